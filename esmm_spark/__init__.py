@@ -1,0 +1,1 @@
+"""esmm_spark: a Spark-based large-scale batch trainer for ESMM, the Entire Space Multi-task Model."""

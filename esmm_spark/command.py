@@ -1,0 +1,43 @@
+"""What every command does around its one function: arguments, config, and errors for people.
+
+Nothing heavy is imported here, so that `--help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from esmm_spark.config import Config, load_config
+from esmm_spark.errors import EsmmSparkError
+
+
+def config_parser(description: str, usage_example: str) -> argparse.ArgumentParser:
+    """Returns a parser of `--config FILE [key=value ...]`, to which a command may add its own flags."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"example: {usage_example}. docs/config.md lists every key.",
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, e.g. conf/aliccp.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides a config key, e.g. train.batch_size=8192"
+    )
+    return parser
+
+
+def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, Config]:
+    """Returns the parsed arguments and the config that they name. Raises ConfigError."""
+    arguments = parser.parse_intermixed_args(argv)
+    return arguments, load_config(arguments.config, arguments.overrides)
+
+
+def run_command(command: Callable[[Sequence[str]], None]) -> None:
+    """Runs a command on `sys.argv` and ends the process if it fails.
+
+    An error that esmm_spark raises on purpose becomes one line on stderr and its exit code: 2 for a user's mistake,
+    1 for the rest. Any other exception is a defect and keeps its stack trace.
+    """
+    try:
+        command(sys.argv[1:])
+    except EsmmSparkError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,301 @@
+"""The config of all commands: one YAML file, one section per stage, unknown keys forbidden.
+
+`key=value` arguments override single keys by their dotted path: `train.batch_size=8192`, `logs.splits.train.skeleton=x`.
+A value is read as YAML. A relative path in a config is relative to the folder in which the command runs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from esmm_spark.errors import ConfigError
+from esmm_spark.features import FeatureSpec
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Paths(_Section):
+    """Where each stage writes, and the next one reads."""
+
+    dataset: Annotated[str, Field(description="Examples, rejects and manifest; written by preprocess.")]
+    model: Annotated[str, Field(description="Models and checkpoints; written by train.")]
+    scores: Annotated[str, Field(description="Scores; written by score.")]
+    report: Annotated[str, Field(description="metrics.json and report.html; written by evaluate.")]
+
+
+class SplitLogs(_Section):
+    """The raw files of one split."""
+
+    skeleton: Annotated[str, Field(description="File, folder or glob of the impressions.")]
+    common_features: Annotated[str, Field(description="File, folder or glob of the contexts.")]
+
+
+class Logs(_Section):
+    """The raw logs."""
+
+    format: Annotated[Literal["aliccp"], Field(description="The format of the raw files.")] = "aliccp"
+    splits: Annotated[
+        dict[Literal["train", "test"], SplitLogs], Field(min_length=1, description="Split -> its raw files.")
+    ]
+    max_reject_fraction: Annotated[
+        float,
+        Field(ge=0, le=1, description="Above this fraction of rejected lines the job ends with exit code 2."),
+    ] = 0.001
+
+
+class Samples(_Section):
+    """How impressions become examples."""
+
+    max_group_size: Annotated[int, Field(ge=1, description="A group of more impressions is split.")] = 256
+    validation_fraction: Annotated[
+        float, Field(ge=0, lt=1, description="Share of the train split's contexts set aside for validation.")
+    ] = 0.05
+    seed: Annotated[int, Field(description="Seed of the validation split.")] = 42
+    num_files: Annotated[
+        int | None,
+        Field(
+            ge=1, description="Parquet files per partition; by default as many as the input's size asks for."
+        ),
+    ] = None
+    row_group_mb: Annotated[
+        float, Field(gt=0, le=1024, description="Size of a Parquet row group in MiB.")
+    ] = 4
+
+
+class Model(_Section):
+    """The model."""
+
+    network: Annotated[
+        str,
+        Field(
+            description="`mlp`, `dcn`, or a class of your own as `package.module:Class`; one for each tower."
+        ),
+    ] = "mlp"
+    network_options: Annotated[
+        dict[str, Any],
+        Field(description="More keyword arguments of the network's class, e.g. `{cross_layers: 2}`."),
+    ] = {}
+    objective: Annotated[
+        Literal["esmm", "base"],
+        Field(
+            description="`esmm`: pCTCVR = pCTR x pCVR on all impressions; `base`: pCVR on clicked impressions only."
+        ),
+    ] = "esmm"
+    dim: Annotated[int, Field(ge=1, le=1024, description="Dimensions of an embedding row.")] = 12
+    hidden_units: Annotated[
+        list[Annotated[int, Field(ge=1)]], Field(description="Widths of a tower's hidden layers.")
+    ] = [
+        200,
+        80,
+    ]
+    activation: Annotated[Literal["relu", "prelu"], Field(description="Activation of the hidden layers.")] = (
+        "prelu"
+    )
+    embedding_init: Annotated[
+        float, Field(ge=0, description="Embedding rows start uniform in [-embedding_init, embedding_init].")
+    ] = 0.01
+
+
+class Train(_Section):
+    """Training."""
+
+    batch_size: Annotated[
+        int, Field(ge=1, description="Impressions of a global batch: of one step, over all ranks.")
+    ] = 4096
+    epochs: Annotated[int, Field(ge=1, description="Passes over the training partition.")] = 2
+    learning_rate: Annotated[float, Field(gt=0, description="Adam's, for the dense part.")] = 1e-3
+    embedding_learning_rate: Annotated[
+        float, Field(gt=0, description="Row-wise Adagrad's, for the embedding.")
+    ] = 0.02
+    embedding_eps: Annotated[float, Field(gt=0, description="Row-wise Adagrad's epsilon.")] = 1e-8
+    seed: Annotated[
+        int, Field(description="Seed of the initial parameters and of the order of the row groups.")
+    ] = 42
+    num_streams: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Streams that a global batch is drawn from, shared out over ranks. Runs with the same number see the "
+            "same batches. By default the smallest multiple of the number of ranks that is at least 4.",
+        ),
+    ] = None
+    reader_threads: Annotated[int, Field(ge=1, le=64, description="petastorm's threads per rank.")] = 1
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(description="`auto`: CUDA where there is one, else the CPU.")
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        Field(ge=1, description="torch's threads per rank; by default the host's cores / its ranks."),
+    ] = None
+    bf16: Annotated[bool, Field(description="Run the towers' matrix products in bfloat16 (autocast).")] = (
+        False
+    )
+    checkpoint_every_steps: Annotated[
+        int, Field(ge=0, description="Steps between checkpoints; 0: only at SIGTERM.")
+    ] = 1000
+    keep_checkpoints: Annotated[int, Field(ge=1, description="Checkpoints kept.")] = 2
+    resume: Annotated[bool, Field(description="Go on from the newest checkpoint, if there is one.")] = True
+    early_stopping_epochs: Annotated[
+        int,
+        Field(
+            ge=0, description="Stop after this many epochs without a better validation CTCVR AUC; 0: never."
+        ),
+    ] = 1
+    max_steps: Annotated[
+        int | None, Field(ge=1, description="Stop after this many steps of the whole run.")
+    ] = None
+    tensorboard: Annotated[bool, Field(description="Write TensorBoard logs below the model folder.")] = True
+    stall_timeout_s: Annotated[
+        int, Field(ge=5, description="Seconds that a rank waits for the others before all of them stop.")
+    ] = 60
+
+
+class Score(_Section):
+    """Offline scoring."""
+
+    partition: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_]+=[^/]+$", description="The partition to score, e.g. `split=test`.")
+    ] = "split=test"
+    source: Annotated[
+        Literal["examples", "raw"],
+        Field(
+            description="`examples`: the dataset's Parquet; `raw`: the raw files of `score.raw`, labels not needed."
+        ),
+    ] = "examples"
+    raw: Annotated[SplitLogs | None, Field(description="The raw files to score where `source` is `raw`.")] = (
+        None
+    )
+    batch_size: Annotated[
+        int, Field(ge=1, description="Impressions that go through the model at a time.")
+    ] = 8192
+    num_files: Annotated[
+        int | None, Field(ge=1, description="Parquet files of the partition; by default one per task.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_raw(self) -> Self:
+        if self.source == "raw" and self.raw is None:
+            raise ValueError(
+                "source is raw, but no files are named: set score.raw.skeleton and score.raw.common_features"
+            )
+        return self
+
+
+class Evaluate(_Section):
+    """Evaluation."""
+
+    partition: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_]+=[^/]+$", description="The scored partition to evaluate.")
+    ] = "split=test"
+    truth: Annotated[
+        str | None, Field(description="The simulator's truth.parquet, for CVR AUC over the entire space.")
+    ] = None
+    baseline_scores: Annotated[
+        str | None,
+        Field(description="Scores of another model on the same impressions (e.g. BASE), shown beside."),
+    ] = None
+    bootstrap_samples: Annotated[
+        int, Field(ge=0, le=10000, description="Resamples of the groups; 0: no intervals.")
+    ] = 200
+    seed: Annotated[int, Field(description="Seed of the bootstrap.")] = 42
+    calibration_bins: Annotated[int, Field(ge=2, le=1000, description="Bins of the calibration curves.")] = 20
+
+
+class Config(_Section):
+    """All sections."""
+
+    paths: Paths
+    logs: Logs
+    features: FeatureSpec
+    samples: Samples = Samples()
+    model: Model = Model()
+    train: Train = Train()
+    score: Score = Score()
+    evaluate: Evaluate = Evaluate()
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """Returns the validated config of the YAML file at `path` with `key=value` overrides applied.
+
+    Raises:
+        ConfigError: no such file, no YAML, an unknown key or a value out of range, or an override without `=`.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no config at {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} holds {type(content).__name__}, it must hold sections: {', '.join(Config.model_fields)}"
+        )
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error)}") from error
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} is not of the form key=value, e.g. train.batch_size=8192")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML") from error
+    # YAML 1.1 reads 1e-3 as a string; people mean a number.
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    *parents, last = key.split(".")
+    section: Any = content
+    for depth, parent in enumerate(parents):
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise ConfigError(f"override {override!r}: {'.'.join(parents[: depth + 1])} is no section")
+    section[last] = value
+
+
+def _describe(error: ValidationError) -> str:
+    """Returns the first problem as one line: key, value found, what is allowed."""
+    problems = error.errors()
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        line = f"unknown key {key}: allowed here are {', '.join(_allowed_keys(first['loc'][:-1]))}"
+    elif first["type"] == "missing":
+        line = f"key {key} is missing"
+    else:
+        line = f"{key} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+    more = len(problems) - 1
+    return line + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        if isinstance(part, str) and isinstance(model, type) and issubclass(model, BaseModel):
+            annotation = model.model_fields[part].annotation if part in model.model_fields else None
+            model = _innermost_model(annotation)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _innermost_model(annotation: Any) -> Any:
+    """Returns the pydantic model in `list[M]`, `dict[str, M]` or `M | None`, else the annotation itself."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        model = _innermost_model(argument)
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            return model
+    return annotation

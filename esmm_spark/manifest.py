@@ -1,0 +1,157 @@
+"""The manifest of a dataset, and the columns of its examples.
+
+    <dataset>/
+        _SUCCESS               the dataset is complete
+        manifest.json          this module's Manifest
+        examples/split=train/part-*.parquet, split=validation, split=test
+        rejects/*.parquet      columns REJECT_COLUMNS
+        vocabulary/*.parquet   only if a field has min_count > 1
+
+An examples file holds one row per impression group, EXAMPLE_COLUMNS in this order. n impressions, token counts T:
+
+    group_key           string          what the group shares
+    group_hash          bigint          xxhash64 of key and part number
+    impression_id       array<string>   [n]
+    click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null where the log has no labels
+    context_rows        array<int>      [T_context], arena rows, field by field (bigint from 2^31 rows on)
+    context_weights     array<float>    [T_context]
+    context_lengths     array<int>      [context fields], tokens of each field
+    impression_rows     array<int>      [T_impressions], impression by impression, field by field
+    impression_weights  array<float>    [T_impressions]
+    impression_lengths  array<int>      [n * impression fields]
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from esmm_spark import storage
+from esmm_spark.errors import InputError, SpecMismatchError
+from esmm_spark.features import HASH_FUNCTION, HASH_SEED, FeatureSpec, describe_difference
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+EXAMPLES = "examples"
+REJECTS = "rejects"
+VOCABULARY = "vocabulary"
+
+EXAMPLE_COLUMNS = (
+    "group_key",
+    "group_hash",
+    "impression_id",
+    "click",
+    "conversion",
+    "context_rows",
+    "context_weights",
+    "context_lengths",
+    "impression_rows",
+    "impression_weights",
+    "impression_lengths",
+)
+REJECT_COLUMNS = ("line", "source", "reason")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SourceCounts(_Strict):
+    """What became of the lines of one source (one raw file or folder)."""
+
+    name: Annotated[str, Field(description="For example `train.skeleton`.")]
+    path: str
+    lines_read: int
+    lines_accepted: Annotated[int, Field(description="Impressions written, or contexts understood.")]
+    rejects: Annotated[dict[str, int], Field(description="Reason -> lines.")] = {}
+    notes: Annotated[
+        dict[str, int], Field(description="Counted but no reject, e.g. `contexts_without_impressions`.")
+    ] = {}
+
+
+class ExamplesFile(_Strict):
+    """One Parquet file of a partition and its row groups."""
+
+    path: Annotated[
+        str, Field(description="Relative to the dataset, e.g. `examples/split=train/part-0.parquet`.")
+    ]
+    groups: Annotated[list[int], Field(description="Impression groups in each row group.")]
+    impressions: Annotated[list[int], Field(description="Impressions in each row group.")]
+
+
+class PartitionCounts(_Strict):
+    """What one partition of the examples (`split=train`) holds."""
+
+    groups: int
+    impressions: int
+    clicks: int
+    conversions: int
+    context_tokens: int
+    impression_tokens: int
+    group_hash_sum: Annotated[
+        int, Field(description="Sum of group_hash modulo 2^64, as a signed 64-bit integer.")
+    ]
+    files: list[ExamplesFile]
+
+    @property
+    def num_row_groups(self) -> int:
+        """Row groups of all files."""
+        return sum(len(file.groups) for file in self.files)
+
+
+class Manifest(_Strict):
+    """What a dataset holds, from what, and by which rules."""
+
+    format_version: int = FORMAT_VERSION
+    feature_spec: FeatureSpec
+    feature_spec_digest: str
+    hash_function: str = HASH_FUNCTION
+    hash_seed: int = HASH_SEED
+    sources: list[SourceCounts]
+    partitions: Annotated[dict[str, PartitionCounts], Field(description="`split=train` -> its counts.")]
+    config: Annotated[dict[str, Any], Field(description="The config that made the dataset.")]
+
+    def partition(self, name: str, dataset: str) -> PartitionCounts:
+        """Returns the counts of one partition. Raises InputError where the dataset has none of that name."""
+        if name not in self.partitions:
+            raise InputError(
+                f"dataset {dataset} has no partition {name}: it has {', '.join(sorted(self.partitions))}"
+            )
+        return self.partitions[name]
+
+
+def write_manifest(dataset: str, manifest: Manifest) -> None:
+    """Writes `manifest.json` into the folder `dataset`."""
+    storage.write_text(storage.join(dataset, MANIFEST_NAME), manifest.model_dump_json(indent=1) + "\n")
+
+
+def read_manifest(dataset: str) -> Manifest:
+    """Returns the manifest of the complete dataset at `dataset`.
+
+    Raises:
+        InputError: no dataset there, or its manifest can't be read.
+        IncompleteError: the dataset is half-written.
+        UnsafeFileError: the dataset carries a pickle.
+    """
+    storage.require_complete(dataset, "dataset", "run jobs/preprocess.py")
+    storage.refuse_pickles(dataset, "dataset")
+    uri = storage.join(dataset, MANIFEST_NAME)
+    try:
+        manifest = Manifest.model_validate_json(storage.read_text(uri))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        raise InputError(f"{uri} is not a manifest of this version: {where}: {first['msg']}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise InputError(
+            f"{uri} has format version {manifest.format_version}, this esmm_spark reads {FORMAT_VERSION}: preprocess again"
+        )
+    return manifest
+
+
+def require_same_spec(ours: FeatureSpec, our_name: str, theirs: FeatureSpec, their_name: str) -> None:
+    """Raises SpecMismatchError, naming both, unless the two specs turn the same log into the same rows."""
+    if ours.digest != theirs.digest:
+        raise SpecMismatchError(
+            f"{our_name} has feature spec {ours.digest}, {their_name} has {theirs.digest} "
+            f"(they differ in {describe_difference(ours, theirs)}): preprocess or train again with one spec for both"
+        )

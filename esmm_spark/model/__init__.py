@@ -1,0 +1,1 @@
+"""The sharded embedding, the networks, ESMM and its losses."""

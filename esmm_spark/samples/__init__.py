@@ -1,0 +1,1 @@
+"""Joins, feature hashing and grouping: canonical logs to examples Parquet and its manifest."""

@@ -1,0 +1,29 @@
+"""The Spark session that all jobs share."""
+
+import os
+import sys
+
+from pyspark.sql import SparkSession
+
+# torch and numpy would each start a thread per core in every Python worker, on cores that other workers use already.
+_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def spark_session(app_name: str) -> SparkSession:
+    """Returns the session of a job: what spark-submit was told, else local mode on all cores, times in UTC.
+
+    Python workers use the driver's interpreter unless PYSPARK_PYTHON names another.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = (
+        SparkSession.builder.appName(app_name)
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
+        .config("spark.sql.parquet.compression.codec", "zstd")
+    )
+    for name in _ONE_THREAD:
+        builder = builder.config(f"spark.executorEnv.{name}", "1")
+        os.environ.setdefault(name, "1")
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session

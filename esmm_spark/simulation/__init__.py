@@ -1,0 +1,1 @@
+"""Synthetic logs whose pCTR and pCVR are known."""

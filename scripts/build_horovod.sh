@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Prints the path of a Horovod wheel built against the torch of the given Python, building it when the cache has none.
+#
+#   scripts/build_horovod.sh PYTHON
+#
+# Horovod 0.28.1 asks CMake for C++14; torch 2.13's headers need C++17, so the source is patched before the build.
+# The wheel is cached outside the tree ($ESMM_SPARK_CACHE, else $XDG_CACHE_HOME/esmm_spark, else ~/.cache/esmm_spark),
+# under a name made of everything it was built against: a second checkout takes it from there.
+set -euo pipefail
+
+python=${1:?usage: scripts/build_horovod.sh PYTHON}
+version=0.28.1
+
+# The CUDA build of torch gets a Horovod that moves tensors with NCCL; the CPU build one that uses Gloo alone.
+build_for=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')
+cuda=$("$python" -c 'import torch; print(torch.version.cuda or "")')
+machine=$(uname -m)
+cache=${ESMM_SPARK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esmm_spark}/horovod-$version-$build_for-$machine
+
+if wheel=$(ls "$cache"/horovod-*.whl 2>/dev/null); then
+    echo "$wheel"
+    exit 0
+fi
+
+for tool in g++ make; do
+    command -v "$tool" >/dev/null || {
+        echo "error: $tool not found, Horovod is built from source: install it (Debian: apt-get install build-essential)" >&2
+        exit 2
+    }
+done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+log=$work/build.log
+echo "building Horovod $version for $build_for (about two minutes, once per machine) ..." >&2
+{
+    "$python" -m pip download --no-deps --no-binary :all: --no-build-isolation -d "$work" "horovod==$version"
+    tar -xzf "$work/horovod-$version.tar.gz" -C "$work"
+    sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' \
+        "$work/horovod-$version/CMakeLists.txt" "$work/horovod-$version/horovod/torch/CMakeLists.txt"
+    gpu_flags=()
+    [ -z "$cuda" ] || gpu_flags=(HOROVOD_GPU_OPERATIONS=NCCL)
+    env PATH="$(dirname "$python"):$PATH" \
+        HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
+        HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 "${gpu_flags[@]}" \
+        "$python" -m pip wheel --no-deps --no-build-isolation -w "$work/wheel" "$work/horovod-$version"
+} >"$log" 2>&1 || {
+    tail -n 40 "$log" >&2
+    echo "error: Horovod $version did not build, the end of its log is above" >&2
+    exit 1
+}
+# A rename within one file system is atomic: two checkouts that build at the same time never see half a wheel.
+mkdir -p "$cache"
+wheel_name=$(basename "$work"/wheel/horovod-*.whl)
+cp "$work/wheel/$wheel_name" "$cache/.$wheel_name.$$"
+mv "$cache/.$wheel_name.$$" "$cache/$wheel_name"
+echo "$cache/$wheel_name"
