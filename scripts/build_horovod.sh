@@ -34,13 +34,15 @@ trap 'rm -rf "$work"' EXIT
 log=$work/build.log
 echo "building Horovod $version for $build_for (about two minutes, once per machine) ..." >&2
 {
+    # CMake 4 refuses Horovod's third-party projects; it is needed for this build alone.
+    "$python" -m pip install --target "$work/tools" "cmake==3.31.10"
     "$python" -m pip download --no-deps --no-binary :all: --no-build-isolation -d "$work" "horovod==$version"
     tar -xzf "$work/horovod-$version.tar.gz" -C "$work"
     sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' \
         "$work/horovod-$version/CMakeLists.txt" "$work/horovod-$version/horovod/torch/CMakeLists.txt"
     gpu_flags=()
     [ -z "$cuda" ] || gpu_flags=(HOROVOD_GPU_OPERATIONS=NCCL)
-    env PATH="$(dirname "$python"):$PATH" \
+    env PATH="$work/tools/bin:$PATH" PYTHONPATH="$work/tools" \
         HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
         HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 "${gpu_flags[@]}" \
         "$python" -m pip wheel --no-deps --no-build-isolation -w "$work/wheel" "$work/horovod-$version"

@@ -1,0 +1,36 @@
+# Every target sets up .venv by itself when needed: scripts/setup.sh does nothing when it is there and complete.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format docs bench clean
+
+BIN := .venv/bin
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## Make .venv: pinned packages, Horovod built from source (cached outside the tree)
+	@scripts/setup.sh
+
+demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 5 minutes, all below ./demo
+	@scripts/demo.sh
+
+test: setup ## Run every test
+	@$(BIN)/python -m pytest
+
+lint: setup ## ruff, mypy, and whether docs/config.md is up to date
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python scripts/config_reference.py --check
+
+format: setup ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: setup ## Write docs/config.md from the config's models
+	@$(BIN)/python scripts/config_reference.py
+
+bench: setup ## Measure every stage: impressions per second and peak memory
+	@$(BIN)/python -m bench
+
+clean: ## Delete what the demo and the benches wrote
+	rm -rf demo bench/work
