@@ -1,0 +1,203 @@
+"""ESMM: two towers over shared embedding rows, and the way from a batch to their logits.
+
+Shapes: G groups, N impressions, Fc / Fi context / impression fields, D dim of an embedding row, T tokens.
+
+    arena = build_arena(config, spec, rank=rank, num_ranks=num_ranks, device=device)
+    esmm = build_esmm(config.model, spec)
+    context, impression = embed_batch(arena, batch, spec)
+    logits = esmm(context, impression, batch.group_sizes)
+    loss = esmm.loss(logits, batch.click, batch.conversion)
+    (loss.total / impressions_of_the_global_batch).backward()      # steps the arena, too
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from esmm_spark import config
+from esmm_spark.errors import ConfigError
+from esmm_spark.features import FeatureSpec
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.losses import BaseLoss, EsmmLoss, base_loss, esmm_loss, log_pctcvr
+from esmm_spark.model.networks import accepted_options, build_network
+
+
+class GroupedTokens(Protocol):
+    """What `embed_batch` reads of a batch (`esmm_spark.feed.batch.Batch`): CPU or CUDA tensors.
+
+    A bag's weights already hold its field's pooling: with `mean` they are divided by the number of values.
+    """
+
+    context_rows: Tensor  # [Tc] int32 or int64
+    context_weights: Tensor  # [Tc] float32
+    context_lengths: Tensor  # [G * Fc] int32
+    impression_rows: Tensor  # [Ti]
+    impression_weights: Tensor  # [Ti]
+    impression_lengths: Tensor  # [N * Fi]
+    group_sizes: Tensor  # [G] int32 or int64, impressions of each group
+
+
+class Embedding(Protocol):
+    """What pools embedding rows: `EmbeddingArena` in training, `ServingEmbedding` in scoring."""
+
+    num_rows: int
+
+    def __call__(self, rows: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
+        """Returns pooled bags [B, D] of rows [T], weights [T] and lengths [B]."""
+        ...
+
+
+class Logits(NamedTuple):
+    """The logits of pCTR and pCVR, [N] each."""
+
+    ctr: Tensor
+    cvr: Tensor
+
+
+class Predictions(NamedTuple):
+    """Probabilities, [N] float32 each."""
+
+    pctr: Tensor
+    pcvr: Tensor
+    pctcvr: Tensor
+
+
+class Esmm(nn.Module):
+    """Two towers. The embedding is no part of it: `parameters()` are the dense part, alike on every rank.
+
+    Args:
+        ctr_tower: a network (`esmm_spark.model.networks`) for the CTR logit.
+        cvr_tower: a network for the CVR logit.
+        objective: `esmm`: both towers read the same embedding; `base`: each has its own, side by side on the
+            last axis.
+    """
+
+    def __init__(self, ctr_tower: nn.Module, cvr_tower: nn.Module, objective: str = "esmm") -> None:
+        super().__init__()
+        self.ctr_tower, self.cvr_tower, self.objective = ctr_tower, cvr_tower, objective
+
+    def forward(self, context: Tensor, impression: Tensor, group_sizes: Tensor) -> Logits:
+        """Returns the logits of all impressions.
+
+        Args:
+            context: [G, Fc, D] float; [G, Fc, 2 * D] with objective `base`.
+            impression: [N, Fi, D], impressions in the order of their groups; [N, Fi, 2 * D] with objective
+                `base`.
+            group_sizes: [G] int, impressions of each group, with sum N.
+
+        Raises:
+            ConfigError: a tower's logits are not [N].
+        """
+        num_impressions = impression.shape[0]
+        group_index = torch.repeat_interleave(
+            torch.arange(len(group_sizes), device=group_sizes.device),
+            group_sizes.long(),
+            output_size=num_impressions,
+        )
+        halves = 2 if self.objective == "base" else 1
+        contexts, impressions = context.chunk(halves, dim=2), impression.chunk(halves, dim=2)
+        logits = Logits(
+            self.ctr_tower(contexts[0], impressions[0], group_index),
+            self.cvr_tower(contexts[-1], impressions[-1], group_index),
+        )
+        for tower, logit in zip((self.ctr_tower, self.cvr_tower), logits, strict=True):
+            if logit.shape != (num_impressions,):
+                raise ConfigError(
+                    f"network {type(tower).__name__} gave logits of shape {tuple(logit.shape)} for "
+                    f"{num_impressions} impressions: it must give [{num_impressions}]"
+                )
+        return logits
+
+    def loss(self, logits: Logits, click: Tensor, conversion: Tensor) -> EsmmLoss | BaseLoss:
+        """Returns the objective's loss, summed over the impressions: see `losses`."""
+        function = base_loss if self.objective == "base" else esmm_loss
+        return function(logits.ctr, logits.cvr, click, conversion)
+
+
+def num_embeddings(model_config: config.Model) -> int:
+    """Returns how many embeddings lie in the arena: 1 shared by both towers, or 2 with objective `base`.
+
+    With 2, table row r of the CTR tower is arena row r, and of the CVR tower `spec.num_rows` + r.
+    """
+    return 2 if model_config.objective == "base" else 1
+
+
+def build_esmm(model_config: config.Model, spec: FeatureSpec) -> Esmm:
+    """Returns a new model, its parameters drawn from torch's global random state.
+
+    `hidden_units` and `activation` go to every network whose constructor names them, `network_options` to
+    all.
+
+    Raises:
+        ConfigError: `model.network` is no network or does not take `model.network_options`.
+    """
+    shared = {"hidden_units": model_config.hidden_units, "activation": model_config.activation}
+    options = {**accepted_options(model_config.network, shared), **model_config.network_options}
+    towers = [
+        build_network(
+            model_config.network,
+            len(spec.context_fields),
+            len(spec.impression_fields),
+            model_config.dim,
+            **options,
+        )
+        for _ in range(2)
+    ]
+    return Esmm(towers[0], towers[1], model_config.objective)
+
+
+def build_arena(
+    whole_config: config.Config, spec: FeatureSpec, *, rank: int, num_ranks: int, device: torch.device
+) -> EmbeddingArena:
+    """Returns a new arena of this rank for the config's model, its rows drawn from `train.seed`."""
+    model_config, train = whole_config.model, whole_config.train
+    return EmbeddingArena(
+        spec.num_rows * num_embeddings(model_config),
+        model_config.dim,
+        rank=rank,
+        num_ranks=num_ranks,
+        learning_rate=train.embedding_learning_rate,
+        eps=train.embedding_eps,
+        init_range=model_config.embedding_init,
+        seed=train.seed,
+        device=device,
+    )
+
+
+def embed_batch(embedding: Embedding, batch: GroupedTokens, spec: FeatureSpec) -> tuple[Tensor, Tensor]:
+    """Returns context [G, Fc, D] and impression [N, Fi, D] with one look-up for both.
+
+    With two embeddings in the arena (objective `base`) the last axis is 2 * D.
+
+    Worked example: 2 groups of 3 and 1 impressions, Fc = 13, Fi = 10: 26 + 40 = 66 bags go into the look-up.
+
+    Args:
+        embedding: holds `spec.num_rows` rows, or twice as many for objective `base`.
+        batch: the tokens; with no group at all the result is empty, but the look-up is still made: other
+            ranks wait for this one.
+        spec: tells how many fields each level has.
+    """
+    num_context_bags = batch.context_lengths.numel()
+    rows = torch.cat((batch.context_rows, batch.impression_rows))
+    weights = torch.cat((batch.context_weights, batch.impression_weights))
+    lengths = torch.cat((batch.context_lengths, batch.impression_lengths))
+    copies = embedding.num_rows // spec.num_rows
+    if copies > 1:
+        rows = rows.long() if embedding.num_rows >= 2**31 else rows
+        rows = torch.cat([rows + copy * spec.num_rows for copy in range(copies)])
+        weights, lengths = weights.repeat(copies), lengths.repeat(copies)
+    pooled = embedding(rows, weights, lengths)  # [copies * bags, D], bags = G * Fc + N * Fi
+    num_bags, dim = pooled.shape[0] // copies, pooled.shape[1]
+    if copies > 1:
+        pooled = pooled.view(copies, num_bags, dim).transpose(0, 1).reshape(num_bags, copies * dim)
+    num_groups, num_impressions = batch.group_sizes.numel(), int(batch.group_sizes.sum())
+    context = pooled[:num_context_bags].view(num_groups, len(spec.context_fields), copies * dim)
+    impression = pooled[num_context_bags:].view(num_impressions, len(spec.impression_fields), copies * dim)
+    return context, impression
+
+
+def predict(logits: Logits) -> Predictions:
+    """Returns probabilities in float32; pCTCVR from log space, so that it is right where both are tiny."""
+    ctr, cvr = logits.ctr.float(), logits.cvr.float()
+    return Predictions(torch.sigmoid(ctr), torch.sigmoid(cvr), log_pctcvr(ctr, cvr).exp())
