@@ -33,8 +33,8 @@ def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[
 def run_command(command: Callable[[Sequence[str]], None]) -> None:
     """Runs a command on `sys.argv` and ends the process if it fails.
 
-    An error that esmm_spark raises on purpose becomes one line on stderr and its exit code: 2 for a user's mistake,
-    1 for the rest. Any other exception is a defect and keeps its stack trace.
+    An error that esmm_spark raises on purpose becomes one line on stderr and its exit code: 2 for a user's
+    mistake, 1 for the rest. Any other exception is a defect and keeps its stack trace.
     """
     try:
         command(sys.argv[1:])

@@ -1,7 +1,7 @@
 """The config of all commands: one YAML file, one section per stage, unknown keys forbidden.
 
-`key=value` arguments override single keys by their dotted path: `train.batch_size=8192`, `logs.splits.train.skeleton=x`.
-A value is read as YAML. A relative path in a config is relative to the folder in which the command runs.
+`key=value` arguments override single keys by their dotted path: `train.batch_size=8192`. A value is read as
+YAML. A relative path in a config is relative to the folder in which the command runs.
 """
 
 from collections.abc import Sequence
@@ -83,7 +83,8 @@ class Model(_Section):
     objective: Annotated[
         Literal["esmm", "base"],
         Field(
-            description="`esmm`: pCTCVR = pCTR x pCVR on all impressions; `base`: pCVR on clicked impressions only."
+            description="`esmm`: pCTCVR = pCTR x pCVR on all impressions; `base`: pCVR on clicked ones only, "
+            "with an embedding of its own, so the arena is twice as large."
         ),
     ] = "esmm"
     dim: Annotated[int, Field(ge=1, le=1024, description="Dimensions of an embedding row.")] = 12
@@ -120,8 +121,8 @@ class Train(_Section):
         int | None,
         Field(
             ge=1,
-            description="Streams that a global batch is drawn from, shared out over ranks. Runs with the same number see the "
-            "same batches. By default the smallest multiple of the number of ranks that is at least 4.",
+            description="Streams that a batch is drawn from, shared out over ranks. Runs with the same "
+            "number see the same batches. By default the smallest multiple of the number of ranks that is >= 4.",
         ),
     ] = None
     reader_threads: Annotated[int, Field(ge=1, le=64, description="petastorm's threads per rank.")] = 1
@@ -164,7 +165,7 @@ class Score(_Section):
     source: Annotated[
         Literal["examples", "raw"],
         Field(
-            description="`examples`: the dataset's Parquet; `raw`: the raw files of `score.raw`, labels not needed."
+            description="`examples`: the dataset's Parquet; `raw`: the files of `score.raw`, labels not needed."
         ),
     ] = "examples"
     raw: Annotated[SplitLogs | None, Field(description="The raw files to score where `source` is `raw`.")] = (
@@ -223,7 +224,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """Returns the validated config of the YAML file at `path` with `key=value` overrides applied.
 
     Raises:
-        ConfigError: no such file, no YAML, an unknown key or a value out of range, or an override without `=`.
+        ConfigError: no such file, no YAML, an unknown key, a value out of range, or an override without `=`.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

@@ -14,7 +14,8 @@
     `-- RankFailedError            another rank failed: exit code 1
 
 A message says what failed, the value found, the limit, where, and what to do, for example
-"12 row groups < 16 ranks in data/examples/split=train: preprocess with samples.row_group_mb <= 4, or train on <= 12 ranks".
+"12 row groups < 16 ranks in data/examples/split=train: preprocess with samples.row_group_mb <= 4, or train on
+<= 12 ranks".
 """
 
 

@@ -1,9 +1,9 @@
-"""The feature spec: fields, the tables that their values are hashed into, and the arena that holds all tables.
+"""The feature spec: fields, the tables that their values are hashed into, the arena that holds all tables.
 
     feature field -> value -> bucket (of a table) -> row (of the arena)
 
-Worked example: field "206" in table "category" of 1,000 buckets at offset 5,000. Its value "8316799" has bucket
-1 + pmod(xxhash64("category=8316799", seed 42), 999) and row 5,000 + bucket. Bucket 0, row 5,000, is 'rare'.
+Worked example: field "206" in table "category" of 1,000 buckets at offset 5,000. Its value "8316799" has
+bucket 1 + pmod(xxhash64("category=8316799", seed 42), 999) and row 5,000 + bucket. Bucket 0, row 5,000, is 'rare'.
 """
 
 import hashlib
@@ -50,7 +50,8 @@ class FieldSpec(BaseModel):
     pooling: Annotated[
         Literal["sum", "mean"],
         Field(
-            description="How several values become one vector: `sum` of weight x row, or that sum / number of values."
+            description="How several values become one vector: `sum` of weight x row, or `mean`, that sum / "
+            "number of values."
         ),
     ] = "sum"
     min_count: Annotated[

@@ -7,12 +7,12 @@
         rejects/*.parquet      columns REJECT_COLUMNS
         vocabulary/*.parquet   only if a field has min_count > 1
 
-An examples file holds one row per impression group, EXAMPLE_COLUMNS in this order. n impressions, token counts T:
+An examples file holds one row per impression group, EXAMPLE_COLUMNS in this order. n impressions, T tokens:
 
     group_key           string          what the group shares
     group_hash          bigint          xxhash64 of key and part number
     impression_id       array<string>   [n]
-    click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null where the log has no labels
+    click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null if unlabelled
     context_rows        array<int>      [T_context], arena rows, field by field (bigint from 2^31 rows on)
     context_weights     array<float>    [T_context]
     context_lengths     array<int>      [context fields], tokens of each field
@@ -143,7 +143,8 @@ def read_manifest(dataset: str) -> Manifest:
         raise InputError(f"{uri} is not a manifest of this version: {where}: {first['msg']}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise InputError(
-            f"{uri} has format version {manifest.format_version}, this esmm_spark reads {FORMAT_VERSION}: preprocess again"
+            f"{uri} has format version {manifest.format_version}, this esmm_spark reads {FORMAT_VERSION}: "
+            "preprocess again"
         )
     return manifest
 
@@ -153,5 +154,5 @@ def require_same_spec(ours: FeatureSpec, our_name: str, theirs: FeatureSpec, the
     if ours.digest != theirs.digest:
         raise SpecMismatchError(
             f"{our_name} has feature spec {ours.digest}, {their_name} has {theirs.digest} "
-            f"(they differ in {describe_difference(ours, theirs)}): preprocess or train again with one spec for both"
+            f"(they differ in {describe_difference(ours, theirs)}): preprocess or train again with one spec"
         )

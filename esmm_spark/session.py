@@ -5,7 +5,7 @@ import sys
 
 from pyspark.sql import SparkSession
 
-# torch and numpy would each start a thread per core in every Python worker, on cores that other workers use already.
+# torch and numpy would each start a thread per core in every Python worker, on cores that are busy already.
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 

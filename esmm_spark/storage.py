@@ -1,8 +1,8 @@
 """Files and folders by URI or plain path, and how a folder is replaced so that no reader sees half of it.
 
-Paths are local, `hdfs://` or `s3a://`, as Spark takes them. A folder is complete when it holds `MARKER`. It is written
-under a staging name beside its target (`staging_path`) and takes the target's place by two renames (`replace_directory`);
-a job killed between the two leaves the old folder under a name that `recover` knows.
+Paths are local, `hdfs://` or `s3a://`, as Spark takes them. A folder is complete when it holds `MARKER`. It
+is written under a staging name beside its target (`staging_path`) and takes the target's place by two renames
+(`replace_directory`); a job killed between the two leaves the old folder under a name that `recover` knows.
 """
 
 import posixpath
@@ -74,7 +74,7 @@ def require_complete(uri: str, what: str, remedy: str) -> None:
 
 
 def list_files(uri: str, suffix: str = "", recursive: bool = True) -> list[tuple[str, int]]:
-    """Returns `(path relative to uri, bytes)` of the files below `uri` whose name ends in `suffix`, sorted by path."""
+    """Returns `(path relative to uri, bytes)` of the files below `uri` ending in `suffix`, sorted by path."""
     filesystem, path = filesystem_of(uri)
     infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
     return sorted(
@@ -158,8 +158,8 @@ def staging_path(target: str) -> str:
 def replace_directory(target: str) -> None:
     """Puts the finished folder at `staging_path(target)` in the place of `target`.
 
-    The folder must hold its marker. Two renames: target -> previous, staging -> target. What was there before is whole
-    until the new one stands; `recover` mends a kill between the two.
+    The folder must hold its marker. Two renames: target -> previous, staging -> target. What was there before
+    is whole until the new one stands; `recover` mends a kill between the two.
     """
     staged, previous = staging_path(target), _sibling(target, "previous")
     assert is_complete(staged), staged

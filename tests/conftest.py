@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-# Spark starts its Python workers by name: without this they may be another Python than the one that runs the tests.
+# Spark starts its Python workers by name: without this they may be another Python than the one that runs the
+# tests.
 os.environ["PYSPARK_PYTHON"] = sys.executable
 os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 
