@@ -122,7 +122,7 @@ class Train(_Section):
         Field(
             ge=1,
             description="Streams that a batch is drawn from, shared out over ranks. Runs with the same "
-            "number see the same batches. By default the smallest multiple of the number of ranks that is >= 4.",
+            "number see the same batches. By default the smallest multiple of the ranks, at least 4.",
         ),
     ] = None
     reader_threads: Annotated[int, Field(ge=1, le=64, description="petastorm's threads per rank.")] = 1
@@ -165,7 +165,7 @@ class Score(_Section):
     source: Annotated[
         Literal["examples", "raw"],
         Field(
-            description="`examples`: the dataset's Parquet; `raw`: the files of `score.raw`, labels not needed."
+            description="`examples`: the dataset's Parquet; `raw`: those of `score.raw`, labels not needed."
         ),
     ] = "examples"
     raw: Annotated[SplitLogs | None, Field(description="The raw files to score where `source` is `raw`.")] = (
@@ -285,10 +285,10 @@ def _describe(error: ValidationError) -> str:
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Config
     for part in location:
-        if isinstance(part, str) and isinstance(model, type) and issubclass(model, BaseModel):
-            annotation = model.model_fields[part].annotation if part in model.model_fields else None
-            model = _innermost_model(annotation)
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        # A list's index or a dict's own key leads to the same model as the list or dict itself.
+        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
+            model = _innermost_model(model.model_fields[part].annotation)
+    return list(getattr(model, "model_fields", {}))
 
 
 def _innermost_model(annotation: Any) -> Any:
