@@ -3,7 +3,8 @@
     feature field -> value -> bucket (of a table) -> row (of the arena)
 
 Worked example: field "206" in table "category" of 1,000 buckets at offset 5,000. Its value "8316799" has
-bucket 1 + pmod(xxhash64("category=8316799", seed 42), 999) and row 5,000 + bucket. Bucket 0, row 5,000, is 'rare'.
+bucket 1 + pmod(xxhash64("category=8316799", seed 42), 999) and row 5,000 + bucket. Row 5,000, bucket 0, is
+'rare'.
 """
 
 import hashlib

@@ -1,1 +1,34 @@
-"""Trains ESMM: `horovodrun -np N python esmm_spark/train.py --config conf/X.yaml [key=value ...]`, or one rank without horovodrun."""
+#!/usr/bin/env python
+"""Trains ESMM on the examples that jobs/preprocess.py wrote.
+
+horovodrun -np N python esmm_spark/train.py --config conf/X.yaml [key=value ...]     N ranks
+python esmm_spark/train.py --config conf/X.yaml [key=value ...]                      one rank
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+# Run as a script, this folder comes first on sys.path, where its modules would shadow others of the same
+# name.
+if __name__ == "__main__" and sys.path and os.path.basename(sys.path[0].rstrip("/")) == "esmm_spark":
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
+
+from esmm_spark.command import config_parser, parse_config, run_command
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains, and prints where the model lies and its validation metrics."""
+    parser = config_parser(
+        __doc__ or "", "horovodrun -np 2 python esmm_spark/train.py --config conf/aliccp.yaml"
+    )
+    _, config = parse_config(parser, argv)
+    from esmm_spark.training.run import train
+
+    summary = train(config)
+    if summary is not None:
+        print(summary, flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,165 @@
+r"""Ali-CCP's raw lines: the columns before the tokens.
+
+    skeleton         sample_id,click,conversion,common_feature_index,num_tokens,tokens
+    common features  common_feature_index,num_tokens,tokens
+
+Columns are cut at the first commas of the line, so a comma in a token's value is part of the value. A trailing \r is no
+part of the line. Nothing is quoted: a quote is a character like any other.
+"""
+
+from esmm_spark.logs.arrays import Bytes
+from esmm_spark.logs.compiling import kernel
+from esmm_spark.logs.reasons import (
+    ACCEPTED,
+    BAD_LABEL,
+    CONVERSION_WITHOUT_CLICK,
+    INVALID_UTF8,
+    MISSING_ID,
+    TOO_FEW_COLUMNS,
+)
+
+SKELETON_COLUMNS = 6
+COMMON_FEATURES_COLUMNS = 3
+# A label that an unlabelled log leaves empty.
+NO_LABEL = -1
+NOT_A_COUNT = -1
+
+_COMMA, _CARRIAGE_RETURN, _ZERO, _ONE, _NINE = b",\r019"
+_MAX_COUNT = 1 << 40
+
+
+@kernel
+def trim(data: Bytes, start: int, end: int) -> int:
+    """Returns the end of the line `data[start:end]` without a trailing carriage return."""
+    if end > start and data[end - 1] == _CARRIAGE_RETURN:
+        return end - 1
+    return end
+
+
+@kernel
+def parse_context(data: Bytes, start: int, end: int) -> tuple[int, int, int, int]:
+    """Returns (reason, end of the index, token count, start of the tokens) of a common features line.
+
+    The index begins at `start`. All but the reason is 0 unless that is ACCEPTED.
+    """
+    if not is_utf8(data, start, end):
+        return INVALID_UTF8, 0, 0, 0
+    index_end = _find_comma(data, start, end)
+    count_end = _find_comma(data, index_end + 1, end)
+    if count_end >= end:
+        return TOO_FEW_COLUMNS, 0, 0, 0
+    if index_end == start:
+        return MISSING_ID, 0, 0, 0
+    return ACCEPTED, index_end, _parse_count(data, index_end + 1, count_end), count_end + 1
+
+
+@kernel
+def parse_impression(
+    data: Bytes, start: int, end: int, labels_required: bool
+) -> tuple[int, int, int, int, int, int, int, int]:
+    """Returns (reason, end of the id, click, conversion, start and end of the index, token count, start of the tokens).
+
+    The id begins at `start`. All but the reason is 0 unless that is ACCEPTED.
+
+    Args:
+        data: uint8, the raw bytes.
+        start: the first byte of a skeleton line.
+        end: the byte after its last.
+        labels_required: if false, both labels may be empty: click and conversion are then NO_LABEL.
+    """
+    if not is_utf8(data, start, end):
+        return INVALID_UTF8, 0, 0, 0, 0, 0, 0, 0
+    id_end = _find_comma(data, start, end)
+    click_end = _find_comma(data, id_end + 1, end)
+    conversion_end = _find_comma(data, click_end + 1, end)
+    index_end = _find_comma(data, conversion_end + 1, end)
+    count_end = _find_comma(data, index_end + 1, end)
+    if count_end >= end:
+        return TOO_FEW_COLUMNS, 0, 0, 0, 0, 0, 0, 0
+    if id_end == start or index_end == conversion_end + 1:
+        return MISSING_ID, 0, 0, 0, 0, 0, 0, 0
+    reason, click, conversion = _parse_labels(data, id_end + 1, click_end, conversion_end, labels_required)
+    if reason != ACCEPTED:
+        return reason, 0, 0, 0, 0, 0, 0, 0
+    count = _parse_count(data, index_end + 1, count_end)
+    return ACCEPTED, id_end, click, conversion, conversion_end + 1, index_end, count, count_end + 1
+
+
+@kernel
+def _parse_labels(
+    data: Bytes, click_start: int, click_end: int, conversion_end: int, labels_required: bool
+) -> tuple[int, int, int]:
+    """Returns (reason, click, conversion); the conversion begins after the comma at `click_end`."""
+    click_length, conversion_length = click_end - click_start, conversion_end - click_end - 1
+    if not labels_required and click_length == 0 and conversion_length == 0:
+        return ACCEPTED, NO_LABEL, NO_LABEL
+    if click_length != 1 or conversion_length != 1:
+        return BAD_LABEL, 0, 0
+    click_byte, conversion_byte = data[click_start], data[click_end + 1]
+    if not (_ZERO <= click_byte <= _ONE) or not (_ZERO <= conversion_byte <= _ONE):
+        return BAD_LABEL, 0, 0
+    if click_byte == _ZERO and conversion_byte == _ONE:
+        return CONVERSION_WITHOUT_CLICK, 0, 0
+    return ACCEPTED, int(click_byte == _ONE), int(conversion_byte == _ONE)
+
+
+@kernel
+def _parse_count(data: Bytes, start: int, end: int) -> int:
+    """Returns the decimal integer `data[start:end]`, or NOT_A_COUNT."""
+    if start == end:
+        return NOT_A_COUNT
+    count = 0
+    for i in range(start, end):
+        byte = int(data[i])
+        if byte < _ZERO or byte > _NINE:
+            return NOT_A_COUNT
+        count = min(count * 10 + byte - _ZERO, _MAX_COUNT)
+    return count
+
+
+@kernel
+def _find_comma(data: Bytes, position: int, end: int) -> int:
+    """Returns the position of the first comma from `position` on, or `end` or more where there is none."""
+    while position < end and data[position] != _COMMA:
+        position += 1
+    return position
+
+
+@kernel
+def is_utf8(data: Bytes, start: int, end: int) -> bool:
+    """Returns whether `data[start:end]` is well-formed UTF-8 (no overlong forms, no surrogates)."""
+    union = 0
+    for i in range(start, end):
+        union |= data[i]
+    return union < 0x80 or _is_multibyte_utf8(data, start, end)
+
+
+@kernel
+def _is_multibyte_utf8(data: Bytes, start: int, end: int) -> bool:
+    """The slow half of `is_utf8`. Source: The Unicode Standard 15.0, table 3-7."""
+    position = start
+    while position < end:
+        lead = data[position]
+        if lead < 0x80:
+            position += 1
+            continue
+        lowest, highest = 0x80, 0xBF
+        if 0xC2 <= lead <= 0xDF:
+            num_following = 1
+        elif 0xE0 <= lead <= 0xEF:
+            num_following = 2
+            lowest = 0xA0 if lead == 0xE0 else 0x80
+            highest = 0x9F if lead == 0xED else 0xBF
+        elif 0xF0 <= lead <= 0xF4:
+            num_following = 3
+            lowest = 0x90 if lead == 0xF0 else 0x80
+            highest = 0x8F if lead == 0xF4 else 0xBF
+        else:
+            return False
+        if position + num_following >= end or not lowest <= data[position + 1] <= highest:
+            return False
+        for i in range(position + 2, position + num_following + 1):
+            if data[i] & 0xC0 != 0x80:
+                return False
+        position += num_following + 1
+    return True

@@ -1,0 +1,180 @@
+r"""The tokens of a raw line: `field \x02 value \x03 weight`, joined by \x01.
+
+Worked example: `205\x0234\x031.0\x01853\x0277\x030.69315` holds two tokens, value 34 of field 205 with weight 1 and
+value 77 of field 853 with weight 0.69315.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from esmm_spark.features import FeatureSpec
+from esmm_spark.logs.arrays import Bytes, Float32s, Int32s, Int64s
+from esmm_spark.logs.compiling import kernel
+from esmm_spark.logs.decimals import parse_float32
+from esmm_spark.logs.reasons import ACCEPTED, BAD_TOKEN
+
+TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR = 1, 2, 3
+# The shortest token that parses, e.g. "f\x02v\x03w".
+MIN_TOKEN_BYTES = 5
+UNKNOWN_FIELD = -1
+
+CONTEXT_LEVEL, IMPRESSION_LEVEL = 0, 1
+
+_FNV_OFFSET, _FNV_PRIME, _FNV_MASK = 2166136261, 16777619, 0xFFFFFFFF
+
+
+class FieldNames(NamedTuple):
+    """The fields of a spec, findable by the bytes of their names. F fields, in the order of the spec.
+
+    Attributes:
+        slots: int32 [power of two], hash table with linear probing: a field, or -1.
+        name_bytes: uint8, all names.
+        name_offsets: int64 [F + 1], where each name begins in `name_bytes`.
+        level: int32 [F], CONTEXT_LEVEL or IMPRESSION_LEVEL.
+    """
+
+    slots: Int32s
+    name_bytes: Bytes
+    name_offsets: Int64s
+    level: Int32s
+
+
+class Tokens(NamedTuple):
+    """The tokens of one line whose fields are in the spec, in the line's order. Reused from line to line.
+
+    Attributes:
+        field: int32, index in the spec's fields.
+        value_start: int64, the value's first byte in the raw bytes.
+        value_end: int64, the byte after the value.
+        weight: float32.
+        scratch: uint8, room for one weight's text.
+    """
+
+    field: Int32s
+    value_start: Int64s
+    value_end: Int64s
+    weight: Float32s
+    scratch: Bytes
+
+
+def field_names(spec: FeatureSpec) -> FieldNames:
+    """Returns the field names of `spec` in the form that `scan_tokens` reads."""
+    names = [field.name.encode("utf-8") for field in spec.fields]
+    num_slots = 8
+    while num_slots < 4 * len(names):
+        num_slots *= 2
+    slots = np.full(num_slots, UNKNOWN_FIELD, dtype=np.int32)
+    for field, name in enumerate(names):
+        slot = _hash_name(name) & (num_slots - 1)
+        while slots[slot] != UNKNOWN_FIELD:
+            slot = (slot + 1) & (num_slots - 1)
+        slots[slot] = field
+    levels = [CONTEXT_LEVEL if field.level == "context" else IMPRESSION_LEVEL for field in spec.fields]
+    return FieldNames(
+        slots=slots,
+        name_bytes=np.frombuffer(b"".join(names), dtype=np.uint8),
+        name_offsets=np.cumsum([0, *map(len, names)], dtype=np.int64),
+        level=np.array(levels, dtype=np.int32),
+    )
+
+
+def token_buffers(max_line_bytes: int) -> Tokens:
+    """Returns buffers that hold the tokens of any line of at most `max_line_bytes`."""
+    capacity = max_line_bytes // MIN_TOKEN_BYTES + 1
+    return Tokens(
+        field=np.empty(capacity, dtype=np.int32),
+        value_start=np.empty(capacity, dtype=np.int64),
+        value_end=np.empty(capacity, dtype=np.int64),
+        weight=np.empty(capacity, dtype=np.float32),
+        scratch=np.empty(max_line_bytes + 1, dtype=np.uint8),
+    )
+
+
+@kernel
+def scan_tokens(
+    data: Bytes, start: int, end: int, names: FieldNames, level: int, tokens: Tokens
+) -> tuple[int, int, int]:
+    """Fills `tokens` from `data[start:end]`; returns (reason, tokens in the line, tokens filled in).
+
+    Tokens of fields that the spec doesn't have at this level are counted, not filled in. Every token must parse, those
+    too. The counts mean nothing unless the reason is ACCEPTED.
+
+    Args:
+        data: uint8, the raw bytes.
+        start: the first byte of the line's tokens.
+        end: the byte after the last. Equal to `start` where the line has none.
+        names: the fields of the spec.
+        level: CONTEXT_LEVEL or IMPRESSION_LEVEL.
+        tokens: output, large enough for the line.
+    """
+    num_tokens, num_known = 0, 0
+    if start == end:
+        return ACCEPTED, 0, 0
+    position = start
+    while True:
+        name_start, name_hash = position, _FNV_OFFSET
+        while position < end and (data[position] > WEIGHT_SEPARATOR or data[position] == 0):
+            name_hash = ((name_hash ^ np.int64(data[position])) * _FNV_PRIME) & _FNV_MASK
+            position += 1
+        if position == name_start or position == end or data[position] != VALUE_SEPARATOR:
+            return BAD_TOKEN, 0, 0
+        name_end, value_start = position, position + 1
+        position = _skip_part(data, value_start, end)
+        if position == value_start or position == end or data[position] != WEIGHT_SEPARATOR:
+            return BAD_TOKEN, 0, 0
+        value_end, weight_start = position, position + 1
+        position = _skip_part(data, weight_start, end)
+        is_number, weight = parse_float32(data, weight_start, position, tokens.scratch)
+        if not is_number or (position < end and data[position] != TOKEN_SEPARATOR):
+            return BAD_TOKEN, 0, 0
+
+        field = _find_field(data, name_start, name_end, name_hash, names)
+        if field != UNKNOWN_FIELD and names.level[field] == level:
+            tokens.field[num_known] = field
+            tokens.value_start[num_known] = value_start
+            tokens.value_end[num_known] = value_end
+            tokens.weight[num_known] = weight
+            num_known += 1
+        num_tokens += 1
+        if position == end:
+            return ACCEPTED, num_tokens, num_known
+        position += 1
+
+
+@kernel
+def _skip_part(data: Bytes, position: int, end: int) -> int:
+    """Returns the position of the next separator of any kind, or `end`."""
+    while position < end and (data[position] > WEIGHT_SEPARATOR or data[position] == 0):
+        position += 1
+    return position
+
+
+@kernel
+def _find_field(data: Bytes, start: int, end: int, name_hash: int, names: FieldNames) -> int:
+    """Returns the field whose name is `data[start:end]`, or UNKNOWN_FIELD."""
+    mask = names.slots.shape[0] - 1
+    slot = name_hash & mask
+    while names.slots[slot] != UNKNOWN_FIELD:
+        field = names.slots[slot]
+        offset = names.name_offsets[field]
+        length = names.name_offsets[field + 1] - offset
+        if length == end - start:
+            same = True
+            for i in range(length):
+                if data[start + i] != names.name_bytes[offset + i]:
+                    same = False
+                    break
+            if same:
+                return int(field)
+        slot = (slot + 1) & mask
+    return UNKNOWN_FIELD
+
+
+def _hash_name(name: Sequence[int]) -> int:
+    """Returns FNV-1a of the bytes, as `scan_tokens` computes it on its way through a name."""
+    name_hash = _FNV_OFFSET
+    for byte in name:
+        name_hash = ((name_hash ^ byte) * _FNV_PRIME) & _FNV_MASK
+    return name_hash

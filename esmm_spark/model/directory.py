@@ -1,0 +1,334 @@
+"""The model directory: written by the ranks together, read by the scorer. docs/architecture.md shows its
+files.
+
+Writing, on R ranks:
+
+    info = new_version(root, config.model, spec, esmm, step=..., num_shards=R)   # rank 0, then broadcast
+    write_shard(staging_of(root, info), arena.local_rows(), rank, R)             # every rank, then a barrier
+    publish(root, info, esmm, config_yaml=..., metrics=..., history=...)         # rank 0
+
+Reading:
+
+    uri = find_model(root)
+    info, local = read_info(uri), localize(uri)
+    esmm, embedding = load_dense(local, info), ServingEmbedding(open_rows(local, info))
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pyarrow import fs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from esmm_spark import storage
+from esmm_spark.config import Model
+from esmm_spark.errors import IncompleteError, InputError
+from esmm_spark.features import FeatureSpec
+from esmm_spark.manifest import VOCABULARY
+from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings
+from esmm_spark.model.pooling import bag_offsets, pool_rows
+from esmm_spark.model.sharding import ShardedRows, num_local_rows
+from esmm_spark.model.tensor_file import map_tensors, read_tensors, tensor_bytes, write_tensors
+
+FORMAT_VERSION = 1
+VERSIONS = "versions"
+MODEL_NAME = "model.json"
+DENSE_NAME = "dense.safetensors"
+EMBEDDING = "embedding"
+_TRAIN = "run esmm_spark/train.py"
+_VERSION_PATTERN = re.compile(r"(\d{6,})-[0-9a-f]{8}")
+
+
+class ModelInfo(BaseModel):
+    """What model.json says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    format_version: int = FORMAT_VERSION
+    model_version: Annotated[str, Field(pattern=_VERSION_PATTERN.pattern, description="`000001-3f9a12bc`.")]
+    feature_spec: FeatureSpec
+    feature_spec_digest: str
+    model: Annotated[Model, Field(description="The config's model section.")]
+    num_shards: Annotated[int, Field(ge=1, description="Files of the embedding.")]
+    step: Annotated[int, Field(ge=0, description="Steps that it was trained for.")]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the arena."""
+        return self.feature_spec.num_rows * num_embeddings(self.model)
+
+
+def new_version(
+    root: str, model: Model, spec: FeatureSpec, esmm: Esmm, *, step: int, num_shards: int
+) -> ModelInfo:
+    """Returns the info of the next version under `root`, whose staging folder now stands empty. Only rank 0
+    calls it.
+
+    The version is the next sequence number and 8 hex digits of a hash over the dense parameters, the spec,
+    the model section and the step: no clock, so a repeated run has the same version. What a killed run left
+    half-written under `root` is removed.
+    """
+    versions = storage.join(root, VERSIONS)
+    for name in storage.list_directories(versions):
+        if name.startswith(".") and name.endswith(".staging"):
+            storage.delete(storage.join(versions, name))
+    sequence = 1 + max((int(name.split("-")[0]) for name in _version_names(versions)), default=0)
+    identity = json.dumps([spec.digest, model.model_dump(mode="json"), step], sort_keys=True).encode()
+    digest = hashlib.sha256(identity + tensor_bytes(_parameters(esmm))).hexdigest()[:8]
+    info = ModelInfo(
+        model_version=f"{sequence:06d}-{digest}",
+        feature_spec=spec,
+        feature_spec_digest=spec.digest,
+        model=model,
+        num_shards=num_shards,
+        step=step,
+    )
+    storage.make_directory(staging_of(root, info))
+    return info
+
+
+def version_uri(root: str, info: ModelInfo) -> str:
+    """Returns the URI of the version under the models folder `root`."""
+    return storage.join(root, VERSIONS, info.model_version)
+
+
+def staging_of(root: str, info: ModelInfo) -> str:
+    """Returns the URI under which the version is written before `publish` gives it its place."""
+    return storage.staging_path(version_uri(root, info))
+
+
+def shard_name(rank: int, num_ranks: int) -> str:
+    """Returns a shard's path in a model or checkpoint folder: `embedding/shard-00000-of-00002.safetensors`."""
+    return f"{EMBEDDING}/shard-{rank:05d}-of-{num_ranks:05d}.safetensors"
+
+
+def write_shard(
+    directory: str, rows: Tensor, rank: int, num_ranks: int, more: Mapping[str, Tensor] | None = None
+) -> None:
+    """Writes one rank's rows into the folder `directory`; every rank calls it.
+
+    Args:
+        directory: `staging_of(...)`, or a checkpoint.
+        rows: [L, D] float32, `EmbeddingArena.local_rows()`.
+        rank: this rank.
+        num_ranks: ranks that share the arena.
+        more: more tensors for the same file, e.g. a checkpoint's `accumulator` [L].
+    """
+    write_tensors(storage.join(directory, shard_name(rank, num_ranks)), {"rows": rows, **(more or {})})
+
+
+def write_dense(directory: str, esmm: Esmm) -> None:
+    """Writes the dense parameters into the folder `directory`."""
+    storage.write_bytes(storage.join(directory, DENSE_NAME), tensor_bytes(_parameters(esmm)))
+
+
+def publish(
+    root: str,
+    info: ModelInfo,
+    esmm: Esmm,
+    *,
+    config_yaml: str,
+    metrics: Mapping[str, Any],
+    history: Mapping[str, Any],
+    vocabulary: str | None = None,
+) -> str:
+    """Completes the version and returns its URI. Rank 0 calls it once all ranks have written their shards.
+
+    Args:
+        root: the models folder, `paths.model`.
+        info: from `new_version`.
+        esmm: the dense part, unchanged since `new_version`.
+        config_yaml: the whole config of the run.
+        metrics: validation metrics.
+        history: `{"steps": [...], "epochs": [...]}` as docs/architecture.md shows it.
+        vocabulary: URI of the dataset's vocabulary folder, if the spec needs one.
+
+    Raises:
+        IncompleteError: a shard is missing; what was there before stays.
+    """
+    staged = staging_of(root, info)
+    for rank in range(info.num_shards):
+        if not storage.exists(storage.join(staged, shard_name(rank, info.num_shards))):
+            raise IncompleteError(
+                f"{staged} lacks {shard_name(rank, info.num_shards)}: rank {rank} wrote none"
+            )
+    write_dense(staged, esmm)
+    storage.write_text(storage.join(staged, "config.yaml"), config_yaml)
+    for name, content in (("metrics", metrics), ("history", history)):
+        storage.write_text(storage.join(staged, f"{name}.json"), json.dumps(content, indent=1) + "\n")
+    if vocabulary is not None:
+        (source_fs, source), (target_fs, target) = (
+            storage.filesystem_of(uri) for uri in (vocabulary, storage.join(staged, VOCABULARY))
+        )
+        fs.copy_files(source, target, source_filesystem=source_fs, destination_filesystem=target_fs)
+    storage.write_text(storage.join(staged, MODEL_NAME), info.model_dump_json(indent=1) + "\n")
+    storage.write_text(storage.join(staged, storage.MARKER), "")
+    target_uri = version_uri(root, info)
+    storage.replace_directory(target_uri)
+    return target_uri
+
+
+def find_model(root_or_version: str) -> str:
+    """Returns the URI of a complete version: the newest under a models folder, or the given version itself.
+
+    Raises:
+        InputError: no model there.
+        IncompleteError: the version, or every version of the folder, is half-written.
+        UnsafeFileError: the version carries a pickle.
+    """
+    found = root_or_version.rstrip("/")
+    if not storage.exists(storage.join(found, MODEL_NAME)) and not storage.is_complete(found):
+        versions = storage.join(found, VERSIONS)
+        names = storage.list_directories(versions)
+        complete = [n for n in _version_names(versions) if storage.is_complete(storage.join(versions, n))]
+        if names and not complete:
+            raise IncompleteError(
+                f"no version in {versions} was written to its end ({', '.join(names)}): {_TRAIN}"
+            )
+        if not complete:
+            raise InputError(f"no model at {root_or_version}: {_TRAIN}")
+        found = storage.join(versions, max(complete, key=lambda name: (int(name.split("-")[0]), name)))
+    storage.require_complete(found, "model", _TRAIN)
+    storage.refuse_pickles(found, "model")
+    return found
+
+
+def read_info(uri: str) -> ModelInfo:
+    """Returns what model.json of the version at `uri` says.
+
+    Raises:
+        InputError: no model.json there, or it can't be read, or another format version.
+        IncompleteError: the version is half-written.
+        UnsafeFileError: it carries a pickle.
+    """
+    storage.require_complete(uri, "model", _TRAIN)
+    storage.refuse_pickles(uri, "model")
+    where = storage.join(uri, MODEL_NAME)
+    try:
+        info = ModelInfo.model_validate_json(storage.read_bytes(where))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the whole file"
+        raise InputError(f"{where} is not a model.json of this version: {key}: {first['msg']}") from error
+    if info.format_version != FORMAT_VERSION:
+        raise InputError(
+            f"{where} has format version {info.format_version}, this esmm_spark reads "
+            f"{FORMAT_VERSION}: train again"
+        )
+    if info.feature_spec.digest != info.feature_spec_digest:
+        raise InputError(
+            f"{where} says feature spec {info.feature_spec_digest}, what it holds has "
+            f"{info.feature_spec.digest}: it was edited, train again"
+        )
+    return info
+
+
+def load_dense(uri: str, info: ModelInfo) -> Esmm:
+    """Returns the version's dense part in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: dense.safetensors is missing, truncated, corrupt or of another network.
+        ConfigError: the model's network can't be imported here.
+    """
+    esmm = build_esmm(info.model, info.feature_spec)
+    load_parameters(esmm, storage.join(uri, DENSE_NAME))
+    return esmm.eval()
+
+
+def load_parameters(esmm: Esmm, uri: str) -> None:
+    """Overwrites the dense parameters with those of the file at `uri`. Raises InputError as `load_dense`."""
+    found, expected = read_tensors(uri), esmm.state_dict()
+    shapes, wanted = ({k: tuple(t.shape) for k, t in tensors.items()} for tensors in (found, expected))
+    if shapes != wanted:
+        name = next(n for n in [*wanted, *shapes] if shapes.get(n) != wanted.get(n))
+        raise InputError(
+            f"{uri}: parameter {name} has shape {shapes.get(name)}, the model wants {wanted.get(name)}: "
+            "the network's code or options changed since it was trained"
+        )
+    esmm.load_state_dict(found)
+
+
+def open_rows(local: str, info: ModelInfo) -> ShardedRows:
+    """Returns the embedding rows of the version in the local folder `local`, memory-mapped.
+
+    Raises:
+        InputError: a shard is missing, truncated or corrupt, or of another shape.
+    """
+    return open_shards(local, "rows", info.num_rows, (info.model.dim,), info.num_shards)
+
+
+def open_shards(
+    local: str, tensor: str, num_rows: int, row_shape: tuple[int, ...], num_shards: int
+) -> ShardedRows:
+    """Returns one tensor of all shards in the local folder `local`, memory-mapped: `rows`, or a checkpoint's
+    own.
+
+    Args:
+        local: a version or a checkpoint.
+        tensor: its name in the shards.
+        num_rows: rows over all shards.
+        row_shape: shape of a row: (dim,), or () where each row has one number.
+        num_shards: files.
+
+    Raises:
+        InputError: a shard is missing, truncated or corrupt, or of another shape.
+    """
+    shards = []
+    for rank in range(num_shards):
+        path = storage.join(storage.filesystem_of(local)[1], shard_name(rank, num_shards))
+        arrays = map_tensors(path)
+        expected = (num_local_rows(num_rows, rank, num_shards), *row_shape)
+        found = arrays[tensor].shape if tensor in arrays else None
+        if found != expected or arrays[tensor].dtype != np.float32:
+            raise InputError(f"{path}: tensor {tensor} has shape {found}, model.json says {expected} float32")
+        shards.append(arrays[tensor])
+    return ShardedRows(shards)
+
+
+class ServingEmbedding:
+    """Pooled look-ups in the rows of a model, on the CPU, without an optimizer and without FBGEMM.
+
+    Args:
+        rows: `open_rows(...)`.
+    """
+
+    def __init__(self, rows: ShardedRows) -> None:
+        self.num_rows = rows.num_rows
+        self._rows = rows
+        self._whole = torch.from_numpy(rows.shards[0]) if len(rows.shards) == 1 else None
+
+    def pool(self, rows: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
+        """Returns [B, D] float32: per bag the sum of weight x row; zeros for an empty bag.
+
+        Args:
+            rows: [T] int32 or int64, 0 <= row < num_rows.
+            weights: [T] float32.
+            lengths: [B] int, tokens of each bag, with sum T.
+
+        Raises:
+            RuntimeError: a row is out of range.
+        """
+        with torch.no_grad():
+            offsets = bag_offsets(lengths, rows.dtype)
+            if self._whole is not None:
+                return pool_rows(self._whole, rows, weights, offsets)
+            distinct, positions = torch.unique(rows, return_inverse=True)
+            return pool_rows(
+                torch.from_numpy(self._rows.gather(distinct.numpy())), positions, weights, offsets
+            )
+
+    __call__ = pool
+
+
+def _parameters(esmm: Esmm) -> dict[str, Tensor]:
+    return dict(sorted(esmm.state_dict().items()))
+
+
+def _version_names(versions: str) -> list[str]:
+    return [name for name in storage.list_directories(versions) if _VERSION_PATTERN.fullmatch(name)]

@@ -1,0 +1,185 @@
+"""XXH64 over bytes, and values to arena rows. The one place where a value becomes a row: preprocess and score share it.
+
+Spark's `xxhash64(string)`, Python's `xxhash.xxh64(bytes, seed=42)` and `xxh64` here give the same 64 bits; here and in
+Spark they are read as a signed integer.
+
+Source: Collet, xxHash fast digest algorithm specification 0.1.1, "XXH64 algorithm description".
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from esmm_spark.features import HASH_SEED, FeatureSpec
+from esmm_spark.logs.arrays import Bools, Bytes, Int64s, Words
+from esmm_spark.logs.compiling import kernel
+
+_PRIME_1 = np.uint64(0x9E3779B185EBCA87)
+_PRIME_2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_PRIME_3 = np.uint64(0x165667B19E3779F9)
+_PRIME_4 = np.uint64(0x85EBCA77C2B2AE63)
+_PRIME_5 = np.uint64(0x27D4EB2F165667C5)
+_SEED = np.uint64(HASH_SEED)
+
+
+class FieldTable(NamedTuple):
+    """How the values of each field become arena rows. F fields, in the order of the spec.
+
+    Attributes:
+        words: uint64 [F, W], what gets hashed: each row begins with `<table>=`, the value is put behind it.
+        text: uint8 [F, 8 * W], the same memory.
+        prefix_length: int64 [F], bytes of `<table>=`.
+        first_row: int64 [F], the table's offset in the arena.
+        num_buckets: int64 [F].
+        weighted, multi: bool [F], as in the spec.
+        position: int64 [F], the field's place among those of its level.
+        counted: bool [F], whether the field has min_count > 1.
+        vocabulary: int64, the hashes that were seen often enough, field by field, ascending within a field.
+        vocabulary_offsets: int64 [F + 1].
+    """
+
+    words: Words
+    text: Bytes
+    prefix_length: Int64s
+    first_row: Int64s
+    num_buckets: Int64s
+    weighted: Bools
+    multi: Bools
+    position: Int64s
+    counted: Bools
+    vocabulary: Int64s
+    vocabulary_offsets: Int64s
+
+
+def field_table(spec: FeatureSpec, max_value_bytes: int, frequent_hashes: dict[str, Int64s]) -> FieldTable:
+    """Returns the table that hashes values of up to `max_value_bytes`.
+
+    Args:
+        spec: the feature spec.
+        max_value_bytes: the longest value.
+        frequent_hashes: field name -> int64, ascending, the value hashes that get a bucket of their own; needed for
+            fields with min_count > 1.
+    """
+    fields = spec.fields
+    prefixes = [f"{field.table_name}=".encode() for field in fields]
+    num_words = (max(map(len, prefixes)) + max_value_bytes) // 8 + 1
+    words = np.zeros((len(fields), num_words), dtype=np.uint64)
+    text = words.view(np.uint8)
+    for field, prefix in enumerate(prefixes):
+        text[field, : len(prefix)] = np.frombuffer(prefix, dtype=np.uint8)
+    vocabularies = [
+        frequent_hashes[field.name] if field.min_count > 1 else np.empty(0, dtype=np.int64)
+        for field in fields
+    ]
+    positions = {
+        field.name: position
+        for level in (spec.context_fields, spec.impression_fields)
+        for position, field in enumerate(level)
+    }
+    return FieldTable(
+        words=words,
+        text=text,
+        prefix_length=np.array([len(prefix) for prefix in prefixes], dtype=np.int64),
+        first_row=np.array([spec.offsets[field.table_name] for field in fields], dtype=np.int64),
+        num_buckets=np.array([spec.tables[field.table_name].num_buckets for field in fields], dtype=np.int64),
+        weighted=np.array([field.weighted for field in fields]),
+        multi=np.array([field.multi for field in fields]),
+        position=np.array([positions[field.name] for field in fields], dtype=np.int64),
+        counted=np.array([field.min_count > 1 for field in fields]),
+        vocabulary=np.concatenate(vocabularies).astype(np.int64),
+        vocabulary_offsets=np.cumsum([0, *map(len, vocabularies)], dtype=np.int64),
+    )
+
+
+@kernel
+def hash_value(data: Bytes, start: int, end: int, field: int, table: FieldTable) -> int:
+    """Returns the signed XXH64 of `<table>=<value>`, the value being `data[start:end]`."""
+    text = table.text[field]
+    length = table.prefix_length[field]
+    for i in range(end - start):
+        text[length + i] = data[start + i]
+    return np.int64(xxh64(table.words[field], text, length + end - start, _SEED))
+
+
+@kernel
+def row_of_hash(value_hash: int, field: int, table: FieldTable) -> int:
+    """Returns the arena row of a value: offset + 1 + pmod(hash, num_buckets - 1), or the offset itself if it is rare."""
+    if table.counted[field] and not _is_frequent(value_hash, field, table):
+        return table.first_row[field]
+    modulus = table.num_buckets[field] - 1
+    # numba's % has Python's sign: the result is that of Spark's pmod.
+    return table.first_row[field] + 1 + value_hash % modulus
+
+
+@kernel
+def _is_frequent(value_hash: int, field: int, table: FieldTable) -> bool:
+    """Returns whether the hash is in the field's vocabulary, by binary search."""
+    low, high = table.vocabulary_offsets[field], table.vocabulary_offsets[field + 1]
+    last = high
+    while low < high:
+        middle = (low + high) // 2
+        if table.vocabulary[middle] < value_hash:
+            low = middle + 1
+        else:
+            high = middle
+    return low < last and table.vocabulary[low] == value_hash
+
+
+@kernel
+def xxh64(words: Words, text: Bytes, length: int, seed: np.uint64) -> np.uint64:
+    """Returns the XXH64 of the first `length` bytes.
+
+    Args:
+        words: uint64, the bytes as little-endian words.
+        text: uint8, the same memory.
+        length: in bytes.
+        seed: uint64.
+    """
+    num_words = length >> 3
+    word = 0
+    if length >= 32:
+        word = num_words - num_words % 4
+        state = _hash_stripes(words, word, seed)
+    else:
+        state = seed + _PRIME_5
+    state += np.uint64(length)
+    while word < num_words:
+        state = _rotate(state ^ _round(np.uint64(0), words[word]), 27) * _PRIME_1 + _PRIME_4
+        word += 1
+    position = num_words << 3
+    if length - position >= 4:
+        half = words[num_words] & np.uint64(0xFFFFFFFF)
+        state = _rotate(state ^ (half * _PRIME_1), 23) * _PRIME_2 + _PRIME_3
+        position += 4
+    while position < length:
+        state = _rotate(state ^ (np.uint64(text[position]) * _PRIME_5), 11) * _PRIME_1
+        position += 1
+    state = (state ^ (state >> np.uint64(33))) * _PRIME_2
+    state = (state ^ (state >> np.uint64(29))) * _PRIME_3
+    return state ^ (state >> np.uint64(32))
+
+
+@kernel
+def _hash_stripes(words: Words, num_words: int, seed: np.uint64) -> np.uint64:
+    """Returns the converged accumulators over stripes of four words."""
+    first, second = seed + _PRIME_1 + _PRIME_2, seed + _PRIME_2
+    third, fourth = seed, seed - _PRIME_1
+    for word in range(0, num_words, 4):
+        first = _round(first, words[word])
+        second = _round(second, words[word + 1])
+        third = _round(third, words[word + 2])
+        fourth = _round(fourth, words[word + 3])
+    state = _rotate(first, 1) + _rotate(second, 7) + _rotate(third, 12) + _rotate(fourth, 18)
+    for accumulator in (first, second, third, fourth):
+        state = (state ^ _round(np.uint64(0), accumulator)) * _PRIME_1 + _PRIME_4
+    return state
+
+
+@kernel
+def _round(accumulator: np.uint64, lane: np.uint64) -> np.uint64:
+    return _rotate(accumulator + lane * _PRIME_2, 31) * _PRIME_1
+
+
+@kernel
+def _rotate(word: np.uint64, bits: int) -> np.uint64:
+    return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))

@@ -1,0 +1,79 @@
+"""A scored partition: what it was made from, whether that is still so, and how it takes its place.
+
+<paths.scores>/<partition>/
+    _SUCCESS         the partition is complete
+    score.json       this module's ScoreRecord
+    part-*.parquet   the scores
+"""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from esmm_spark import storage
+
+FORMAT_VERSION = 1
+RECORD_NAME = "score.json"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ScoreInput(_Strict):
+    """What the scores follow from. Two runs with equal inputs write the same scores."""
+
+    model_version: str
+    feature_spec_digest: str
+    source: Literal["examples", "raw"]
+    paths: Annotated[list[str], Field(description="The dataset, or the raw files.")]
+    digest: Annotated[
+        str, Field(description="Of the dataset's manifest, or of the raw files' names, sizes, times.")
+    ]
+
+
+class ScoreRecord(_Strict):
+    """What score.json says."""
+
+    format_version: int = FORMAT_VERSION
+    input: ScoreInput
+    impressions: int
+    rejects: Annotated[dict[str, int], Field(description="Reason -> raw lines.")] = {}
+    mean_pctr: Annotated[float | None, Field(description="Null where there is no impression.")]
+    mean_pcvr: float | None
+    mean_pctcvr: float | None
+
+
+def partition_uri(scores: str, partition: str) -> str:
+    """Returns the folder of a partition, e.g. `scores/aliccp/split=test`."""
+    return storage.join(scores, partition)
+
+
+def read_record(uri: str) -> ScoreRecord | None:
+    """Returns what the partition at `uri` was made from, or None if it isn't complete or of this format."""
+    storage.recover(uri)
+    record = storage.join(uri, RECORD_NAME)
+    if not storage.is_complete(uri) or not storage.exists(record):
+        return None
+    try:
+        found = ScoreRecord.model_validate_json(storage.read_bytes(record))
+    except ValidationError:
+        return None
+    return found if found.format_version == FORMAT_VERSION else None
+
+
+def publish(uri: str, record: ScoreRecord) -> None:
+    """Puts the scores that stand at `staging_path(uri)` in the place of the partition, with their record.
+
+    Other partitions are not touched.
+    """
+    staged = storage.staging_path(uri)
+    storage.write_text(storage.join(staged, RECORD_NAME), record.model_dump_json(indent=1) + "\n")
+    storage.write_text(storage.join(staged, storage.MARKER), "")
+    storage.replace_directory(uri)
+
+
+def digest_of(content: bytes) -> str:
+    """Returns 16 hex digits of `content`."""
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,148 @@
+"""A model version as a function from Arrow batches of groups to Arrow batches of scores."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from esmm_spark.model.directory import ServingEmbedding, load_dense, open_rows, read_info
+from esmm_spark.model.esmm import embed_batch, predict
+from esmm_spark.model.local_copy import localize
+from esmm_spark.scoring.groups import Groups, Slice, divide_weights_of_means, read_groups, read_labels
+
+# `model_version` is not among them: it is one value, which Spark adds without a copy per impression.
+SCORE_SCHEMA = pa.schema(
+    [
+        ("impression_id", pa.string()),
+        ("group_key", pa.string()),
+        ("pctr", pa.float32()),
+        ("pcvr", pa.float32()),
+        ("pctcvr", pa.float32()),
+        ("click", pa.int8()),
+        ("conversion", pa.int8()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """A slice of groups as tensors on the CPU, of the shape that `embed_batch` reads.
+
+    Attributes:
+        context_rows: [Tc] int32 or int64.
+        context_weights: [Tc] float32, divided by the number of values where the field's pooling is `mean`.
+        context_lengths: [G * Fc] int64.
+        impression_rows: [Ti].
+        impression_weights: [Ti].
+        impression_lengths: [N * Fi].
+        group_sizes: [G] int64.
+    """
+
+    context_rows: torch.Tensor
+    context_weights: torch.Tensor
+    context_lengths: torch.Tensor
+    impression_rows: torch.Tensor
+    impression_weights: torch.Tensor
+    impression_lengths: torch.Tensor
+    group_sizes: torch.Tensor
+
+    @classmethod
+    def of(cls, part: Slice) -> "TokenBatch":
+        """Returns the tensors of a slice, on its memory."""
+        bags = (part.context, part.impression)
+        arrays = [array for bag in bags for array in (bag.rows, bag.weights, bag.lengths)]
+        return cls(*(torch.from_numpy(array) for array in (*arrays, part.group_sizes)))
+
+
+class Predictor:
+    """One model version, ready to score.
+
+    The embedding stays in its file: it is memory-mapped, so all workers of a host share one copy in the page cache.
+
+    Args:
+        model_uri: a complete model version; a remote one is copied to this host once.
+
+    Attributes:
+        info: what its model.json says.
+
+    Raises:
+        InputError: a file of it is missing, truncated or corrupt.
+        IncompleteError: it is half-written.
+        UnsafeFileError: it carries a pickle.
+    """
+
+    def __init__(self, model_uri: str) -> None:
+        self.info = read_info(model_uri)
+        local = localize(model_uri)
+        self._dense = load_dense(local, self.info)
+        self._embedding = ServingEmbedding(open_rows(local, self.info))
+
+    def score_groups(self, batch: pa.RecordBatch, batch_size: int) -> pa.RecordBatch:
+        """Returns the scores of all impressions of `batch`, in their order, with the columns SCORE_SCHEMA.
+
+        Args:
+            batch: one row per group, with the columns `groups.GROUP_COLUMNS`.
+            batch_size: impressions that go through the model at a time; bounds the memory, not the result.
+
+        Raises:
+            InputError: a group's lists don't fit together.
+        """
+        spec = self.info.feature_spec
+        groups = divide_weights_of_means(read_groups(batch, spec), spec)
+        pctr, pcvr, pctcvr = self._predict(groups, batch_size)
+        # 58 impressions have one key: its bytes are copied here and nowhere before.
+        group_index = np.repeat(np.arange(len(groups.sizes)), groups.sizes)
+        return pa.RecordBatch.from_arrays(
+            [
+                batch.column("impression_id").flatten(),
+                batch.column("group_key").take(pa.array(group_index)),
+                pa.array(pctr),
+                pa.array(pcvr),
+                pa.array(pctcvr),
+                read_labels(batch, "click", groups.sizes),
+                read_labels(batch, "conversion", groups.sizes),
+            ],
+            schema=SCORE_SCHEMA,
+        )
+
+    def _predict(self, groups: Groups, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns pctr, pcvr and pctcvr, [N] float32 each."""
+        scores = np.empty((3, groups.num_impressions), np.float32)
+        with torch.inference_mode():
+            for part in groups.slices(batch_size):
+                tokens = TokenBatch.of(part)
+                context, impression = embed_batch(self._embedding, tokens, self.info.feature_spec)
+                predictions = predict(self._dense(context, impression, tokens.group_sizes))
+                for row, values in zip(scores, predictions, strict=True):
+                    row[part.start : part.stop] = values.numpy()
+        return scores[0], scores[1], scores[2]
+
+
+@lru_cache(maxsize=1)
+def predictor_of(model_uri: str, model_version: str) -> Predictor:
+    """Returns the process's predictor: a Python worker of Spark lives on from task to task, and so does its model.
+
+    Args:
+        model_uri: the model version.
+        model_version: its version, so that another model at the same URI is loaded anew.
+    """
+    # Spark runs a worker per core.
+    torch.set_num_threads(1)
+    predictor = Predictor(model_uri)
+    assert predictor.info.model_version == model_version, (predictor.info.model_version, model_version)
+    return predictor
+
+
+def scorer(
+    model_uri: str, model_version: str, batch_size: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Returns the function that `mapInArrow` runs in each worker: batches of groups to batches of scores."""
+
+    def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield predictor_of(model_uri, model_version).score_groups(batch, batch_size)
+
+    return score

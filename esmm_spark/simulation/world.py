@@ -1,0 +1,55 @@
+"""A world draws blocks of groups: contexts with their impressions and what became of them.
+
+Everything about a block follows from (preset, seed, stream, block), whoever draws it and in whatever order.
+"""
+
+from dataclasses import dataclass
+
+from esmm_spark.simulation.catalogue import Catalogue
+from esmm_spark.simulation.contexts import ContextModel, Contexts
+from esmm_spark.simulation.impressions import ImpressionModel, Impressions
+from esmm_spark.simulation.presets import Preset
+from esmm_spark.simulation.randomness import block_generator
+from esmm_spark.simulation.truth import Labels, TruthModel, label
+
+# Groups that are drawn at once: enough for numpy to be busy, few enough to stay in a few MB.
+GROUPS_PER_BLOCK = 256
+
+# Streams 0 and 1 are the splits.
+_CALIBRATION_STREAM = 2
+_CALIBRATION_GROUPS = {"blocks": 16, "impressions_per_group": 16}
+
+
+@dataclass(frozen=True)
+class Block:
+    """The groups of one block."""
+
+    contexts: Contexts
+    impressions: Impressions
+    labels: Labels
+
+
+class World:
+    """The world of one preset and one seed.
+
+    Args:
+        preset: its numbers.
+        seed: 0 <= seed < 2^63.
+        intercepts: of the click and the conversion logit, as `calibrated` finds them.
+    """
+
+    def __init__(self, preset: Preset, seed: int, intercepts: tuple[float, float]) -> None:
+        self._seed = seed
+        self._intercepts = intercepts
+        catalogue = Catalogue(preset, seed)
+        self._contexts = ContextModel(catalogue, preset, seed)
+        self._impressions = ImpressionModel(catalogue, preset)
+        self._truth = TruthModel(preset, seed)
+
+    def draw(self, stream: int, block: int, num_groups: int = GROUPS_PER_BLOCK) -> Block:
+        """Returns block `block` of a stream, of `num_groups` groups."""
+        random = block_generator(self._seed, stream, block)
+        contexts = self._contexts.draw(random, num_groups)
+        impressions = self._impressions.draw(random, contexts)
+        logits = self._truth.logits(contexts, impressions)
+        return Block(contexts, impressions, label(logits, self._intercepts, random))

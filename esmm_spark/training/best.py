@@ -1,0 +1,137 @@
+"""The best model of a run so far, and how it becomes a version that gets scored.
+
+    <paths.model>/checkpoints/best/
+        _SUCCESS, best.json            the step and the validation metrics
+        dense.safetensors, embedding/shard-*.safetensors
+
+It stands among the checkpoints until the run is over: a scheduled scoring job must not pick up a model whose
+training still goes on.
+"""
+
+import json
+from collections.abc import Mapping
+
+import yaml
+from pyarrow import fs
+from pydantic import BaseModel, ValidationError
+
+from esmm_spark import storage
+from esmm_spark.config import Config
+from esmm_spark.errors import InputError
+from esmm_spark.manifest import VOCABULARY
+from esmm_spark.model import directory
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.esmm import Esmm, build_esmm
+from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.folders import CHECKPOINTS, write_folder
+from esmm_spark.training.state import TrainState
+
+_BEST = "best"
+_FACTS = "best.json"
+
+
+class BestFacts(BaseModel):
+    """What best.json says."""
+
+    step: int
+    num_shards: int
+    metrics: dict[str, float | None]
+
+
+def best_uri(root: str) -> str:
+    """Returns where the best model of a run lies below the models' root."""
+    return storage.join(root, CHECKPOINTS, _BEST)
+
+
+def write_best(
+    root: str,
+    state: TrainState,
+    metrics: Mapping[str, float | None],
+    arena: EmbeddingArena,
+    model: Esmm,
+    cluster: Cluster,
+) -> None:
+    """Keeps the parameters as the best so far. All ranks call this together.
+
+    Args:
+        root: `paths.model`.
+        state: says after which step.
+        metrics: validation metrics.
+        arena: this rank's rows.
+        model: the dense part.
+        cluster: the ranks.
+    """
+    facts = BestFacts(step=state.global_step, num_shards=cluster.num_ranks, metrics=dict(metrics))
+
+    def write_shard(staging: str) -> None:
+        directory.write_shard(staging, arena.local_rows(), cluster.rank, cluster.num_ranks)
+
+    def write_rest(staging: str) -> None:
+        directory.write_dense(staging, model)
+        storage.write_text(storage.join(staging, _FACTS), facts.model_dump_json(indent=1))
+
+    write_folder(best_uri(root), write_shard, write_rest, cluster)
+
+
+def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster) -> str:
+    """Makes the best model of a finished run the newest version and returns its URI. All ranks call this.
+
+    A run that was published before has no best model any more: then the newest version is returned.
+
+    Raises:
+        InputError: there is neither a best model nor a version.
+    """
+    best = best_uri(root)
+    if cluster.is_first:
+        storage.recover(best)
+    if not cluster.from_first(int(cluster.is_first and storage.is_complete(best)), "best.exists"):
+        return directory.find_model(root)
+    facts = _read_facts(best)
+    model: Esmm | None = None
+    info: directory.ModelInfo | None = None
+    if cluster.is_first:
+        model = build_esmm(config.model, config.features)
+        directory.load_parameters(model, storage.join(best, directory.DENSE_NAME))
+        info = directory.new_version(
+            root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards
+        )
+    staging = cluster.text_from_first(directory.staging_of(root, info) if info else "", "best.staging")
+    for shard in range(cluster.rank, facts.num_shards, cluster.num_ranks):
+        _copy(storage.join(best, directory.shard_name(shard, facts.num_shards)), staging, shard, facts)
+    cluster.barrier("best.copied")
+    uri = ""
+    if info is not None and model is not None:
+        needs_vocabulary = config.features.needs_vocabulary
+        vocabulary = storage.join(config.paths.dataset, VOCABULARY) if needs_vocabulary else None
+        uri = directory.publish(
+            root,
+            info,
+            model,
+            config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+            metrics=facts.metrics,
+            history=state.history.model_dump(mode="json"),
+            vocabulary=vocabulary,
+        )
+        storage.delete(best)
+    return cluster.text_from_first(uri, "best.published")
+
+
+def metrics_at(version: str) -> dict[str, float | None]:
+    """Returns the validation metrics of a model directory."""
+    content: dict[str, float | None] = json.loads(storage.read_text(storage.join(version, "metrics.json")))
+    return content
+
+
+def _read_facts(best: str) -> BestFacts:
+    uri = storage.join(best, _FACTS)
+    try:
+        return BestFacts.model_validate_json(storage.read_text(uri))
+    except ValidationError as error:
+        raise InputError(f"{uri} can't be read: delete {best} and train again") from error
+
+
+def _copy(source: str, staging: str, shard: int, facts: BestFacts) -> None:
+    target = storage.join(staging, directory.shard_name(shard, facts.num_shards))
+    storage.make_directory(target.rpartition("/")[0])
+    (source_fs, source_path), (target_fs, target_path) = map(storage.filesystem_of, (source, target))
+    fs.copy_files(source_path, target_path, source_filesystem=source_fs, destination_filesystem=target_fs)

@@ -1,0 +1,144 @@
+"""Checkpoints: the whole state of a run at a step, from which another number of ranks can go on.
+
+    <paths.model>/checkpoints/step-00000120/
+        _SUCCESS, state.json           TrainState
+        dense.safetensors              parameters of the dense part
+        optimizer.safetensors          Adam's moments, `<parameter>/<name>`
+        embedding/shard-00000-of-00002.safetensors   tensors "rows" [local, dim] and "accumulator" [local]
+
+All ranks must see the same `paths.model`.
+"""
+
+import re
+
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from esmm_spark import storage
+from esmm_spark.errors import InputError
+from esmm_spark.model import directory
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.esmm import Esmm
+from esmm_spark.model.local_copy import localize
+from esmm_spark.model.tensor_file import read_tensors, write_tensors
+from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.folders import CHECKPOINTS, write_folder
+from esmm_spark.training.state import TrainState
+
+_STATE = "state.json"
+_OPTIMIZER = "optimizer.safetensors"
+_STEP_NAME = re.compile(r"step-(\d{8,})")
+
+
+def checkpoint_uri(root: str, global_step: int) -> str:
+    """Returns where the checkpoint after `global_step` steps lies below the models' root."""
+    return storage.join(root, CHECKPOINTS, f"step-{global_step:08d}")
+
+
+def complete_steps(root: str) -> list[int]:
+    """Returns the steps of the complete checkpoints below `root`, ascending."""
+    folder = storage.join(root, CHECKPOINTS)
+    steps = [
+        int(match[1])
+        for name in storage.list_directories(folder)
+        if (match := _STEP_NAME.fullmatch(name)) and storage.is_complete(storage.join(folder, name))
+    ]
+    return sorted(steps)
+
+
+def write_checkpoint(
+    root: str,
+    state: TrainState,
+    arena: EmbeddingArena,
+    model: Esmm,
+    optimizer: Optimizer,
+    cluster: Cluster,
+    keep: int,
+) -> str:
+    """Writes a checkpoint and deletes all but the `keep` newest; all ranks call this together.
+
+    Args:
+        root: `paths.model`.
+        state: the position, its counts summed over ranks.
+        arena: this rank's rows.
+        model: the dense part, alike on every rank.
+        optimizer: the dense part's, alike on every rank.
+        cluster: the ranks.
+        keep: checkpoints that stay.
+    """
+    target = checkpoint_uri(root, state.global_step)
+
+    def write_shard(staging: str) -> None:
+        more = {"accumulator": arena.accumulator()}
+        directory.write_shard(staging, arena.local_rows(), cluster.rank, cluster.num_ranks, more)
+
+    def write_rest(staging: str) -> None:
+        directory.write_dense(staging, model)
+        write_tensors(storage.join(staging, _OPTIMIZER), _optimizer_tensors(model, optimizer))
+        summed = state.model_copy(update={"num_shards": cluster.num_ranks})
+        storage.write_text(storage.join(staging, _STATE), summed.model_dump_json(indent=1))
+
+    write_folder(target, write_shard, write_rest, cluster)
+    if cluster.is_first:
+        for step in complete_steps(root)[:-keep]:
+            storage.delete(checkpoint_uri(root, step))
+    return target
+
+
+def read_state(root: str, global_step: int) -> TrainState:
+    """Returns the position that a checkpoint holds. Raises InputError where it can't be read."""
+    uri = storage.join(checkpoint_uri(root, global_step), _STATE)
+    try:
+        return TrainState.model_validate_json(storage.read_text(uri))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{uri} is no state of a run: delete that checkpoint, an older one will be used"
+        ) from error
+
+
+def load_checkpoint(
+    root: str, state: TrainState, arena: EmbeddingArena, model: Esmm, optimizer: Optimizer
+) -> None:
+    """Puts the parameters of the checkpoint that `state` was read from into place.
+
+    Args:
+        root: `paths.model`.
+        state: says after which step, and how many shards it has, whatever the number of ranks now.
+        arena: this rank's rows.
+        model: the dense part.
+        optimizer: the dense part's.
+
+    Raises:
+        InputError: a file is missing, truncated or of another model.
+        UnsafeFileError: the checkpoint carries a pickle.
+    """
+    uri = checkpoint_uri(root, state.global_step)
+    storage.refuse_pickles(uri, "checkpoint")
+    directory.load_parameters(model, storage.join(uri, directory.DENSE_NAME))
+    _load_optimizer(read_tensors(storage.join(uri, _OPTIMIZER)), model, optimizer)
+    local = localize(uri)
+    rows = directory.open_shards(local, "rows", arena.num_rows, (arena.dim,), state.num_shards)
+    accumulator = directory.open_shards(local, "accumulator", arena.num_rows, (), state.num_shards)
+    arena.load_local(
+        rows.of_rank(arena.rank, arena.num_ranks), accumulator.of_rank(arena.rank, arena.num_ranks)
+    )
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load_optimizer(tensors: dict[str, Tensor], model: nn.Module, optimizer: Optimizer) -> None:
+    parameters = dict(model.named_parameters())
+    for key, tensor in tensors.items():
+        name, _, moment = key.rpartition("/")
+        parameter = parameters[name]
+        # Adam keeps its step count on the CPU, its moments beside the parameter.
+        moved = tensor.clone() if moment == "step" else tensor.to(parameter.device, copy=True)
+        optimizer.state[parameter][moment] = moved

@@ -1,0 +1,58 @@
+"""Where a training run stands: all that a resumed run needs beside the parameters."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StepRecord(BaseModel):
+    """A point of the training curve: means since the point before."""
+
+    step: Annotated[int, Field(description="Steps of the whole run done so far.")]
+    epoch: int
+    loss: Annotated[float, Field(description="Nats per impression, both terms of the loss together.")]
+    impressions_per_s: Annotated[float, Field(description="Over all ranks.")]
+
+
+class EpochRecord(BaseModel):
+    """The validation metrics after an epoch."""
+
+    model_config = ConfigDict(extra="allow")
+
+    epoch: int
+    step: int
+
+
+class History(BaseModel):
+    """The training curves, as `history.json` holds them."""
+
+    steps: list[StepRecord] = []
+    epochs: list[EpochRecord] = []
+
+
+class TrainState(BaseModel):
+    """The position of a run, always at a boundary between two steps."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_digest: Annotated[str, Field(description="What the run's result depends on; see run.run_digest.")]
+    num_streams: int
+    num_shards: Annotated[int, Field(description="Shards of the embedding in the checkpoint.")] = 1
+    epoch: Annotated[int, Field(description="The epoch that goes on, from 0.")] = 0
+    next_step: Annotated[int, Field(description="The step of that epoch that comes next.")] = 0
+    global_step: Annotated[int, Field(description="Steps done in the whole run.")] = 0
+    seen_impressions: Annotated[
+        int, Field(description="Impressions of this epoch seen so far, all ranks.")
+    ] = 0
+    seen_hash_sum: Annotated[
+        int, Field(description="Sum of group_hash of this epoch's groups so far, modulo 2^64, signed.")
+    ] = 0
+    best_ctcvr_auc: Annotated[float | None, Field(description="The best validation CTCVR AUC so far.")] = None
+    epochs_without_gain: int = 0
+    finished: bool = False
+    history: History = History()
+
+
+def wrapped_sum(*values: int) -> int:
+    """Returns the sum modulo 2^64 as a signed 64-bit integer, as Spark's and torch's int64 sums wrap."""
+    return (sum(values) + 2**63) % 2**64 - 2**63
