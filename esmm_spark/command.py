@@ -7,7 +7,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from esmm_spark.config import Config, load_config
+from esmm_spark.config import Config
+from esmm_spark.config_file import load_config
 from esmm_spark.errors import EsmmSparkError
 
 

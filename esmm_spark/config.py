@@ -1,17 +1,12 @@
-"""The config of all commands: one YAML file, one section per stage, unknown keys forbidden.
+"""The config of all commands: one section per stage, unknown keys forbidden. config_file.py reads it.
 
-`key=value` arguments override single keys by their dotted path: `train.batch_size=8192`. A value is read as
-YAML. A relative path in a config is relative to the folder in which the command runs.
+A relative path in a config is relative to the folder in which the command runs.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from esmm_spark.errors import ConfigError
 from esmm_spark.features import FeatureSpec
 
 
@@ -218,85 +213,3 @@ class Config(_Section):
     train: Train = Train()
     score: Score = Score()
     evaluate: Evaluate = Evaluate()
-
-
-def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
-    """Returns the validated config of the YAML file at `path` with `key=value` overrides applied.
-
-    Raises:
-        ConfigError: no such file, no YAML, an unknown key, a value out of range, or an override without `=`.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"no config at {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} holds {type(content).__name__}, it must hold sections: {', '.join(Config.model_fields)}"
-        )
-    for override in overrides:
-        _apply(content, override)
-    try:
-        return Config.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error)}") from error
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {override!r} is not of the form key=value, e.g. train.batch_size=8192")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not YAML") from error
-    # YAML 1.1 reads 1e-3 as a string; people mean a number.
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            pass
-    *parents, last = key.split(".")
-    section: Any = content
-    for depth, parent in enumerate(parents):
-        section = section.setdefault(parent, {}) if isinstance(section, dict) else None
-        if not isinstance(section, dict):
-            raise ConfigError(f"override {override!r}: {'.'.join(parents[: depth + 1])} is no section")
-    section[last] = value
-
-
-def _describe(error: ValidationError) -> str:
-    """Returns the first problem as one line: key, value found, what is allowed."""
-    problems = error.errors()
-    first = problems[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        line = f"unknown key {key}: allowed here are {', '.join(_allowed_keys(first['loc'][:-1]))}"
-    elif first["type"] == "missing":
-        line = f"key {key} is missing"
-    else:
-        line = f"{key} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
-    more = len(problems) - 1
-    return line + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
-
-
-def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = Config
-    for part in location:
-        # A list's index or a dict's own key leads to the same model as the list or dict itself.
-        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
-            model = _innermost_model(model.model_fields[part].annotation)
-    return list(getattr(model, "model_fields", {}))
-
-
-def _innermost_model(annotation: Any) -> Any:
-    """Returns the pydantic model in `list[M]`, `dict[str, M]` or `M | None`, else the annotation itself."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        model = _innermost_model(argument)
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            return model
-    return annotation

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from esmm_spark.config import load_config
+from esmm_spark.config_file import load_config
 from esmm_spark.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(minimal: str, override: str, 
 
 
 def test_a_missing_file_and_a_file_without_sections_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no config at .*/none.yaml"):
+    with pytest.raises(ConfigError, match=r"no config at .*/none\.yaml"):
         load_config(str(tmp_path / "none.yaml"))
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
@@ -83,3 +83,19 @@ def test_a_missing_section_is_named(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({key: value for key, value in MINIMAL.items() if key != "paths"}))
     with pytest.raises(ConfigError, match="key paths is missing"):
         load_config(str(path))
+
+
+def test_a_config_that_extends_another_changes_only_what_it_names(minimal: str, tmp_path: Path) -> None:
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: config.yaml\npaths: {model: other}\ntrain: {batch_size: 7}\n")
+    base, config = load_config(minimal), load_config(str(child), ["train.epochs=9"])
+    assert (config.paths.model, config.paths.dataset) == ("other", base.paths.dataset)
+    assert (config.train.batch_size, config.train.epochs) == (7, 9)
+    assert config.features.digest == base.features.digest
+
+
+def test_configs_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml")
+    with pytest.raises(ConfigError, match=r"b\.yaml extends .*a\.yaml, which extends it in turn"):
+        load_config(str(tmp_path / "a.yaml"))
