@@ -35,7 +35,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def _read(path: Path, trail: tuple[Path, ...]) -> dict[str, Any]:
-    """Returns the sections of a file over those of the one that it extends; `trail` are the files before it."""
+    """Returns the sections of a file over those of the one that it extends; `trail`: the files before it."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
