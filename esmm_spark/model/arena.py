@@ -48,8 +48,7 @@ class EmbeddingArena(nn.Module):
         device: where the rows live, `cpu` or `cuda`.
 
     Attributes:
-        exchanged_bytes: bytes that left this rank for others since the last `forward` began (0 with one
-            rank).
+        exchanged_bytes: bytes sent to other ranks since the last `forward` began; 0 with one rank.
 
     Source: Duchi et al., "Adaptive Subgradient Methods", JMLR 2011; row-wise: Gupta et al. 2014 and
         fbgemm_gpu's `EXACT_ROWWISE_ADAGRAD`.
@@ -195,8 +194,7 @@ def _make_table(
         eps=eps,
         stochastic_rounding=False,
         device=device,
-        # A row outside the arena would read and write someone else's memory; the check costs 0.5 ms of a 33
-        # ms step.
+        # A row outside the arena would read and write other memory; the check costs 0.5 ms of a 33 ms step.
         bounds_check_mode=BoundsCheckMode.FATAL,
         embedding_table_index_type=index_dtype,
         embedding_table_offset_type=index_dtype,

@@ -1,7 +1,6 @@
-"""The model directory: written by the ranks together, read by the scorer. docs/architecture.md shows its
-files.
+"""The model directory: written by the ranks together, read by the scorer.
 
-Writing, on R ranks:
+docs/architecture.md shows its files. Writing, on R ranks:
 
     info = new_version(root, config.model, spec, esmm, step=..., num_shards=R)   # rank 0, then broadcast
     write_shard(staging_of(root, info), arena.local_rows(), rank, R)             # every rank, then a barrier
@@ -67,12 +66,11 @@ class ModelInfo(BaseModel):
 def new_version(
     root: str, model: Model, spec: FeatureSpec, esmm: Esmm, *, step: int, num_shards: int
 ) -> ModelInfo:
-    """Returns the info of the next version under `root`, whose staging folder now stands empty. Only rank 0
-    calls it.
+    """Returns the info of the next version under `root`, whose staging folder now stands empty.
 
-    The version is the next sequence number and 8 hex digits of a hash over the dense parameters, the spec,
-    the model section and the step: no clock, so a repeated run has the same version. What a killed run left
-    half-written under `root` is removed.
+    Only rank 0 calls it. The version is the next sequence number and 8 hex digits of a hash over the dense
+    parameters, the spec, the model section and the step: no clock, so a repeated run has the same version.
+    What a killed run left half-written under `root` is removed.
     """
     versions = storage.join(root, VERSIONS)
     for name in storage.list_directories(versions):
@@ -104,7 +102,7 @@ def staging_of(root: str, info: ModelInfo) -> str:
 
 
 def shard_name(rank: int, num_ranks: int) -> str:
-    """Returns a shard's path in a model or checkpoint folder: `embedding/shard-00000-of-00002.safetensors`."""
+    """Returns a shard's path in a version or checkpoint: `embedding/shard-00000-of-00002.safetensors`."""
     return f"{EMBEDDING}/shard-{rank:05d}-of-{num_ranks:05d}.safetensors"
 
 
@@ -266,12 +264,11 @@ def open_rows(local: str, info: ModelInfo) -> ShardedRows:
 def open_shards(
     local: str, tensor: str, num_rows: int, row_shape: tuple[int, ...], num_shards: int
 ) -> ShardedRows:
-    """Returns one tensor of all shards in the local folder `local`, memory-mapped: `rows`, or a checkpoint's
-    own.
+    """Returns one tensor of all shards in the local folder `local`, memory-mapped.
 
     Args:
         local: a version or a checkpoint.
-        tensor: its name in the shards.
+        tensor: its name in the shards: `rows`, or one that only a checkpoint has.
         num_rows: rows over all shards.
         row_shape: shape of a row: (dim,), or () where each row has one number.
         num_shards: files.

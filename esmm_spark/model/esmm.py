@@ -29,19 +29,49 @@ class GroupedTokens(Protocol):
     A bag's weights already hold its field's pooling: with `mean` they are divided by the number of values.
     """
 
-    context_rows: Tensor  # [Tc] int32 or int64
-    context_weights: Tensor  # [Tc] float32
-    context_lengths: Tensor  # [G * Fc] int32
-    impression_rows: Tensor  # [Ti]
-    impression_weights: Tensor  # [Ti]
-    impression_lengths: Tensor  # [N * Fi]
-    group_sizes: Tensor  # [G] int32 or int64, impressions of each group
+    @property
+    def context_rows(self) -> Tensor:
+        """[Tc] int32 or int64."""
+        ...
+
+    @property
+    def context_weights(self) -> Tensor:
+        """[Tc] float32."""
+        ...
+
+    @property
+    def context_lengths(self) -> Tensor:
+        """[G * Fc] int32 or int64."""
+        ...
+
+    @property
+    def impression_rows(self) -> Tensor:
+        """[Ti]."""
+        ...
+
+    @property
+    def impression_weights(self) -> Tensor:
+        """[Ti]."""
+        ...
+
+    @property
+    def impression_lengths(self) -> Tensor:
+        """[N * Fi]."""
+        ...
+
+    @property
+    def group_sizes(self) -> Tensor:
+        """[G] int32 or int64, impressions of each group."""
+        ...
 
 
 class Embedding(Protocol):
     """What pools embedding rows: `EmbeddingArena` in training, `ServingEmbedding` in scoring."""
 
-    num_rows: int
+    @property
+    def num_rows(self) -> int:
+        """Rows that it holds."""
+        ...
 
     def __call__(self, rows: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
         """Returns pooled bags [B, D] of rows [T], weights [T] and lengths [B]."""
@@ -126,8 +156,7 @@ def num_embeddings(model_config: config.Model) -> int:
 def build_esmm(model_config: config.Model, spec: FeatureSpec) -> Esmm:
     """Returns a new model, its parameters drawn from torch's global random state.
 
-    `hidden_units` and `activation` go to every network whose constructor names them, `network_options` to
-    all.
+    `network_options` go to every network, `hidden_units` and `activation` to one whose class names them.
 
     Raises:
         ConfigError: `model.network` is no network or does not take `model.network_options`.

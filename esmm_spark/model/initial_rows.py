@@ -31,8 +31,7 @@ def fill_uniform(rows: Tensor, rank: int, num_ranks: int, init_range: float, see
         local = torch.arange(start, min(start + step, num_local), device=rows.device)
         counter = ((local * num_ranks + rank) * dim)[:, None] + columns
         bits = _mix(counter.mul_(_signed(0x9E3779B97F4A7C15)).add_(start_state))
-        # 24 bits are what a float32 holds exactly; the shift is arithmetic, so they come out in [-2^23,
-        # 2^23).
+        # 24 bits are what a float32 holds exactly. The shift is arithmetic: they are in [-2^23, 2^23).
         rows[start : start + step] = (bits >> 40).float().mul_(init_range * 2.0**-23)
 
 

@@ -14,8 +14,7 @@ _CACHE_VARIABLE = "ESMM_SPARK_CACHE"
 
 
 def localize(uri: str) -> str:
-    """Returns the local path of the complete folder at `uri`: itself if it is local, else a copy made once
-    per host.
+    """Returns the local path of the complete folder at `uri`: its own, or that of a copy made once per host.
 
     Copies lie below $ESMM_SPARK_CACHE, by default ~/.cache/esmm_spark, by the hash of their URI: a folder
     whose content changes under the same URI keeps its old copy, so use it only for model versions, which

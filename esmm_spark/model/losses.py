@@ -1,7 +1,7 @@
 """The losses, in log space: no probability is ever formed, so logits of +-80 still have the right gradient.
 
-Shapes: N impressions. a = ctr_logit, b = cvr_logit, pCTR = sigmoid(a), pCVR = sigmoid(b), pCTCVR = pCTR *
-pCVR.
+Shapes: N impressions. a = ctr_logit, b = cvr_logit, pCTR = sigmoid(a), pCVR = sigmoid(b), and pCTCVR is the
+product of both.
 """
 
 from typing import NamedTuple, cast

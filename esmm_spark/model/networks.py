@@ -1,7 +1,10 @@
 """Networks: what turns the pooled fields of an impression and its context into one logit.
 
-A model has one per tower.
-A network is an `nn.Module` built as `cls(num_context_features, num_impression_features, dim, **options)` with
+A model has one per tower. A network is an `nn.Module` built as
+
+    cls(num_context_features, num_impression_features, dim, **options)
+
+with
 
     forward(context [G, Fc, D], impression [N, Fi, D], group_index [N] int64) -> logit [N]
 

@@ -48,7 +48,7 @@ class ShardedRows:
         return result
 
     def of_rank(self, rank: int, num_ranks: int) -> npt.NDArray[np.float32]:
-        """Returns the rows that `rank` of `num_ranks` owns, in local order: if there is such a shard, itself."""
+        """Returns the rows that `rank` of `num_ranks` owns, in local order; no copy if they are a shard."""
         if num_ranks == len(self.shards):
             return self.shards[rank]
         count = num_local_rows(self.num_rows, rank, num_ranks)

@@ -36,8 +36,7 @@ _MAX_HEADER_BYTES = 100_000_000
 
 
 def write_tensors(uri: str, tensors: Mapping[str, Tensor]) -> None:
-    """Writes the safetensors file at `uri` through a temporary name, so that a reader sees all of it or
-    nothing.
+    """Writes the safetensors file at `uri` through a temporary name: a reader sees all of it or nothing.
 
     Args:
         uri: any file system.

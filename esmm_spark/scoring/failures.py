@@ -1,7 +1,7 @@
 """A Spark job's failure turned back into the user's mistake that caused it.
 
-A worker's exception reaches the driver as text in a Java exception; without this the user gets three stack traces for
-one damaged file.
+A worker's exception reaches the driver as text in a Java exception; without this the user gets three stack
+traces for one damaged file.
 """
 
 import re
@@ -29,15 +29,16 @@ _REASON_BY_CONDITION = {
 def user_errors(spark: SparkSession, remedy: str) -> Iterator[None]:
     """Runs Spark jobs whose failures are raised as the EsmmSparkError behind them, where there is one.
 
-    Spark's own log is silent meanwhile: it would print the stack trace of each attempt, and what it says is in the
-    exception too.
+    Spark's own log is silent meanwhile: it would print the stack trace of each attempt, and what it says is
+    in the exception too.
 
     Args:
         spark: the session.
         remedy: what the user should do about a file that can't be read.
 
     Raises:
-        EsmmSparkError: the class and message that a worker raised; InputError for a file that Spark can't read.
+        EsmmSparkError: of the class and message that a worker raised; InputError for a file that Spark can't
+            read.
     """
     spark.sparkContext.setLogLevel("OFF")
     try:

@@ -1,8 +1,8 @@
 """Arrow batches of impression groups as flat numpy arrays, and their slices of a bounded size.
 
-A list column of Arrow is one buffer of values and one of offsets, and the examples' layout is flat within a group,
-so neither step touches a row in Python. Legend: G groups, N impressions, Fc and Fi context and impression fields,
-B bags (G * Fc or N * Fi), T tokens.
+A list column of Arrow is one buffer of values and one of offsets, and the examples' layout is flat within a
+group, so neither step touches a row in Python. Legend: G groups, N impressions, Fc and Fi context and
+impression fields, B bags (G * Fc or N * Fi), T tokens.
 """
 
 from collections.abc import Callable, Iterator

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -60,7 +61,7 @@ class TokenBatch:
 class Predictor:
     """One model version, ready to score.
 
-    The embedding stays in its file: it is memory-mapped, so all workers of a host share one copy in the page cache.
+    The embedding stays in its file, memory-mapped: all workers of a host share one copy in the page cache.
 
     Args:
         model_uri: a complete model version; a remote one is copied to this host once.
@@ -108,8 +109,8 @@ class Predictor:
             schema=SCORE_SCHEMA,
         )
 
-    def _predict(self, groups: Groups, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns pctr, pcvr and pctcvr, [N] float32 each."""
+    def _predict(self, groups: Groups, batch_size: int) -> npt.NDArray[np.float32]:
+        """Returns [3, N]: pctr, pcvr and pctcvr."""
         scores = np.empty((3, groups.num_impressions), np.float32)
         with torch.inference_mode():
             for part in groups.slices(batch_size):
@@ -118,12 +119,12 @@ class Predictor:
                 predictions = predict(self._dense(context, impression, tokens.group_sizes))
                 for row, values in zip(scores, predictions, strict=True):
                     row[part.start : part.stop] = values.numpy()
-        return scores[0], scores[1], scores[2]
+        return scores
 
 
 @lru_cache(maxsize=1)
 def predictor_of(model_uri: str, model_version: str) -> Predictor:
-    """Returns the process's predictor: a Python worker of Spark lives on from task to task, and so does its model.
+    """Returns the process's predictor: Spark's Python workers outlive a task, and so do their models.
 
     Args:
         model_uri: the model version.
