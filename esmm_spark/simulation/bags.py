@@ -1,4 +1,4 @@
-"""Multi-valued fields as flat arrays: which owner each token belongs to, its id and how often it was counted."""
+"""Multi-valued fields as flat arrays: each token's owner, its id and how often it was counted."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,8 @@ def counted(owner: Ints, identifier: Ints, visits: Ints, num_owners: int) -> Bag
     """Returns one token per owner and id with the sum of `visits` as its count.
 
     Example:
-        owner [0, 0, 0, 1], id [7, 3, 7, 3], visits [1, 1, 4, 2] -> owner [0, 0, 1], id [3, 7, 3], count [1, 5, 2].
+        owner [0, 0, 0, 1], id [7, 3, 7, 3], visits [1, 1, 4, 2]
+        -> owner [0, 0, 1], id [3, 7, 3], count [1, 5, 2].
     """
     keys = owner * _ID_SPAN + identifier
     order = np.argsort(keys, kind="stable")
@@ -66,5 +67,10 @@ def single(identifier: Ints) -> Bags:
 
 
 def within(owner: Ints, lengths: Ints) -> Ints:
-    """Returns the position of each token [T] among its owner's, from 0; `owner` repeats each owner `lengths` times."""
+    """Returns the position of each token [T] among its owner's, from 0.
+
+    Args:
+        owner: [T] each owner as often as its length says, ascending.
+        lengths: [num_owners].
+    """
     return np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

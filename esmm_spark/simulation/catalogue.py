@@ -3,7 +3,7 @@
 All of it is arithmetic on ids, so that it needs no table of items:
 
     category c in [0, num_categories), popular ones first
-    shop     first_shop[c] <= s < first_shop[c + 1]: the shops of a category lie together, more of them in a popular one
+    shop     first_shop[c] <= s < first_shop[c + 1]: a category's shops lie together, a popular one has more
     item     s * items_per_shop + slot
     brand    first_brand[c] <= b < first_brand[c + 1], a hash of shop and slot; some items have none
     intention c * intentions_per_category + t
@@ -106,4 +106,4 @@ def _first_of_category(num_ids: int, num_categories: int) -> Ints:
     """Returns [num_categories + 1] bounds of ids: each category has one, the rest go by Zipf's law."""
     category = np.arange(num_categories + 1)
     share = np.log(category + 1.0) / np.log(num_categories + 1.0)
-    return category + ((num_ids - num_categories) * share).astype(np.int64)
+    return np.asarray(category + ((num_ids - num_categories) * share).astype(np.int64))

@@ -1,9 +1,9 @@
 """Contexts: users, their profiles, and the histories that are counted from their events of the past.
 
-An event is a visit to a shop: of one of the user's interests (categories that are a function of the user, so that two
-contexts of one user look alike), or now and then of any category. The four history fields count the same events by
-category, shop, brand and intention, and impressions are drawn from them too (impressions.py): that is how the crosses
-between history and item come about.
+An event is a visit to a shop: of one of the user's interests (categories that are a function of the user, so
+that two contexts of one user look alike), or now and then of any category. The four history fields count the
+same events by category, shop, brand and intention, and impressions are drawn from them too (impressions.py):
+that is how the crosses between history and item come about.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from esmm_spark.simulation.randomness import Floats, IdHash, Ints, zipf_rank
 
 HISTORY_FIELDS = ("109_14", "110_14", "127_14", "150_14")
 
-# Field -> number of values, as public benchmarks on Ali-CCP count them. Field 122, the group, is gender x age.
+# Field -> number of values, as public benchmarks on Ali-CCP count them. 122, the group, is gender x age.
 _PROFILE_SIZES = {"121": 98, "124": 2, "125": 7, "126": 3, "127": 3, "128": 2, "129": 4}
 _WITH_PROFILE = ("121", "122", "124", "125", "127", "128")
 
@@ -67,8 +67,8 @@ class ContextModel:
     def draw(self, random: np.random.Generator, num_contexts: int) -> Contexts:
         """Returns `num_contexts` contexts, drawn from `random`."""
         preset = self._preset
+        num_impressions, num_events = self.sizes(random, num_contexts)
         user = random.integers(preset.num_users, size=num_contexts)
-        num_impressions, num_events = self._sizes(random, num_contexts)
         context = np.repeat(np.arange(num_contexts), num_events)
         category = self._event_categories(random, user[context])
         shop = self._event_shops(random, user[context], category)
@@ -86,8 +86,11 @@ class ContextModel:
         }
         return Contexts(user, num_impressions, self._profiles(user), histories, context, category, shop)
 
-    def _sizes(self, random: np.random.Generator, num_contexts: int) -> tuple[Ints, Ints]:
-        """Returns impressions [G] and events [G] of each context: correlated log-normals, rounded and capped."""
+    def sizes(self, random: np.random.Generator, num_contexts: int) -> tuple[Ints, Ints]:
+        """Returns impressions [G] and events [G] of each context: correlated log-normals, rounded and capped.
+
+        They are the first that `draw` draws: on a fresh generator of the block these are the block's.
+        """
         preset = self._preset
         normal, other = random.standard_normal((2, num_contexts))
         tied = preset.size_correlation * normal + np.sqrt(1.0 - preset.size_correlation**2) * other
@@ -130,4 +133,4 @@ def _log_normal_sizes(normal: Floats, mean: float, sigma: float, most: int) -> I
     """Returns sizes in [1, most] whose mean, before the cap, is about `mean`."""
     # Rounding down and the floor of 1 take half a unit away.
     drawn = 0.5 + mean * np.exp(sigma * normal - sigma * sigma / 2.0)
-    return np.clip(drawn.astype(np.int64), 1, most)
+    return np.asarray(np.clip(drawn.astype(np.int64), 1, most))

@@ -1,8 +1,9 @@
 """Impressions: which items a context is shown, and the crosses between its history and the item.
 
-An item comes from a shop of the context's history, from another shop of a category of the history, or from anywhere,
-in the preset's shares. A cross is on an impression if and only if the item's value is in the context's history; its
-value is a function of the pair (the pair being twice the same id, of that id) and its weight is the history token's.
+An item comes from a shop of the context's history, from another shop of a category of the history, or from
+anywhere, in the preset's shares. A cross is on an impression if and only if the item's value is in the
+context's history; its value is that of the item, which is the history's, and its weight is the history
+token's.
 """
 
 from dataclasses import dataclass

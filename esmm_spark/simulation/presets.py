@@ -1,7 +1,8 @@
 """What a simulated log looks like: sizes, rates and id spaces of each preset.
 
-The mechanism is one (catalogue.py, contexts.py, impressions.py, truth.py); a preset only sets its numbers. Those of
-`aliccp` were fitted so that what comes out has the published shape of Ali-CCP; tests/simulation holds the shape.
+The mechanism is one (catalogue.py, contexts.py, impressions.py, truth.py); a preset only sets its numbers.
+Those of `aliccp` were fitted so that what comes out has the published shape of Ali-CCP; tests/simulation
+holds it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class Preset:
         num_categories: ids of 206 and 109_14.
         num_shops: ids of 207 and 110_14.
         num_brands: ids of 216 and 127_14.
-        intentions_per_category: ids of 210 and 150_14 that a category has for its own; a prime, see catalogue.py.
+        intentions_per_category: ids of 210 and 150_14 that a category has; a prime, see catalogue.py.
         items_per_shop: ids of 205 that a shop has.
         mean_intentions: mean tokens of 210 on an impression.
         mean_impressions: mean impressions of a context.

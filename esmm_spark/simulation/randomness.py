@@ -1,8 +1,8 @@
 """Random numbers that depend on what they are for, never on the order in which they are drawn.
 
-Two kinds. What belongs to an id (a shop's brand, a category's latent factor) is a hash of the id, so that every worker
-finds the same without a table. What belongs to a block of groups comes from a counter-based generator keyed by the
-seed and the block.
+Two kinds. What belongs to an id (a shop's brand, a category's latent factor) is a hash of the id, so that
+every worker finds the same without a table. What belongs to a block of groups comes from a counter-based
+generator keyed by the seed and the block.
 """
 
 import zlib
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_SQRT_12 = 12.0**0.5
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -44,7 +45,7 @@ class IdHash:
         salt = np.array([seed], dtype=np.uint64) * _GOLDEN + np.uint64(zlib.crc32(purpose.encode()))
         self._salt = _mix(salt)[0]
 
-    def uniform(self, *ids: Ints) -> Floats:
+    def uniform(self, *ids: Ints | np.int64) -> Floats:
         """Returns one number in [0, 1) per tuple of ids; the arrays broadcast."""
         state = np.full((), self._salt, dtype=np.uint64)
         with np.errstate(over="ignore"):
@@ -52,16 +53,16 @@ class IdHash:
                 state = _mix((state ^ np.asarray(part).astype(np.uint64)) + _GOLDEN)
         return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
-    def below(self, bound: int, *ids: Ints) -> Ints:
+    def below(self, bound: int, *ids: Ints | np.int64) -> Ints:
         """Returns one integer in [0, bound) per tuple of ids."""
         return (self.uniform(*ids) * bound).astype(np.int64)
 
-    def factor(self, *ids: Ints) -> Floats:
+    def factor(self, *ids: Ints | np.int64) -> Floats:
         """Returns one number of mean 0 and variance 1 per tuple of ids: uniform in [-sqrt(3), sqrt(3)].
 
         Bounded on purpose: no single id dominates a logit.
         """
-        return (self.uniform(*ids) - 0.5) * np.sqrt(12.0)
+        return (self.uniform(*ids) - 0.5) * _SQRT_12
 
 
 def zipf_rank(uniform: Floats, size: Ints | int) -> Ints:
@@ -77,7 +78,10 @@ def zipf_rank(uniform: Floats, size: Ints | int) -> Ints:
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Returns splitmix64's finalizer of `state`. Source: Steele et al., OOPSLA 2014, figure 16 with Stafford's mix 13."""
+    """Returns splitmix64's finalizer of `state`.
+
+    Source: Steele et al., OOPSLA 2014, figure 16, with Stafford's mix 13.
+    """
     with np.errstate(over="ignore"):
         state = (state ^ (state >> _SHIFTS[0])) * _MIX_1
         state = (state ^ (state >> _SHIFTS[1])) * _MIX_2

@@ -1,12 +1,13 @@
-"""The truth: pCTR and pCVR of every impression, from latent factors of ids that clicks and conversions share in part.
+"""The truth: pCTR and pCVR of every impression, from latent factors that both share in part.
 
-    click_logit      = click_intercept      + click_scale      * (user + item + taste of the user . item + crosses + position)
-    conversion_logit = conversion_intercept + conversion_scale * (the same terms with other factors, no position)
+    click_logit      = intercept + click_scale      * (profile + item + taste . item + crosses + position)
+    conversion_logit = intercept + conversion_scale * (the same with other factors, no position)
 
-An id's conversion factor is SHARED times its click factor plus an independent rest. So whatever gets clicked more also
-converts more: clicked impressions are no fair sample of all impressions, which is the selection bias that ESMM is
-about, and a representation learned from clicks helps to predict conversions. A user's taste comes from the history
-(109_14 and 127_14), nothing from the user's id: it can be known for users who are only in the test split.
+An id's conversion factor is SHARED times its click factor plus an independent rest. So whatever gets clicked
+more also converts more: clicked impressions are no fair sample of all impressions, which is the selection
+bias that ESMM is about, and a representation learned from clicks helps to predict conversions. A user's taste
+comes from the history (109_14 and 127_14), nothing from the user's id: it can be known for users who are only
+in the test split.
 """
 
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class TruthModel:
         return Logits(preset.click_scale * terms.click, preset.conversion_scale * terms.conversion)
 
     def _factors(self, field: str, identifier: Ints, dim: int = 0) -> Logits:
-        """Returns a click factor and a conversion factor [M] of each id, correlated by SHARED; 0 where the id is -1."""
+        """Returns each id's click and conversion factors [M], correlated by SHARED; 0 where the id is -1."""
         kind = np.int64(int(field) * 100 + dim)
         known = identifier >= 0
         click = self._click.factor(identifier, kind) * known
@@ -120,7 +121,7 @@ class TruthModel:
     def _tastes(self, contexts: Contexts) -> Floats:
         """Returns tanh of the weighted sums of history factors: [G, 2 + _TASTE_DIMS] in (-1, 1).
 
-        The columns: a bias of the user for clicks, one for conversions, then the dimensions that meet the item's.
+        The columns: a bias of the user for clicks, one for conversions, then what meets the item's factors.
         """
         sums = np.zeros((len(contexts.user), 2 + _TASTE_DIMS))
         for field, share in _TASTE_FIELDS.items():
@@ -129,10 +130,10 @@ class TruthModel:
             for dim in range(sums.shape[1]):
                 factors = self._taste.factor(bags.id, np.int64(int(field[:3]) * 100 + dim))
                 sums[:, dim] += np.bincount(bags.owner, weights * factors, minlength=len(sums))
-        return np.tanh(sums / self._preset.taste_scale)
+        return np.asarray(np.tanh(sums / self._preset.taste_scale))
 
     def _taste_terms(self, taste: Floats, impressions: Impressions) -> Logits:
-        """Returns the user's biases and the products of taste and the item's factors. `taste` is [N, 2 + dims]."""
+        """Returns the user's biases plus taste times the item's factors, from tastes [N, 2 + _TASTE_DIMS]."""
         rest = np.sqrt(1.0 - SHARED**2)
         click = _BIAS * taste[:, 0]
         conversion = _BIAS * (SHARED * taste[:, 0] + rest * taste[:, 1])
@@ -152,7 +153,7 @@ def label(logits: Logits, intercepts: tuple[float, float], random: np.random.Gen
 
 
 def calibrate(sample: Logits, ctr: float, cvr: float) -> tuple[float, float]:
-    """Returns the intercepts at which the sample's mean pCTR is `ctr` and its click-weighted mean pCVR is `cvr`.
+    """Returns the intercepts that give the sample mean pCTR `ctr` and click-weighted mean pCVR `cvr`.
 
     Args:
         sample: logits without intercepts [N].

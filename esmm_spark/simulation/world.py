@@ -4,20 +4,23 @@ Everything about a block follows from (preset, seed, stream, block), whoever dra
 """
 
 from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
 
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.contexts import ContextModel, Contexts
 from esmm_spark.simulation.impressions import ImpressionModel, Impressions
 from esmm_spark.simulation.presets import Preset
 from esmm_spark.simulation.randomness import block_generator
-from esmm_spark.simulation.truth import Labels, TruthModel, label
+from esmm_spark.simulation.truth import Labels, Logits, TruthModel, calibrate, label
 
 # Groups that are drawn at once: enough for numpy to be busy, few enough to stay in a few MB.
 GROUPS_PER_BLOCK = 256
 
 # Streams 0 and 1 are the splits.
 _CALIBRATION_STREAM = 2
-_CALIBRATION_GROUPS = {"blocks": 16, "impressions_per_group": 16}
+_CALIBRATION_BLOCKS = 24
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,20 @@ class World:
         self._impressions = ImpressionModel(catalogue, preset)
         self._truth = TruthModel(preset, seed)
 
+    @classmethod
+    def calibrated(cls, preset: Preset, seed: int) -> Self:
+        """Returns the world whose intercepts give the preset's rates, found on a stream of their own.
+
+        Costs one to three seconds: call it once on the driver and hand the world to the workers.
+        """
+        uncalibrated = cls(preset, seed, (0.0, 0.0))
+        parts = [uncalibrated._logits(_CALIBRATION_STREAM, block) for block in range(_CALIBRATION_BLOCKS)]
+        sample = Logits(
+            np.concatenate([part.click for part in parts]),
+            np.concatenate([part.conversion for part in parts]),
+        )
+        return cls(preset, seed, calibrate(sample, preset.ctr, preset.cvr))
+
     def draw(self, stream: int, block: int, num_groups: int = GROUPS_PER_BLOCK) -> Block:
         """Returns block `block` of a stream, of `num_groups` groups."""
         random = block_generator(self._seed, stream, block)
@@ -53,3 +70,13 @@ class World:
         impressions = self._impressions.draw(random, contexts)
         logits = self._truth.logits(contexts, impressions)
         return Block(contexts, impressions, label(logits, self._intercepts, random))
+
+    def num_impressions(self, stream: int, block: int, num_groups: int = GROUPS_PER_BLOCK) -> int:
+        """Returns how many impressions `draw` with the same arguments has, without drawing them."""
+        sizes, _ = self._contexts.sizes(block_generator(self._seed, stream, block), num_groups)
+        return int(sizes.sum())
+
+    def _logits(self, stream: int, block: int) -> Logits:
+        random = block_generator(self._seed, stream, block)
+        contexts = self._contexts.draw(random, GROUPS_PER_BLOCK)
+        return self._truth.logits(contexts, self._impressions.draw(random, contexts))

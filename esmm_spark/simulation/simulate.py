@@ -1,0 +1,121 @@
+"""From a preset, a seed and a number of groups to a folder of raw Ali-CCP files and the truth behind them.
+
+<output>/
+    _SUCCESS
+    simulation.json               preset, seed, counts
+    sample_skeleton_{train,test}/part-*.csv
+    common_features_{train,test}/part-*.csv
+    truth.parquet/part-{train,test}-*.parquet    impression_id, pctr, pcvr, conversion_if_clicked
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from esmm_spark import storage
+from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.simulation.parts import plan_parts
+from esmm_spark.simulation.presets import preset_named
+from esmm_spark.simulation.world import World
+from esmm_spark.simulation.writing import output_folders, require_written, write_parts
+
+SUMMARY_FILE = "simulation.json"
+
+MIN_GROUPS, MAX_GROUPS = 2, 10**10
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a simulation wrote, both splits together."""
+
+    preset: str
+    seed: int
+    contexts: int
+    impressions: int
+    clicks: int
+    conversions: int
+
+    def __str__(self) -> str:
+        ctr, cvr = self.clicks / self.impressions, self.conversions / max(self.clicks, 1)
+        return (
+            f"{self.impressions:,} impressions in {self.contexts:,} contexts, {self.clicks:,} clicks "
+            f"(CTR {ctr:.2%}), {self.conversions:,} conversions (CVR {cvr:.2%}), preset {self.preset}, "
+            f"seed {self.seed}"
+        )
+
+
+def check_arguments(output: str, num_groups: int, seed: int, preset: str) -> None:
+    """Raises unless the arguments of `simulate` are in range and the output may be replaced.
+
+    Raises:
+        ConfigError: a value out of range.
+        InputError: something stands at the output that no simulation wrote.
+    """
+    preset_named(preset)
+    if not MIN_GROUPS <= num_groups <= MAX_GROUPS:
+        raise ConfigError(f"--num-groups {num_groups}: must be from {MIN_GROUPS} to {MAX_GROUPS}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"--seed {seed}: must be from 0 to {MAX_SEED}")
+    _require_replaceable(output)
+
+
+def simulate(
+    spark: SparkSession, output: str, num_groups: int, seed: int, preset: str, num_tasks: int | None = None
+) -> Summary:
+    """Writes a simulated log and replaces what stood at `output`; what stood there is whole until then.
+
+    The same preset, seed and number of groups give the same bytes, however many cores write them.
+
+    Args:
+        spark: the session.
+        output: the folder.
+        num_groups: contexts of train and test together, half of them in each.
+        seed: of everything.
+        preset: a name in `presets.PRESETS`.
+        num_tasks: Spark tasks; by default one per part file.
+
+    Raises:
+        ConfigError, InputError: as `check_arguments`.
+        CountMismatchError: what was written isn't what was drawn.
+    """
+    check_arguments(output, num_groups, seed, preset)
+    target = output if "://" in output else str(Path(output).absolute())
+    staging = storage.staging_path(target)
+    storage.delete(staging)
+    for name in output_folders():
+        storage.make_directory(storage.join(staging, name))
+    world = World.calibrated(preset_named(preset), seed)
+    parts = plan_parts(world, num_groups)
+    counts = write_parts(spark, world, seed, parts, staging, num_tasks)
+    require_written(parts, counts, staging)
+    summary = Summary(
+        preset=preset,
+        seed=seed,
+        contexts=sum(count.contexts for count in counts),
+        impressions=sum(count.impressions for count in counts),
+        clicks=sum(count.clicks for count in counts),
+        conversions=sum(count.conversions for count in counts),
+    )
+    storage.write_text(storage.join(staging, SUMMARY_FILE), json.dumps(asdict(summary), indent=2) + "\n")
+    storage.write_text(storage.join(staging, storage.MARKER), "")
+    storage.replace_directory(target)
+    return summary
+
+
+def _require_replaceable(output: str) -> None:
+    """Raises InputError unless nothing stands at `output`, or an empty folder, or what a simulation wrote."""
+    storage.recover(output)
+    filesystem, path = storage.filesystem_of(output)
+    if filesystem.get_file_info(path).is_file:
+        raise InputError(f"--output {output} is a file: name a folder")
+    ours = {*output_folders(), SUMMARY_FILE, storage.MARKER}
+    found = {name.split("/")[0] for name, _ in storage.list_files(output)}
+    foreign = sorted(found - ours)
+    if foreign or (found and SUMMARY_FILE not in found):
+        raise InputError(
+            f"--output {output} holds {(foreign or sorted(found))[0]}, which no simulation wrote and which "
+            "would be deleted: name a new folder, or empty this one"
+        )
