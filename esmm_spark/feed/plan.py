@@ -12,12 +12,12 @@ each stream's share is 2. 12 impressions are 3 full steps, so each stream is a s
     step 2:   stream 0 c1 c2    stream 1 a3 a4
 
 A segment may begin or end within a row group, c here: its two streams read it once each, so at most
-num_streams - 1 row groups are read twice in an epoch. In return every step but the last is full, whatever the row
-groups' sizes: dealing out whole row groups leaves a tail of small batches while the streams are uneven (5 row groups
-over 4 streams: half of the steps with a quarter of the batch).
+num_streams - 1 row groups are read twice in an epoch. In return every step but the last is full, whatever the
+row groups' sizes: dealing out whole row groups leaves a tail of small batches while the streams are uneven (5
+row groups over 4 streams: half of the steps with a quarter of the batch).
 
-The number of ranks decides only who reads a stream. So the same impressions meet in the same step on any number
-of ranks, and a step number is a position in the epoch that another number of ranks can go on from.
+The number of ranks decides only who reads a stream. So the same impressions meet in the same step on any
+number of ranks, and a step number is a position in the epoch that another number of ranks can go on from.
 """
 
 from collections.abc import Sequence
@@ -145,15 +145,15 @@ class EpochPlan:
 
     @cached_property
     def shares(self) -> IntArray:
-        """[num_streams] impressions that a full step takes of each stream; some 0 if batch_size < num_streams."""
+        """[num_streams] impressions that a full step takes of each; some 0 if batch_size < num_streams."""
         return _split(self.batch_size, self.num_streams)
 
     @cached_property
     def _segments(self) -> IntArray:
         """[num_streams + 1] where each stream begins on the line.
 
-        A stream holds its share of every full step and its part of what remains for the last one, which is never
-        more than its share.
+        A stream holds its share of every full step and its part of what remains for the last one, which is
+        never more than its share.
         """
         full_steps, remainder = divmod(self.num_impressions, self.batch_size)
         lengths = full_steps * self.shares + _split(remainder, self.num_streams)
@@ -178,10 +178,10 @@ class EpochPlan:
         return range(rank, self.num_streams, num_ranks)
 
     def reads(self, rank: int, num_ranks: int, first_step: int = 0) -> list[Read]:
-        """Returns what a rank reads from `first_step` to the epoch's end, in the order in which batches need it.
+        """Returns what a rank reads from `first_step` to the epoch's end, in the order that batches need.
 
-        Batches are filled step by step, and within a step stream by stream. So one reader that keeps this order
-        can serve all streams of the rank, holding one row group per stream.
+        Batches are filled step by step, and within a step stream by stream. So one reader that keeps this
+        order can serve all streams of the rank, holding one row group per stream.
         """
         reads: list[Read] = []
         first_needed: list[IntArray] = []

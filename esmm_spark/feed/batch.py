@@ -1,0 +1,99 @@
+"""One rank's share of a step, as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from esmm_spark.features import FeatureSpec
+from esmm_spark.feed.groups import Part
+
+
+@dataclass(frozen=True)
+class Batch:
+    """G groups with N impressions, both 0 where a rank has nothing left in a step.
+
+    A group may be cut: the rest of its impressions is in another step or on another rank, its context in
+    both.
+
+    Attributes:
+        context_rows: [Tc] int32, or int64 from 2^31 arena rows on.
+        context_weights: [Tc] float32, of a field pooled by `mean` already divided by the bag's length.
+        context_lengths: [G * Fc] int32, tokens of each bag, group by group.
+        impression_rows: [Ti].
+        impression_weights: [Ti].
+        impression_lengths: [N * Fi], impression by impression.
+        group_sizes: [G] int64, impressions of each group in this batch; their sum is N.
+        click: [N] float32, 0 or 1.
+        conversion: [N] float32, 0 or 1.
+        group_hash: [G] int64, always on the CPU.
+        starts_group: [G] bool, always on the CPU: whether the batch holds the group's first impression, so
+            that a cut group's hash counts once in an epoch.
+        keys: Arrow strings, [G] in all.
+    """
+
+    context_rows: Tensor
+    context_weights: Tensor
+    context_lengths: Tensor
+    impression_rows: Tensor
+    impression_weights: Tensor
+    impression_lengths: Tensor
+    group_sizes: Tensor
+    click: Tensor
+    conversion: Tensor
+    group_hash: Tensor
+    starts_group: Tensor
+    keys: tuple[pa.Array, ...]
+
+    @property
+    def num_impressions(self) -> int:
+        """N."""
+        return self.click.numel()
+
+    @property
+    def group_keys(self) -> list[str]:
+        """[G] what the groups share, for messages."""
+        return [key for keys in self.keys for key in keys.to_pylist()]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Returns the batch with its tokens and labels on `device`; on the CPU, itself."""
+        if device.type == "cpu":
+            return self
+        names = [field.name for field in fields(self) if field.name not in _STAY_ON_CPU]
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+
+_STAY_ON_CPU = ("group_hash", "starts_group", "keys")
+
+
+def batch_of(parts: Sequence[Part], spec: FeatureSpec) -> Batch:
+    """Returns the parts one after the other as a batch on memory of its own; no parts give an empty batch."""
+    row_dtype = np.int32 if spec.row_type == "int" else np.int64
+    context = [part.context for part in parts]
+    impression = [part.impression for part in parts]
+
+    def joined(arrays: list[npt.NDArray[Any]], dtype: type[np.generic]) -> Tensor:
+        # Arrow's memory is read-only, which torch takes no tensor on, so a single part is copied, too.
+        if not arrays:
+            return torch.from_numpy(np.empty(0, dtype))
+        return torch.from_numpy(np.concatenate(arrays, dtype=dtype))
+
+    return Batch(
+        context_rows=joined([rows for rows, _, _ in context], row_dtype),
+        context_weights=joined([weights for _, weights, _ in context], np.float32),
+        context_lengths=joined([lengths for _, _, lengths in context], np.int32),
+        impression_rows=joined([rows for rows, _, _ in impression], row_dtype),
+        impression_weights=joined([weights for _, weights, _ in impression], np.float32),
+        impression_lengths=joined([lengths for _, _, lengths in impression], np.int32),
+        group_sizes=joined([part.group_sizes for part in parts], np.int64),
+        click=joined([part.click for part in parts], np.float32),
+        conversion=joined([part.conversion for part in parts], np.float32),
+        group_hash=joined([part.hashes for part in parts], np.int64),
+        starts_group=joined([part.starts_group for part in parts], np.bool_),
+        keys=tuple(part.keys for part in parts),
+    )

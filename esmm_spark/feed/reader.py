@@ -1,0 +1,97 @@
+"""The batches of one rank: each step's share of impressions, cut from the row groups of its streams."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from esmm_spark.features import FeatureSpec
+from esmm_spark.feed.batch import Batch, batch_of
+from esmm_spark.feed.groups import Groups, Part
+from esmm_spark.feed.plan import EpochPlan, Read
+from esmm_spark.feed.row_groups import open_row_groups
+from esmm_spark.manifest import Manifest
+
+
+@contextmanager
+def open_feed(
+    dataset: str,
+    partition: str,
+    manifest: Manifest,
+    plan: EpochPlan,
+    rank: int,
+    num_ranks: int,
+    first_step: int = 0,
+    reader_threads: int = 1,
+) -> Iterator[Iterator[Batch]]:
+    """Yields an iterator of this rank's batch of every step from `first_step` to the epoch's end.
+
+    Every rank gets a batch for every step, an empty one where it has no impressions in it, so that all ranks
+    make the same number of steps.
+
+    Args:
+        dataset: URI of the dataset.
+        partition: `split=train`; the plan was made from its row groups.
+        manifest: of the dataset, read by `read_manifest`, which refuses pickles.
+        plan: the steps of the epoch.
+        rank: this rank.
+        num_ranks: ranks that share the epoch.
+        first_step: steps before it are not read.
+        reader_threads: petastorm's threads, which decode ahead of the batches.
+
+    Raises:
+        InputError: no such partition, or a file is missing, truncated, corrupt or not the one that the
+            manifest describes; also from the iterator.
+    """
+    manifest.partition(partition, dataset)
+    reads = plan.reads(rank, num_ranks, first_step)
+    spec = manifest.feature_spec
+    with open_row_groups(dataset, plan.row_groups, reads, spec, reader_threads) as row_groups:
+        yield _batches(plan, rank, num_ranks, first_step, iter(zip(reads, row_groups, strict=True)), spec)
+
+
+def _batches(
+    plan: EpochPlan,
+    rank: int,
+    num_ranks: int,
+    first_step: int,
+    opened: Iterator[tuple[Read, Groups]],
+    spec: FeatureSpec,
+) -> Iterator[Batch]:
+    """Yields the batches; `opened` gives the reads in the order in which the steps need them."""
+    streams = {stream: _Stream() for stream in plan.streams_of_rank(rank, num_ranks)}
+    for step in range(first_step, plan.num_steps):
+        parts: list[Part] = []
+        for number, stream in streams.items():
+            needed = plan.impressions_of_stream(step, number)
+            while stream.num_impressions < needed:
+                read, groups = next(opened)
+                streams[read.stream].append(read, groups)
+            parts += stream.take(needed)
+        yield batch_of(parts, spec)
+    assert next(opened, None) is None, "the plan reads more than its steps take"
+
+
+class _Stream:
+    """What was read of a stream and no step has taken yet."""
+
+    def __init__(self) -> None:
+        self.num_impressions = 0
+        self._open: deque[tuple[Groups, int, int]] = deque()
+
+    def append(self, read: Read, groups: Groups) -> None:
+        """Adds the impressions of a read."""
+        self._open.append((groups, read.start, read.stop))
+        self.num_impressions += read.stop - read.start
+
+    def take(self, count: int) -> list[Part]:
+        """Returns the next `count` impressions."""
+        self.num_impressions -= count
+        parts = []
+        while count:
+            groups, start, stop = self._open.popleft()
+            middle = min(stop, start + count)
+            parts.append(groups.part(start, middle))
+            if middle < stop:
+                self._open.appendleft((groups, middle, stop))
+            count -= middle - start
+        return parts

@@ -1,0 +1,258 @@
+"""petastorm, told exactly which row groups to read in which order.
+
+`petastorm.make_batch_reader` reads every row group of a dataset once, hands them out as its threads finish
+them, and makes a Python object of each list. The exactly-once epochs of `plan` need one order, and some row
+groups twice. So this is petastorm's `Reader`, which make_batch_reader returns, with a worker of our own:
+
+    plan.reads -> petastorm's ventilator -> petastorm's threads: Parquet -> Groups -> reads in their order
+
+At most `threads + READ_AHEAD` row groups are in memory here, beside those that batches are being cut from.
+The dataset's pickled schema, which petastorm would load, is never looked for: it is given files, not a
+folder.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import filesystem as legacy_filesystem
+from pyarrow import fs
+
+from esmm_spark import storage
+from esmm_spark.errors import InputError
+from esmm_spark.features import FeatureSpec
+from esmm_spark.feed.groups import COLUMNS, Groups, read_groups
+from esmm_spark.feed.plan import Read, RowGroup
+
+with warnings.catch_warnings():
+    # Its imports use names that pyarrow 14 and setuptools warn about.
+    warnings.simplefilter("ignore")
+    from petastorm.arrow_reader_worker import ArrowReaderWorker
+    from petastorm.reader import Reader
+    from petastorm.transform import TransformSpec
+    from petastorm.workers_pool import EmptyResultError
+    from petastorm.workers_pool.thread_pool import ThreadPool
+    from petastorm.workers_pool.ventilator import ConcurrentVentilator
+
+# Row groups read ahead of the one that batches wait for, beside one per thread.
+READ_AHEAD = 2
+
+_REMEDY = "it is truncated, corrupt or not what preprocess wrote there: preprocess again"
+
+
+@contextmanager
+def open_row_groups(
+    dataset: str, row_groups: Sequence[RowGroup], reads: Sequence[Read], spec: FeatureSpec, threads: int
+) -> Iterator[Iterator[Groups]]:
+    """Yields an iterator of the groups of each read's row group, in the order of `reads`.
+
+    Args:
+        dataset: URI of the dataset.
+        row_groups: those of the partition.
+        reads: what to read; `read.row_group` is an index into `row_groups`. A row group may be read several
+            times.
+        spec: the feature spec of the dataset.
+        threads: petastorm's worker threads.
+
+    Raises:
+        InputError: a file is missing, truncated, corrupt or not the one that the manifest describes; also
+            from the iterator.
+    """
+    if not reads:
+        yield iter(())
+        return
+    wanted = [row_groups[read.row_group] for read in reads]
+    filesystem, root = storage.filesystem_of(dataset)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            reader = _PlannedReader(filesystem, root, wanted, spec, threads)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(dataset, wanted, error) from error
+    try:
+        yield _in_order(reader, wanted, dataset)
+    finally:
+        reader.stop()
+        reader.join()
+
+
+def _in_order(reader: "_PlannedReader", wanted: Sequence[RowGroup], dataset: str) -> Iterator[Groups]:
+    """Yields the groups of each wanted row group; threads may finish a later one first."""
+    early: dict[int, _Found] = {}
+    for index, row_group in enumerate(wanted):
+        while index not in early:
+            found = next(reader)
+            early[found.read_index] = found
+        result = early.pop(index).result
+        reader.ventilator.taken()
+        uri = storage.join(dataset, row_group.path)
+        if isinstance(result, InputError | pa.ArrowException | OSError):
+            raise InputError(
+                f"{uri}, row group {row_group.index}: {_one_line(result)}; {_REMEDY}"
+            ) from result
+        if isinstance(result, Exception):
+            raise result
+        sizes = (len(result.hashes), result.num_impressions)
+        if sizes != (row_group.groups, row_group.impressions):
+            raise InputError(
+                f"{uri}, row group {row_group.index}: it has {sizes[0]} groups with {sizes[1]} impressions, "
+                f"the manifest says {row_group.groups} with {row_group.impressions}; {_REMEDY}"
+            )
+        yield result
+
+
+def _unreadable(dataset: str, wanted: Sequence[RowGroup], error: Exception) -> InputError:
+    """Returns the error that names the file whose footer can't be read."""
+    for path in dict.fromkeys(row_group.path for row_group in wanted):
+        filesystem, name = storage.filesystem_of(storage.join(dataset, path))
+        try:
+            with filesystem.open_input_file(name) as file:
+                pq.read_metadata(file)
+        except FileNotFoundError:
+            return InputError(f"{storage.join(dataset, path)} is missing: preprocess again")
+        except (pa.ArrowException, OSError) as found:
+            return InputError(f"{storage.join(dataset, path)}: {_one_line(found)}; {_REMEDY}")
+    return InputError(f"{dataset}: {_one_line(error)}; {_REMEDY}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+class _PlannedReader(Reader):  # type: ignore[misc]
+    """petastorm's reader over the given row groups in the given order, some of them perhaps twice.
+
+    Args:
+        filesystem: where they lie.
+        root: the dataset's path on it.
+        wanted: the row groups.
+        spec: the feature spec.
+        threads: worker threads.
+    """
+
+    def __init__(
+        self,
+        filesystem: fs.FileSystem,
+        root: str,
+        wanted: Sequence[RowGroup],
+        spec: FeatureSpec,
+        threads: int,
+    ) -> None:
+        self._wanted = [(storage.join(root, row_group.path), row_group.index) for row_group in wanted]
+        super().__init__(
+            _Files(filesystem),
+            list(dict.fromkeys(path for path, _ in self._wanted)),
+            schema_fields=[f"^{column}$" for column in COLUMNS],
+            shuffle_row_groups=False,
+            reader_pool=ThreadPool(threads, results_queue_size=threads + READ_AHEAD),
+            worker_class=_Worker,
+            transform_spec=TransformSpec(partial(read_groups, spec=spec)),
+            is_batched_reader=True,
+            num_epochs=1,
+        )
+
+    def _filter_row_groups(self, dataset: Any, row_groups: list[Any], *_: Any) -> tuple[list[int], None]:
+        """Returns the places of the wanted row groups among all `row_groups` of the files, in their order."""
+        places = {(piece.path, piece.row_group): place for place, piece in enumerate(row_groups)}
+        for path, index in self._wanted:
+            if (path, index) not in places:
+                raise OSError(f"{path} has no row group {index}")
+        return [places[wanted] for wanted in self._wanted], None
+
+    def _create_ventilator(self, row_group_indexes: list[int], *_: Any) -> "_Ventilator":
+        items = [{"piece_index": piece, "read_index": index} for index, piece in enumerate(row_group_indexes)]
+        ahead = self._workers_pool.workers_count + READ_AHEAD
+        return _Ventilator(self._workers_pool.ventilate, items, max_ventilation_queue_size=ahead)
+
+
+class _Ventilator(ConcurrentVentilator):  # type: ignore[misc]
+    """Hands out reads in order, as many ahead of those taken as its queue size says.
+
+    petastorm's own counts a read as done when its result has left the pool. While a slow one is waited for,
+    those after it would leave the pool and pile up.
+    """
+
+    def processed_item(self) -> None:
+        """Does nothing: `taken` counts."""
+
+    def taken(self) -> None:
+        """Lets the next read be handed out."""
+        super().processed_item()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a worker made of one read: its groups, or why there are none."""
+
+    read_index: int
+    result: Groups | Exception
+
+
+class _Worker(ArrowReaderWorker):  # type: ignore[misc]
+    """Decodes row groups without making a Python object of any list."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._footers: dict[str, pq.FileMetaData] = {}
+
+    @staticmethod
+    def new_results_queue_reader() -> "_Results":
+        """Returns what takes results out of the pool."""
+        return _Results()
+
+    def process(self, piece_index: int, read_index: int) -> None:
+        """Publishes the groups of a row group, or the error: raising here would print a stack trace."""
+        piece = self._split_pieces[piece_index]
+        result: Groups | Exception
+        try:
+            with self._filesystem.open(piece.path) as file:
+                parquet = pq.ParquetFile(file, metadata=self._footers.get(piece.path))
+                self._footers.setdefault(piece.path, parquet.metadata)
+                # One thread: the others belong to training.
+                table = parquet.read_row_group(piece.row_group, columns=list(COLUMNS), use_threads=False)
+            result = self._transform_spec.func(table)
+        except Exception as error:
+            result = error
+        self.publish_func(_Found(read_index, result))
+
+
+class _Results:
+    """Takes results out of petastorm's pool as they are."""
+
+    batched_output = True
+
+    def read_next(self, workers_pool: ThreadPool, schema: Any, ngram: Any) -> _Found:
+        """Returns the next result. Raises StopIteration after the last one."""
+        try:
+            found: _Found = workers_pool.get_results()
+        except EmptyResultError:
+            raise StopIteration from None
+        return found
+
+
+class _Files(legacy_filesystem.FileSystem):  # type: ignore[misc]
+    """The file system that petastorm wants, on top of the one that pyarrow has today: local, HDFS, S3 or GCS.
+
+    petastorm 0.12 takes only file systems of pyarrow's old kind.
+    """
+
+    def __init__(self, filesystem: fs.FileSystem) -> None:
+        self._filesystem = filesystem
+
+    def isdir(self, path: str) -> bool:
+        """Returns whether a folder stands at `path`."""
+        return bool(self._filesystem.get_file_info(path).type == fs.FileType.Directory)
+
+    def isfile(self, path: str) -> bool:
+        """Returns whether a file stands at `path`."""
+        return bool(self._filesystem.get_file_info(path).type == fs.FileType.File)
+
+    def open(self, path: str, mode: str = "rb") -> pa.NativeFile:
+        """Returns the file at `path`, opened for reading."""
+        assert mode == "rb", mode
+        return self._filesystem.open_input_file(path)
