@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from esmm_spark.event_config import EventLogs
 from esmm_spark.features import FeatureSpec
 
 
@@ -33,14 +34,26 @@ class SplitLogs(_Section):
 class Logs(_Section):
     """The raw logs."""
 
-    format: Annotated[Literal["aliccp"], Field(description="The format of the raw files.")] = "aliccp"
+    format: Annotated[Literal["aliccp", "events"], Field(description="The format of the raw files.")] = (
+        "aliccp"
+    )
     splits: Annotated[
-        dict[Literal["train", "test"], SplitLogs], Field(min_length=1, description="Split -> its raw files.")
-    ]
+        dict[Literal["train", "test"], SplitLogs],
+        Field(description="`aliccp`: split -> its raw files, at least one."),
+    ] = {}
+    events: Annotated[EventLogs | None, Field(description="`events`: the three logs and their join.")] = None
     max_reject_fraction: Annotated[
         float,
         Field(ge=0, le=1, description="Above this fraction of rejected lines the job ends with exit code 2."),
     ] = 0.001
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
+        if self.format == "aliccp" and not self.splits:
+            raise ValueError("format is aliccp, but no files are named: set logs.splits")
+        if self.format == "events" and self.events is None:
+            raise ValueError("format is events, but no logs are named: set logs.events")
+        return self
 
 
 class Samples(_Section):
@@ -213,3 +226,21 @@ class Config(_Section):
     train: Train = Train()
     score: Score = Score()
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _check_events(self) -> Self:
+        if self.logs.events is None:
+            return self
+        nowhere = [f.name for f in self.features.fields if f.name not in self.logs.events.attributes]
+        if nowhere:
+            raise ValueError(
+                f"features.fields {', '.join(nowhere)} come from nowhere: name them in features of "
+                "the impressions or a catalog, in history or in crosses, all in logs.events"
+            )
+        counted = [field.name for field in self.features.fields if field.min_count > 1]
+        if counted:
+            raise ValueError(
+                f"features.fields {', '.join(counted)} have min_count > 1, which would make a day's rows "
+                "depend on the other days: with events it must be 1"
+            )
+        return self
