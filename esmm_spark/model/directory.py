@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
@@ -31,7 +30,6 @@ from esmm_spark.errors import IncompleteError, InputError
 from esmm_spark.features import FeatureSpec
 from esmm_spark.manifest import VOCABULARY
 from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings
-from esmm_spark.model.pooling import bag_offsets, pool_rows
 from esmm_spark.model.sharding import ShardedRows, num_local_rows
 from esmm_spark.model.tensor_file import map_tensors, read_tensors, tensor_bytes, write_tensors
 
@@ -164,6 +162,8 @@ def publish(
         (source_fs, source), (target_fs, target) = (
             storage.filesystem_of(uri) for uri in (vocabulary, storage.join(staged, VOCABULARY))
         )
+        # copy_files makes the folders below the target, but not the target.
+        storage.make_directory(storage.join(staged, VOCABULARY))
         fs.copy_files(source, target, source_filesystem=source_fs, destination_filesystem=target_fs)
     storage.write_text(storage.join(staged, MODEL_NAME), info.model_dump_json(indent=1) + "\n")
     storage.write_text(storage.join(staged, storage.MARKER), "")
@@ -286,41 +286,6 @@ def open_shards(
             raise InputError(f"{path}: tensor {tensor} has shape {found}, model.json says {expected} float32")
         shards.append(arrays[tensor])
     return ShardedRows(shards)
-
-
-class ServingEmbedding:
-    """Pooled look-ups in the rows of a model, on the CPU, without an optimizer and without FBGEMM.
-
-    Args:
-        rows: `open_rows(...)`.
-    """
-
-    def __init__(self, rows: ShardedRows) -> None:
-        self.num_rows = rows.num_rows
-        self._rows = rows
-        self._whole = torch.from_numpy(rows.shards[0]) if len(rows.shards) == 1 else None
-
-    def pool(self, rows: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
-        """Returns [B, D] float32: per bag the sum of weight x row; zeros for an empty bag.
-
-        Args:
-            rows: [T] int32 or int64, 0 <= row < num_rows.
-            weights: [T] float32.
-            lengths: [B] int, tokens of each bag, with sum T.
-
-        Raises:
-            RuntimeError: a row is out of range.
-        """
-        with torch.no_grad():
-            offsets = bag_offsets(lengths, rows.dtype)
-            if self._whole is not None:
-                return pool_rows(self._whole, rows, weights, offsets)
-            distinct, positions = torch.unique(rows, return_inverse=True)
-            return pool_rows(
-                torch.from_numpy(self._rows.gather(distinct.numpy())), positions, weights, offsets
-            )
-
-    __call__ = pool
 
 
 def _parameters(esmm: Esmm) -> dict[str, Tensor]:

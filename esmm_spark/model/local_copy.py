@@ -24,13 +24,14 @@ def localize(uri: str) -> str:
         UnsafeFileError: the folder carries a pickle; nothing was downloaded.
         IncompleteError, InputError: it is half-written, or not there.
     """
+    uri = uri.rstrip("/")
     filesystem, path = storage.filesystem_of(uri)
     storage.refuse_pickles(uri, "model")
     if isinstance(filesystem, fs.LocalFileSystem):
         return path
     cache = Path(os.environ.get(_CACHE_VARIABLE) or Path.home() / ".cache" / "esmm_spark") / "models"
     cache.mkdir(parents=True, exist_ok=True)
-    name = f"{posixpath.basename(uri.rstrip('/'))}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+    name = f"{posixpath.basename(uri)}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
     target = str(cache / name)
     with (cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -38,6 +39,7 @@ def localize(uri: str) -> str:
             storage.require_complete(uri, "model", "run esmm_spark/train.py")
             staged = storage.staging_path(target)
             storage.delete(staged)
+            storage.make_directory(staged)
             fs.copy_files(
                 path, staged, source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem()
             )

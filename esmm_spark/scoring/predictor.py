@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from esmm_spark.model.directory import ServingEmbedding, load_dense, open_rows, read_info
+from esmm_spark.model.directory import load_dense, open_rows, read_info
 from esmm_spark.model.esmm import embed_batch, predict
 from esmm_spark.model.local_copy import localize
+from esmm_spark.model.serving_embedding import ServingEmbedding
 from esmm_spark.scoring.groups import Groups, Slice, divide_weights_of_means, read_groups, read_labels
 
 # `model_version` is not among them: it is one value, which Spark adds without a copy per impression.

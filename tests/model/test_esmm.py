@@ -1,0 +1,164 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esmm_spark import config
+from esmm_spark.errors import ConfigError
+from esmm_spark.features import FeatureSpec
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.esmm import Esmm, Logits, build_esmm, embed_batch, num_embeddings, predict
+from esmm_spark.model.losses import BaseLoss, EsmmLoss
+
+# Two context fields of one table and two impression fields; the arena has rows 0 to 16.
+SPEC = FeatureSpec.model_validate(
+    {
+        "tables": {"user": {"num_buckets": 7}, "item": {"num_buckets": 6}, "shop": {"num_buckets": 4}},
+        "fields": [
+            {"name": "viewed", "level": "context", "table": "user", "multi": True},
+            {"name": "item", "level": "impression"},
+            {"name": "bought", "level": "context", "table": "user", "multi": True},
+            {"name": "shop", "level": "impression", "multi": True},
+        ],
+    }
+)
+DIM = 3
+
+
+@dataclass(frozen=True)
+class Tokens:
+    context_rows: Tensor
+    context_weights: Tensor
+    context_lengths: Tensor
+    impression_rows: Tensor
+    impression_weights: Tensor
+    impression_lengths: Tensor
+    group_sizes: Tensor
+
+
+def int32(*values: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.int32)
+
+
+# Groups of 2 and 1 impressions.
+BATCH = Tokens(
+    context_rows=int32(1, 2, 3, 4),
+    context_weights=torch.tensor([1.0, 0.5, 1.0, 2.0]),
+    context_lengths=int32(2, 0, 1, 1),
+    impression_rows=int32(7, 13, 8, 14, 15, 9),
+    impression_weights=torch.tensor([1.0, 1.0, 1.0, 0.5, 0.5, 1.0]),
+    impression_lengths=int32(1, 1, 1, 2, 1, 0),
+    group_sizes=int32(2, 1),
+)
+
+
+def make_arena(copies: int = 1) -> EmbeddingArena:
+    return EmbeddingArena(copies * SPEC.num_rows, DIM, learning_rate=0.1, eps=1e-8, init_range=0.5, seed=1)
+
+
+def test_a_batch_is_looked_up_field_by_field() -> None:
+    arena = make_arena()
+    row = arena.local_rows().clone()
+
+    context, impression = embed_batch(arena, BATCH, SPEC)
+
+    zero = torch.zeros(DIM)
+    expected_context = [[row[1] + 0.5 * row[2], zero], [row[3], 2 * row[4]]]
+    expected_impression = [[row[7], row[13]], [row[8], 0.5 * row[14] + 0.5 * row[15]], [row[9], zero]]
+    torch.testing.assert_close(context, torch.stack([torch.stack(group) for group in expected_context]))
+    torch.testing.assert_close(impression, torch.stack([torch.stack(own) for own in expected_impression]))
+
+
+def test_base_reads_an_embedding_of_its_own_for_each_tower() -> None:
+    arena = make_arena(copies=2)
+    row = arena.local_rows().clone()
+    context, impression = embed_batch(arena, BATCH, SPEC)
+
+    assert context.shape == (2, 2, 2 * DIM)
+    assert impression.shape == (3, 2, 2 * DIM)
+    torch.testing.assert_close(context[1, 1], torch.cat((2 * row[4], 2 * row[4 + SPEC.num_rows])))
+    torch.testing.assert_close(impression[1, 0], torch.cat((row[8], row[8 + SPEC.num_rows])))
+
+
+def test_no_groups_are_looked_up_all_the_same() -> None:
+    none, empty = int32(), torch.zeros(0)
+    context, impression = embed_batch(make_arena(), Tokens(none, empty, none, none, empty, none, none), SPEC)
+    assert context.shape == (0, 2, DIM)
+    assert impression.shape == (0, 2, DIM)
+
+
+@pytest.mark.parametrize("network", ["mlp", "dcn"])
+@pytest.mark.parametrize("objective", ["esmm", "base"])
+def test_each_objective_trains_the_rows_that_it_should(objective: str, network: str) -> None:
+    torch.manual_seed(4)
+    settings = config.Model.model_validate(
+        {"network": network, "objective": objective, "dim": DIM, "hidden_units": [5]}
+    )
+    arena, esmm = make_arena(num_embeddings(settings)), build_esmm(settings, SPEC)
+    before = arena.local_rows().clone()
+
+    logits = esmm(*embed_batch(arena, BATCH, SPEC), BATCH.group_sizes)
+    # Only the second impression was clicked.
+    loss = esmm.loss(logits, int32(0, 1, 0), int32(0, 1, 0))
+    (loss.total / 3).backward()
+
+    assert isinstance(loss, BaseLoss if objective == "base" else EsmmLoss)
+    changed = (arena.local_rows() != before).any(1).nonzero().flatten().tolist()
+    seen = [1, 2, 3, 4, 7, 8, 9, 13, 14, 15]
+    if objective == "esmm":
+        assert changed == seen
+    else:
+        # The CVR tower's copy: the clicked impression's rows and its context's.
+        assert changed == seen + [SPEC.num_rows + row for row in (1, 2, 8, 14, 15)]
+    assert all(parameter.grad is not None for parameter in esmm.parameters())
+    assert not any(name.startswith("arena") for name, _ in esmm.named_parameters())
+
+
+def test_towers_share_no_parameter() -> None:
+    esmm = build_esmm(config.Model(dim=DIM, hidden_units=[5]), SPEC)
+    logits = esmm(torch.randn(2, 2, DIM), torch.randn(3, 2, DIM), BATCH.group_sizes)
+    logits.ctr.sum().backward()
+    assert all(p.grad is None for p in esmm.cvr_tower.parameters())
+    assert all(p.grad is not None for p in esmm.ctr_tower.parameters())
+
+
+def test_network_options_reach_both_towers() -> None:
+    settings = config.Model(
+        network="dcn", network_options={"cross_layers": 3}, dim=DIM, hidden_units=[5], activation="relu"
+    )
+    esmm = build_esmm(settings, SPEC)
+    assert [len(tower.crosses) for tower in (esmm.ctr_tower, esmm.cvr_tower)] == [2, 2]  # type: ignore[arg-type]
+    assert not any(isinstance(layer, nn.PReLU) for layer in esmm.modules())
+
+
+class _Wrong(nn.Module):
+    def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
+        return impression.sum((1, 2))[:, None]
+
+
+def test_logits_of_a_wrong_shape_name_the_network() -> None:
+    esmm = Esmm(_Wrong(), _Wrong())
+    with pytest.raises(ConfigError, match=r"network _Wrong gave logits of shape \(3, 1\) for 3 impressions"):
+        esmm(torch.zeros(2, 2, DIM), torch.zeros(3, 2, DIM), BATCH.group_sizes)
+
+
+def test_predictions_are_probabilities_also_where_they_are_tiny() -> None:
+    ctr = torch.tensor([0.0, -40.0, 40.0, -80.0, 3.0])
+    cvr = torch.tensor([0.0, -40.0, 40.0, 1.0, -2.0])
+    found = predict(Logits(ctr, cvr))
+    exact = torch.sigmoid(ctr.double()) * torch.sigmoid(cvr.double())
+    torch.testing.assert_close(found.pctcvr.double(), exact, rtol=1e-5, atol=1e-38)
+    torch.testing.assert_close(found.pctr, torch.sigmoid(ctr))
+    torch.testing.assert_close(found.pcvr, torch.sigmoid(cvr))
+    assert {t.dtype for t in predict(Logits(ctr.bfloat16(), cvr.bfloat16()))} == {torch.float32}
+
+
+def test_bfloat16_towers_stay_close_to_float32() -> None:
+    torch.manual_seed(4)
+    esmm = build_esmm(config.Model(dim=DIM, hidden_units=[8, 4]), SPEC)
+    inputs = torch.randn(2, 2, DIM), torch.randn(3, 2, DIM), BATCH.group_sizes
+    exact = esmm(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = esmm(*inputs)
+    torch.testing.assert_close(rounded.ctr.float(), exact.ctr, rtol=0.05, atol=0.05)
