@@ -208,6 +208,9 @@ class Evaluate(_Section):
         str | None,
         Field(description="Scores of another model on the same impressions (e.g. BASE), shown beside."),
     ] = None
+    baseline_name: Annotated[
+        str, Field(min_length=1, max_length=30, description="What the report calls the baseline.")
+    ] = "BASE"
     bootstrap_samples: Annotated[
         int, Field(ge=0, le=10000, description="Resamples of the groups; 0: no intervals.")
     ] = 200
