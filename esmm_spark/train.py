@@ -15,6 +15,8 @@ if __name__ == "__main__" and sys.path and os.path.basename(sys.path[0].rstrip("
     sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
 
 from esmm_spark.command import config_parser, parse_config, run_command
+from esmm_spark.errors import RankFailedError
+from esmm_spark.training.launch import end_after_failure_elsewhere, first_rank_speaks
 
 
 def main(argv: Sequence[str]) -> None:
@@ -22,12 +24,17 @@ def main(argv: Sequence[str]) -> None:
     parser = config_parser(
         __doc__ or "", "horovodrun -np 2 python esmm_spark/train.py --config conf/aliccp.yaml"
     )
-    _, config = parse_config(parser, argv)
+    with first_rank_speaks():
+        _, config = parse_config(parser, argv)
     from esmm_spark.training.run import train
 
-    summary = train(config)
-    if summary is not None:
-        print(summary, flush=True)
+    try:
+        summary = train(config)
+    except RankFailedError as error:
+        end_after_failure_elsewhere(error)
+    else:
+        if summary is not None:
+            print(summary, flush=True)
 
 
 if __name__ == "__main__":

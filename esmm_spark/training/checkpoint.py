@@ -83,7 +83,16 @@ def write_checkpoint(
     if cluster.is_first:
         for step in complete_steps(root)[:-keep]:
             storage.delete(checkpoint_uri(root, step))
+        _delete_unfinished(root)
     return target
+
+
+def _delete_unfinished(root: str) -> None:
+    """Deletes what ranks that were killed in the middle of a checkpoint left behind."""
+    folder = storage.join(root, CHECKPOINTS)
+    for name in storage.list_directories(folder):
+        if name.startswith(".step-"):
+            storage.delete(storage.join(folder, name))
 
 
 def read_state(root: str, global_step: int) -> TrainState:
@@ -98,13 +107,13 @@ def read_state(root: str, global_step: int) -> TrainState:
 
 
 def load_checkpoint(
-    root: str, state: TrainState, arena: EmbeddingArena, model: Esmm, optimizer: Optimizer
+    uri: str, state: TrainState, arena: EmbeddingArena, model: Esmm, optimizer: Optimizer
 ) -> None:
     """Puts the parameters of the checkpoint that `state` was read from into place.
 
     Args:
-        root: `paths.model`.
-        state: says after which step, and how many shards it has, whatever the number of ranks now.
+        uri: the checkpoint.
+        state: what it holds; says how many shards it has, whatever the number of ranks now.
         arena: this rank's rows.
         model: the dense part.
         optimizer: the dense part's.
@@ -113,7 +122,6 @@ def load_checkpoint(
         InputError: a file is missing, truncated or of another model.
         UnsafeFileError: the checkpoint carries a pickle.
     """
-    uri = checkpoint_uri(root, state.global_step)
     storage.refuse_pickles(uri, "checkpoint")
     directory.load_parameters(model, storage.join(uri, directory.DENSE_NAME))
     _load_optimizer(read_tensors(storage.join(uri, _OPTIMIZER)), model, optimizer)

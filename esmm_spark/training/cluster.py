@@ -16,11 +16,6 @@ import torch
 from esmm_spark.errors import RankFailedError
 
 
-def launched_rank() -> int:
-    """Returns this process's rank as horovodrun set it, 0 without horovodrun; needs no Horovod."""
-    return int(os.environ.get("HOROVOD_RANK", "0"))
-
-
 @dataclass(frozen=True)
 class Cluster:
     """This rank's place among the ranks, and the exchanges between them.

@@ -3,22 +3,24 @@
 Shapes: G groups, N impressions of this rank's share of the global batch; Fc, Fi fields; D dim.
 """
 
-import time
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import torch
 
 from esmm_spark.config import Config
-from esmm_spark.errors import CountMismatchError, NonFiniteLossError, RankFailedError
-from esmm_spark.feed.batch import Batch
+from esmm_spark.errors import CountMismatchError, EsmmSparkError, NonFiniteLossError, UserError
+from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.plan import EpochPlan
 from esmm_spark.manifest import PartitionCounts
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm, Logits, embed_batch
 from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.launch import FailedElsewhereError
 from esmm_spark.training.metrics import MetricSums, metrics_of
-from esmm_spark.training.progress import Progress, TensorBoardLog
+from esmm_spark.training.progress import Progress, TensorBoardLog, Window
 from esmm_spark.training.state import StepRecord, TrainState, wrapped_sum
 
 POINTS_PER_EPOCH = 100  # of the training curve
@@ -42,6 +44,10 @@ class Trainer:
         optimizer: steps the dense part; its gradients are summed over ranks.
         progress: the display.
         log: TensorBoard.
+
+    Attributes:
+        stop_requested: whether SIGTERM came to this rank.
+        last_checkpoint: URI of the newest checkpoint, for messages.
     """
 
     config: Config
@@ -53,7 +59,8 @@ class Trainer:
     progress: Progress
     log: TensorBoardLog
     stop_requested: bool = False
-    _window: "_Window" = field(default_factory=lambda: _Window())
+    last_checkpoint: str | None = None
+    _window: Window = field(default_factory=Window)
 
     def train_epoch(
         self,
@@ -73,14 +80,16 @@ class Trainer:
             after_step: called after each step, at a boundary at which a checkpoint may be written.
 
         Raises:
-            NonFiniteLossError: this rank's loss was NaN or infinite; RankFailedError on the others.
+            UserError: a file of this rank can't be read; FailedElsewhereError on the others.
+            NonFiniteLossError: this rank's loss was NaN or infinite; FailedElsewhereError on the others.
             StoppedError: SIGTERM came; all ranks stop after the same step.
             CountMismatchError: the epoch did not see every impression once.
         """
         self.model.train()
-        self._window = _Window()
-        for step, batch in enumerate(batches, start=state.next_step):
-            stop = self._step(batch, plan.impressions_in_step(step), state)
+        self._window = Window()
+        for step in range(state.next_step, plan.num_steps):
+            batch, problem = self._next(batches)
+            stop = self._step(batch, plan.impressions_in_step(step), state, problem)
             state.next_step = step + 1
             state.global_step += 1
             state.seen_impressions += batch.num_impressions
@@ -90,34 +99,46 @@ class Trainer:
             if stop:
                 raise StoppedError
             if self._at_step_limit(state):
-                return
+                break
             after_step()
-        self._check_epoch(state, counts)
+        if state.next_step == plan.num_steps:
+            self._check_epoch(state, counts)
+
+    def _next(self, batches: Iterator[Batch]) -> tuple[Batch, UserError | None]:
+        """Returns the next batch, or an empty one and why: the other ranks wait for this one's exchanges."""
+        try:
+            return next(batches), None
+        except UserError as error:
+            return batch_of([], self.config.features), error
 
     def _at_step_limit(self, state: TrainState) -> bool:
         return self.config.train.max_steps is not None and state.global_step >= self.config.train.max_steps
 
-    def _step(self, batch: Batch, num_impressions: int, state: TrainState) -> bool:
+    def _step(self, batch: Batch, num_impressions: int, state: TrainState, problem: UserError | None) -> bool:
         """Trains one step; returns whether some rank was asked to stop.
 
         Every rank calls this for every step, with an empty batch where it has none: each exchange needs all
         of them.
         """
         # Seeded by position, so that a network with dropout gives the same in a resumed run.
-        torch.manual_seed(self.config.train.seed * 1_000_003 + state.global_step * 1009 + self.cluster.rank)
+        seed = self.config.train.seed * 1_000_003 + state.global_step * 1009 + self.cluster.rank
+        torch.manual_seed(seed % 2**63)
         batch = batch.to(self.device)
-        self.optimizer.zero_grad(set_to_none=False)
+        self.optimizer.zero_grad()
         loss = self.model.loss(self._forward(batch), batch.click, batch.conversion)
         total = loss.total / num_impressions
-        report = torch.stack(
-            [total.detach().double().cpu(), torch.tensor(float(self.stop_requested)).double()]
-        )
-        reported = self.cluster.sum_later(report, "step")
-        total.backward()
+        own_loss = total.detach().double().cpu()
+        flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
+        reported = self.cluster.sum_later(torch.cat((own_loss.view(1), flags)), "step")
+        total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        global_loss, stops = reported().tolist()
-        if not torch.isfinite(torch.tensor(global_loss)):
-            self._fail_non_finite(float(total.detach()), batch, state)
+        global_loss, stops, problems = reported().tolist()
+        if problem is not None:
+            raise problem
+        if problems:
+            raise FailedElsewhereError
+        if not math.isfinite(global_loss):
+            self._fail_non_finite(float(own_loss), batch, state)
         self._window.add(global_loss, num_impressions)
         return bool(stops > 0)
 
@@ -128,20 +149,40 @@ class Trainer:
             logits = self.model(context, impression, batch.group_sizes)
         return Logits(logits.ctr.float(), logits.cvr.float())
 
-    def _fail_non_finite(self, own_loss: float, batch: Batch, state: TrainState) -> None:
-        where = f"step {state.global_step} (epoch {state.epoch + 1}, step {state.next_step} of it)"
-        if own_loss == own_loss and abs(own_loss) != float("inf"):
-            raise RankFailedError(
-                f"rank {self.cluster.rank} stops: the loss of another rank is not finite at {where}"
-            )
+    def _fail_non_finite(self, own_loss: float, batch: Batch, state: TrainState) -> NoReturn:
+        if math.isfinite(own_loss):
+            raise FailedElsewhereError
         keys = batch.group_keys
-        shown = ", ".join(str(key) for key in keys[:GROUP_KEYS_SHOWN]) + (
-            " ..." if len(keys) > GROUP_KEYS_SHOWN else ""
-        )
+        shown = ", ".join(keys[:GROUP_KEYS_SHOWN]) + (" ..." if len(keys) > GROUP_KEYS_SHOWN else "")
         raise NonFiniteLossError(
-            f"the loss is {own_loss} at {where} on rank {self.cluster.rank}, among {len(keys)} groups: "
-            f"{shown}"
+            f"the loss is {own_loss} at step {state.global_step + 1} (epoch {state.epoch + 1}, step "
+            f"{state.next_step + 1} of it) on rank {self.cluster.rank}, among {len(keys)} groups: {shown}; "
+            f"{self.last_checkpoint_text}: lower train.learning_rate, or look at these groups"
         )
+
+    @property
+    def last_checkpoint_text(self) -> str:
+        """Where the last good checkpoint lies, for messages."""
+        if self.last_checkpoint is None:
+            return "no checkpoint was written yet"
+        return f"the last good checkpoint is {self.last_checkpoint}"
+
+    def require_finite(self, state: TrainState) -> None:
+        """Raises NonFiniteLossError on all ranks if a parameter became NaN or infinite on one.
+
+        A finite loss may have an infinite gradient, and no checkpoint must keep what came of it.
+        """
+        with torch.no_grad():
+            # One number is finite only if all that it sums are.
+            sums = [self.arena.local_rows().sum(), *(p.sum() for p in self.model.parameters())]
+            own = float(not all(math.isfinite(float(value)) for value in sums))
+        if float(self.cluster.sum(torch.tensor([own]), "finite")[0]):
+            self._fail_together(
+                NonFiniteLossError(
+                    f"a parameter became NaN or infinite before step {state.global_step + 1}; "
+                    f"{self.last_checkpoint_text}: lower the learning rates"
+                )
+            )
 
     def _record(self, step: int, plan: EpochPlan, state: TrainState) -> None:
         every = max(1, plan.num_steps // POINTS_PER_EPOCH)
@@ -160,7 +201,7 @@ class Trainer:
                 state.global_step,
                 {"train/loss": record.loss, "train/impressions_per_s": record.impressions_per_s},
             )
-            self._window = _Window()
+            self._window = Window()
 
     def sum_seen(self, state: TrainState) -> tuple[int, int]:
         """Returns this epoch's impressions and group hash sum so far over all ranks."""
@@ -171,52 +212,53 @@ class Trainer:
     def _check_epoch(self, state: TrainState, counts: PartitionCounts) -> None:
         impressions, hash_sum = self.sum_seen(state)
         if (impressions, hash_sum) != (counts.impressions, counts.group_hash_sum):
-            raise CountMismatchError(
-                f"epoch {state.epoch + 1} saw {impressions:,} impressions with group hash sum {hash_sum}, "
-                f"the manifest says {counts.impressions:,} with {counts.group_hash_sum}"
+            self._fail_together(
+                CountMismatchError(
+                    f"epoch {state.epoch + 1} saw {impressions:,} impressions with group hash sum {hash_sum}"
+                    f", the manifest says {counts.impressions:,} with {counts.group_hash_sum}"
+                )
             )
+
+    def _fail_together(self, error: EsmmSparkError) -> NoReturn:
+        """Raises what every rank has found on the first rank only, so that it is told once."""
+        raise error if self.cluster.is_first else FailedElsewhereError
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Batch], counts: PartitionCounts) -> dict[str, float | None]:
         """Returns the metrics over a whole partition, the same on every rank.
 
         Raises:
+            InputError: a file of this rank can't be read.
+            StoppedError: SIGTERM came.
             CountMismatchError: not every impression was seen once.
         """
         self.model.eval()
         sums = MetricSums(self.device)
-        seen = 0
+        seen, stops = 0, self._sum_stops()
         for batch in batches:
             moved = batch.to(self.device)
             sums.add(self._forward(moved), moved.click, moved.conversion)
             seen += batch.num_impressions
-        histograms, totals = sums.tensors()
+            # What the ranks said a batch ago has arrived by now.
+            if stops() > 0:
+                raise StoppedError
+            stops = self._sum_stops()
+        if stops() > 0:
+            raise StoppedError
         all_seen = int(self.cluster.sum(torch.tensor([seen], dtype=torch.int64), "validated").item())
         if all_seen != counts.impressions:
-            raise CountMismatchError(
-                f"validation saw {all_seen:,} impressions, the manifest says {counts.impressions:,}"
+            self._fail_together(
+                CountMismatchError(
+                    f"validation saw {all_seen:,} impressions, the manifest says {counts.impressions:,}"
+                )
             )
+        histograms, totals = sums.tensors()
         return metrics_of(
             self.cluster.sum(histograms.cpu(), "histograms"), self.cluster.sum(totals.cpu(), "metric sums")
         )
 
-
-@dataclass
-class _Window:
-    """The loss and the speed since the last point of the training curve."""
-
-    loss_sum: float = 0.0
-    impressions: int = 0
-    started_s: float = field(default_factory=time.monotonic)
-
-    def add(self, mean_loss: float, impressions: int) -> None:
-        self.loss_sum += mean_loss * impressions
-        self.impressions += impressions
-
-    @property
-    def mean_loss(self) -> float:
-        return self.loss_sum / self.impressions if self.impressions else float("nan")
-
-    @property
-    def impressions_per_s(self) -> float:
-        return self.impressions / max(time.monotonic() - self.started_s, 1e-9)
+    def _sum_stops(self) -> Callable[[], float]:
+        """Starts to count the ranks that were asked to stop and returns the function that waits for it."""
+        flag = torch.tensor([self.stop_requested], dtype=torch.float32)
+        later = self.cluster.sum_later(flag, "validation.stop")
+        return lambda: float(later()[0])

@@ -3,10 +3,35 @@
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 SECONDS_BETWEEN_LINES = 5.0
+
+
+@dataclass
+class Window:
+    """The loss and the speed since the last point of the training curve."""
+
+    loss_sum: float = 0.0
+    impressions: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+
+    def add(self, mean_loss: float, impressions: int) -> None:
+        """Adds a step: its mean loss over its impressions."""
+        self.loss_sum += mean_loss * impressions
+        self.impressions += impressions
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean over all impressions added; NaN for none."""
+        return self.loss_sum / self.impressions if self.impressions else float("nan")
+
+    @property
+    def impressions_per_s(self) -> float:
+        """Impressions per second since the window was opened."""
+        return self.impressions / max(time.monotonic() - self.started_s, 1e-9)
 
 
 class Progress(Protocol):
@@ -128,7 +153,7 @@ class TensorBoardLog:
     def __init__(self, folder: str | None) -> None:
         self._writer: Any = None
         if folder is not None:
-            from tensorboard.summary import Writer
+            from tensorboard.summary import Writer  # type: ignore[import-untyped]
 
             self._writer = Writer(folder)
 

@@ -1,28 +1,22 @@
-"""A whole training run: epochs, validation, early stopping, checkpoints, and the model that comes out of it."""
+"""A whole training run: epochs, validation, early stopping, checkpoints, and the model that comes of it."""
 
-import hashlib
-import json
-import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
-import torch
-
-from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError
-from esmm_spark.feed.plan import EpochPlan, default_num_streams, require_row_groups, row_groups_of
+from esmm_spark.feed.batch import Batch
+from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest, require_same_spec
-from esmm_spark.model.esmm import build_arena, build_esmm
 from esmm_spark.training import best, checkpoint
+from esmm_spark.training.build import build_trainer
 from esmm_spark.training.cluster import Cluster, open_cluster
-from esmm_spark.training.folders import CHECKPOINTS
+from esmm_spark.training.launch import first_rank_speaks
 from esmm_spark.training.loop import StoppedError, Trainer
-from esmm_spark.training.progress import TensorBoardLog, progress_for
-from esmm_spark.training.state import EpochRecord, TrainState
+from esmm_spark.training.resume import first_position
+from esmm_spark.training.state import EpochRecord
 
 TRAIN_PARTITION = "split=train"
 VALIDATION_PARTITION = "split=validation"
@@ -44,32 +38,16 @@ def train(config: Config) -> str | None:
         RankFailedError: another rank ended.
         SystemExit: with code 143 after SIGTERM, once a checkpoint is written.
     """
-    manifest = read_manifest(config.paths.dataset)
-    require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {config.paths.dataset}")
+    dataset = config.paths.dataset
+    with first_rank_speaks():
+        manifest = read_manifest(dataset)
+        require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
+        counts = manifest.partition(TRAIN_PARTITION, dataset)
     with open_cluster(config.train.stall_timeout_s) as cluster:
-        require_row_groups(
-            manifest.partition(TRAIN_PARTITION, config.paths.dataset), cluster.num_ranks, config
-        )
-        return _Run(config, manifest, cluster).fit()
-
-
-def run_digest(config: Config, manifest: Manifest) -> str:
-    """Returns 16 hex digits of all that decides the result of a run but the number of its ranks and its
-    length.
-
-    A checkpoint is gone on from only by a run of the same digest.
-    """
-    train = config.train.model_dump(
-        include={"batch_size", "learning_rate", "embedding_learning_rate", "embedding_eps", "seed", "bf16"}
-    )
-    data = manifest.partition(TRAIN_PARTITION, config.paths.dataset)
-    content = [
-        config.features.digest,
-        config.model.model_dump(mode="json"),
-        train,
-        [data.impressions, data.group_hash_sum, [file.impressions for file in data.files]],
-    ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        with first_rank_speaks():
+            require_row_groups(counts, cluster.num_ranks, config)
+            run = _Run(config, manifest, cluster)
+        return run.fit()
 
 
 class _Run:
@@ -80,23 +58,15 @@ class _Run:
         self.root = config.paths.model
         self.train_counts = manifest.partition(TRAIN_PARTITION, config.paths.dataset)
         self.validation_counts = manifest.partitions.get(VALIDATION_PARTITION)
-        self.state = TrainState(
-            run_digest=run_digest(config, manifest),
-            num_streams=config.train.num_streams or default_num_streams(cluster.num_ranks),
-        )
-        self.resumed_from = self._find_checkpoint()
+        self.state, self.resumed_from = first_position(config, self.train_counts, cluster)
 
     def fit(self) -> str | None:
         """Trains to the end and publishes the best model."""
         if self.state.finished:
             return self._publish(already=True)
-        trainer = self._build()
-        if self.resumed_from is not None:
-            checkpoint.load_checkpoint(self.root, self.state, trainer.arena, trainer.model, trainer.optimizer)
-            trainer.progress.message(
-                f"resuming at epoch {self.state.epoch + 1}, step {self.state.next_step} from "
-                f"{checkpoint.checkpoint_uri(self.root, self.resumed_from)}"
-            )
+        with first_rank_speaks():
+            trainer = build_trainer(self.config, self.cluster)
+            self._restore(trainer)
         with trainer.log, _sigterm(trainer):
             try:
                 self._epochs(trainer)
@@ -106,19 +76,36 @@ class _Run:
                 trainer.progress.close()
         return self._publish(already=False)
 
+    def _restore(self, trainer: Trainer) -> None:
+        """Puts the parameters of the checkpoint, if there is one, in place, and says where the run stands."""
+        trainer.last_checkpoint = self.resumed_from
+        if self.resumed_from is not None:
+            checkpoint.load_checkpoint(
+                self.resumed_from, self.state, trainer.arena, trainer.model, trainer.optimizer
+            )
+            trainer.progress.message(
+                f"resuming at epoch {self.state.epoch + 1}, step {self.state.next_step} from "
+                f"{self.resumed_from}"
+            )
+
     def _epochs(self, trainer: Trainer) -> None:
-        train = self.config.train
-        while not self.state.finished:
-            self._train_epoch(trainer)
+        train, state = self.config.train, self.state
+        while not state.finished:
+            whole = self._train_epoch(trainer)
             self._validate(trainer)
-            at_limit = train.max_steps is not None and self.state.global_step >= train.max_steps
-            self.state.epoch += 1
-            self.state.next_step = self.state.seen_impressions = self.state.seen_hash_sum = 0
-            out_of_patience = 0 < train.early_stopping_epochs <= self.state.epochs_without_gain
-            self.state.finished = at_limit or out_of_patience or self.state.epoch >= train.epochs
+            if whole:
+                state.epoch += 1
+                state.next_step = state.seen_impressions = state.seen_hash_sum = 0
+            out_of_patience = 0 < train.early_stopping_epochs <= state.epochs_without_gain
+            state.finished = not whole or out_of_patience or state.epoch >= train.epochs or self._at_limit()
             self._checkpoint(trainer)
 
-    def _train_epoch(self, trainer: Trainer) -> None:
+    def _at_limit(self) -> bool:
+        limit = self.config.train.max_steps
+        return limit is not None and self.state.global_step >= limit
+
+    def _train_epoch(self, trainer: Trainer) -> bool:
+        """Trains the rest of the epoch; returns whether it came to its end, and not to train.max_steps."""
         state, every = self.state, self.config.train.checkpoint_every_steps
         plan = self._plan(self.train_counts, state.epoch, shuffle=True)
         trainer.progress.start_epoch(state.epoch, self.config.train.epochs, plan.num_steps, state.next_step)
@@ -129,6 +116,7 @@ class _Run:
 
         with self._batches(TRAIN_PARTITION, plan, state.next_step) as batches:
             trainer.train_epoch(batches, plan, state, self.train_counts, after_step)
+        return state.next_step == plan.num_steps
 
     def _validate(self, trainer: Trainer) -> None:
         state = self.state
@@ -160,16 +148,17 @@ class _Run:
     def _stopped(self, trainer: Trainer) -> SystemExit:
         uri = self._checkpoint(trainer)
         trainer.progress.message(
-            f"stopped by SIGTERM at epoch {self.state.epoch + 1}, step {self.state.next_step}; checkpoint {uri}: "
-            "the same command goes on from there"
+            f"stopped by SIGTERM at epoch {self.state.epoch + 1}, step {self.state.next_step}; checkpoint "
+            f"{uri}: the same command goes on from there"
         )
         return SystemExit(SIGTERM_EXIT_CODE)
 
     def _checkpoint(self, trainer: Trainer) -> str:
         """Writes a checkpoint of the state summed over ranks; this rank keeps its own share."""
+        trainer.require_finite(self.state)
         impressions, hash_sum = trainer.sum_seen(self.state)
         summed = self.state.model_copy(update={"seen_impressions": impressions, "seen_hash_sum": hash_sum})
-        return checkpoint.write_checkpoint(
+        trainer.last_checkpoint = checkpoint.write_checkpoint(
             self.root,
             summed,
             trainer.arena,
@@ -178,42 +167,7 @@ class _Run:
             self.cluster,
             self.config.train.keep_checkpoints,
         )
-
-    def _find_checkpoint(self) -> int | None:
-        """Takes over the position of the newest checkpoint and returns its step, if there is one to go on
-        from.
-
-        Raises:
-            ConfigError: it is of a run with another result.
-        """
-        if not self.config.train.resume:
-            if self.cluster.is_first:
-                storage.delete(storage.join(self.root, CHECKPOINTS))
-            self.cluster.barrier("resume.cleared")
-            return None
-        newest = max(checkpoint.complete_steps(self.root), default=-1) if self.cluster.is_first else -1
-        newest = self.cluster.from_first(newest, "resume.step")
-        if newest < 0:
-            return None
-        found = checkpoint.read_state(self.root, newest)
-        if found.run_digest != self.state.run_digest:
-            raise ConfigError(
-                f"checkpoint {checkpoint.checkpoint_uri(self.root, newest)} is of another run ({found.run_digest}, this "
-                f"one is {self.state.run_digest}: the data, the model section, or the train section's batch size, rates "
-                "or seed differ): set train.resume=false to start over, or another paths.model"
-            )
-        # A finished run goes on only if it was asked for more epochs than it has done.
-        if found.finished and self.config.train.epochs > found.epoch and not self._was_cut_short(found):
-            found.finished = False
-        if not self.cluster.is_first:
-            found.seen_impressions = found.seen_hash_sum = 0
-        self.state = found
-        return newest
-
-    def _was_cut_short(self, found: TrainState) -> bool:
-        train = self.config.train
-        at_limit = train.max_steps is not None and found.global_step >= train.max_steps
-        return at_limit or 0 < train.early_stopping_epochs <= found.epochs_without_gain
+        return trainer.last_checkpoint
 
     def _plan(self, counts: PartitionCounts, epoch: int, shuffle: bool) -> EpochPlan:
         return EpochPlan(
@@ -225,7 +179,9 @@ class _Run:
             shuffle=shuffle,
         )
 
-    def _batches(self, partition: str, plan: EpochPlan, first_step: int):  # type: ignore[no-untyped-def]
+    def _batches(
+        self, partition: str, plan: EpochPlan, first_step: int
+    ) -> AbstractContextManager[Iterator[Batch]]:
         return open_feed(
             self.config.paths.dataset,
             partition,
@@ -235,33 +191,6 @@ class _Run:
             self.cluster.num_ranks,
             first_step=first_step,
             reader_threads=self.config.train.reader_threads,
-        )
-
-    def _build(self) -> Trainer:
-        train, cluster = self.config.train, self.cluster
-        torch.set_num_threads(train.threads or max(1, len(os.sched_getaffinity(0)) // cluster.local_ranks))
-        device = _device(train.device, cluster)
-        torch.manual_seed(train.seed)
-        model = build_esmm(self.config.model, self.config.features).to(device)
-        arena = build_arena(
-            self.config, self.config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
-        )
-        named = dict(model.named_parameters())
-        for parameter in named.values():
-            # A parameter that a network doesn't use has no gradient, and Horovod would wait for it.
-            parameter.grad = torch.zeros_like(parameter)
-        adam = torch.optim.Adam(named.values(), lr=train.learning_rate)
-        wants_log = train.tensorboard and cluster.is_first
-        log_folder = storage.join(self.root, "tensorboard") if wants_log else None
-        return Trainer(
-            config=self.config,
-            cluster=cluster,
-            device=device,
-            arena=arena,
-            model=model,
-            optimizer=cluster.distributed_optimizer(adam, named),
-            progress=progress_for(cluster.is_first),
-            log=TensorBoardLog(log_folder),
         )
 
 
@@ -277,19 +206,6 @@ def _sigterm(trainer: Trainer) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _device(wanted: str, cluster: Cluster) -> torch.device:
-    """Returns this rank's device. Raises ConfigError where CUDA is asked for and there is none."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "train.device = 'cuda', but torch finds no CUDA device: use train.device=cpu or auto"
-        )
-    if wanted == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", cluster.local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
 
 
 def _metrics_line(metrics: dict[str, float | None]) -> str:

@@ -1,0 +1,55 @@
+"""A trainer from a config: the model, the embedding, the optimizer and the display of one rank."""
+
+import os
+
+import torch
+
+from esmm_spark import storage
+from esmm_spark.config import Config
+from esmm_spark.errors import ConfigError
+from esmm_spark.model.esmm import build_arena, build_esmm
+from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.loop import Trainer
+from esmm_spark.training.progress import TensorBoardLog, progress_for
+
+
+def build_trainer(config: Config, cluster: Cluster) -> Trainer:
+    """Returns this rank's trainer, its parameters as `train.seed` draws them.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none, or `model.network` can't be built.
+    """
+    train = config.train
+    torch.set_num_threads(train.threads or max(1, len(os.sched_getaffinity(0)) // cluster.local_ranks))
+    device = _device(train.device, cluster)
+    torch.manual_seed(train.seed % 2**63)
+    model = build_esmm(config.model, config.features).to(device)
+    arena = build_arena(
+        config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
+    )
+    named = dict(model.named_parameters())
+    adam = torch.optim.Adam(named.values(), lr=train.learning_rate)
+    wants_log = train.tensorboard and cluster.is_first
+    return Trainer(
+        config=config,
+        cluster=cluster,
+        device=device,
+        arena=arena,
+        model=model,
+        optimizer=cluster.distributed_optimizer(adam, named),
+        progress=progress_for(cluster.is_first),
+        log=TensorBoardLog(storage.join(config.paths.model, "tensorboard") if wants_log else None),
+    )
+
+
+def _device(wanted: str, cluster: Cluster) -> torch.device:
+    """Returns this rank's device. Raises ConfigError where CUDA is asked for and there is none."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "train.device = 'cuda', but torch finds no CUDA device: use train.device=cpu or auto"
+        )
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", cluster.local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device

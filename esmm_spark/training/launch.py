@@ -1,0 +1,50 @@
+"""Which rank this process is, and which rank tells the user what went wrong; without torch or Horovod."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from esmm_spark.errors import RankFailedError, UserError
+
+# Within this time a rank that failed on its own has told why, and horovodrun has begun to end the others.
+_SECONDS_FOR_OTHERS = 2.0
+
+
+def launched_rank() -> int:
+    """Returns this process's rank as horovodrun set it, 0 without horovodrun."""
+    return int(os.environ.get("HOROVOD_RANK", "0"))
+
+
+class FailedElsewhereError(RankFailedError):
+    """Another rank failed, and it tells why: nothing is left for this one to say."""
+
+
+@contextmanager
+def first_rank_speaks() -> Iterator[None]:
+    """Lets only the first rank tell of a mistake that every rank finds, such as an unknown config key.
+
+    The others wait: horovodrun ends them once the first one has failed. If it does not, the mistake is one of
+    this rank's host alone, and it is told after all.
+    """
+    try:
+        yield
+    except UserError:
+        if launched_rank() > 0:
+            time.sleep(_SECONDS_FOR_OTHERS)
+        raise
+
+
+def end_after_failure_elsewhere(error: RankFailedError) -> None:
+    """Ends this process because another rank failed: after that one had time to tell why.
+
+    Ranks 0 and 1, one of which lives on in most cases, tell what is known here; more would only repeat it.
+    The SIGTERM with which horovodrun ends the others is not let through until then.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(_SECONDS_FOR_OTHERS)
+    if launched_rank() <= 1 and not isinstance(error, FailedElsewhereError):
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.exit(error.exit_code)
