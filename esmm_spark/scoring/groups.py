@@ -103,17 +103,19 @@ class Groups:
         return int(self.sizes.sum())
 
     def slices(self, batch_size: int) -> Iterator[Slice]:
-        """Yields slices of `batch_size` impressions, the last one shorter.
+        """Yields slices of at most `batch_size` impressions, of equal size but for one impression.
 
         A group may be cut; its context is then in both slices. Two groups of 3 and 2 impressions in slices of
-        2 have group sizes [2], [1, 1], [1].
+        2 have group sizes [1], [2], [2]: 5 impressions make 3 slices, which begin at 0, 1 and 3.
         """
         num_impressions = self.num_impressions
+        num_slices = -(-num_impressions // batch_size)
         ends = np.cumsum(self.sizes)
         begins = ends - self.sizes
         context_fields, impression_fields = self.num_context_fields, self.num_impression_fields
-        for start in range(0, num_impressions, batch_size):
-            stop = min(start + batch_size, num_impressions)
+        for index in range(num_slices):
+            start = index * num_impressions // num_slices
+            stop = (index + 1) * num_impressions // num_slices
             first = int(np.searchsorted(ends, start, side="right"))
             last = int(np.searchsorted(begins, stop, side="left"))
             sizes = np.minimum(ends[first:last], stop) - np.maximum(begins[first:last], start)

@@ -1,6 +1,6 @@
 """A model version as a function from Arrow batches of groups to Arrow batches of scores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -140,10 +140,10 @@ def predictor_of(model_uri: str, model_version: str) -> Predictor:
 
 def scorer(
     model_uri: str, model_version: str, batch_size: int
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Returns the function that `mapInArrow` runs in each worker: batches of groups to batches of scores."""
 
-    def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield predictor_of(model_uri, model_version).score_groups(batch, batch_size)
 

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Scores a partition with the newest model.
+
+spark-submit jobs/score.py --config conf/X.yaml [key=value ...] [--force]
+"""
+
+from collections.abc import Sequence
+
+from esmm_spark.command import config_parser, parse_config, run_command
+
+
+def main(argv: Sequence[str]) -> None:
+    """Scores what the arguments name, and prints what was scored."""
+    parser = config_parser(
+        "Scores the impressions of a partition of the examples, or of raw files, with the newest model: "
+        "pctr, pcvr and pctcvr of each. The scores replace those of the partition once all of them are "
+        "written; other partitions stay. What is scored already from the same inputs is left as it is.",
+        "spark-submit jobs/score.py --config conf/demo.yaml score.partition=split=test",
+    )
+    parser.add_argument("--force", action="store_true", help="score again also what is scored already")
+    arguments, config = parse_config(parser, argv)
+    # Only now: --help and a mistake in the config shouldn't wait for Spark and torch.
+    from esmm_spark.scoring.scoring import plan_scoring, score
+    from esmm_spark.session import spark_session
+
+    plan = plan_scoring(config)
+    scored = None if arguments.force else plan.done_before()
+    if scored is None:
+        spark = spark_session("esmm_spark score")
+        try:
+            scored = score(spark, plan)
+        finally:
+            spark.stop()
+    print(scored, flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
