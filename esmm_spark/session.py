@@ -20,6 +20,8 @@ def spark_session(app_name: str) -> SparkSession:
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         .config("spark.sql.parquet.compression.codec", "zstd")
+        # A cached frame keeps spark.sql.shuffle.partitions tasks otherwise, however few rows it has.
+        .config("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "true")
     )
     for name in _ONE_THREAD:
         builder = builder.config(f"spark.executorEnv.{name}", "1")
