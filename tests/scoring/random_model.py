@@ -1,0 +1,107 @@
+"""A model of random parameters, and its own output on groups, impression by impression."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from esmm_spark.config import Config
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.directory import new_version, publish, staging_of, write_shard
+from esmm_spark.model.esmm import Esmm, build_esmm, embed_batch, num_embeddings, predict
+from tests.synthetic_examples import Group
+
+
+@dataclass(frozen=True)
+class RandomModel:
+    """A published version and what it was written from."""
+
+    uri: str
+    esmm: Esmm
+    rows: Tensor
+    config: Config
+
+    def own_output(self, groups: Sequence[Group]) -> npt.NDArray[np.float32]:
+        """Returns [3, N]: pctr, pcvr, pctcvr of all impressions, as training's forward pass computes them.
+
+        Each impression goes through an arena alone, with its own copy of its context.
+        """
+        spec = self.config.features
+        arena = EmbeddingArena(
+            len(self.rows), self.config.model.dim, learning_rate=1.0, eps=1.0, init_range=0.0, seed=0
+        )
+        arena.load_local(self.rows, torch.zeros(len(self.rows)))
+        found = []
+        with torch.no_grad():
+            for group in groups:
+                for tokens in _impressions(group, self.config):
+                    embedded = embed_batch(arena, tokens, spec)
+                    found.append([p.item() for p in predict(self.esmm(*embedded, tokens.group_sizes))])
+        return np.array(found, np.float32).T.reshape(3, -1)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    context_rows: Tensor
+    context_weights: Tensor
+    context_lengths: Tensor
+    impression_rows: Tensor
+    impression_weights: Tensor
+    impression_lengths: Tensor
+    group_sizes: Tensor
+
+
+def write_model(
+    config: Config, *, num_shards: int = 1, seed: int = 0, vocabulary: str | None = None
+) -> RandomModel:
+    """Publishes a version of random parameters, large enough that scores are spread over (0, 1)."""
+    torch.manual_seed(seed)
+    esmm = build_esmm(config.model, config.features).eval()
+    rows = torch.randn(config.features.num_rows * num_embeddings(config.model), config.model.dim)
+    root = config.paths.model
+    info = new_version(root, config.model, config.features, esmm, step=seed, num_shards=num_shards)
+    for rank in range(num_shards):
+        write_shard(staging_of(root, info), rows[rank::num_shards], rank, num_shards)
+    uri = publish(root, info, esmm, config_yaml="", metrics={}, history={}, vocabulary=vocabulary)
+    return RandomModel(uri, esmm, rows, config)
+
+
+def _impressions(group: Group, config: Config) -> list[_Tokens]:
+    """Returns each impression of the group as a group of its own."""
+    spec = config.features
+    context = _bags(group, "context", 1, [field.pooling for field in spec.context_fields])[0]
+    impressions = _bags(
+        group,
+        "impression",
+        len(group["impression_id"]),
+        [field.pooling for field in spec.impression_fields],
+    )
+    return [_Tokens(*context, *impression, torch.tensor([1])) for impression in impressions]
+
+
+def _bags(
+    group: Group, level: str, num_parts: int, poolings: Sequence[str]
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Returns rows, weights and lengths of the level's parts, one after the other."""
+    start, parts = 0, []
+    lengths = iter(group[f"{level}_lengths"])
+    for _ in range(num_parts):
+        rows, weights, own_lengths = [], [], []
+        for pooling in poolings:
+            length = next(lengths)
+            rows += group[f"{level}_rows"][start : start + length]
+            divisor = length if pooling == "mean" else 1
+            weights += [weight / divisor for weight in group[f"{level}_weights"][start : start + length]]
+            own_lengths.append(length)
+            start += length
+        parts.append(
+            (
+                torch.tensor(rows, dtype=torch.int32),
+                torch.tensor(weights, dtype=torch.float32),
+                torch.tensor(own_lengths, dtype=torch.int32),
+            )
+        )
+    return parts
