@@ -3,8 +3,8 @@ r"""Ali-CCP's raw lines: the columns before the tokens.
     skeleton         sample_id,click,conversion,common_feature_index,num_tokens,tokens
     common features  common_feature_index,num_tokens,tokens
 
-Columns are cut at the first commas of the line, so a comma in a token's value is part of the value. A trailing \r is no
-part of the line. Nothing is quoted: a quote is a character like any other.
+Columns are cut at the first commas of the line, so a comma in a token's value is part of the value. A
+trailing \r is no part of the line. Nothing is quoted: a quote is a character like any other.
 """
 
 from esmm_spark.logs.arrays import Bytes
@@ -57,7 +57,7 @@ def parse_context(data: Bytes, start: int, end: int) -> tuple[int, int, int, int
 def parse_impression(
     data: Bytes, start: int, end: int, labels_required: bool
 ) -> tuple[int, int, int, int, int, int, int, int]:
-    """Returns (reason, end of the id, click, conversion, start and end of the index, token count, start of the tokens).
+    """Returns (reason, id end, click, conversion, index start, index end, token count, start of the tokens).
 
     The id begins at `start`. All but the reason is 0 unless that is ACCEPTED.
 

@@ -9,7 +9,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function) -> Function:
-    """Returns `function` compiled by numba at its first call, and kept on disk for the processes that come later.
+    """Returns `function`, which numba compiles at its first call and keeps on disk for later processes.
 
     It must hold arrays and numbers only. It runs without the GIL, and without bounds checks.
     """

@@ -2,7 +2,8 @@
 
     [+-] (digits [. [digits]] | . digits) [(e|E) [+-] digits]
 
-Python's other spellings (`inf`, `nan`, `1_000`, blanks around) are no numbers here: a log that has them is broken.
+Python's other spellings (`inf`, `nan`, `1_000`, blanks around) are no numbers here: a log that has them is
+broken.
 """
 
 from typing import Any
@@ -14,9 +15,9 @@ from numba.extending import intrinsic
 from esmm_spark.logs.arrays import Bytes
 from esmm_spark.logs.compiling import kernel
 
-# 10^0 to 10^22 are exact in a double. A mantissa up to 2^53 is, too, so one multiplication or division of the two
-# rounds once: that is the nearest double, which is what float(text) gives.
-# Source: Clinger, How to Read Floating Point Numbers Accurately, PLDI 1990, section 3.
+# 10^0 to 10^22 are exact in a double. A mantissa up to 2^53 is, too, so one multiplication or division of the
+# two rounds once: that is the nearest double, which is what float(text) gives. Source: Clinger, How to Read
+# Floating Point Numbers Accurately, PLDI 1990, section 3.
 _POWERS_OF_TEN = np.array([10.0**power for power in range(23)])
 _MAX_EXACT_MANTISSA = 1 << 53
 _MAX_EXACT_POWER = 22
@@ -25,12 +26,12 @@ _MAX_EXPONENT = 100_000
 
 _PLUS, _MINUS, _POINT, _ZERO, _NINE, _UPPER_E, _LOWER_E = b"+-.09Ee"
 
-# The C library's, which rounds correctly as Python's does, for what the exact path above can't take. It reads the decimal
-# point of LC_NUMERIC, which Python leaves at "C".
+# The C library's, which rounds correctly as Python's does, for what the exact path above can't take. It reads
+# the decimal point of LC_NUMERIC, which Python leaves at "C".
 _strtod = types.ExternalFunction("strtod", types.float64(types.CPointer(types.uint8), types.intp))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def _pointer(typing_context: Any, address: Any) -> Any:
     """Returns the address of an array's data as the pointer that a C function takes."""
     signature = types.CPointer(types.uint8)(types.uintp)
@@ -42,7 +43,7 @@ def _pointer(typing_context: Any, address: Any) -> Any:
 
 
 @kernel
-def parse_float32(data: Bytes, start: int, end: int, scratch: Bytes) -> tuple[bool, float]:
+def parse_float32(data: Bytes, start: int, end: int, scratch: Bytes) -> tuple[bool, np.float32]:
     """Returns whether `data[start:end]` is a number that is finite in float32, and that number.
 
     Args:
@@ -79,7 +80,7 @@ def parse_float32(data: Bytes, start: int, end: int, scratch: Bytes) -> tuple[bo
     else:
         number = _parse_with_strtod(data, start, end, scratch)
     rounded = np.float32(number)
-    return np.isfinite(rounded), rounded
+    return bool(np.isfinite(rounded)), rounded
 
 
 @kernel
@@ -99,7 +100,7 @@ def _parse_mantissa(data: Bytes, position: int, end: int) -> tuple[int, int, int
             if num_significant > 0 or byte != _ZERO:
                 num_significant += 1
                 if num_significant <= _MAX_DIGITS_IN_INT64:
-                    mantissa = mantissa * 10 + (np.int64(byte) - _ZERO)
+                    mantissa = mantissa * 10 + (int(byte) - _ZERO)
         elif byte == _POINT and not after_point:
             after_point = True
         else:
@@ -123,7 +124,7 @@ def _parse_exponent(data: Bytes, position: int, end: int) -> tuple[int, int]:
         if byte < _ZERO or byte > _NINE:
             return 0, -1
         # Capped: only its being far beyond any double matters, strtod reads the text itself.
-        power = min(power * 10 + (np.int64(byte) - _ZERO), _MAX_EXPONENT)
+        power = min(power * 10 + (int(byte) - _ZERO), _MAX_EXPONENT)
         position += 1
     return (-power if negative else power), position
 

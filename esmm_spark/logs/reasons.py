@@ -1,6 +1,7 @@
 """Why a raw line is rejected.
 
-A line has one reason: the first of these that is true of it, in this order. The number is the code that the kernels use.
+A line has one reason: the first of these that is true of it, in this order. The number is the code that the
+    kernels use.
 """
 
 from typing import Final
@@ -26,7 +27,7 @@ REASONS: Final = (
     "missing_id",  # the sample id or the common feature index is empty
     "bad_label",  # click or conversion is neither 0 nor 1
     "conversion_without_click",  # conversion is 1, click is 0
-    "bad_token",  # not `field \x02 value \x03 weight`, an empty part, or a weight that is no finite decimal number
+    "bad_token",  # not `field \x02 value \x03 weight`, or a weight that is no finite number
     "token_count_mismatch",  # the line's own count isn't the number of its tokens, or no number at all
     "several_values",  # more than one value of a field that isn't declared `multi`
     "unknown_context",  # no accepted common features line has the impression's index

@@ -1,6 +1,7 @@
 r"""The tokens of a raw line: `field \x02 value \x03 weight`, joined by \x01.
 
-Worked example: `205\x0234\x031.0\x01853\x0277\x030.69315` holds two tokens, value 34 of field 205 with weight 1 and
+Worked example: `205\x0234\x031.0\x01853\x0277\x030.69315` holds two tokens, value 34 of field 205 with weight
+    1 and
 value 77 of field 853 with weight 0.69315.
 """
 
@@ -98,8 +99,8 @@ def scan_tokens(
 ) -> tuple[int, int, int]:
     """Fills `tokens` from `data[start:end]`; returns (reason, tokens in the line, tokens filled in).
 
-    Tokens of fields that the spec doesn't have at this level are counted, not filled in. Every token must parse, those
-    too. The counts mean nothing unless the reason is ACCEPTED.
+    Tokens of fields that the spec doesn't have at this level are counted, not filled in. Every token must
+    parse, those too. The counts mean nothing unless the reason is ACCEPTED.
 
     Args:
         data: uint8, the raw bytes.
@@ -116,7 +117,7 @@ def scan_tokens(
     while True:
         name_start, name_hash = position, _FNV_OFFSET
         while position < end and (data[position] > WEIGHT_SEPARATOR or data[position] == 0):
-            name_hash = ((name_hash ^ np.int64(data[position])) * _FNV_PRIME) & _FNV_MASK
+            name_hash = ((name_hash ^ int(data[position])) * _FNV_PRIME) & _FNV_MASK
             position += 1
         if position == name_start or position == end or data[position] != VALUE_SEPARATOR:
             return BAD_TOKEN, 0, 0

@@ -1,7 +1,7 @@
 """The flat arrays in which the grouping kernel lays down impression groups.
 
-A group's parts follow each other. The last part is open until its group ends or it is full: it lies behind the closed
-ones, and is what stays when they are taken out (`carry_open_part`).
+A group's parts follow each other. The last part is open until its group ends or it is full: it lies behind
+the closed ones, and is what stays when they are taken out (`carry_open_part`).
 """
 
 from typing import Any, NamedTuple
@@ -86,7 +86,7 @@ class Counts(NamedTuple):
 def group_buffers(
     capacity: int, num_context_fields: int, num_impression_fields: int, row_dtype: npt.DTypeLike
 ) -> GroupBuffers:
-    """Returns empty buffers. `capacity` is in bytes of raw lines; tokens, ids and parts have room in proportion."""
+    """Returns empty buffers with room in proportion to `capacity`, which is in bytes of raw lines."""
     # A token takes 5 raw bytes at least; an impression line 12 (`i,0,0,k,0,` and its place in the batch).
     tokens, impressions, parts = capacity // 5 + 1, capacity // 8 + 1, capacity // 8 + 1
     return GroupBuffers(
@@ -121,7 +121,7 @@ def zero_counts() -> Counts:
 
 
 def carry_open_part(source: GroupBuffers, target: GroupBuffers) -> None:
-    """Copies the open part of `source` to the front of `target`, which may be `source`, and drops the closed ones."""
+    """Copies the open part of `source` to the front of `target`, which may be the same; drops closed ones."""
     cursor = source.cursor
     part, first_impression = int(cursor[NUM_PARTS]), 0
     moved = np.zeros(NUM_CURSORS, dtype=np.int64)

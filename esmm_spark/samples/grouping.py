@@ -1,13 +1,11 @@
-"""The kernel of preprocessing: sorted raw lines of contexts and impressions to impression groups, in one pass.
+"""The kernel of preprocessing: sorted raw lines to impression groups, in one pass.
 
-The lines of a common feature index stand together, its context first, then its impressions by their bytes. So a line with
-a new index can only be a context that opens a group; equal ids within a group are neighbours; and an impression whose
-index isn't the open group's has no context.
+The lines of a common feature index stand together, its context first, then its impressions by their bytes. So
+a line with a new index can only be a context that opens a group; equal ids within a group are neighbours; and
+an impression whose index isn't the open group's has no context.
 """
 
 from typing import NamedTuple
-
-import numpy as np
 
 from esmm_spark.logs.aliccp import parse_context, parse_impression, trim
 from esmm_spark.logs.arrays import Bytes, Int8s, Int32s
@@ -40,7 +38,8 @@ from esmm_spark.samples.group_buffers import (
 )
 from esmm_spark.samples.placing import Workspace, hash_part, parse_tokens, place_tokens
 
-# What a line is: its file, and of an impression whether another context's impression with the same id is kept instead.
+# What a line is: its file, and of an impression whether another context's impression with the same id is kept
+# instead.
 CONTEXT, IMPRESSION, REPEATED_IMPRESSION = 0, 1, 2
 
 
@@ -70,14 +69,14 @@ def group_lines(
     groups: GroupBuffers,
     counts: Counts,
 ) -> int:
-    """Takes lines from `first_line` on into `groups`; returns the first line that found no room, or their number.
+    """Takes lines from `first_line` on; returns the first that found no room in `groups`, or their number.
 
     Sets `lines.reason` of every line that it took.
     """
     num_lines = lines.offsets.shape[0] - 1
     for line in range(first_line, num_lines):
-        start = np.int64(lines.offsets[line])
-        end = trim(lines.data, start, np.int64(lines.offsets[line + 1]))
+        start = int(lines.offsets[line])
+        end = trim(lines.data, start, int(lines.offsets[line + 1]))
         if not _has_room(groups, end - start):
             return line
         if lines.kind[line] == CONTEXT:
@@ -95,7 +94,7 @@ def group_lines(
 
 @kernel
 def close_group(groups: GroupBuffers, counts: Counts) -> None:
-    """Closes the open group, if there is one: its last part is complete, or it had no impressions and is dropped."""
+    """Closes the open group, if there is one: its last part is complete, or dropped without impressions."""
     cursor = groups.cursor
     if cursor[IS_OPEN] == 0:
         return
@@ -111,13 +110,13 @@ def close_group(groups: GroupBuffers, counts: Counts) -> None:
 
 @kernel
 def _has_room(groups: GroupBuffers, num_bytes: int) -> bool:
-    """Returns whether a line of `num_bytes` fits, also where it makes a new part with a copy of the context."""
+    """Returns whether a line of `num_bytes` fits, even if it opens a part with a copy of the context."""
     cursor = groups.cursor
     part = cursor[NUM_PARTS]
     num_tokens = num_bytes // MIN_TOKEN_BYTES + 1
     open_context = cursor[NUM_CONTEXT_TOKENS] - groups.context_offsets[part]
     open_key = cursor[NUM_KEY_BYTES] - groups.key_offsets[part]
-    return (
+    return bool(
         part + 2 < groups.key_offsets.shape[0]
         and cursor[NUM_KEY_BYTES] + num_bytes + open_key <= groups.key_bytes.shape[0]
         and cursor[NUM_IMPRESSIONS] + 1 < groups.id_offsets.shape[0]

@@ -1,7 +1,7 @@
-"""XXH64 over bytes, and values to arena rows. The one place where a value becomes a row: preprocess and score share it.
+"""XXH64, and values to arena rows: the one place where a value becomes a row, in preprocess and in score.
 
-Spark's `xxhash64(string)`, Python's `xxhash.xxh64(bytes, seed=42)` and `xxh64` here give the same 64 bits; here and in
-Spark they are read as a signed integer.
+Spark's `xxhash64(string)`, Python's `xxhash.xxh64(bytes, seed=42)` and `xxh64` here give the same 64 bits;
+here and in Spark they are read as a signed integer.
 
 Source: Collet, xxHash fast digest algorithm specification 0.1.1, "XXH64 algorithm description".
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from esmm_spark.features import HASH_SEED, FeatureSpec
-from esmm_spark.logs.arrays import Bools, Bytes, Int64s, Words
+from esmm_spark.logs.arrays import Bools, Bytes, Int32s, Int64s, Words
 from esmm_spark.logs.compiling import kernel
 
 _PRIME_1 = np.uint64(0x9E3779B185EBCA87)
@@ -57,8 +57,8 @@ def field_table(spec: FeatureSpec, max_value_bytes: int, frequent_hashes: dict[s
     Args:
         spec: the feature spec.
         max_value_bytes: the longest value.
-        frequent_hashes: field name -> int64, ascending, the value hashes that get a bucket of their own; needed for
-            fields with min_count > 1.
+        frequent_hashes: field name -> int64, ascending, the value hashes that get a bucket of their own;
+            needed for fields with min_count > 1.
     """
     fields = spec.fields
     prefixes = [f"{field.table_name}=".encode() for field in fields]
@@ -98,17 +98,17 @@ def hash_value(data: Bytes, start: int, end: int, field: int, table: FieldTable)
     length = table.prefix_length[field]
     for i in range(end - start):
         text[length + i] = data[start + i]
-    return np.int64(xxh64(table.words[field], text, length + end - start, _SEED))
+    return int(np.int64(xxh64(table.words[field], text, length + end - start, _SEED)))
 
 
 @kernel
 def row_of_hash(value_hash: int, field: int, table: FieldTable) -> int:
-    """Returns the arena row of a value: offset + 1 + pmod(hash, num_buckets - 1), or the offset itself if it is rare."""
+    """Returns a value's arena row: offset + 1 + pmod(hash, num_buckets - 1), or offset if it is rare."""
     if table.counted[field] and not _is_frequent(value_hash, field, table):
-        return table.first_row[field]
+        return int(table.first_row[field])
     modulus = table.num_buckets[field] - 1
     # numba's % has Python's sign: the result is that of Spark's pmod.
-    return table.first_row[field] + 1 + value_hash % modulus
+    return int(table.first_row[field] + 1 + value_hash % modulus)
 
 
 @kernel
@@ -122,7 +122,7 @@ def _is_frequent(value_hash: int, field: int, table: FieldTable) -> bool:
             low = middle + 1
         else:
             high = middle
-    return low < last and table.vocabulary[low] == value_hash
+    return bool(low < last and table.vocabulary[low] == value_hash)
 
 
 @kernel
@@ -183,3 +183,23 @@ def _round(accumulator: np.uint64, lane: np.uint64) -> np.uint64:
 @kernel
 def _rotate(word: np.uint64, bits: int) -> np.uint64:
     return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))
+
+
+@kernel
+def hash_texts(prefix: Bytes, data: Bytes, offsets: Int32s) -> Int64s:
+    """Returns int64 [texts], the signed XXH64 of `prefix` followed by `data[offsets[i]:offsets[i + 1]]`."""
+    num_texts = offsets.shape[0] - 1
+    hashes = np.empty(num_texts, dtype=np.int64)
+    longest = 0
+    for i in range(num_texts):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    words = np.zeros((prefix.shape[0] + longest) // 8 + 1, dtype=np.uint64)
+    text = words.view(np.uint8)
+    text[: prefix.shape[0]] = prefix
+    for i in range(num_texts):
+        length = prefix.shape[0]
+        for position in range(offsets[i], offsets[i + 1]):
+            text[length] = data[position]
+            length += 1
+        hashes[i] = np.int64(xxh64(words, text, length, _SEED))
+    return hashes

@@ -47,7 +47,7 @@ def workspace(spec: FeatureSpec, max_line_bytes: int, frequent_hashes: dict[str,
 def parse_tokens(
     data: Bytes, start: int, end: int, count: int, level: int, work: Workspace
 ) -> tuple[int, int, int]:
-    """Returns (reason, known tokens, unknown tokens) of the tokens `data[start:end]`, and fills `work.tokens`.
+    """Returns (reason, known tokens, unknown tokens) of `data[start:end]`, and fills `work.tokens`.
 
     Args:
         data: uint8, the raw bytes.
@@ -76,7 +76,7 @@ def parse_tokens(
 def place_tokens(
     data: Bytes, num_tokens: int, work: Workspace, rows: Rows, weights: Float32s, first: int, lengths: Int32s
 ) -> None:
-    """Writes rows and weights of `work.tokens` from place `first` on, field by field, a field's tokens in line order.
+    """Writes rows and weights of `work.tokens` from place `first` on, field by field, in line order.
 
     Args:
         data: uint8, the raw bytes.
@@ -126,4 +126,4 @@ def hash_part(key: Bytes, start: int, end: int, part: int) -> int:
     for i in range(num_digits):
         text[length + num_digits - 1 - i] = _ZERO + rest % 10
         rest //= 10
-    return np.int64(xxh64(words, text, length + num_digits, _SEED))
+    return int(np.int64(xxh64(words, text, length + num_digits, _SEED)))

@@ -1,0 +1,75 @@
+"""Ali-CCP's raw files to canonical lines, each with its group's key; only the first commas matter.
+
+Lines stay bytes: Spark's text source hands on what stands between two line feeds, a carriage return or bytes
+    that are no
+UTF-8 too, in a string column that nothing here decodes. So a broken line is rejected as it was, not mended on
+the way.
+"""
+
+from typing import NamedTuple
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from esmm_spark.config import SplitLogs
+from esmm_spark.errors import InputError
+
+_KEY_COLUMN_OF_IMPRESSION = 4
+
+
+class CanonicalLines(NamedTuple):
+    """The lines of one split, in Ali-CCP's format, whatever log they come from.
+
+    Both frames have the grain of a line and these columns:
+
+        line  string  the raw bytes, without the line feed
+        key   string  the common feature index; null if the line is blank
+
+    Attributes:
+        contexts: the lines of the common features.
+        impressions: the lines of the skeleton.
+    """
+
+    contexts: DataFrame
+    impressions: DataFrame
+
+
+def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:
+    """Returns the lines of one split's raw files. Raises InputError where a path leads to no file."""
+    return CanonicalLines(
+        contexts=_read_lines(spark, logs.common_features, "common features").withColumn(
+            "key", F.when(~_is_blank(), F.substring_index("line", ",", 1))
+        ),
+        impressions=_read_lines(spark, logs.skeleton, "skeleton").withColumn(
+            "key", F.when(~_is_blank(), impression_key())
+        ),
+    )
+
+
+def impression_id() -> Column:
+    """Returns the sample id of the skeleton line in the column `line`."""
+    return F.substring_index("line", ",", 1)
+
+
+def impression_key() -> Column:
+    """Returns the common feature index of the skeleton line in the column `line`."""
+    # A line with fewer columns gets some key or other: it is rejected whatever group it is sorted into.
+    return F.substring_index(F.substring_index("line", ",", _KEY_COLUMN_OF_IMPRESSION), ",", -1)
+
+
+def _is_blank() -> Column:
+    return F.col("line").isin("", "\r")
+
+
+def _read_lines(spark: SparkSession, path: str, what: str) -> DataFrame:
+    try:
+        # lineSep: by default a lone carriage return would end a line, too.
+        return spark.read.text(path, lineSep="\n").select(F.col("value").alias("line"))
+    except AnalysisException as error:
+        raise InputError(f"no {what} at {path}: {_first_line(error)}") from error
+
+
+def _first_line(error: AnalysisException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else "Spark can't read it"

@@ -1,0 +1,104 @@
+"""Raw logs to a dataset: examples and rejects of every split, the manifest, the marker of completeness."""
+
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from esmm_spark import storage
+from esmm_spark.config import Config
+from esmm_spark.errors import TooManyRejectsError
+from esmm_spark.logs.raw_files import read_split
+from esmm_spark.manifest import VOCABULARY, Manifest, SourceCounts, write_manifest
+from esmm_spark.samples.examples import write_examples
+from esmm_spark.samples.plan import GroupingPlan, HeldOut
+
+TRAIN, TEST = "train", "test"
+VALIDATION_PARTITION = "split=validation"
+
+
+def preprocess(spark: SparkSession, config: Config) -> Manifest:
+    """Writes the dataset of `config` in the place of what is there; returns its manifest.
+
+    Until all of it is written, what was there before stays whole.
+
+    Raises:
+        InputError: a raw file is missing or empty.
+        TooManyRejectsError: a source has more bad lines than `logs.max_reject_fraction` allows.
+        CountMismatchError: a line got lost.
+    """
+    target = config.paths.dataset
+    storage.recover(target)
+    staging = _absolute(storage.staging_path(target))
+    # What a killed run left.
+    storage.delete(staging)
+    try:
+        manifest = _write_dataset(spark, config, staging)
+    except Exception:
+        storage.delete(staging)
+        raise
+    storage.replace_directory(target)
+    return manifest
+
+
+def _write_dataset(spark: SparkSession, config: Config, staging: str) -> Manifest:
+    manifest = Manifest(
+        feature_spec=config.features,
+        feature_spec_digest=config.features.digest,
+        sources=[],
+        partitions={},
+        config=config.model_dump(mode="json"),
+    )
+    # train first: the other splits need its vocabulary.
+    for split in sorted(config.logs.splits, key=lambda split: split != TRAIN):
+        logs = config.logs.splits[split]
+        written = write_examples(
+            spark,
+            read_split(spark, logs),
+            (logs.common_features, logs.skeleton),
+            grouping_plan(config, split, staging),
+            config.samples.num_files,
+        )
+        manifest.sources.extend(written.sources)
+        manifest.partitions.update(written.partitions)
+    for source in manifest.sources:
+        check_rejects(source, config.logs.max_reject_fraction)
+    write_manifest(staging, manifest)
+    storage.write_text(storage.join(staging, storage.MARKER), "")
+    return manifest
+
+
+def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:
+    """Returns how the lines of `split` become examples in the folder `dataset`."""
+    samples = config.samples
+    held_out = None
+    if split == TRAIN and samples.validation_fraction > 0:
+        held_out = HeldOut(VALIDATION_PARTITION, samples.validation_fraction, samples.seed)
+    return GroupingPlan(
+        spec=config.features,
+        dataset=dataset,
+        partition=f"split={split}",
+        source=split,
+        held_out=held_out,
+        vocabulary=storage.join(dataset, VOCABULARY) if config.features.needs_vocabulary else None,
+        max_group_size=samples.max_group_size,
+        row_group_bytes=int(samples.row_group_mb * (1 << 20)),
+    )
+
+
+def check_rejects(source: SourceCounts, max_reject_fraction: float) -> None:
+    """Raises TooManyRejectsError if more than that fraction of the source's lines was rejected."""
+    rejected = sum(source.rejects.values())
+    if rejected > max_reject_fraction * source.lines_read:
+        reasons = ", ".join(
+            f"{reason} {count}" for reason, count in sorted(source.rejects.items(), key=lambda item: -item[1])
+        )
+        raise TooManyRejectsError(
+            f"{rejected} of {source.lines_read} lines of {source.name} ({source.path}) are bad ({reasons}): "
+            f"{rejected / source.lines_read:.4%}, more than logs.max_reject_fraction={max_reject_fraction:g} "
+            "allows: mend the log or allow more; nothing was replaced"
+        )
+
+
+def _absolute(uri: str) -> str:
+    """Returns the URI as it leads to the same place from every working directory."""
+    return uri if "://" in uri else str(Path(uri).absolute())

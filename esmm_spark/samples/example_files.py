@@ -1,0 +1,196 @@
+"""Parquet files of a dataset, written by the tasks themselves: examples in even row groups, and rejects.
+
+pyarrow writes them, not Spark: it cuts row groups where it is told to, and the columns go to Parquet without
+    a detour
+over rows of the JVM.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from esmm_spark import storage
+from esmm_spark.logs.arrays import Int64s
+from esmm_spark.manifest import REJECT_COLUMNS, ExamplesFile, PartitionCounts
+from esmm_spark.samples.example_batches import row_bytes
+
+REJECTS_SCHEMA = pa.schema(list(zip(REJECT_COLUMNS, (pa.binary(), pa.string(), pa.string()), strict=True)))
+
+_ZSTD_LEVEL = 1
+_REJECTS_BYTES = 8 << 20
+
+
+class ExamplesWriter:
+    """One file of examples, in row groups of about `row_group_bytes`.
+
+    All but the last two row groups hold as many rows as make `row_group_bytes` in memory. What is left then
+    is more than that is cut in halves, so that no row group is much smaller than the others. No rows, no
+    file.
+    """
+
+    def __init__(self, dataset: str, path: str, schema: pa.Schema, row_group_bytes: int) -> None:
+        """`path` is relative to the folder `dataset`. Its folder must be there."""
+        self._dataset, self._path, self._schema = dataset, path, schema
+        self._row_group_bytes = row_group_bytes
+        self._writer: pq.ParquetWriter | None = None
+        self._stream: Any = None
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_bytes: list[Int64s] = []
+        self._totals = np.zeros(6, dtype=np.int64)
+
+    def write(self, examples: pa.RecordBatch) -> None:
+        """Adds rows."""
+        self._totals += _totals(examples)
+        self._pending.append(examples)
+        self._pending_bytes.append(row_bytes(examples))
+        self._write_row_groups(at_end=False)
+
+    def close(self) -> PartitionCounts | None:
+        """Completes the file; returns what is in it, or None where there was nothing to write."""
+        self._write_row_groups(at_end=True)
+        if self._writer is None:
+            return None
+        self._writer.close()
+        self._stream.close()
+        groups, clicks, conversions, context_tokens, impression_tokens, hash_sum = map(int, self._totals)
+        file = describe_file(self._dataset, self._path)
+        assert sum(file.groups) == groups, (file, groups)
+        return PartitionCounts(
+            groups=groups,
+            impressions=sum(file.impressions),
+            clicks=clicks,
+            conversions=conversions,
+            context_tokens=context_tokens,
+            impression_tokens=impression_tokens,
+            group_hash_sum=hash_sum,
+            files=[file],
+        )
+
+    def _write_row_groups(self, at_end: bool) -> None:
+        if not self._pending or (not at_end and self._num_bytes() < 2 * self._row_group_bytes):
+            return
+        table = pa.Table.from_batches(self._pending, self._schema)
+        ends = np.cumsum(np.concatenate(self._pending_bytes))
+        start = 0
+        for end in _cuts(ends, self._row_group_bytes, at_end):
+            self._write_row_group(table.slice(start, end - start))
+            start = end
+        rest = table.slice(start)
+        self._pending = rest.to_batches()
+        self._pending_bytes = [np.diff(ends, prepend=0)[start:]] if rest.num_rows else []
+
+    def _num_bytes(self) -> int:
+        return sum(int(sizes.sum()) for sizes in self._pending_bytes)
+
+    def _write_row_group(self, table: pa.Table) -> None:
+        if self._writer is None:
+            self._stream, self._writer = _open(self._dataset, self._path, self._schema)
+        self._writer.write_table(table, row_group_size=table.num_rows)
+
+
+class RejectsWriter:
+    """One file of rejected lines. No rows, no file."""
+
+    def __init__(self, dataset: str, path: str) -> None:
+        """`path` is relative to the folder `dataset`. Its folder must be there."""
+        self._dataset, self._path = dataset, path
+        self._pending: list[pa.RecordBatch] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._stream: Any = None
+
+    def write(self, rejects: pa.RecordBatch) -> None:
+        """Adds rows of REJECTS_SCHEMA."""
+        if rejects.num_rows > 0:
+            self._pending.append(rejects)
+            if sum(batch.nbytes for batch in self._pending) > _REJECTS_BYTES:
+                self._flush()
+
+    def close(self) -> str | None:
+        """Completes the file; returns its path, or None where there was nothing to write."""
+        self._flush()
+        if self._writer is None:
+            return None
+        self._writer.close()
+        self._stream.close()
+        return self._path
+
+    def _flush(self) -> None:
+        if self._pending:
+            if self._writer is None:
+                self._stream, self._writer = _open(self._dataset, self._path, REJECTS_SCHEMA)
+            self._writer.write_table(pa.Table.from_batches(self._pending, REJECTS_SCHEMA))
+            self._pending = []
+
+
+def describe_file(dataset: str, path: str) -> ExamplesFile:
+    """Returns the row groups of an examples file as its footer tells them; `path` is below `dataset`."""
+    filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
+    with filesystem.open_input_file(full_path) as file:
+        metadata = pq.read_metadata(file)
+    ids = next(
+        column
+        for column in range(metadata.num_columns)
+        if metadata.schema.column(column).path.startswith("impression_id.")
+    )
+    row_groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    return ExamplesFile(
+        path=path,
+        groups=[row_group.num_rows for row_group in row_groups],
+        # A list column's values: no group is without impressions, so nothing else is counted among them.
+        impressions=[row_group.column(ids).num_values for row_group in row_groups],
+    )
+
+
+def write_empty_rejects(dataset: str, path: str) -> None:
+    """Writes a file of no rejects, so that the folder can be read whether there are any or not."""
+    stream, writer = _open(dataset, path, REJECTS_SCHEMA)
+    writer.close()
+    stream.close()
+
+
+def _open(dataset: str, path: str, schema: pa.Schema) -> tuple[Any, pq.ParquetWriter]:
+    filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
+    stream = filesystem.open_output_stream(full_path)
+    return stream, pq.ParquetWriter(
+        stream, schema, compression="zstd", compression_level=_ZSTD_LEVEL, store_schema=False
+    )
+
+
+def _cuts(ends: Int64s, row_group_bytes: int, at_end: bool) -> Iterator[int]:
+    """Yields the row behind each row group; `ends` [rows] are the bytes up to and with each row."""
+    start_bytes, total = 0, int(ends[-1])
+    # Two stay pending until the end is known: the last row group is never a small rest.
+    while total - start_bytes >= 2 * row_group_bytes:
+        row = int(np.searchsorted(ends, start_bytes + row_group_bytes)) + 1
+        start_bytes = int(ends[row - 1])
+        yield row
+    if not at_end or start_bytes == total:
+        return
+    if total - start_bytes > row_group_bytes:
+        row = int(np.searchsorted(ends, (start_bytes + total) // 2)) + 1
+        if row < len(ends):
+            yield row
+    yield len(ends)
+
+
+def _totals(examples: pa.RecordBatch) -> Int64s:
+    """Returns groups, clicks, conversions, context tokens, impression tokens, sum of hashes modulo 2^64."""
+
+    def flat(name: str) -> pa.Array:
+        return examples.column(name).flatten()
+
+    return np.array(
+        [
+            examples.num_rows,
+            pc.sum(flat("click")).as_py() or 0,
+            pc.sum(flat("conversion")).as_py() or 0,
+            len(flat("context_rows")),
+            len(flat("impression_rows")),
+            examples.column("group_hash").to_numpy().sum(),
+        ],
+        dtype=np.int64,
+    )

@@ -1,0 +1,126 @@
+"""What a task needs to know to turn lines into examples, and what it tells of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from esmm_spark.features import FeatureSpec
+from esmm_spark.manifest import PartitionCounts
+from esmm_spark.samples.group_buffers import Counts
+
+SHARE_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The share of the groups that goes to a partition of its own.
+
+    A group is held out if pmod(xxhash64("<seed>#<key>"), 1,000,000) < fraction * 1,000,000: the same groups
+    whatever else is in the log.
+
+    Attributes:
+        partition: for example `split=validation`.
+        fraction: in [0, 1).
+        seed: any integer.
+    """
+
+    partition: str
+    fraction: float
+    seed: int
+
+    @property
+    def threshold(self) -> int:
+        """`fraction` in steps of 1 / SHARE_STEPS."""
+        return round(self.fraction * SHARE_STEPS)
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the key in the text that is hashed."""
+        return f"{self.seed}#"
+
+
+@dataclass(frozen=True)
+class GroupingPlan:
+    """How lines become examples.
+
+    Attributes:
+        spec: the feature spec.
+        dataset: URI of the folder in which `examples/` and `rejects/` are written, not relative.
+        partition: for example `split=train`.
+        source: the name of the logs in rejects and manifest; `.skeleton` or `.common_features` is put behind
+            it.
+        held_out: the groups that go to another partition, if any.
+        vocabulary: URI of the folder with the frequent values, if the spec needs one.
+        max_group_size: more impressions make another part.
+        row_group_bytes: of a Parquet row group, in memory.
+        labels_required: if false, click and conversion may be empty.
+    """
+
+    spec: FeatureSpec
+    dataset: str
+    partition: str
+    source: str
+    held_out: HeldOut | None
+    vocabulary: str | None
+    max_group_size: int
+    row_group_bytes: int
+    labels_required: bool = True
+
+    @property
+    def partitions(self) -> list[str]:
+        """The partitions that are written."""
+        return [self.partition] + ([self.held_out.partition] if self.held_out else [])
+
+
+class LineCounts(BaseModel):
+    """What became of lines, as the kernel counts it: kind 0 context, 1 impression."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by_reason: list[list[int]]
+    unknown_tokens: list[int]
+    idle_contexts: int
+
+    @classmethod
+    def of(cls, counts: Counts) -> "LineCounts":
+        """Returns the kernel's counts as plain integers."""
+        return cls(
+            by_reason=counts.by_reason.tolist(),
+            unknown_tokens=counts.unknown_tokens.tolist(),
+            idle_contexts=int(counts.idle_contexts[0]),
+        )
+
+    def __add__(self, other: "LineCounts") -> "LineCounts":
+        return LineCounts(
+            by_reason=(np.array(self.by_reason) + np.array(other.by_reason)).tolist(),
+            unknown_tokens=(np.array(self.unknown_tokens) + np.array(other.unknown_tokens)).tolist(),
+            idle_contexts=self.idle_contexts + other.idle_contexts,
+        )
+
+
+class TaskReport(BaseModel):
+    """What one task wrote. Only what a task that Spark counts as done reports becomes part of the dataset."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: int
+    lines: LineCounts
+    partitions: dict[str, PartitionCounts]
+    rejects_file: str | None
+
+
+def add_counts(a: PartitionCounts, b: PartitionCounts) -> PartitionCounts:
+    """Returns the counts of two disjoint sets of files of one partition as one."""
+    with np.errstate(over="ignore"):
+        hash_sum = int(np.int64(a.group_hash_sum) + np.int64(b.group_hash_sum))
+    return PartitionCounts(
+        groups=a.groups + b.groups,
+        impressions=a.impressions + b.impressions,
+        clicks=a.clicks + b.clicks,
+        conversions=a.conversions + b.conversions,
+        context_tokens=a.context_tokens + b.context_tokens,
+        impression_tokens=a.impression_tokens + b.impression_tokens,
+        group_hash_sum=hash_sum,
+        files=[*a.files, *b.files],
+    )

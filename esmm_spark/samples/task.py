@@ -1,0 +1,107 @@
+"""What one Spark task does: sorted lines in, Parquet files out, one report."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from pyspark import TaskContext
+
+from esmm_spark.logs.arrays import Bools
+from esmm_spark.logs.reasons import REASONS
+from esmm_spark.manifest import EXAMPLES, REJECTS
+from esmm_spark.samples.example_files import REJECTS_SCHEMA, ExamplesWriter, RejectsWriter
+from esmm_spark.samples.grouper import Grouper, rejected_lines
+from esmm_spark.samples.grouping import CONTEXT
+from esmm_spark.samples.hashing import hash_texts
+from esmm_spark.samples.plan import SHARE_STEPS, GroupingPlan, HeldOut, LineCounts, TaskReport
+from esmm_spark.samples.vocabulary import load_vocabulary
+
+CONTEXT_SOURCE, IMPRESSION_SOURCE = "common_features", "skeleton"
+_REASONS = pa.array(REASONS)
+
+
+def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[pa.RecordBatch]:
+    """Writes the examples and rejects of one partition of lines; yields one row, the task's report as JSON.
+
+    The files carry the attempt in their names: an attempt that fails, or that another one overtakes, leaves
+        files
+    that no report names.
+
+    Args:
+        batches: columns `kind` and `line`, sorted as `group_lines` wants them.
+        plan: how they become examples.
+    """
+    context = TaskContext.get()
+    assert context is not None
+    task = context.partitionId()
+    name = f"part-{task:05d}.{context.taskAttemptId()}.parquet"
+    grouper = Grouper(
+        plan.spec,
+        load_vocabulary(plan.vocabulary, plan.spec) if plan.vocabulary else {},
+        plan.max_group_size,
+        plan.labels_required,
+    )
+    writers = {
+        partition: ExamplesWriter(
+            plan.dataset, f"{EXAMPLES}/{partition}/{name}", grouper.schema, plan.row_group_bytes
+        )
+        for partition in plan.partitions
+    }
+    rejects = RejectsWriter(plan.dataset, f"{REJECTS}/{plan.source}-{name}")
+    for batch in batches:
+        for examples in grouper.take(batch):
+            _write(examples, plan, writers)
+        rejects.write(_describe_rejects(rejected_lines(batch, grouper.reasons), plan.source))
+    for examples in grouper.finish():
+        _write(examples, plan, writers)
+    written = {partition: writer.close() for partition, writer in writers.items()}
+    report = TaskReport(
+        task=task,
+        lines=LineCounts.of(grouper.counts),
+        partitions={partition: counts for partition, counts in written.items() if counts is not None},
+        rejects_file=rejects.close(),
+    )
+    yield pa.record_batch([pa.array([report.model_dump_json()])], names=["report"])
+
+
+def held_out_mask(examples: pa.RecordBatch, held_out: HeldOut) -> Bools:
+    """Returns [rows] whether each group is held out."""
+    keys = examples.column("group_key")
+    _, offsets, text = keys.buffers()
+    assert keys.offset == 0
+    hashes = hash_texts(
+        np.frombuffer(held_out.prefix.encode(), dtype=np.uint8),
+        np.frombuffer(text or b"", dtype=np.uint8),
+        np.frombuffer(offsets, dtype=np.int32)[: len(keys) + 1],
+    )
+    # numpy's % has Python's sign, which is that of Spark's pmod.
+    mask: Bools = hashes % SHARE_STEPS < held_out.threshold
+    return mask
+
+
+def _write(examples: pa.RecordBatch, plan: GroupingPlan, writers: dict[str, ExamplesWriter]) -> None:
+    if plan.held_out is None:
+        writers[plan.partition].write(examples)
+        return
+    mask = held_out_mask(examples, plan.held_out)
+    # The lines come sorted by this, so there are few runs: one slice each, which copies nothing.
+    ends = np.flatnonzero(np.diff(mask, append=~mask[-1:])) + 1
+    start = 0
+    for end in map(int, ends):
+        partition = plan.held_out.partition if mask[start] else plan.partition
+        writers[partition].write(examples.slice(start, end - start))
+        start = end
+
+
+def _describe_rejects(rejected: pa.RecordBatch, source: str) -> pa.RecordBatch:
+    """Returns the rejected lines as rows of REJECTS_SCHEMA."""
+    is_context = rejected.column("kind").to_numpy() == CONTEXT
+    names = np.where(is_context, f"{source}.{CONTEXT_SOURCE}", f"{source}.{IMPRESSION_SOURCE}")
+    return pa.record_batch(
+        [
+            rejected.column("line"),
+            pa.array(names, type=pa.string()),
+            _REASONS.take(rejected.column("reason")),
+        ],
+        schema=REJECTS_SCHEMA,
+    )
