@@ -32,7 +32,7 @@ def plan_of(
 
 
 def steps_of_rank(plan: EpochPlan, rank: int, num_ranks: int, first_step: int) -> list[list[Impression]]:
-    """Follows `reads` in order, as a feed would, asserting that the next read is always the one that is needed."""
+    """Follows `reads` in order, as a feed would, asserting that the next read is always the one needed."""
     reads = iter(plan.reads(rank, num_ranks, first_step))
     open_impressions: dict[int, list[Impression]] = {s: [] for s in plan.streams_of_rank(rank, num_ranks)}
     steps = []
