@@ -185,7 +185,8 @@ def _check(counts: Row, num_rows: int, series: tuple[str, ...]) -> None:
         )
     if counts.without_id or counts.without_group:
         raise InputError(
-            f"{counts.without_id} scores lack an impression_id, {counts.without_group} a group_key: score"
+            f"{counts.without_id} scores lack an impression_id, {counts.without_group} a group_key: "
+            "score the partition again with --force"
         )
     names = {MODEL: "the scores", BASELINE: "the baseline's scores", ORACLE: "the truth"}
     for key in series:

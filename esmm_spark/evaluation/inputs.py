@@ -1,11 +1,13 @@
 """Reading scores and the simulator's truth: what a folder must hold before Spark opens it."""
 
+import json
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import (
@@ -44,6 +46,15 @@ TRUTH_SCHEMA = StructType(
     ]
 )
 
+# A column's type in a Parquet file, by its type in Spark.
+_ARROW_TYPES = {
+    "string": (pa.string(), pa.large_string()),
+    "float": (pa.float32(),),
+    "double": (pa.float64(),),
+    "byte": (pa.int8(),),
+}
+
+_RECORD_NAME = "score.json"  # the scorer's own count of what it wrote, see scoring/partition.py
 _MAX_VERSIONS = 3  # named in a message
 
 
@@ -51,12 +62,14 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     """Returns the scores in a partition's folder and their number of rows, from the files' footers.
 
     Raises:
-        InputError: nothing there, no rows, a file that isn't Parquet or lacks a column.
+        InputError: nothing there, no rows, a file that isn't Parquet or lacks a column, or another number of
+            rows than the scorer wrote.
         IncompleteError: the partition is half-written.
     """
     storage.require_complete(folder, "scores", "run jobs/score.py")
     storage.refuse_pickles(folder, "scores")
     num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
+    _check_record(folder, num_rows)
     return spark.read.schema(SCORES_SCHEMA).parquet(folder), num_rows
 
 
@@ -78,7 +91,8 @@ def baseline_folder(path: str, partition: str) -> str:
 
 def model_version(scores: DataFrame, folder: str) -> str:
     """Returns the one model version that made the scores. Raises InputError if there are several, or none."""
-    rows = scores.select("model_version").distinct().limit(_MAX_VERSIONS).collect()
+    with reading("the scores"):
+        rows = scores.select("model_version").distinct().limit(_MAX_VERSIONS).collect()
     versions = sorted(str(row.model_version) for row in rows)
     if len(versions) != 1 or rows[0].model_version is None:
         raise InputError(
@@ -109,24 +123,57 @@ def reading(what: str) -> Iterator[None]:
 def _check_files(uri: str, schema: StructType, what: str) -> int:
     """Returns the rows of the Parquet file or files at `uri`, which must all have the schema's columns."""
     filesystem, path = storage.filesystem_of(uri)
-    names = [name for name, _ in storage.list_files(uri, ".parquet") if _is_data(name)]
-    paths = [posixpath.join(path, name) for name in names] or [path]
-    num_rows = 0
-    for file in paths:
-        try:
-            with filesystem.open_input_file(file) as stream:
-                metadata = pq.read_metadata(stream)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(
-                f"{file} is no Parquet file, or a truncated one ({error}): write {what} again"
-            ) from error
-        missing = [name for name in schema.names if name not in metadata.schema.to_arrow_schema().names]
-        if missing:
-            raise InputError(f"{file} lacks the columns {missing} of {what}: it has {metadata.schema.names}")
-        num_rows += metadata.num_rows
+    if filesystem.get_file_info(path).type == fs.FileType.File:
+        paths = [path]
+    else:
+        names = [name for name, _ in storage.list_files(uri, ".parquet") if _is_data(name)]
+        paths = [posixpath.join(path, name) for name in names]
+    # Footers only: a file of any size costs a few reads from its end.
+    num_rows = sum(_check_file(filesystem, file, schema, what) for file in paths)
     if num_rows == 0:
-        raise InputError(f"the {what} at {uri} have no rows in {len(names)} Parquet files")
+        raise InputError(f"the {what} at {uri} have no rows in {len(paths)} Parquet files")
     return num_rows
+
+
+def _check_file(filesystem: fs.FileSystem, file: str, schema: StructType, what: str) -> int:
+    """Returns the rows of one Parquet file."""
+    try:
+        with filesystem.open_input_file(file) as stream:
+            metadata = pq.read_metadata(stream)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).split(". ")[0]
+        raise InputError(
+            f"{file} is no Parquet file, or a truncated one ({reason}): write {what} again"
+        ) from error
+    found = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
+    missing = [name for name in schema.names if name not in found]
+    if missing:
+        raise InputError(
+            f"{file} lacks the columns {', '.join(missing)} of {what}: it has {', '.join(found)}"
+        )
+    for field in schema:
+        if found[field.name] not in _ARROW_TYPES[field.dataType.typeName()]:
+            raise InputError(
+                f"column {field.name} of {file} is {found[field.name]}, of {what} it must be "
+                f"{field.dataType.simpleString()}"
+            )
+    return int(metadata.num_rows)
+
+
+def _check_record(folder: str, num_rows: int) -> None:
+    """Raises InputError if the scorer's own record tells of other rows: a file came or went since."""
+    uri = storage.join(folder, _RECORD_NAME)
+    if not storage.exists(uri):
+        return
+    try:
+        expected = json.loads(storage.read_text(uri))["impressions"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{uri} can't be read: score the partition again with --force") from error
+    if expected != num_rows:
+        raise InputError(
+            f"the scores at {folder} have {num_rows} rows, {_RECORD_NAME} tells of {expected} impressions: "
+            "score the partition again with --force"
+        )
 
 
 def _is_data(name: str) -> bool:

@@ -1,0 +1,118 @@
+"""From a config to a report: reads the inputs, measures, and puts both files in their place together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+
+from esmm_spark import storage
+from esmm_spark.config import Config
+from esmm_spark.errors import InputError
+from esmm_spark.evaluation.alignment import align
+from esmm_spark.evaluation.history import read_history, read_objective
+from esmm_spark.evaluation.inputs import baseline_folder, model_version, read_scores, read_truth
+from esmm_spark.evaluation.measurement import Measurements, measure
+from esmm_spark.evaluation.sections import report_html
+from esmm_spark.evaluation.subject import Subject
+from esmm_spark.evaluation.summary import metrics_json
+from esmm_spark.evaluation.targets import BASELINE, MODEL, ORACLE
+
+METRICS_NAME = "metrics.json"
+REPORT_NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was evaluated, the numbers, and where the report is."""
+
+    subject: Subject
+    measured: Measurements
+    report: str
+
+
+@dataclass(frozen=True)
+class _Scores:
+    folder: str
+    frame: DataFrame
+    num_rows: int
+    version: str
+
+
+def evaluate(spark: SparkSession, config: Config) -> Evaluation:
+    """Evaluates `evaluate.partition` and writes metrics.json and report.html to `paths.report`.
+
+    Raises:
+        InputError: scores, baseline or truth missing, corrupt, or not of the same impressions; something else
+            lies in `paths.report`.
+        IncompleteError: scores that are half-written.
+        CountMismatchError: an impression got lost on the way.
+    """
+    section, report = config.evaluate, config.paths.report
+    _require_own_folder(report)
+    scores = _read(spark, storage.join(config.paths.scores, section.partition))
+    baseline = truth = None
+    if section.baseline_scores is not None:
+        baseline = _read(spark, baseline_folder(section.baseline_scores, section.partition))
+    if section.truth is not None:
+        truth = read_truth(spark, section.truth)
+    aligned = align(scores.frame, scores.num_rows, baseline.frame if baseline else None, truth)
+    try:
+        measured = measure(aligned, section.bootstrap_samples, section.seed, section.calibration_bins)
+    finally:
+        aligned.impressions.unpersist()
+    subject = _subject(config, scores, baseline)
+    _write(
+        report, {METRICS_NAME: metrics_json(subject, measured), REPORT_NAME: report_html(subject, measured)}
+    )
+    return Evaluation(subject, measured, storage.join(report, REPORT_NAME))
+
+
+def _read(spark: SparkSession, folder: str) -> _Scores:
+    frame, num_rows = read_scores(spark, folder)
+    return _Scores(folder, frame, num_rows, model_version(frame, folder))
+
+
+def _subject(config: Config, scores: _Scores, baseline: _Scores | None) -> Subject:
+    models = config.paths.model
+    history, note = read_history(models, scores.version)
+    name = (read_objective(models, scores.version) or config.model.objective).upper()
+    baseline_name = config.evaluate.baseline_name
+    if baseline is not None and baseline_name == name:
+        name, baseline_name = f"{name} {scores.version}", f"{baseline_name} {baseline.version}"
+    return Subject(
+        partition=config.evaluate.partition,
+        dataset=config.paths.dataset,
+        scores=scores.folder,
+        model_version=scores.version,
+        names={MODEL: name, BASELINE: baseline_name, ORACLE: "oracle"},
+        baseline_scores=baseline.folder if baseline else None,
+        baseline_version=baseline.version if baseline else None,
+        truth=config.evaluate.truth,
+        num_samples=config.evaluate.bootstrap_samples,
+        seed=config.evaluate.seed,
+        history=history,
+        history_note=note,
+    )
+
+
+def _require_own_folder(report: str) -> None:
+    """Raises InputError if `report` holds anything but a report: replacing the folder would delete it."""
+    storage.recover(report)
+    ours = {METRICS_NAME, REPORT_NAME, storage.MARKER}
+    names = [name for name, _ in storage.list_files(report, recursive=False)]
+    others = sorted({*names, *storage.list_directories(report)} - ours)
+    if others:
+        raise InputError(
+            f"paths.report {report} holds {', '.join(others[:3])}{' and more' if others[3:] else ''}: "
+            "evaluate replaces the whole folder, so give it one of its own"
+        )
+
+
+def _write(report: str, files: Mapping[str, str]) -> None:
+    staged = storage.staging_path(report)
+    storage.delete(staged)
+    storage.make_directory(staged)
+    for name, content in files.items():
+        storage.write_text(storage.join(staged, name), content)
+    storage.write_text(storage.join(staged, storage.MARKER), "")
+    storage.replace_directory(report)

@@ -1,0 +1,35 @@
+"""How numbers are written, the same in the terminal and in the report."""
+
+from esmm_spark.evaluation.estimates import Estimate
+from esmm_spark.evaluation.targets import Kind
+
+_DECIMALS: dict[Kind, int] = {"auc": 4, "log_loss": 5, "calibration": 3, "gauc": 4}
+
+
+def number(kind: Kind, value: float, signed: bool = False) -> str:
+    """Returns `0.7312`, or `+0.0123` where `signed`, with the decimals of its kind of metric."""
+    return f"{value:{'+' if signed else ''}.{_DECIMALS[kind]}f}"
+
+
+def value_of(kind: Kind, estimate: Estimate, signed: bool = False) -> str:
+    """Returns the value, or `n/a (why)`."""
+    if estimate.value is None:
+        return f"n/a ({estimate.reason})"
+    return number(kind, estimate.value, signed)
+
+
+def interval_of(kind: Kind, estimate: Estimate, signed: bool = False) -> str:
+    """Returns `0.7201 to 0.7423`, or nothing where there is no interval."""
+    interval = estimate.interval
+    if interval is None:
+        return ""
+    return " to ".join(number(kind, end, signed) for end in interval)
+
+
+def percent(part: float, whole: float) -> str:
+    """Returns `part / whole` as a percentage of three significant digits, `0.0541%`, or `n/a`."""
+    if whole == 0:
+        return "n/a"
+    share = 100 * part / whole
+    digits = 0 if share >= 100 else 1 if share >= 10 else 2 if share >= 1 else 3
+    return f"{share:.{digits}f}%" if share >= 0.01 or share == 0 else f"{share:.2e}%"

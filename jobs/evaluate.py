@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Evaluates a scored partition: metrics.json, report.html, and a table on the terminal.
+
+spark-submit jobs/evaluate.py --config conf/X.yaml [key=value ...]
+"""
+
+from collections.abc import Sequence
+
+from esmm_spark.command import config_parser, parse_config, run_command
+
+
+def main(argv: Sequence[str]) -> None:
+    """Evaluates what the arguments name."""
+    parser = config_parser(
+        "Evaluates a scored partition: exact AUCs, log loss, calibration and GAUC with bootstrap intervals, "
+        "beside a baseline's and the simulator's truth where given. Writes metrics.json and report.html.",
+        "spark-submit jobs/evaluate.py --config conf/demo.yaml evaluate.partition=split=test",
+    )
+    _, config = parse_config(parser, argv)
+    # Only now: --help and a mistake in the config shouldn't wait for Spark.
+    from rich.console import Console
+
+    from esmm_spark.evaluation.evaluating import evaluate
+    from esmm_spark.evaluation.terminal import terminal_summary
+    from esmm_spark.session import spark_session
+
+    spark = spark_session("esmm_spark evaluate")
+    try:
+        done = evaluate(spark, config)
+    finally:
+        spark.stop()
+    console = Console()
+    console.print(terminal_summary(done.subject, done.measured))
+    console.print(f"report: {done.report}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    run_command(main)
