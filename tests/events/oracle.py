@@ -1,0 +1,82 @@
+"""The joins of issue 3 by brute force: plain loops over dicts, written from the rules, sharing no code.
+
+Times are integers; a window of w seconds is w * SECOND.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+SECOND = 1_000_000
+Event = dict[str, Any]
+
+
+def belongs_to_impression(
+    click: Event, impressions: Sequence[Event], window_s: int, by_id: bool
+) -> Event | None:
+    window = window_s * SECOND
+    if by_id:
+        same = [i for i in impressions if i["impression_id"] == click["impression_id"]]
+        before = [i for i in same if click["time_us"] - window <= i["time_us"] <= click["time_us"]]
+        after = [i for i in same if click["time_us"] < i["time_us"] <= click["time_us"] + window]
+        if before:
+            return max(before, key=lambda i: i["time_us"])
+        return min(after, key=lambda i: i["time_us"]) if after else None
+    candidates = [
+        i
+        for i in impressions
+        if (i["user_id"], i["item_id"]) == (click["user_id"], click["item_id"])
+        and click["time_us"] - window <= i["time_us"] <= click["time_us"]
+    ]
+    return max(candidates, key=lambda i: (i["time_us"], i["impression_id"])) if candidates else None
+
+
+def belongs_to_click(
+    conversion: Event, clicks: Sequence[Event], window_s: int, by_id: bool, which: str
+) -> Event | None:
+    window = window_s * SECOND
+    candidates = []
+    for click in clicks:
+        if by_id:
+            same = click["click_id"] == conversion["click_id"]
+        else:
+            same = (click["user_id"], click["item_id"]) == (conversion["user_id"], conversion["item_id"])
+        if same and conversion["time_us"] - window <= click["time_us"] <= conversion["time_us"]:
+            candidates.append(click)
+
+    def order(click: Event) -> tuple[Any, ...]:
+        return (click["time_us"], click.get("click_id", ""), click.get("impression_id", ""))
+
+    if not candidates:
+        return None
+    return max(candidates, key=order) if which == "last" or by_id else min(candidates, key=order)
+
+
+def labels(
+    impressions: Sequence[Event],
+    clicks: Sequence[Event],
+    conversions: Sequence[Event],
+    click_window_s: int,
+    conversion_window_s: int,
+    which: str,
+) -> dict[tuple[str, int], tuple[int, int, int | None, int | None]]:
+    """(impression_id, time) -> number of clicks, of conversions, times of the first click and conversion."""
+    clicked: dict[tuple[str, int], list[int]] = {}
+    converted: dict[tuple[str, int], list[int]] = {}
+    for click in clicks:
+        owner = belongs_to_impression(click, impressions, click_window_s, "impression_id" in click)
+        if owner:
+            clicked.setdefault((owner["impression_id"], owner["time_us"]), []).append(click["time_us"])
+    for conversion in conversions:
+        click_or_none = belongs_to_click(
+            conversion, clicks, conversion_window_s, "click_id" in conversion, which
+        )
+        if click_or_none:
+            click = click_or_none
+            owner = belongs_to_impression(click, impressions, click_window_s, "impression_id" in click)
+            if owner:
+                key = (owner["impression_id"], owner["time_us"])
+                converted.setdefault(key, []).append(conversion["time_us"])
+    return {
+        key: (len(times), len(converted.get(key, [])), min(times), min(converted.get(key, []), default=None))
+        for key, times in clicked.items()
+    }
