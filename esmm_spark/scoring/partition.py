@@ -2,7 +2,7 @@
 
 <paths.scores>/<partition>/
     _SUCCESS         the partition is complete
-    score.json       this module's ScoreRecord
+    _score.json      this module's ScoreRecord
     part-*.parquet   the scores
 """
 
@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from esmm_spark import storage
 
 FORMAT_VERSION = 1
-RECORD_NAME = "score.json"
+# Spark and pyarrow read only what begins with neither `_` nor `.`.
+RECORD_NAME = "_score.json"
 
 
 class _Strict(BaseModel):
@@ -34,7 +35,7 @@ class ScoreInput(_Strict):
 
 
 class ScoreRecord(_Strict):
-    """What score.json says."""
+    """What _score.json says."""
 
     format_version: int = FORMAT_VERSION
     input: ScoreInput

@@ -50,7 +50,7 @@ class Scored:
 
     Attributes:
         folder: where it lies.
-        record: what its score.json says.
+        record: what its _score.json says.
         is_new: false if it had been scored before from the same inputs, so that nothing was done.
     """
 
