@@ -1,0 +1,1 @@
+"""Measures every stage against what a user would pick instead: `make bench`."""

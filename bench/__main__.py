@@ -1,0 +1,90 @@
+"""Measures the stages in turn and writes bench/results/bench.{json,md,png}.
+
+    python -m bench                                  the stages that a release is held against
+    python -m bench --stage train --stage ranks      some of them; the others' results stay as they are
+    python -m bench --stage growth                   1M, 3M and 10M impressions, and arenas of 1M to 50M rows
+    python -m bench --stage preprocess --impressions 10000000
+
+Ratios between figures of one run count. Run it on a machine that does nothing else.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import report
+from bench.machine import describe_machine
+from bench.measure import ROOT, FailedCommandError
+from bench.results import Results, StageResult, load_results
+from bench.stages import events, growth, load, preprocess, ranks, score, startup, train
+from bench.workspace import Workspace
+
+DEFAULT_STAGES = ("preprocess", "load", "train", "ranks", "score", "startup")
+
+
+def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], StageResult]]:
+    """Returns name -> function of every stage."""
+    return {
+        "preprocess": preprocess.run,
+        "load": load.run,
+        "train": train.run,
+        "ranks": ranks.run,
+        "score": score.run,
+        "startup": startup.run,
+        "growth": lambda workspace: growth.run(
+            workspace, tuple(arguments.sizes), tuple(arguments.arena_rows)
+        ),
+        "memory": lambda workspace: preprocess.measure_memory(workspace, arguments.memory_impressions),
+        "events": events.run,
+    }
+
+
+def main() -> int:
+    """Runs what the command line names; returns 1 if a stage failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ["preprocess", "load", "train", "ranks", "score", "startup", "growth", "memory", "events"]
+    parser.add_argument("--stage", action="append", choices=names, help="may be given several times")
+    parser.add_argument("--impressions", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1, help="of the simulated logs")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=list(growth.SIZES), help="impressions, for growth"
+    )
+    parser.add_argument(
+        "--arena-rows", type=int, nargs="+", default=list(growth.ARENA_ROWS), help="for growth"
+    )
+    parser.add_argument("--memory-impressions", type=int, default=10_000_000, help="for memory")
+    parser.add_argument("--work", type=Path, default=ROOT / "bench" / "work", help="where data is kept")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
+    arguments = parser.parse_args()
+    workspace = Workspace(arguments.work.resolve(), arguments.impressions, arguments.seed)
+    json_path = arguments.results / "bench.json"
+    results = Results(describe_machine(), {"impressions": arguments.impressions, "seed": arguments.seed})
+    if arguments.stage and json_path.exists():
+        results.stages = load_results(json_path).stages
+    failed = False
+    for name in arguments.stage or DEFAULT_STAGES:
+        started = time.monotonic()
+        print(f"{name}", flush=True)
+        try:
+            results.stages[name] = stages(arguments)[name](workspace)
+        except FailedCommandError as error:
+            print(f"{name} failed: {error}", file=sys.stderr, flush=True)
+            failed = True
+            continue
+        results.stages[name].details["machine"] = results.machine
+        results.stages[name].details["impressions"] = arguments.impressions
+        results.save(json_path)
+        (arguments.results / "bench.md").write_text(report.markdown(results), encoding="utf-8")
+        report.plot(results, arguments.results / "bench.png")
+        print(f"  {time.monotonic() - started:.0f} s", flush=True)
+    if json_path.exists():
+        print((arguments.results / "bench.md").read_text(encoding="utf-8"))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

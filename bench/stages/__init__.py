@@ -1,0 +1,1 @@
+"""The stages of the bench, one module each, with `run(workspace) -> StageResult`."""

@@ -1,0 +1,46 @@
+"""Several ranks on one machine: two of one thread against one of two, and what a rank sends in a step."""
+
+from bench.measure import measured_worker
+from bench.results import OURS, StageResult
+from bench.workspace import Workspace, horovodrun, say
+
+_UNIT = "impressions/s"
+_ROUNDS = 3
+_BYTES_STEPS = 30
+
+
+def run(workspace: Workspace) -> StageResult:
+    """Measures 1, 2 and, for the bytes alone, 4 ranks through horovodrun."""
+    result = StageResult()
+    config = str(workspace.grouped())
+    rates: dict[int, float] = {}
+    sent: dict[int, float] = {}
+    for ranks, threads in ((1, 2), (2, 1)):
+        say(f"ranks: {ranks} x {threads} threads")
+        found, _ = measured_worker(
+            "bench.workers.train",
+            [config, f"train.threads={threads}", "--modes", "loader", "--rounds", str(_ROUNDS)],
+            workspace.log(f"ranks-{ranks}"),
+            launcher=horovodrun(ranks),
+        )
+        rates[ranks] = max(found["rates"]["loader"])
+        sent[ranks] = found["exchanged_bytes_per_step"]
+        result.add(f"{OURS}, {ranks} x {threads} threads", rates[ranks], _UNIT, **found)
+    say("ranks: bytes of 4 ranks")
+    found, _ = measured_worker(
+        "bench.workers.train",
+        [config, "train.threads=1", "--modes", "loader", "--rounds", "1", "--max-steps", str(_BYTES_STEPS)],
+        workspace.log("ranks-4"),
+        launcher=horovodrun(4),
+    )
+    sent[4] = found["exchanged_bytes_per_step"]
+    for ranks in (2, 4):
+        result.add(
+            f"{OURS}, {ranks} ranks, rows and gradients sent",
+            sent[ranks] / 2**20,
+            "MiB/step/rank",
+            dense_gradient_mib=found["dense_gradient_bytes"] / 2**20,
+        )
+    result.ask("2 ranks x 1 thread / 1 rank x 2 threads", rates[2] / rates[1], 0.9)
+    result.ask("bytes sent by a rank, 4 ranks / 2 ranks", sent[4] / sent[2], 1.1, at_least=False)
+    return result

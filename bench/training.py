@@ -1,0 +1,110 @@
+"""What training workers share: a trainer and batches made as `esmm_spark/train.py` makes them."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+
+from esmm_spark.config import Config
+from esmm_spark.feed.batch import Batch
+from esmm_spark.feed.plan import EpochPlan, default_num_streams, row_groups_of
+from esmm_spark.feed.reader import open_feed
+from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest
+from esmm_spark.model.esmm import build_arena, build_esmm
+from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.loop import Trainer
+from esmm_spark.training.progress import SilentProgress, TensorBoardLog
+from esmm_spark.training.state import TrainState
+
+PARTITION = "split=train"
+
+
+class Session:
+    """One rank's trainer over the train partition of a config's dataset.
+
+    Args:
+        config: the config.
+        cluster: the ranks.
+
+    Attributes:
+        trainer: steps the model.
+        counts: what the partition holds.
+    """
+
+    def __init__(self, config: Config, cluster: Cluster) -> None:
+        torch.set_num_threads(
+            config.train.threads or max(1, len(os.sched_getaffinity(0)) // cluster.local_ranks)
+        )
+        torch.manual_seed(config.train.seed)
+        self.config, self.cluster = config, cluster
+        self.manifest: Manifest = read_manifest(config.paths.dataset)
+        self.counts: PartitionCounts = self.manifest.partition(PARTITION, config.paths.dataset)
+        device = torch.device("cpu")
+        model = build_esmm(config.model, config.features)
+        named = dict(model.named_parameters())
+        for parameter in named.values():
+            parameter.grad = torch.zeros_like(parameter)
+        adam = torch.optim.Adam(named.values(), lr=config.train.learning_rate)
+        self.trainer = Trainer(
+            config=config,
+            cluster=cluster,
+            device=device,
+            arena=build_arena(
+                config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
+            ),
+            model=model,
+            optimizer=cluster.distributed_optimizer(adam, named),
+            progress=SilentProgress(),
+            log=TensorBoardLog(None),
+        )
+
+    def plan(self, epoch: int = 0) -> EpochPlan:
+        """Returns the steps of an epoch."""
+        return EpochPlan(
+            row_groups_of(self.counts),
+            num_streams=self.config.train.num_streams or default_num_streams(self.cluster.num_ranks),
+            batch_size=self.config.train.batch_size,
+            seed=self.config.train.seed,
+            epoch=epoch,
+        )
+
+    @contextmanager
+    def feed(self, epoch: int = 0) -> Iterator[Iterator[Batch]]:
+        """Yields this rank's batches of an epoch, as training reads them."""
+        with open_feed(
+            self.config.paths.dataset,
+            PARTITION,
+            self.manifest,
+            self.plan(epoch),
+            self.cluster.rank,
+            self.cluster.num_ranks,
+            reader_threads=self.config.train.reader_threads,
+        ) as batches:
+            yield batches
+
+    def prepared(self, count: int) -> list[Batch]:
+        """Returns the first `count` batches of an epoch, in memory."""
+        with self.feed() as batches:
+            # The feed's end is checked when all was read; here it is left half-way on purpose.
+            return list(islice(batches, count))
+
+    def step_times(self, batches: Iterator[Batch], steps: int) -> list[float]:
+        """Trains `steps` steps and returns the time at the end of each but the last, in seconds."""
+        times: list[float] = []
+        limit = {"max_steps": steps}
+        self.trainer.config = self.config.model_copy(
+            update={"train": self.config.train.model_copy(update=limit)}
+        )
+        state = TrainState(run_digest="bench", num_streams=1)
+        self.trainer.train_epoch(
+            batches, self.plan(), state, self.counts, lambda: times.append(time.perf_counter())
+        )
+        return times
+
+    def rate(self, batches: Iterator[Batch], steps: int, warm_up: int) -> float:
+        """Returns impressions/s over all ranks from the step `warm_up` on."""
+        times = self.step_times(batches, steps)
+        return self.config.train.batch_size * (len(times) - 1 - warm_up) / (times[-1] - times[warm_up])

@@ -1,0 +1,63 @@
+"""Calls a trained model in a plain loop over batches in memory: the limit of scoring.
+
+Writes impressions/s.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+from esmm_spark.config_file import load_config
+from esmm_spark.manifest import read_manifest
+from esmm_spark.model.directory import ServingEmbedding, find_model, load_dense, open_rows, read_info
+from esmm_spark.model.esmm import embed_batch, predict
+from esmm_spark.model.local_copy import localize
+from esmm_spark.scoring.groups import GROUP_COLUMNS, divide_weights_of_means, read_groups
+from esmm_spark.scoring.predictor import TokenBatch
+from esmm_spark.storage import join
+
+
+def main() -> None:
+    """Measures what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("config")
+    parser.add_argument("--impressions", type=int, default=400_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    config = load_config(arguments.config)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    uri = localize(find_model(config.paths.model))
+    info = read_info(uri)
+    spec = info.feature_spec
+    dense, embedding = load_dense(uri, info), ServingEmbedding(open_rows(uri, info))
+    batches: list[TokenBatch] = []
+    prepared = 0
+    manifest = read_manifest(config.paths.dataset)
+    for file in manifest.partition("split=train", config.paths.dataset).files:
+        for batch in pq.ParquetFile(join(config.paths.dataset, file.path)).iter_batches(
+            batch_size=4096, columns=list(GROUP_COLUMNS)
+        ):
+            if prepared >= arguments.impressions:
+                break
+            groups = divide_weights_of_means(read_groups(batch, spec), spec)
+            batches += [TokenBatch.of(part) for part in groups.slices(config.score.batch_size)]
+            prepared += groups.num_impressions
+    rates = []
+    with torch.inference_mode():
+        for _ in range(arguments.rounds):
+            started = time.perf_counter()
+            for tokens in batches:
+                context, impression = embed_batch(embedding, tokens, spec)
+                predict(dense(context, impression, tokens.group_sizes))
+            rates.append(prepared / (time.perf_counter() - started))
+    arguments.out.write_text(json.dumps({"rates": rates, "impressions": prepared}))
+
+
+if __name__ == "__main__":
+    main()

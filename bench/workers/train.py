@@ -1,0 +1,58 @@
+"""Trains with the loader and, in turns, on batches in memory; under horovodrun on several ranks.
+
+Writes impressions/s over all ranks and the bytes that a rank sends in a step, from the first rank.
+"""
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+from bench.training import Session
+from esmm_spark.config_file import load_config
+from esmm_spark.training.cluster import open_cluster
+
+PREPARED_BATCHES = 40
+WARM_UP_STEPS = 15
+
+
+def main() -> None:
+    """Measures what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("config")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--max-steps", type=int, default=400)
+    parser.add_argument("--modes", nargs="+", default=["loader", "memory"])
+    arguments = parser.parse_intermixed_args()
+    config = load_config(arguments.config, arguments.overrides)
+    with open_cluster(config.train.stall_timeout_s) as cluster:
+        session = Session(config, cluster)
+        steps = min(session.plan().num_steps, arguments.max_steps)
+        warm_up = min(WARM_UP_STEPS, steps // 4)
+        prepared = session.prepared(min(PREPARED_BATCHES, steps)) if "memory" in arguments.modes else []
+        rates: dict[str, list[float]] = {mode: [] for mode in arguments.modes}
+        sent: list[int] = []
+        for epoch in range(arguments.rounds):
+            if "memory" in rates:
+                rates["memory"].append(session.rate(itertools.cycle(prepared), steps, warm_up))
+            if "loader" in rates:
+                with session.feed(epoch) as batches:
+                    rates["loader"].append(session.rate(batches, steps, warm_up))
+            sent.append(session.trainer.arena.exchanged_bytes)
+        dense = sum(parameter.numel() for parameter in session.trainer.model.parameters())
+        if cluster.is_first:
+            result = {
+                "rates": rates,
+                "steps": steps,
+                "ranks": cluster.num_ranks,
+                "exchanged_bytes_per_step": sum(sent) / len(sent),
+                "dense_gradient_bytes": 4 * dense,
+                "arena_bytes": 4 * (config.model.dim + 1) * config.features.num_rows,
+            }
+            arguments.out.write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
