@@ -14,7 +14,7 @@ from esmm_spark.training.progress import TensorBoardLog, progress_for
 
 
 def build_trainer(config: Config, cluster: Cluster) -> Trainer:
-    """Returns this rank's trainer, its parameters as `train.seed` draws them.
+    """Returns this rank's trainer, its parameters as `train.seed` draws them, without asking other ranks.
 
     Raises:
         ConfigError: CUDA is asked for and there is none, or `model.network` can't be built.
@@ -27,8 +27,7 @@ def build_trainer(config: Config, cluster: Cluster) -> Trainer:
     arena = build_arena(
         config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
     )
-    named = dict(model.named_parameters())
-    adam = torch.optim.Adam(named.values(), lr=train.learning_rate)
+    adam = torch.optim.Adam(model.parameters(), lr=train.learning_rate)
     wants_log = train.tensorboard and cluster.is_first
     return Trainer(
         config=config,
@@ -36,7 +35,7 @@ def build_trainer(config: Config, cluster: Cluster) -> Trainer:
         device=device,
         arena=arena,
         model=model,
-        optimizer=cluster.distributed_optimizer(adam, named),
+        optimizer=adam,
         progress=progress_for(cluster.is_first),
         log=TensorBoardLog(storage.join(config.paths.model, "tensorboard") if wants_log else None),
     )

@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 
-from esmm_spark.errors import RankFailedError
+from esmm_spark.errors import EsmmSparkError, RankFailedError
+from esmm_spark.training.launch import FailedElsewhereError
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,30 @@ class Cluster:
         """Returns once every rank has come here."""
         self.sum(torch.zeros(1), f"barrier.{name}")
 
+    @contextmanager
+    def failing_together(self, name: str) -> Iterator[None]:
+        """Lets all ranks fail if the block fails on one, and only the first of those that failed tell why.
+
+        The block must not exchange anything after the point at which it may fail on some ranks only.
+
+        Raises:
+            EsmmSparkError: what the block raised, on the first rank on which it failed.
+            FailedElsewhereError: on all other ranks.
+        """
+        error: EsmmSparkError | None = None
+        try:
+            yield
+        except EsmmSparkError as found:
+            error = found
+        failed = torch.zeros(self.num_ranks)
+        failed[self.rank] = error is not None
+        failed = self.sum(failed, f"failed.{name}")
+        if not failed.any():
+            return
+        if error is not None and self.rank == int(failed.argmax()):
+            raise error
+        raise FailedElsewhereError
+
     def distributed_optimizer(
         self, optimizer: torch.optim.Optimizer, named_parameters: Mapping[str, torch.nn.Parameter]
     ) -> torch.optim.Optimizer:
@@ -113,12 +138,8 @@ def open_cluster(stall_timeout_s: int) -> Iterator[Cluster]:
         yield Cluster(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size())
     except HorovodInternalError as error:
         raise RankFailedError(
-            f"rank {hvd.rank()} of {hvd.size()} stops: another rank ended or did not answer within "
-            f"{stall_timeout_s} s ({_first_line(error)}); its own message says why"
+            f"rank {hvd.rank()} of {hvd.size()} stops: another rank ended, or did not answer within "
+            f"{stall_timeout_s} s; the same command goes on from the newest checkpoint"
         ) from error
     finally:
         hvd.shutdown()
-
-
-def _first_line(error: Any) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0]

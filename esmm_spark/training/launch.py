@@ -6,11 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from esmm_spark.errors import RankFailedError, UserError
 
-# Within this time a rank that failed on its own has told why, and horovodrun has begun to end the others.
+# Within this time a rank that failed on its own has told why. horovodrun kills 5 s after it asked to end.
 _SECONDS_FOR_OTHERS = 2.0
+# Within this time horovodrun ends all ranks once the first one has failed at its start.
+_SECONDS_FOR_FIRST = 5.0
 
 
 def launched_rank() -> int:
@@ -33,11 +36,11 @@ def first_rank_speaks() -> Iterator[None]:
         yield
     except UserError:
         if launched_rank() > 0:
-            time.sleep(_SECONDS_FOR_OTHERS)
+            time.sleep(_SECONDS_FOR_FIRST)
         raise
 
 
-def end_after_failure_elsewhere(error: RankFailedError) -> None:
+def end_after_failure_elsewhere(error: RankFailedError) -> NoReturn:
     """Ends this process because another rank failed: after that one had time to tell why.
 
     Ranks 0 and 1, one of which lives on in most cases, tell what is known here; more would only repeat it.
@@ -47,4 +50,6 @@ def end_after_failure_elsewhere(error: RankFailedError) -> None:
     time.sleep(_SECONDS_FOR_OTHERS)
     if launched_rank() <= 1 and not isinstance(error, FailedElsewhereError):
         print(f"error: {error}", file=sys.stderr, flush=True)
-    sys.exit(error.exit_code)
+    sys.stdout.flush()
+    # Horovod's own clean-up at the end of a process may wait for ever for the rank that is gone.
+    os._exit(error.exit_code)

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from esmm_spark.config import Config
@@ -44,7 +44,7 @@ def train(config: Config) -> str | None:
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
         counts = manifest.partition(TRAIN_PARTITION, dataset)
     with open_cluster(config.train.stall_timeout_s) as cluster:
-        with first_rank_speaks():
+        with cluster.failing_together("start"):
             require_row_groups(counts, cluster.num_ranks, config)
             run = _Run(config, manifest, cluster)
         return run.fit()
@@ -64,8 +64,10 @@ class _Run:
         """Trains to the end and publishes the best model."""
         if self.state.finished:
             return self._publish(already=True)
-        with first_rank_speaks():
+        with self.cluster.failing_together("build"):
             trainer = build_trainer(self.config, self.cluster)
+        trainer.share_optimizer()
+        with self.cluster.failing_together("restore"):
             self._restore(trainer)
         with trainer.log, _sigterm(trainer):
             try:
@@ -126,7 +128,9 @@ class _Run:
             with self._batches(VALIDATION_PARTITION, plan, 0) as batches:
                 metrics = trainer.validate(batches, self.validation_counts)
             trainer.log.scalars(state.global_step, {f"validation/{name}": v for name, v in metrics.items()})
-            trainer.progress.message(f"epoch {state.epoch + 1} validation: {_metrics_line(metrics)}")
+            trainer.progress.message(
+                f"epoch {state.epoch + 1}/{self.config.train.epochs} validation: {_metrics_line(metrics)}"
+            )
         state.history.epochs.append(EpochRecord(epoch=state.epoch, step=state.global_step, **metrics))
         auc = metrics.get("ctcvr_auc")
         # Without a validation AUC there is no better or worse: the last epoch's model is the one to keep.
@@ -179,10 +183,9 @@ class _Run:
             shuffle=shuffle,
         )
 
-    def _batches(
-        self, partition: str, plan: EpochPlan, first_step: int
-    ) -> AbstractContextManager[Iterator[Batch]]:
-        return open_feed(
+    @contextmanager
+    def _batches(self, partition: str, plan: EpochPlan, first_step: int) -> Iterator[Iterator[Batch]]:
+        feed = open_feed(
             self.config.paths.dataset,
             partition,
             self.manifest,
@@ -192,6 +195,10 @@ class _Run:
             first_step=first_step,
             reader_threads=self.config.train.reader_threads,
         )
+        with ExitStack() as stack:
+            with self.cluster.failing_together("feed"):
+                batches = stack.enter_context(feed)
+            yield batches
 
 
 @contextmanager

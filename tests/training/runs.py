@@ -1,0 +1,139 @@
+"""Training runs as a user starts them, and what they leave behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esmm_spark.model import directory
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TRAIN = ROOT / "esmm_spark" / "train.py"
+
+
+def command(num_ranks: int, config: Path, *overrides: str) -> list[str]:
+    """Returns the command of a run on this host; its ranks talk over the loopback interface only."""
+    horovodrun = Path(sys.executable).parent / "horovodrun"
+    launcher = [str(horovodrun), "-np", str(num_ranks), "-H", f"localhost:{num_ranks}"]
+    launcher += ["--network-interfaces", "lo"]
+    train = [sys.executable, str(TRAIN), "--config", str(config), *overrides]
+    return (launcher if num_ranks > 1 else []) + train
+
+
+def run(num_ranks: int, config: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Runs to the end."""
+    return subprocess.run(
+        command(num_ranks, config, *overrides),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=_environment(),
+        check=False,
+    )
+
+
+def run_and_signal(
+    num_ranks: int, config: Path, ready: Callable[[], bool], number: signal.Signals, rank: int | None
+) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Runs until `ready`, sends a signal, and returns the finished run and the seconds that it then took.
+
+    Args:
+        num_ranks: ranks.
+        config: the config.
+        ready: asked every few milliseconds.
+        number: the signal.
+        rank: the rank that gets it, or None for horovodrun itself.
+    """
+    with subprocess.Popen(
+        command(num_ranks, config),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    ) as process:
+        deadline = time.monotonic() + 100
+        while not ready():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.kill(process.pid if rank is None else _process_of_rank(config, rank), number)
+        start = time.monotonic()
+        output, errors = process.communicate(timeout=100)
+    finished = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+    return finished, time.monotonic() - start
+
+
+def steps_with_checkpoint(model: Path) -> list[int]:
+    """Returns the steps of the complete checkpoints."""
+    return sorted(int(path.parent.name[5:]) for path in model.glob("checkpoints/step-*/_SUCCESS"))
+
+
+def newest_version(model: Path) -> Path:
+    """Returns the newest published model directory."""
+    return Path(directory.find_model(str(model)))
+
+
+def curve(model: Path) -> list[tuple[int, float]]:
+    """Returns (step, loss) of the training curve of the newest version."""
+    history = json.loads((newest_version(model) / "history.json").read_text())
+    return [(point["step"], point["loss"]) for point in history["steps"]]
+
+
+def metrics(model: Path) -> dict[str, float]:
+    """Returns the validation metrics of the newest version."""
+    content: dict[str, float] = json.loads((newest_version(model) / "metrics.json").read_text())
+    return content
+
+
+def parameters(model: Path) -> dict[str, npt.NDArray[Any]]:
+    """Returns all parameters of the newest version, the embedding in the arena's order."""
+    version = str(newest_version(model))
+    info = directory.read_info(version)
+    dense = {name: value.numpy() for name, value in directory.load_dense(version, info).state_dict().items()}
+    return {**dense, "rows": directory.open_rows(version, info).gather(np.arange(info.num_rows))}
+
+
+def assert_same_model(ours: Path, theirs: Path, tolerance: float) -> None:
+    """Fails unless the curves, metrics and parameters of two runs agree within `tolerance`."""
+    assert [step for step, _ in curve(ours)] == [step for step, _ in curve(theirs)]
+    np.testing.assert_allclose(curve(ours), curve(theirs), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        list(metrics(ours).values()), list(metrics(theirs).values()), rtol=10 * tolerance, err_msg="metrics"
+    )
+    expected = parameters(theirs)
+    for name, value in parameters(ours).items():
+        np.testing.assert_allclose(value, expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def told(errors: str) -> list[str]:
+    """Returns the lines that our ranks wrote to stderr, without horovodrun's prefix and own lines."""
+    lines = [line.partition("<stderr>:")[2] or line for line in errors.splitlines()]
+    return [line for line in lines if line.startswith("error: ")]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+
+
+def _process_of_rank(config: Path, rank: int) -> int:
+    """Returns the process id of a rank of the run with `config`."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        is_ours = arguments[0] == sys.executable.encode() and str(config).encode() in arguments
+        if is_ours and f"HOROVOD_RANK={rank}".encode() in environment:
+            return int(folder.name)
+    raise AssertionError(f"no process of rank {rank} runs with {config}")

@@ -1,0 +1,111 @@
+"""Real horovodrun processes: two ranks equal one, and all ranks fail together."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esmm_spark.training.run import train
+from tests.synthetic_examples import (
+    random_groups,
+    small_config,
+    write_config,
+    write_dataset,
+    write_partition,
+)
+from tests.training.conftest import SETTINGS
+from tests.training.runs import (
+    assert_same_model,
+    newest_version,
+    run,
+    run_and_signal,
+    steps_with_checkpoint,
+    told,
+)
+
+pytestmark = [pytest.mark.horovod, pytest.mark.slow]
+
+NewRun = Callable[..., Path]
+# Sums of float32 in another order, over 32 steps.
+TOLERANCE = 2e-4
+
+
+def test_two_ranks_train_the_model_of_one(new_run: NewRun, uninterrupted: Path) -> None:
+    config = new_run()
+    result = run(2, config)
+    assert result.returncode == 0, result.stderr
+    model = config.parent / "model"
+    assert_same_model(model, uninterrupted, TOLERANCE)
+    shards = sorted(path.name for path in (newest_version(model) / "embedding").iterdir())
+    assert shards == [f"shard-0000{rank}-of-00002.safetensors" for rank in range(2)]
+    # One rank reports.
+    lines = [line for line in result.stdout.splitlines() if "<stdout>" in line]
+    assert [line[:3] for line in lines] == ["[0]"] * len(lines)
+    assert sum("/2 validation: CTR AUC" in line for line in lines) == 2
+    assert "Warning" not in result.stderr
+
+
+def test_a_rank_killed_mid_epoch_ends_the_job_and_one_rank_goes_on_to_the_same_model(
+    new_run: NewRun, uninterrupted: Path
+) -> None:
+    config = new_run()
+    model = config.parent / "model"
+    result, seconds = run_and_signal(
+        2, config, lambda: 20 in steps_with_checkpoint(model), signal.SIGKILL, rank=1
+    )
+    assert result.returncode != 0
+    assert seconds < 60
+    (line,) = told(result.stderr)
+    assert line.startswith("error: rank 0 of 2 stops: another rank ended")
+    # Killed in the second epoch, after the checkpoint of 2 ranks at its fourth step.
+    assert not (model / "versions").exists()
+    done = steps_with_checkpoint(model)
+    assert 20 <= done[-1] < 32
+    assert train(small_config(config.parent, **SETTINGS)) is not None
+    assert_same_model(model, uninterrupted, TOLERANCE)
+
+
+def test_sigterm_to_horovodrun_leaves_a_checkpoint_from_which_two_ranks_go_on(
+    new_run: NewRun, uninterrupted: Path
+) -> None:
+    config = new_run()
+    model = config.parent / "model"
+    result, _ = run_and_signal(
+        2, config, lambda: 5 in steps_with_checkpoint(model), signal.SIGTERM, rank=None
+    )
+    assert "Exit code: 143" in result.stderr
+    assert told(result.stderr) == []
+    assert "the same command goes on from there" in result.stdout
+    newest = steps_with_checkpoint(model)[-1]
+    assert f"checkpoint {model}/checkpoints/step-{newest:08d}" in result.stdout
+    resumed = run(2, config)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"from {model}/checkpoints/step-{newest:08d}" in resumed.stdout
+    assert_same_model(model, uninterrupted, TOLERANCE)
+
+
+def test_a_corrupt_file_ends_all_ranks_with_one_line_that_names_it(own_dataset: Path) -> None:
+    path = own_dataset / "examples/split=train/part-00001.parquet"
+    content = bytearray(path.read_bytes())
+    # The pages of all its row groups, not the footer: it is found when a rank comes to read it.
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    path.write_bytes(content)
+    result = run(2, write_config(own_dataset.parent, **SETTINGS))
+    assert "Exit code: 2" in result.stderr
+    lines = told(result.stderr)
+    assert lines
+    assert all("part-00001.parquet, row group" in line and "preprocess again" in line for line in lines)
+
+
+def test_a_mistake_that_all_ranks_find_is_told_once(tmp_path: Path) -> None:
+    groups: list[dict[str, Any]] = random_groups(20, seed=3)
+    counts = write_partition(tmp_path / "dataset", "split=train", groups, [[20]])
+    write_dataset(tmp_path / "dataset", {"split=train": counts})
+    result = run(2, write_config(tmp_path))
+    assert "Exit code: 2" in result.stderr
+    (line,) = told(result.stderr)
+    assert line.startswith("error: 1 row groups < 2 ranks in ")
+    assert os.fspath(tmp_path / "dataset/examples/split=train") in line
