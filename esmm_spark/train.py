@@ -22,8 +22,8 @@ from esmm_spark.training.launch import end_after_failure_elsewhere, first_rank_s
 def main(argv: Sequence[str]) -> None:
     """Trains, and prints where the model lies and its validation metrics."""
     parser = config_parser(
-        "Trains ESMM on the examples of jobs/preprocess.py, on as many ranks as horovodrun starts, else on
-        one.", "horovodrun -np 2 python esmm_spark/train.py --config conf/aliccp.yaml",
+        "Trains ESMM on what jobs/preprocess.py wrote, on as many ranks as horovodrun starts, else on one.",
+        "horovodrun -np 2 python esmm_spark/train.py --config conf/aliccp.yaml",
     )
     with first_rank_speaks():
         _, config = parse_config(parser, argv)
