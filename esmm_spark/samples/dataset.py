@@ -6,11 +6,12 @@ from pyspark.sql import SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import TooManyRejectsError
+from esmm_spark.errors import ConfigError, TooManyRejectsError
 from esmm_spark.logs.raw_files import read_split
 from esmm_spark.manifest import VOCABULARY, Manifest, SourceCounts, write_manifest
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan, HeldOut
+from esmm_spark.samples.vocabulary import write_vocabulary
 
 TRAIN, TEST = "train", "test"
 VALIDATION_PARTITION = "split=validation"
@@ -22,6 +23,7 @@ def preprocess(spark: SparkSession, config: Config) -> Manifest:
     Until all of it is written, what was there before stays whole.
 
     Raises:
+        ConfigError: values are to be counted, but on nothing, or too many are frequent.
         InputError: a raw file is missing or empty.
         TooManyRejectsError: a source has more bad lines than `logs.max_reject_fraction` allows.
         CountMismatchError: a line got lost.
@@ -48,16 +50,18 @@ def _write_dataset(spark: SparkSession, config: Config, staging: str) -> Manifes
         partitions={},
         config=config.model_dump(mode="json"),
     )
+    if config.features.needs_vocabulary and TRAIN not in config.logs.splits:
+        raise ConfigError(
+            "features.fields have min_count > 1, which is counted on logs.splits.train: name its files"
+        )
     # train first: the other splits need its vocabulary.
     for split in sorted(config.logs.splits, key=lambda split: split != TRAIN):
         logs = config.logs.splits[split]
-        written = write_examples(
-            spark,
-            read_split(spark, logs),
-            (logs.common_features, logs.skeleton),
-            grouping_plan(config, split, staging),
-            config.samples.num_files,
-        )
+        lines, plan = read_split(spark, logs), grouping_plan(config, split, staging)
+        if split == TRAIN and plan.vocabulary is not None:
+            write_vocabulary(lines, plan.spec, plan.held_out, plan.vocabulary)
+        paths = logs.common_features, logs.skeleton
+        written = write_examples(spark, lines, paths, plan, config.samples.num_files)
         manifest.sources.extend(written.sources)
         manifest.partitions.update(written.partitions)
     for source in manifest.sources:

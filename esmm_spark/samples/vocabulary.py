@@ -6,15 +6,24 @@ A value that isn't in it goes to bucket 0, 'rare'. Every process that hashes hol
 value; what MAX_VALUES allows is 512 MiB.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from esmm_spark import storage
-from esmm_spark.errors import InputError
+from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.arrays import Int64s
+from esmm_spark.logs.raw_files import CanonicalLines
+from esmm_spark.samples.grouping import CONTEXT, IMPRESSION
+from esmm_spark.samples.plan import HeldOut
+from esmm_spark.samples.sorting import is_held_out
+from esmm_spark.samples.value_counts import COUNTS_SCHEMA, count_values
 
 MAX_VALUES = 1 << 26
 VOCABULARY_SCHEMA = pa.schema([("field", pa.string()), ("value_hash", pa.int64())])
@@ -40,3 +49,64 @@ def load_vocabulary(folder: str, spec: FeatureSpec) -> dict[str, Int64s]:
         for name, found in hashes.items():
             found.append(table.filter(pc.equal(table["field"], name))["value_hash"].to_numpy())
     return {name: np.sort(np.concatenate(found)) for name, found in hashes.items()}
+
+
+def write_vocabulary(
+    lines: CanonicalLines,
+    spec: FeatureSpec,
+    held_out: HeldOut | None,
+    folder: str,
+    max_values: int = MAX_VALUES,
+) -> None:
+    """Writes the values that stand on at least min_count lines of the training split.
+
+    Counted are the lines that parse, whether they are rejected for another reason or not, and none of the
+    groups that
+    are held out: validation tells nothing of itself.
+
+    Args:
+        lines: the training split's.
+        spec: the feature spec.
+        held_out: the groups that don't count, if any.
+        folder: URI of the folder to write.
+        max_values: more are too many to hold in memory.
+
+    Raises:
+        ConfigError: there are more than `max_values` of them.
+    """
+
+    def count(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        return count_values(batches, spec)
+
+    def counted(frame: DataFrame, kind: int) -> DataFrame:
+        frame = frame.where("key is not null")
+        if held_out is not None:
+            frame = frame.where(~is_held_out(held_out))
+        return frame.select(F.lit(kind).cast("tinyint").alias("kind"), "line")
+
+    names = F.array(*[F.lit(field.name) for field in spec.fields])
+    min_counts = F.array(*[F.lit(field.min_count) for field in spec.fields])
+    all_lines = counted(lines.contexts, CONTEXT).unionByName(counted(lines.impressions, IMPRESSION))
+    (
+        all_lines.mapInArrow(count, COUNTS_SCHEMA)
+        .groupBy("field", "value_hash")
+        .agg(F.sum("lines").alias("lines"))
+        .where(F.col("lines") >= F.get(min_counts, F.col("field")))
+        .select(F.get(names, F.col("field")).alias("field"), "value_hash")
+        .write.parquet(folder)
+    )
+    num_values = _num_rows(folder)
+    if num_values > max_values:
+        raise ConfigError(
+            f"{num_values} values have the min_count of their field, more than {max_values}: every process that "
+            "hashes holds them in memory, so raise features.fields.*.min_count"
+        )
+
+
+def _num_rows(folder: str) -> int:
+    filesystem, root = storage.filesystem_of(folder)
+    num_rows = 0
+    for path, _ in storage.list_files(folder, ".parquet"):
+        with filesystem.open_input_file(f"{root}/{path}") as file:
+            num_rows += pq.read_metadata(file).num_rows
+    return num_rows
