@@ -11,9 +11,11 @@ set -euo pipefail
 python=${1:?usage: scripts/build_horovod.sh PYTHON}
 version=0.28.1
 
-# The CUDA build of torch gets a Horovod that moves tensors with NCCL; the CPU build one that uses Gloo alone.
-build_for=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')
-cuda=$("$python" -c 'import torch; print(torch.version.cuda or "")')
+# With a GPU at hand Horovod moves tensors with NCCL, else with Gloo alone, also where torch is its CUDA build: that is
+# what pip brings to most machines without a GPU. HOROVOD_GPU_OPERATIONS=NCCL asks for it on a build host without one.
+has_gpu=$("$python" -c 'import torch; print("yes" if torch.cuda.is_available() else "")')
+gpu_operations=${HOROVOD_GPU_OPERATIONS:-${has_gpu:+NCCL}}
+build_for=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')${gpu_operations:+-$gpu_operations}
 machine=$(uname -m)
 cache=${ESMM_SPARK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esmm_spark}/horovod-$version-$build_for-$machine
 
@@ -41,7 +43,12 @@ echo "building Horovod $version for $build_for (about two minutes, once per mach
     sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' \
         "$work/horovod-$version/CMakeLists.txt" "$work/horovod-$version/horovod/torch/CMakeLists.txt"
     gpu_flags=()
-    [ -z "$cuda" ] || gpu_flags=(HOROVOD_GPU_OPERATIONS=NCCL)
+    if [ -n "$gpu_operations" ]; then
+        gpu_flags=("HOROVOD_GPU_OPERATIONS=$gpu_operations")
+    else
+        # Else it would build against the CUDA toolkit whenever torch is a CUDA build and there is any trace of one.
+        sed -i 's/(CUDA_HOME is not None)/(False)/' "$work/horovod-$version/cmake/Modules/FindPytorch.cmake"
+    fi
     env PATH="$work/tools/bin:$PATH" PYTHONPATH="$work/tools" \
         HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
         HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 "${gpu_flags[@]}" \

@@ -54,8 +54,9 @@ quietly() {
 rm -f "$venv"/.complete-*
 quietly "$venv/bin/python" -m pip install -c requirements.lock setuptools wheel
 quietly "$venv/bin/python" -m pip install --no-build-isolation -c requirements.lock -e '.[dev]'
-# FBGEMM's requirements name a torch nightly; the pinned pair was tried together. The CUDA build of torch takes its other package.
-if [ -n "$("$venv/bin/python" -c 'import torch; print(torch.version.cuda or "")')" ]; then fbgemm=fbgemm-gpu; else fbgemm=fbgemm-gpu-cpu; fi
+# FBGEMM's requirements name a torch nightly; the pinned pair was tried together. The CPU package serves torch's CUDA
+# build, too, where there is no GPU.
+if "$venv/bin/python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then fbgemm=fbgemm-gpu; else fbgemm=fbgemm-gpu-cpu; fi
 quietly "$venv/bin/python" -m pip install --no-deps "$fbgemm==1.8.0"
 wheel=$(scripts/build_horovod.sh "$venv/bin/python")
 quietly "$venv/bin/python" -m pip install -c requirements.lock "$wheel"
