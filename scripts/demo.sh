@@ -14,6 +14,11 @@ seed=${SEED:-1}
 ranks=${RANKS:-2}
 started=$SECONDS
 
+# Spark's progress bar is for people: it would fill a log file with its frames.
+if [ ! -t 2 ]; then
+    spark-submit() { command spark-submit --conf spark.ui.showConsoleProgress=false "$@"; }
+fi
+
 step() { printf '\n\033[1m[%3ds] %s\033[0m\n' $((SECONDS - started)) "$*"; }
 
 mkdir -p demo
