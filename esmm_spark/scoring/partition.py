@@ -4,6 +4,7 @@
     _SUCCESS         the partition is complete
     _score.json      this module's ScoreRecord
     part-*.parquet   the scores
+    _rejects/        the lines of raw files that could not be scored, as in a dataset
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from esmm_spark import storage
 FORMAT_VERSION = 1
 # Spark and pyarrow read only what begins with neither `_` nor `.`.
 RECORD_NAME = "_score.json"
+REJECTS_FOLDER = "_rejects"
 
 
 class _Strict(BaseModel):

@@ -16,9 +16,16 @@ from esmm_spark.features import FeatureSpec
 from esmm_spark.manifest import PartitionCounts, require_same_spec
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
 from esmm_spark.scoring.failures import user_errors
-from esmm_spark.scoring.partition import ScoreInput, ScoreRecord, partition_uri, publish, read_record
+from esmm_spark.scoring.partition import (
+    REJECTS_FOLDER,
+    ScoreInput,
+    ScoreRecord,
+    partition_uri,
+    publish,
+    read_record,
+)
 from esmm_spark.scoring.predictor import scorer
-from esmm_spark.scoring.sources import GroupSource, examples_input, read_examples, spark_path
+from esmm_spark.scoring.sources import GroupSource, describe_input, open_source, spark_path
 
 _SCORE_TYPES = (
     "impression_id string, group_key string, pctr float, pcvr float, pctcvr float, click tinyint, "
@@ -110,7 +117,7 @@ def plan_scoring(config: Config) -> ScoringPlan:
     info = read_info(model_uri)
     require_same_spec(config.features, "the config", info.feature_spec, f"model {model_uri}")
     folder = partition_uri(config.paths.scores, config.score.partition)
-    return ScoringPlan(config, model_uri, info, folder, examples_input(config, info))
+    return ScoringPlan(config, model_uri, info, folder, describe_input(config, info))
 
 
 def score(spark: SparkSession, plan: ScoringPlan) -> Scored:
@@ -119,19 +126,27 @@ def score(spark: SparkSession, plan: ScoringPlan) -> Scored:
     Until all scores are written and counted the partition is what it was before.
 
     Raises:
-        InputError: a file is truncated or corrupt.
+        InputError: a file is truncated, corrupt or empty.
+        TooManyRejectsError: raw files have more bad lines than `logs.max_reject_fraction` allows.
         CountMismatchError: there are more or fewer scores than impressions.
     """
-    source = read_examples(spark, plan.config, plan.info)
     staged = storage.staging_path(plan.folder)
     storage.delete(staged)
-    means = _write_scores(spark, plan, source, spark_path(staged))
-    written = _count_rows(staged)
-    if written != source.counts.impressions:
-        raise CountMismatchError(
-            f"{written:,} scores were written for {source.counts.impressions:,} impressions "
-            f"({', '.join(plan.inputs.paths)}): {plan.folder} stays as it was"
-        )
+    workplace = _absolute(f"{staged}-examples")
+    remedy = "run jobs/preprocess.py again" if plan.inputs.source == "examples" else "mend the raw files"
+    with (
+        user_errors(spark, remedy),
+        open_source(spark, plan.config, plan.info, plan.model_uri, workplace) as source,
+    ):
+        means = _write_scores(spark, plan, source, spark_path(staged))
+        written = _count_rows(staged)
+        if written != source.counts.impressions:
+            raise CountMismatchError(
+                f"{written:,} scores were written for {source.counts.impressions:,} impressions "
+                f"({', '.join(plan.inputs.paths)}): {plan.folder} stays as it was"
+            )
+        if source.rejects_folder is not None:
+            storage.move(source.rejects_folder, storage.join(staged, REJECTS_FOLDER))
     record = ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **means)
     publish(plan.folder, record)
     return Scored(plan.folder, record, is_new=True)
@@ -147,10 +162,7 @@ def _write_scores(
         scores = scores.repartition(section.num_files)
     means = Observation("means")
     averages = (F.avg(name).alias(f"mean_{name}") for name in _PROBABILITIES)
-    with (
-        user_errors(spark, "run jobs/preprocess.py again"),
-        _groups_per_batch(spark, groups_per_batch(source.counts, info.feature_spec)),
-    ):
+    with _groups_per_batch(spark, groups_per_batch(source.counts, info.feature_spec)):
         scores.observe(means, *averages).write.parquet(folder)
     found = means.get if source.counts.groups else {}
     return {f"mean_{name}": found.get(f"mean_{name}") for name in _PROBABILITIES}
@@ -168,9 +180,8 @@ def score_groups(groups: DataFrame, model_uri: str, model_version: str, batch_si
     Returns:
         Grain: one row per impression; columns as in docs/architecture.md.
     """
-    path = model_uri if "://" in model_uri else storage.filesystem_of(model_uri)[1]
     return (
-        groups.mapInArrow(scorer(path, model_version, batch_size), _SCORE_TYPES)
+        groups.mapInArrow(scorer(_absolute(model_uri), model_version, batch_size), _SCORE_TYPES)
         .withColumn("model_version", F.lit(model_version))
         .select(*_SCORE_COLUMNS)
     )
@@ -199,11 +210,16 @@ def _groups_per_batch(spark: SparkSession, num_groups: int) -> Iterator[None]:
             spark.conf.set(_GROUPS_PER_BATCH_KEY, before)
 
 
+def _absolute(uri: str) -> str:
+    """Returns `uri` as it leads to the same place from every process's working folder."""
+    return uri if "://" in uri else storage.filesystem_of(uri)[1]
+
+
 def _count_rows(folder: str) -> int:
     """Returns the rows of the Parquet files in `folder`, from their footers."""
     filesystem, path = storage.filesystem_of(folder)
     num_rows = 0
-    for name, _ in storage.list_files(folder, ".parquet"):
+    for name, _ in storage.list_files(folder, ".parquet", recursive=False):
         with filesystem.open_input_file(posixpath.join(path, name)) as file:
             num_rows += pq.read_metadata(file).num_rows
     return num_rows

@@ -1,19 +1,31 @@
-"""What is scored: impression groups with the columns of the examples, from a dataset or from raw files."""
+"""What is scored: impression groups with the columns of the examples, from a dataset or from raw files.
 
+Raw files first become examples in a folder of their own, by the very code that preprocesses: so a value has
+the row that it had in training, lines are counted and rejected alike, and there is one way to score. That
+folder is gone once its scores are written.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import InputError
-from esmm_spark.manifest import PartitionCounts, read_manifest, require_same_spec
+from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.features import FeatureSpec
+from esmm_spark.logs.raw_files import read_split
+from esmm_spark.manifest import REJECTS, VOCABULARY, PartitionCounts, read_manifest, require_same_spec
 from esmm_spark.model.directory import ModelInfo
+from esmm_spark.samples.dataset import check_rejects
+from esmm_spark.samples.examples import write_examples
+from esmm_spark.samples.plan import GroupingPlan
+from esmm_spark.scoring.fingerprints import fingerprints_at, fingerprints_of
 from esmm_spark.scoring.groups import GROUP_COLUMNS
 from esmm_spark.scoring.partition import ScoreInput, digest_of
 
-_REMEDY = "run jobs/preprocess.py"
+_RAW = "raw"
 
 
 @dataclass(frozen=True)
@@ -23,46 +35,127 @@ class GroupSource:
     Attributes:
         groups: grain: one row per group; columns GROUP_COLUMNS.
         counts: how many groups, impressions and tokens they are: what the scores are held against.
-        rejects: reason -> raw lines that became no impression.
+        rejects: reason -> raw lines that became no impression, or no context.
+        rejects_folder: where these lines are, if there are any.
     """
 
     groups: DataFrame
     counts: PartitionCounts
     rejects: dict[str, int]
+    rejects_folder: str | None = None
 
 
-def examples_input(config: Config, info: ModelInfo) -> ScoreInput:
-    """Returns what the scores of the dataset's partition `score.partition` follow from.
+def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
+    """Returns what the scores of `score.partition` follow from, without Spark.
 
     Raises:
-        InputError: no dataset, no such partition, or a file of it is missing.
+        ConfigError: raw files of another format than Ali-CCP's.
+        InputError: no dataset, no such partition, or a file is missing.
         IncompleteError, UnsafeFileError: the dataset is half-written, or carries a pickle.
         SpecMismatchError: the dataset was made with another spec than the model.
     """
-    dataset = config.paths.dataset
-    manifest = read_manifest(dataset)
-    require_same_spec(
-        manifest.feature_spec,
-        f"dataset {dataset}",
-        info.feature_spec,
-        f"model {info.model_version} in {config.paths.model}",
-    )
-    counts = manifest.partition(config.score.partition, dataset)
-    files = _fingerprints(dataset, [file.path for file in counts.files])
+    section = config.score
+    if section.raw is not None and section.source == "raw":
+        if config.logs.format != "aliccp":
+            raise ConfigError(
+                f"score.source is raw, which reads Ali-CCP's files, and logs.format is {config.logs.format}: "
+                "run jobs/preprocess.py and score its examples"
+            )
+        paths = [section.raw.skeleton, section.raw.common_features]
+        content = str([fingerprints_at(path) for path in paths])
+    else:
+        dataset = config.paths.dataset
+        manifest = read_manifest(dataset)
+        require_same_spec(
+            manifest.feature_spec,
+            f"dataset {dataset}",
+            info.feature_spec,
+            f"model {info.model_version} in {config.paths.model}",
+        )
+        counts = manifest.partition(section.partition, dataset)
+        files = [storage.join(dataset, file.path) for file in counts.files]
+        paths, content = [dataset], f"{counts.model_dump_json()} {fingerprints_of(dataset, files)}"
     return ScoreInput(
         model_version=info.model_version,
         feature_spec_digest=info.feature_spec_digest,
-        source="examples",
-        paths=[dataset],
-        digest=digest_of(f"{counts.model_dump_json()} {files}".encode()),
+        source=section.source,
+        paths=paths,
+        digest=digest_of(content.encode()),
     )
 
 
-def read_examples(spark: SparkSession, config: Config, info: ModelInfo) -> GroupSource:
-    """Returns the groups of the partition `score.partition`, from the files that the manifest names alone."""
-    dataset = config.paths.dataset
-    counts = read_manifest(dataset).partition(config.score.partition, dataset)
-    rows = f"array<{info.feature_spec.row_type}>"
+@contextmanager
+def open_source(
+    spark: SparkSession, config: Config, info: ModelInfo, model_uri: str, workplace: str
+) -> Iterator[GroupSource]:
+    """Yields the groups of `score.partition`, which can be read until the context ends.
+
+    Args:
+        spark: the session.
+        config: the whole config.
+        info: of the model.
+        model_uri: the model version, whose vocabulary says which values of raw files are frequent.
+        workplace: a folder that is this run's own, for the examples of raw files.
+
+    Raises:
+        InputError: raw files that are missing or empty.
+        TooManyRejectsError: a raw file has more bad lines than `logs.max_reject_fraction` allows.
+        CountMismatchError: a raw line got lost.
+    """
+    if config.score.source == "examples":
+        dataset = config.paths.dataset
+        counts = read_manifest(dataset).partition(config.score.partition, dataset)
+        yield GroupSource(_read_files(spark, dataset, counts, info.feature_spec), counts, rejects={})
+        return
+    storage.delete(workplace)
+    try:
+        yield _group_raw_files(spark, config, info, model_uri, workplace)
+    finally:
+        storage.delete(workplace)
+
+
+def spark_path(uri: str) -> str:
+    """Returns `uri` as Spark is to read it: a plain path is this host's, whatever Spark's own default is."""
+    return uri if "://" in uri else f"file://{storage.filesystem_of(uri)[1]}"
+
+
+def _group_raw_files(
+    spark: SparkSession, config: Config, info: ModelInfo, model_uri: str, folder: str
+) -> GroupSource:
+    """Writes the raw files' examples to `folder` and returns them."""
+    raw, partition = config.score.raw, config.score.partition
+    assert raw is not None
+    plan = GroupingPlan(
+        spec=info.feature_spec,
+        dataset=folder,
+        partition=partition,
+        source=_RAW,
+        held_out=None,
+        vocabulary=storage.join(model_uri, VOCABULARY) if info.feature_spec.needs_vocabulary else None,
+        max_group_size=config.samples.max_group_size,
+        row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
+        labels_required=False,
+    )
+    written = write_examples(spark, read_split(spark, raw), (raw.common_features, raw.skeleton), plan, None)
+    rejects: dict[str, int] = {}
+    for source in written.sources:
+        check_rejects(source, config.logs.max_reject_fraction)
+        for reason, lines in source.rejects.items():
+            rejects[reason] = rejects.get(reason, 0) + lines
+    if partition not in written.partitions:
+        raise InputError(f"{raw.skeleton} has no impression of a context in {raw.common_features}")
+    counts = written.partitions[partition]
+    return GroupSource(
+        _read_files(spark, folder, counts, info.feature_spec),
+        counts,
+        rejects,
+        storage.join(folder, REJECTS) if rejects else None,
+    )
+
+
+def _read_files(spark: SparkSession, dataset: str, counts: PartitionCounts, spec: FeatureSpec) -> DataFrame:
+    """Returns the groups in the files that `counts` names, and in no other."""
+    rows = f"array<{spec.row_type}>"
     types = {
         "group_key": "string",
         "impression_id": "array<string>",
@@ -77,22 +170,4 @@ def read_examples(spark: SparkSession, config: Config, info: ModelInfo) -> Group
     }
     schema = ", ".join(f"{column} {types[column]}" for column in GROUP_COLUMNS)
     files = [spark_path(storage.join(dataset, file.path)) for file in counts.files]
-    groups = spark.read.schema(schema).parquet(*files) if files else spark.createDataFrame([], schema)
-    return GroupSource(groups, counts, rejects={})
-
-
-def spark_path(uri: str) -> str:
-    """Returns `uri` as Spark is to read it: a plain path is this host's, whatever Spark's own default is."""
-    return uri if "://" in uri else f"file://{storage.filesystem_of(uri)[1]}"
-
-
-def _fingerprints(folder: str, paths: list[str]) -> list[tuple[str, int, int]]:
-    """Returns name, bytes and time of change of each file. Raises InputError for one that isn't there."""
-    filesystem, root = storage.filesystem_of(folder)
-    infos: list[Any] = filesystem.get_file_info([storage.join(root, path) for path in paths])
-    found = []
-    for path, info in zip(paths, infos, strict=True):
-        if not info.is_file:
-            raise InputError(f"{storage.join(folder, path)} is missing, the manifest names it: {_REMEDY}")
-        found.append((path, info.size, info.mtime_ns or 0))
-    return found
+    return spark.read.schema(schema).parquet(*files) if files else spark.createDataFrame([], schema)
