@@ -2,7 +2,7 @@
 
 The mechanism is one (catalogue.py, contexts.py, impressions.py, truth.py); a preset only sets its numbers.
 Those of `aliccp` were fitted so that what comes out has the published shape of Ali-CCP; tests/simulation
-holds it.
+holds it to that.
 """
 
 from dataclasses import dataclass
@@ -109,13 +109,16 @@ ALICCP = Preset(
     taste_scale=10.0,
 )
 
+# Ids are so few that half a million impressions show each of them often: a second epoch hardly overfits. What
+# is scarce are conversions, 6,600 of 550,000 training impressions, and there ESMM gains on BASE: with dim 12
+# and towers 200-80 the CVR AUC over the entire space was 0.805 against 0.761 after one epoch (truth: 0.867).
 DEMO = Preset(
-    num_users=20_000,
-    num_categories=200,
-    num_shops=4_000,
-    num_brands=1_000,
+    num_users=5_000,
+    num_categories=100,
+    num_shops=1_500,
+    num_brands=400,
     intentions_per_category=7,
-    items_per_shop=5,
+    items_per_shop=4,
     mean_intentions=3.0,
     mean_impressions=20.0,
     max_impressions=200,
@@ -134,10 +137,10 @@ DEMO = Preset(
     brand_missing=0.29,
     profile_missing=0.13,
     consumption_missing=0.58,
-    ctr=0.08,
-    cvr=0.15,
-    click_scale=1.2,
-    conversion_scale=1.2,
+    ctr=0.06,
+    cvr=0.2,
+    click_scale=1.5,
+    conversion_scale=1.4,
     taste_scale=3.0,
 )
 

@@ -20,7 +20,7 @@ from esmm_spark.simulation.presets import Preset
 from esmm_spark.simulation.randomness import Floats, IdHash, Ints
 
 # Correlation of an id's click factor and conversion factor.
-SHARED = 0.6
+SHARED = 0.8
 
 # Dimensions of the taste that meets the item's factors.
 _TASTE_DIMS = 2

@@ -1,0 +1,177 @@
+"""From a preset, a seed and a number of groups to event logs of several days, and the truth behind them.
+
+<output>/
+    _SUCCESS
+    simulation.json                       preset, seed, days, counts
+    impressions/ds=2026-11-20/*.parquet   event_time (ms), impression_id, request_id, user_id, item_id,
+                                          position, profile_121 ...
+    clicks/ds=.../*.parquet               event_time, click_id, impression_id, user_id, item_id
+    conversions/ds=.../*.json             event_time, conversion_id, user_id, item_id
+    items/*.parquet                       item_id, valid_from, category, shop, brand, intentions
+    truth.parquet/*.parquet               impression_id, pctr, pcvr, conversion_if_clicked
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+from esmm_spark import storage
+from esmm_spark.errors import ConfigError, CountMismatchError, InputError
+from esmm_spark.simulation.catalogue import Catalogue
+from esmm_spark.simulation.event_parts import DAY_S, EventPart, draw_event_part, item_table, plan_event_parts
+from esmm_spark.simulation.presets import preset_named
+from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, SUMMARY_FILE
+from esmm_spark.simulation.world import World
+
+MAX_DAYS = 366
+LOGS = ("impressions", "clicks", "conversions")
+_ITEMS, _TRUTH = "items", "truth.parquet"
+_ITEMS_PER_FILE = 1_000_000
+
+
+@dataclass(frozen=True)
+class EventSummary:
+    """What a simulation wrote."""
+
+    preset: str
+    seed: int
+    first_day: str
+    num_days: int
+    impressions: int
+    click_lines: int
+    conversion_lines: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_days} days from {self.first_day}: {self.impressions:,} impressions, "
+            f"{self.click_lines:,} lines of clicks (those before the first day too), "
+            f"{self.conversion_lines:,} of conversions, preset {self.preset}, seed {self.seed}"
+        )
+
+
+def check_event_arguments(output: str, num_groups: int, seed: int, num_days: int) -> None:
+    """Raises ConfigError for a value out of range, InputError where no simulation of events wrote `output`."""
+    if not num_days <= num_groups <= MAX_GROUPS:
+        raise ConfigError(
+            f"--num-groups {num_groups}: must be from {num_days}, a group a day, to {MAX_GROUPS}"
+        )
+    if not 1 <= num_days <= MAX_DAYS:
+        raise ConfigError(f"--num-days {num_days}: must be from 1 to {MAX_DAYS}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"--seed {seed}: must be from 0 to {MAX_SEED}")
+    storage.recover(output)
+    found = {name.split("/")[0] for name, _ in storage.list_files(output)}
+    foreign = sorted(found - {*LOGS, _ITEMS, _TRUTH, SUMMARY_FILE, storage.MARKER})
+    if foreign or (found and SUMMARY_FILE not in found):
+        raise InputError(
+            f"--output {output} holds {(foreign or sorted(found))[0]}, which no simulation of events wrote and "
+            "which would be deleted: name a new folder, or empty this one"
+        )
+
+
+def simulate_events(
+    spark: SparkSession, output: str, num_groups: int, seed: int, preset: str, first_day: date, num_days: int
+) -> EventSummary:
+    """Writes simulated event logs and replaces what stood at `output`; what stood there is whole until then.
+
+    Args:
+        spark: the session.
+        output: the folder.
+        num_groups: contexts of all days together.
+        seed: of everything.
+        preset: a name in `presets.PRESETS`.
+        first_day: of the impressions; clicks go back ten days further.
+        num_days: days of impressions.
+
+    Raises:
+        ConfigError, InputError: as `check_event_arguments`.
+        CountMismatchError: a task's report is missing.
+    """
+    check_event_arguments(output, num_groups, seed, num_days)
+    chosen = preset_named(preset)
+    target = output if "://" in output else str(Path(output).absolute())
+    staging = storage.staging_path(target)
+    storage.delete(staging)
+    world, parts = World.calibrated(chosen, seed), plan_event_parts(num_groups, num_days)
+
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        catalogue = Catalogue(chosen, seed)
+        for batch in batches:
+            reports = [
+                _write_part(world, catalogue, seed, parts[number], first_day, num_days, staging)
+                for number in batch.column("id").to_pylist()
+            ]
+            yield pa.RecordBatch.from_pylist(reports, schema=_REPORT)
+
+    numbers = spark.range(0, len(parts), 1, len(parts))
+    rows = numbers.mapInArrow(write, "impressions bigint, clicks bigint, conversions bigint").collect()
+    if len(rows) != len(parts):
+        raise CountMismatchError(f"{len(rows)} parts were reported written to {output}, not {len(parts)}")
+    _write_items(Catalogue(chosen, seed), chosen.num_shops * chosen.items_per_shop, first_day, staging)
+    summary = EventSummary(
+        preset=preset,
+        seed=seed,
+        first_day=first_day.isoformat(),
+        num_days=num_days,
+        impressions=sum(row.impressions for row in rows),
+        click_lines=sum(row.clicks for row in rows),
+        conversion_lines=sum(row.conversions for row in rows),
+    )
+    storage.write_text(storage.join(staging, SUMMARY_FILE), json.dumps(asdict(summary), indent=2) + "\n")
+    storage.write_text(storage.join(staging, storage.MARKER), "")
+    storage.replace_directory(target)
+    return summary
+
+
+_REPORT = pa.schema([(name, pa.int64()) for name in LOGS])
+
+
+def _write_part(
+    world: World,
+    catalogue: Catalogue,
+    seed: int,
+    part: EventPart,
+    first_day: date,
+    num_days: int,
+    folder: str,
+) -> dict[str, int]:
+    """Writes one part's files; returns its impressions and its lines of the other logs."""
+    tables = draw_event_part(world, catalogue, seed, part, _start_s(first_day), num_days)
+    counts = dict.fromkeys(LOGS, 0)
+    for (log, day), table in tables.logs.items():
+        name = f"{log}/ds={first_day + timedelta(days=day)}/part-{part.number:05d}"
+        if log == "conversions":
+            lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
+            storage.write_text(storage.join(folder, f"{name}.json"), lines)
+        else:
+            _write_parquet(table, storage.join(folder, f"{name}.parquet"))
+        counts[log] += table.num_rows
+    _write_parquet(tables.truth, storage.join(folder, _TRUTH, f"part-{part.number:05d}.parquet"))
+    counts["impressions"] = tables.truth.num_rows
+    return counts
+
+
+def _write_items(catalogue: Catalogue, num_items: int, first_day: date, folder: str) -> None:
+    # As of a month before: the past clicks are of these items, too.
+    valid_from_ms = (_start_s(first_day) - 30 * DAY_S) * 1000
+    for number, start in enumerate(range(0, num_items, _ITEMS_PER_FILE)):
+        items = np.arange(start, min(start + _ITEMS_PER_FILE, num_items))
+        path = storage.join(folder, _ITEMS, f"part-{number:05d}.parquet")
+        _write_parquet(item_table(catalogue, items, valid_from_ms), path)
+
+
+def _write_parquet(table: pa.Table, uri: str) -> None:
+    filesystem, path = storage.filesystem_of(uri)
+    filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+    pq.write_table(table, path, filesystem=filesystem)
+
+
+def _start_s(day: date) -> int:
+    return int(datetime.combine(day, time(), UTC).timestamp())
