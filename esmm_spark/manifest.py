@@ -7,6 +7,13 @@
         rejects/*.parquet      columns REJECT_COLUMNS
         vocabulary/*.parquet   only if a field has min_count > 1
 
+A dataset of event logs has a partition per day instead, each replaced for itself:
+
+    <dataset>/
+        examples/ds=2026-11-23/part-*.parquet, partition.json (DayPartition: what the manifest has of the day)
+        labels/ds=2026-11-23/*.parquet    LABEL_COLUMNS, a row per impression
+        rejects/ds=2026-11-23/*.parquet   REJECT_COLUMNS
+
 An examples file holds one row per impression group, EXAMPLE_COLUMNS in this order. n impressions, T tokens:
 
     group_key           string          what the group shares
@@ -49,6 +56,20 @@ EXAMPLE_COLUMNS = (
     "impression_lengths",
 )
 REJECT_COLUMNS = ("line", "source", "reason")
+# Times in microseconds since 1970, of the first click and conversion; the numbers count all of them.
+LABEL_COLUMNS = (
+    "impression_id",
+    "time_us",
+    "click",
+    "conversion",
+    "num_clicks",
+    "num_conversions",
+    "click_time_us",
+    "conversion_time_us",
+    "mature",
+)
+LABELS = "labels"
+DAY_PARTITION = "partition.json"
 
 
 class _Strict(BaseModel):
@@ -98,6 +119,24 @@ class PartitionCounts(_Strict):
         return sum(len(file.groups) for file in self.files)
 
 
+class DayCounts(_Strict):
+    """What became of one day's events, and what the join noticed."""
+
+    as_of: Annotated[str | None, Field(description="The `--as-of` of the run that made it.")]
+    label_digest: Annotated[str, Field(description="Changes when a label of the day does.")]
+    immature: Annotated[int, Field(description="Impressions whose windows end after `as_of`.")]
+    sources: Annotated[list[SourceCounts], Field(description="Impressions, clicks, conversions of the day.")]
+    warnings: list[str] = []
+    join: Annotated[dict[str, Any], Field(description="The report of the join, see samples/join_report.py.")]
+
+
+class DayPartition(_Strict):
+    """One day: its examples, None where no impression was left, and how they came about."""
+
+    examples: PartitionCounts | None
+    day: DayCounts
+
+
 class Manifest(_Strict):
     """What a dataset holds, from what, and by which rules."""
 
@@ -109,6 +148,9 @@ class Manifest(_Strict):
     sources: list[SourceCounts]
     partitions: Annotated[dict[str, PartitionCounts], Field(description="`split=train` -> its counts.")]
     config: Annotated[dict[str, Any], Field(description="The config that made the dataset.")]
+    days: Annotated[
+        dict[str, DayCounts] | None, Field(description="`ds=2026-11-23` -> its counts; only of event logs.")
+    ] = None
 
     def partition(self, name: str, dataset: str) -> PartitionCounts:
         """Returns the counts of one partition. Raises InputError where the dataset has none of that name."""
@@ -146,7 +188,42 @@ def read_manifest(dataset: str) -> Manifest:
             f"{uri} has format version {manifest.format_version}, this esmm_spark reads {FORMAT_VERSION}: "
             "preprocess again"
         )
-    return manifest
+    return manifest if manifest.days is None else _with_days(manifest, dataset)
+
+
+def read_day(dataset: str, name: str) -> DayPartition:
+    """Returns what a day's own folder says of it: `name` is like `ds=2026-11-23`."""
+    uri = storage.join(dataset, EXAMPLES, name, DAY_PARTITION)
+    try:
+        return DayPartition.model_validate_json(storage.read_text(uri))
+    except ValidationError as error:
+        raise InputError(f"{uri} is not of this version: preprocess that day again") from error
+
+
+def _with_days(manifest: Manifest, dataset: str) -> Manifest:
+    """Returns the manifest with what the days' folders say.
+
+    A day's folder and its counts are replaced by one rename, manifest.json after it: should a job be killed
+    between the two, or two jobs build two days at once, the folders are right.
+    """
+    days = {name: read_day(dataset, name) for name in list_days(dataset)}
+    return manifest.model_copy(
+        update={
+            "partitions": {name: day.examples for name, day in days.items() if day.examples is not None},
+            "days": {name: day.day for name, day in days.items()},
+            "sources": [source for day in days.values() for source in day.day.sources],
+        }
+    )
+
+
+def list_days(dataset: str) -> list[str]:
+    """Returns the day partitions of a dataset, `ds=2026-11-23`, in order."""
+    folder = storage.join(dataset, EXAMPLES)
+    names = {name.removesuffix(".previous").lstrip(".") for name in storage.list_directories(folder)}
+    days = sorted(name for name in names if name.startswith("ds=") and not name.endswith(".staging"))
+    for name in days:
+        storage.recover(storage.join(folder, name))
+    return [name for name in days if storage.is_complete(storage.join(folder, name))]
 
 
 def require_same_spec(ours: FeatureSpec, our_name: str, theirs: FeatureSpec, their_name: str) -> None:

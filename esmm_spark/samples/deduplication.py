@@ -17,8 +17,8 @@ def day_number(time_us: Column) -> Column:
 def reject_duplicates(lines: DataFrame, id_column: str) -> DataFrame:
     """Returns the lines, those that repeat an id of the same UTC day with the reason `duplicate_<event>`.
 
-    Kept is the first by (time, hash of all columns). Only a day is looked at, so that a day's partition
-    follows from the days around it and not from the whole log.
+    Kept is the first by (time, hash of the ids, hash of all columns). Only a day is looked at, so that a
+    day's partition follows from the days around it and not from the whole log.
 
     Args:
         lines: canonical lines; those that have a reason already are left as they are.
@@ -30,9 +30,11 @@ def reject_duplicates(lines: DataFrame, id_column: str) -> DataFrame:
     hashed = [
         F.array_sort(F.map_entries(f"`{name}`")) if name in maps else F.col(f"`{name}`") for name in content
     ]
+    # Apart from the attributes, so that who reads none of them keeps lines of the same ids.
+    ids = [name for name in content if not name.startswith("@")]
     rank = F.row_number().over(
         Window.partitionBy(id_column, day_number(F.col("time_us")), F.col("reason").isNull()).orderBy(
-            "time_us", F.xxhash64(*hashed)
+            "time_us", F.xxhash64(*ids), F.xxhash64(*hashed)
         )
     )
     is_repeated = F.col("reason").isNull() & (F.col(_RANK) > 1)

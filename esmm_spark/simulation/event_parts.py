@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from esmm_spark.simulation.catalogue import Catalogue
-from esmm_spark.simulation.randomness import Floats, Ints, block_generator
+from esmm_spark.simulation.randomness import Ints, block_generator
 from esmm_spark.simulation.world import GROUPS_PER_BLOCK, Block, World
 
 DAY_S = 86_400
@@ -241,7 +242,7 @@ def _delays_ms(random: np.random.Generator, size: int, mean_s: float, most_s: fl
     return np.asarray((delays * 1000).astype(np.int64))
 
 
-def _numbered(kind: str, prefix: str, numbers: Ints) -> Floats:
+def _numbered(kind: str, prefix: str, numbers: Ints) -> NDArray[np.str_]:
     """Returns ids like `i7-12`: kind, block, number."""
     return np.char.add(f"{kind}{prefix}-", numbers.astype(str))
 

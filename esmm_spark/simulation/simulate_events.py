@@ -57,7 +57,7 @@ class EventSummary:
 
 
 def check_event_arguments(output: str, num_groups: int, seed: int, num_days: int) -> None:
-    """Raises ConfigError for a value out of range, InputError where no simulation of events wrote `output`."""
+    """Raises ConfigError for a value out of range, InputError where `output` is no event simulation's."""
     if not num_days <= num_groups <= MAX_GROUPS:
         raise ConfigError(
             f"--num-groups {num_groups}: must be from {num_days}, a group a day, to {MAX_GROUPS}"
@@ -71,8 +71,8 @@ def check_event_arguments(output: str, num_groups: int, seed: int, num_days: int
     foreign = sorted(found - {*LOGS, _ITEMS, _TRUTH, SUMMARY_FILE, storage.MARKER})
     if foreign or (found and SUMMARY_FILE not in found):
         raise InputError(
-            f"--output {output} holds {(foreign or sorted(found))[0]}, which no simulation of events wrote and "
-            "which would be deleted: name a new folder, or empty this one"
+            f"--output {output} holds {(foreign or sorted(found))[0]}, which no simulation of events wrote "
+            "and which would be deleted: name a new folder, or empty this one"
         )
 
 

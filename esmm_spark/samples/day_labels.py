@@ -1,0 +1,94 @@
+"""A day's impressions with their labels, and a digest that tells whether these have changed."""
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from esmm_spark.event_config import EventLogs
+from esmm_spark.manifest import LABEL_COLUMNS
+from esmm_spark.samples.attribution import attribute_clicks, attribute_conversions, label_impressions
+from esmm_spark.samples.day import Day
+from esmm_spark.samples.event_sources import CLICKS, CONVERSIONS, IMPRESSIONS, DayLogs
+from esmm_spark.samples.maturity import is_mature
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A day's impressions with their labels, and the events around it; all cached.
+
+    Attributes:
+        all_impressions: accepted ones of the day, with LABEL_COLUMNS beside their own.
+        clicks: attributed, of all days that matter.
+        conversions: likewise.
+        immature: impressions whose windows end after `as_of`.
+        keeps_immature: whether these become examples.
+    """
+
+    all_impressions: DataFrame
+    clicks: DataFrame
+    conversions: DataFrame
+    immature: int
+    keeps_immature: bool
+
+    @property
+    def impressions(self) -> DataFrame:
+        """Those that become examples."""
+        return self.all_impressions if self.keeps_immature else self.all_impressions.where("mature")
+
+    @property
+    def dropped(self) -> int:
+        """How many do not."""
+        return 0 if self.keeps_immature else self.immature
+
+    def digest(self) -> str:
+        """Returns a text that changes when a label of the day does, or which impressions have one."""
+        row = (
+            self.impressions.agg(
+                F.count(F.lit(1)).alias("kept"),
+                F.count_if(~F.col("mature")).alias("immature"),
+                F.sum(F.col("click").cast("bigint")).alias("clicked"),
+                F.bit_xor(F.when(F.col("click") == 1, F.xxhash64(*LABEL_COLUMNS))).alias("labels"),
+            )
+        ).collect()[0]
+        return f"{row.kept}-{row.immature}-{row.clicked or 0}-{(row.labels or 0) % 2**64:016x}"
+
+    def unpersist(self) -> None:
+        """Frees the cached frames."""
+        for frame in (self.all_impressions, self.clicks, self.conversions):
+            frame.unpersist()
+
+
+def label_day(events: EventLogs, logs: DayLogs, day: Day) -> Labelled:
+    """Returns the day's impressions with their labels.
+
+    Args:
+        events: the logs' config.
+        logs: what `read_day_logs` gave for the day.
+        day: the day.
+    """
+    impressions = logs.accepted(IMPRESSIONS)
+    narrow = impressions.select("impression_id", "user_id", "item_id", "time_us")
+    clicks = attribute_clicks(narrow, logs.accepted(CLICKS), events.attribution).persist()
+    conversions = attribute_conversions(clicks, logs.accepted(CONVERSIONS), events.attribution).persist()
+    labels = label_impressions(clicks, conversions)
+    all_impressions = (
+        impressions.where(day.holds(F.col("time_us")))
+        .join(labels, on=["impression_id", "time_us"], how="left")
+        .withColumns(
+            {
+                "num_clicks": F.coalesce("num_clicks", F.lit(0)),
+                "num_conversions": F.coalesce("num_conversions", F.lit(0)),
+                "mature": is_mature(F.col("time_us"), events.attribution, day.as_of_us),
+            }
+        )
+        .withColumns(
+            {
+                "click": (F.col("num_clicks") > 0).cast("tinyint"),
+                "conversion": (F.col("num_conversions") > 0).cast("tinyint"),
+            }
+        )
+        .persist()
+    )
+    immature = all_impressions.where("not mature").count()
+    return Labelled(all_impressions, clicks, conversions, immature, events.immature != "drop")

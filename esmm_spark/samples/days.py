@@ -1,0 +1,253 @@
+"""Event logs to day partitions of a dataset: each built, and replaced, for itself.
+
+A day's partition follows from the logs, the config and `--as-of` alone: not from when it is made, nor from
+what else is in the dataset. So a run may be repeated, and days may come in any order.
+"""
+
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from esmm_spark import storage
+from esmm_spark.config import Config
+from esmm_spark.errors import ConfigError, CountMismatchError
+from esmm_spark.event_config import EventLogs
+from esmm_spark.logs.raw_files import CanonicalLines
+from esmm_spark.manifest import (
+    DAY_PARTITION,
+    EXAMPLES,
+    LABEL_COLUMNS,
+    LABELS,
+    REJECTS,
+    DayCounts,
+    DayPartition,
+    Manifest,
+    PartitionCounts,
+    SourceCounts,
+    list_days,
+    read_day,
+    read_manifest,
+    require_same_spec,
+    write_manifest,
+)
+from esmm_spark.samples.dataset import check_rejects
+from esmm_spark.samples.day import Day
+from esmm_spark.samples.day_labels import Labelled, label_day
+from esmm_spark.samples.event_features import add_features, history_events
+from esmm_spark.samples.event_lines import canonical_lines
+from esmm_spark.samples.event_sources import (
+    CLICKS,
+    CONVERSIONS,
+    IMPRESSIONS,
+    DayLogs,
+    count_lines,
+    read_day_logs,
+    rejected_lines,
+)
+from esmm_spark.samples.examples import write_examples
+from esmm_spark.samples.join_report import report_join
+from esmm_spark.samples.plan import GroupingPlan
+
+_GROUPED, _CONTEXT_LINES, _IMPRESSION_LINES = "grouped", "context-lines", "impression-lines"
+_LINE_SCHEMA = "key string, line string"
+# What makes two days' examples comparable, beside the feature spec.
+_JOIN_KEYS = {"attribution", "immature", "history", "crosses"}
+
+
+def build_days(spark: SparkSession, config: Config, day: Day, backfill: bool) -> list[str]:
+    """Builds the partition of a day, and with `backfill` every earlier one whose labels have changed.
+
+    Returns:
+        The partitions that were written, `day` first.
+
+    Raises:
+        ConfigError: the dataset was made by another join, or from other logs than events.
+        SpecMismatchError: the dataset has another feature spec.
+        InputError, TooManyRejectsError, CountMismatchError: as in all preprocessing; the day stays as it was.
+    """
+    check_dataset(config)
+    build_day(spark, config, day)
+    written = [day.name]
+    for name in changed_days(spark, config, day) if backfill else []:
+        build_day(spark, config, day.on(name))
+        written.append(name)
+    return written
+
+
+def changed_days(spark: SparkSession, config: Config, day: Day) -> list[str]:
+    """Returns the dataset's partitions before `day` whose labels are no longer those of the logs."""
+    changed = []
+    for name in list_days(config.paths.dataset):
+        if name < day.name:
+            logs = read_day_logs(spark, _events(config), day.on(name), with_features=False)
+            labelled = label_day(_events(config), logs, day.on(name))
+            if labelled.digest() != read_day(config.paths.dataset, name).day.label_digest:
+                changed.append(name)
+            labelled.unpersist()
+            logs.unpersist()
+    return changed
+
+
+def build_day(spark: SparkSession, config: Config, day: Day) -> DayPartition:
+    """Writes one day's examples, labels and rejects in the place of those that are there."""
+    dataset = _absolute(config.paths.dataset)
+    staging = storage.staging_path(storage.join(dataset, day.name))
+    # What a killed run left.
+    storage.delete(staging)
+    logs = read_day_logs(spark, _events(config), day, with_features=True)
+    labelled = label_day(_events(config), logs, day)
+    try:
+        partition = _write_day(spark, config, day, logs, labelled, staging)
+        _publish(dataset, staging, day, partition)
+        _write_manifest(dataset, config)
+    finally:
+        labelled.unpersist()
+        logs.unpersist()
+        storage.delete(staging)
+    return partition
+
+
+def check_dataset(config: Config) -> None:
+    """Raises ConfigError or SpecMismatchError if the days of this config don't belong into its dataset."""
+    dataset = config.paths.dataset
+    if not storage.is_complete(dataset):
+        return
+    manifest = read_manifest(dataset)
+    if manifest.days is None:
+        raise ConfigError(f"{dataset} holds a dataset without days: set paths.dataset to another folder")
+    require_same_spec(config.features, "the config", manifest.feature_spec, f"the dataset {dataset}")
+    theirs = manifest.config["logs"]["events"]
+    ours = _events(config).model_dump(mode="json")
+    differing = sorted(key for key in _JOIN_KEYS if ours[key] != theirs[key])
+    if differing:
+        raise ConfigError(
+            f"logs.events.{differing[0]} = {ours[differing[0]]}, but the days in {dataset} were made with "
+            f"{theirs[differing[0]]}: set it back, or set paths.dataset to another folder"
+        )
+
+
+def _write_day(
+    spark: SparkSession, config: Config, day: Day, logs: DayLogs, labelled: Labelled, staging: str
+) -> DayPartition:
+    paths = {name: getattr(_events(config), name).path for name in (IMPRESSIONS, CLICKS, CONVERSIONS)}
+    sources = count_lines(logs, day, paths)
+    for source in sources:
+        check_rejects(source, config.logs.max_reject_fraction)
+    labelled.impressions.select(*LABEL_COLUMNS).write.parquet(storage.join(staging, LABELS))
+    rejected_lines(logs, day).coalesce(1).write.parquet(storage.join(staging, REJECTS))
+    report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day)
+    examples = None
+    if report["impressions"]["total"] > 0:
+        _write_lines(config, logs, labelled, staging)
+        examples = _write_examples(spark, config, day, sources[0], staging)
+    _account_for(sources[0], labelled.dropped, examples.impressions if examples else 0)
+    return DayPartition(
+        examples=examples,
+        day=DayCounts(
+            as_of=None if day.as_of is None else day.as_of.isoformat(),
+            label_digest=labelled.digest(),
+            immature=labelled.immature,
+            sources=sources,
+            warnings=logs.warnings,
+            join=report,
+        ),
+    )
+
+
+def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str) -> None:
+    """Writes the canonical lines: they are read three times, and cost joins to make."""
+    events = _events(config)
+    histories = [
+        (item, history_events(item, logs.accepted(item.of), logs.catalogs)) for item in events.history
+    ]
+    featured = add_features(labelled.impressions, logs.catalogs, histories, events, config.features)
+    contexts = featured.contexts.persist()
+    lines = canonical_lines(featured._replace(contexts=contexts), config.features)
+    lines.contexts.write.parquet(storage.join(staging, _CONTEXT_LINES))
+    lines.impressions.write.parquet(storage.join(staging, _IMPRESSION_LINES))
+    contexts.unpersist()
+
+
+def _write_examples(
+    spark: SparkSession, config: Config, day: Day, source: SourceCounts, staging: str
+) -> PartitionCounts | None:
+    """Writes the examples into the folder `grouped`; adds to `source` what the grouping kernel rejects."""
+    paths = [storage.join(staging, name) for name in (_CONTEXT_LINES, _IMPRESSION_LINES)]
+    plan = GroupingPlan(
+        spec=config.features,
+        dataset=storage.join(staging, _GROUPED),
+        partition=day.name,
+        source=day.name,
+        held_out=None,
+        vocabulary=None,
+        max_group_size=config.samples.max_group_size,
+        row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
+    )
+    lines = CanonicalLines(*(spark.read.schema(_LINE_SCHEMA).parquet(path) for path in paths))
+    written = write_examples(spark, lines, (paths[0], source.path), plan, config.samples.num_files)
+    for reason, count in written.sources[1].rejects.items():
+        source.rejects[reason] = source.rejects.get(reason, 0) + count
+    source.lines_accepted -= sum(written.sources[1].rejects.values())
+    if any(written.sources[0].rejects.values()):
+        source.notes["rejected_contexts"] = sum(written.sources[0].rejects.values())
+    check_rejects(source, config.logs.max_reject_fraction)
+    return written.partitions.get(day.name)
+
+
+def _account_for(source: SourceCounts, dropped: int, written: int) -> None:
+    """Notes the dropped impressions; raises CountMismatchError unless all others are in the examples."""
+    source.lines_accepted -= dropped
+    if dropped:
+        source.notes["immature_dropped"] = dropped
+    if source.lines_accepted != written:
+        raise CountMismatchError(
+            f"{source.name}: {source.lines_accepted} impressions accepted, but {written} in the examples: "
+            "a defect, nothing was replaced"
+        )
+
+
+def _publish(dataset: str, staging: str, day: Day, partition: DayPartition) -> None:
+    """Puts the finished folders in their places, the examples with the day's counts last."""
+    grouped = storage.join(staging, _GROUPED)
+    staged = {
+        LABELS: storage.join(staging, LABELS),
+        REJECTS: storage.join(staging, REJECTS),
+        EXAMPLES: storage.join(grouped, EXAMPLES, day.name),
+    }
+    for name, _ in storage.list_files(storage.join(grouped, REJECTS), ".parquet"):
+        storage.move(storage.join(grouped, REJECTS, name), storage.join(staged[REJECTS], name))
+    storage.make_directory(staged[EXAMPLES])
+    text = partition.model_dump_json(indent=1) + "\n"
+    storage.write_text(storage.join(staged[EXAMPLES], DAY_PARTITION), text)
+    for kind, folder in staged.items():
+        target = storage.join(dataset, kind, day.name)
+        storage.make_directory(storage.join(dataset, kind))
+        storage.delete(storage.staging_path(target))
+        storage.write_text(storage.join(folder, storage.MARKER), "")
+        storage.move(folder, storage.staging_path(target))
+        storage.replace_directory(target)
+
+
+def _write_manifest(dataset: str, config: Config) -> None:
+    """Writes the manifest from what the days' own folders say, and the dataset's marker."""
+    days = {name: read_day(dataset, name) for name in list_days(dataset)}
+    manifest = Manifest(
+        feature_spec=config.features,
+        feature_spec_digest=config.features.digest,
+        sources=[source for day in days.values() for source in day.day.sources],
+        partitions={name: day.examples for name, day in days.items() if day.examples is not None},
+        config=config.model_dump(mode="json"),
+        days={name: day.day for name, day in days.items()},
+    )
+    write_manifest(dataset, manifest)
+    storage.write_text(storage.join(dataset, storage.MARKER), "")
+
+
+def _events(config: Config) -> EventLogs:
+    assert config.logs.events is not None
+    return config.logs.events
+
+
+def _absolute(uri: str) -> str:
+    """Returns the URI as it leads to the same place from every working directory."""
+    return uri if "://" in uri else str(Path(uri).absolute())

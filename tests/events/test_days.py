@@ -1,0 +1,122 @@
+"""Daily runs end to end on small logs."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xxhash
+from pyspark.sql import SparkSession
+
+from esmm_spark.config import Config
+from esmm_spark.manifest import read_manifest
+from esmm_spark.samples.day import parse_day
+from esmm_spark.samples.days import build_days
+from tests.events.small_logs import DAYS, at, config, event, impression, rows_of, write_log
+
+pytestmark = pytest.mark.spark
+
+
+def build(
+    spark: SparkSession, config: Config, day: str, as_of: str | None = None, backfill: bool = False
+) -> list[str]:
+    return build_days(spark, config, parse_day(day, as_of), backfill)
+
+
+def write_three_days(logs: Path) -> None:
+    impressions = [
+        impression(f"{day}-{user}-{n}", at(day, 1 + n / 10), user, f"i{n}", request=f"{day}-{user}")
+        for day in range(3)
+        for user in ("u", "v")
+        for n in range(3)
+    ]
+    clicks = [event(at(day, 1.25 + day / 100), user, "i1") for day in range(3) for user in ("u", "v")]
+    # u's click of day 0 converts on day 1, v's on day 2: late.
+    conversions = [event(at(1, 5), "u", "i1"), event(at(2, 0.5), "v", "i1"), event(at(2, 9), "u", "i1")]
+    write_log(logs / "impressions", impressions)
+    write_log(logs / "clicks", clicks)
+    write_log(logs / "conversions", conversions)
+
+
+def all_rows(config: Config) -> dict[str, Any]:
+    return {
+        f"{kind} {day}": rows_of(config, kind, day) for kind in ("examples", "labels") for day in DAYS[:3]
+    }
+
+
+@pytest.mark.slow
+def test_three_daily_runs_backfilled_equal_one_run_over_all_of_it(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write_three_days(tmp_path / "logs")
+    daily = config(tmp_path)
+    ends = (*DAYS[1:3], "2026-11-26")
+    written = [
+        build(spark, daily, day, f"{end}T00:00:00", backfill=True)
+        for day, end in zip(DAYS[:3], ends, strict=True)
+    ]
+    # Day 0 changes when u converts on day 1 and v on day 2; u's conversion on day 2 is of day 2's click.
+    assert written == [
+        ["ds=2026-11-23"],
+        ["ds=2026-11-24", "ds=2026-11-23"],
+        ["ds=2026-11-25", "ds=2026-11-23"],
+    ]
+    backfilled = all_rows(daily)
+    labels = {row["impression_id"]: row["conversion"] for row in backfilled["labels 2026-11-23"]}
+    assert {name for name, label in labels.items() if label} == {"0-u-1", "0-v-1"}
+
+    # Once more, over all of it, in another order, into another folder.
+    shutil.rmtree(tmp_path / "dataset")
+    for day in (DAYS[2], DAYS[0], DAYS[1]):
+        build(spark, daily, day)
+    assert all_rows(daily) == backfilled
+    build(spark, daily, DAYS[1])
+    assert all_rows(daily) == backfilled
+    manifest = read_manifest(daily.paths.dataset)
+    assert list(manifest.partitions) == [f"ds={day}" for day in DAYS[:3]]
+    assert [counts.impressions for counts in manifest.partitions.values()] == [6, 6, 6]
+
+
+def test_a_day_holds_the_labels_history_and_crosses_that_its_logs_say(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    write_log(
+        logs / "impressions",
+        [impression("a", at(1, 2), item="i"), impression("b", at(1, 3), item="j", age=None)],
+    )
+    # Before the window of two days, twice in it, at the very time of b, after it.
+    times = (at(0, 1), at(0, 20), at(1, 2.5), at(1, 3), at(1, 3.5))
+    write_log(logs / "clicks", [event(time_us, item="j") for time_us in times])
+    write_log(logs / "conversions", [event(at(1, 4), item="j")])
+    small = config(tmp_path)
+    assert build(spark, small, DAYS[1]) == ["ds=2026-11-24"]
+    groups = {row["impression_id"][0]: row for row in rows_of(small, "examples", DAYS[1])}
+    assert (groups["a"]["click"], groups["b"]["click"], groups["b"]["conversion"]) == ([0], [1], [1])
+
+    def row_of(field: str, value: str) -> int:
+        value_hash = np.uint64(xxhash.xxh64(f"{field}={value}".encode(), seed=42).intdigest()).astype(
+            np.int64
+        )
+        return small.features.offsets[field] + 1 + int(value_hash) % 999
+
+    assert groups["a"]["context_rows"] == [row_of("age", "7"), row_of("clicked", "c-j")]
+    assert groups["b"]["impression_rows"] == [
+        row_of("item", "j"),
+        row_of("category", "c-j"),
+        row_of("cross", "c-j"),
+    ]
+    assert groups["a"]["context_lengths"] == [1, 1]
+    assert groups["b"]["context_lengths"] == [0, 1]
+    np.testing.assert_allclose(groups["a"]["context_weights"], [1.0, np.log(3)], rtol=1e-6)
+    np.testing.assert_allclose(groups["b"]["context_weights"], [np.log(4)], rtol=1e-6)
+    assert groups["a"]["impression_lengths"] == [1, 1, 0]
+    assert groups["b"]["impression_lengths"] == [1, 1, 1]
+    np.testing.assert_allclose(groups["b"]["impression_weights"], [1, 1, np.log(4)], rtol=1e-6)
+    labels = {row["impression_id"]: row for row in rows_of(small, "labels", DAYS[1])}
+    assert (labels["b"]["num_clicks"], labels["b"]["click_time_us"]) == (2, at(1, 3))
+    day = read_manifest(small.paths.dataset).days["ds=2026-11-24"]
+    assert day.join["clicks"]["total"] == 3
+    assert day.join["clicks"]["orphans"] == 1
+    assert day.join["repeats"] == {"clicks": 1, "conversions": 0}
