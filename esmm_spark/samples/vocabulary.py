@@ -98,8 +98,8 @@ def write_vocabulary(
     num_values = _num_rows(folder)
     if num_values > max_values:
         raise ConfigError(
-            f"{num_values} values have the min_count of their field, more than {max_values}: every process that "
-            "hashes holds them in memory, so raise features.fields.*.min_count"
+            f"{num_values} values have the min_count of their field, more than {max_values}, "
+            "and every process that hashes holds them in memory: raise features.fields.*.min_count"
         )
 
 
