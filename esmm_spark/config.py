@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from esmm_spark.event_config import EventLogs
 from esmm_spark.features import FeatureSpec
 
+# A partition of the dataset, or a range of days; selection.py reads it.
+SELECTION_PATTERN = r"^([A-Za-z0-9_]+=[^/]+|ds in \[\d{4}-\d{2}-\d{2}, ?\d{4}-\d{2}-\d{2}\])$"
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -73,6 +76,25 @@ class Samples(_Section):
     row_group_mb: Annotated[
         float, Field(gt=0, le=1024, description="Size of a Parquet row group in MiB.")
     ] = 4
+
+
+class Data(_Section):
+    """Which partitions of the dataset are trained on."""
+
+    train: Annotated[
+        str,
+        Field(
+            pattern=SELECTION_PATTERN,
+            description="A partition, or a range of days: `ds in [2026-11-01, 2026-11-20]`.",
+        ),
+    ] = "split=train"
+    validation: Annotated[
+        str | None,
+        Field(
+            pattern=SELECTION_PATTERN,
+            description="The same for validation; by default `split=validation`, or all days after `train`.",
+        ),
+    ] = None
 
 
 class Model(_Section):
@@ -225,6 +247,7 @@ class Config(_Section):
     logs: Logs
     features: FeatureSpec
     samples: Samples = Samples()
+    data: Data = Data()
     model: Model = Model()
     train: Train = Train()
     score: Score = Score()

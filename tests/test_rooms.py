@@ -8,7 +8,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "esmm_spark"
 
-CONTRACTS = {"errors", "storage", "features", "config", "event_config", "config_file", "manifest", "command"}
+CONTRACTS = {
+    "errors",
+    "storage",
+    "features",
+    "config",
+    "event_config",
+    "selection",
+    "config_file",
+    "manifest",
+    "command",
+}
 
 # room -> the rooms that it may import, beside itself
 ALLOWED: dict[str, set[str]] = {

@@ -154,8 +154,8 @@ def _count(logs: DayLogs, day: Day, name: str, path: str) -> SourceCounts:
     if lines_read != accepted + sum(rejects.values()) + sum(notes.values()):
         raise CountMismatchError(
             f"{path}: {lines_read} lines read for {day.name}, but {accepted} accepted, "
-            f"{sum(rejects.values())} rejected and {sum(notes.values())} of other times: a defect, nothing was "
-            "replaced"
+            f"{sum(rejects.values())} rejected and {sum(notes.values())} of other times: a defect, nothing "
+            "was replaced"
         )
     return SourceCounts(
         name=f"{day.name}.{name}",

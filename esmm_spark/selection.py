@@ -1,0 +1,81 @@
+"""Which partitions of a dataset a run takes: one, or a range of days.
+
+split=train                       one partition
+ds in [2026-11-01, 2026-11-20]    those days, both ends included, and none may be missing
+"""
+
+import re
+from datetime import date, timedelta
+
+from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.manifest import Manifest, PartitionCounts
+
+_RANGE = re.compile(r"^ds in \[(\S+), ?(\S+)\]$")
+
+
+def select(manifest: Manifest, selection: str, dataset: str) -> PartitionCounts:
+    """Returns the counts, files included, of all partitions of a selection together.
+
+    Args:
+        manifest: of the dataset.
+        selection: as above.
+        dataset: for messages.
+
+    Raises:
+        ConfigError: a range that ends before it begins, or one with a day that is none.
+        InputError: the dataset lacks the partition or a day of the range, or all of them are empty.
+    """
+    days = _days_of(selection)
+    if days is None:
+        return manifest.partition(selection, dataset)
+    built = manifest.days or {}
+    missing = [day for day in days if day not in built and day not in manifest.partitions]
+    if missing:
+        more = f" and {len(missing) - 1} more days" if len(missing) > 1 else ""
+        raise InputError(
+            f"{selection}: dataset {dataset} has no {missing[0]}{more}: run jobs/preprocess.py --ds "
+            f"{missing[0].removeprefix('ds=')}, or take other days"
+        )
+    # A day on which no impression was left has no examples.
+    return _together([manifest.partitions[day] for day in days if day in manifest.partitions], selection)
+
+
+def later_days(manifest: Manifest, selection: str) -> PartitionCounts | None:
+    """Returns the counts of all days after a selection of days; None where there is none."""
+    days = _days_of(selection)
+    last = days[-1] if days is not None else selection
+    later = [name for name in manifest.partitions if name.startswith("ds=") and name > last]
+    if not last.startswith("ds=") or not later:
+        return None
+    return _together([manifest.partitions[name] for name in sorted(later)], selection)
+
+
+def _days_of(selection: str) -> list[str] | None:
+    """Returns the partitions of a range of days, in order; None for a single partition."""
+    match = _RANGE.match(selection)
+    if match is None:
+        return None
+    try:
+        first, last = (date.fromisoformat(text) for text in match.groups())
+    except ValueError as error:
+        raise ConfigError(f"{selection}: {error}, write days like 2026-11-23") from error
+    if last < first:
+        raise ConfigError(f"{selection} ends before it begins")
+    return [f"ds={first + timedelta(days=number)}" for number in range((last - first).days + 1)]
+
+
+def _together(parts: list[PartitionCounts], selection: str) -> PartitionCounts:
+    if not parts:
+        raise InputError(f"{selection}: no day of it holds an impression")
+    hash_sum = sum(part.group_hash_sum for part in parts)
+    return PartitionCounts(
+        groups=sum(part.groups for part in parts),
+        impressions=sum(part.impressions for part in parts),
+        clicks=sum(part.clicks for part in parts),
+        conversions=sum(part.conversions for part in parts),
+        context_tokens=sum(part.context_tokens for part in parts),
+        impression_tokens=sum(part.impression_tokens for part in parts),
+        # Modulo 2^64, as a signed 64-bit integer.
+        group_hash_sum=(hash_sum + 2**63) % 2**64 - 2**63,
+        files=[file for part in parts for file in part.files],
+    )
