@@ -61,10 +61,10 @@ class Session:
             log=TensorBoardLog(None),
         )
 
-    def plan(self, epoch: int = 0) -> EpochPlan:
+    def plan(self, epoch: int = 0, partition: str = PARTITION) -> EpochPlan:
         """Returns the steps of an epoch."""
         return EpochPlan(
-            row_groups_of(self.counts),
+            row_groups_of(self.manifest.partition(partition, self.config.paths.dataset)),
             num_streams=self.config.train.num_streams or default_num_streams(self.cluster.num_ranks),
             batch_size=self.config.train.batch_size,
             seed=self.config.train.seed,
@@ -72,13 +72,13 @@ class Session:
         )
 
     @contextmanager
-    def feed(self, epoch: int = 0) -> Iterator[Iterator[Batch]]:
+    def feed(self, epoch: int = 0, partition: str = PARTITION) -> Iterator[Iterator[Batch]]:
         """Yields this rank's batches of an epoch, as training reads them."""
         with open_feed(
             self.config.paths.dataset,
-            PARTITION,
+            partition,
             self.manifest,
-            self.plan(epoch),
+            self.plan(epoch, partition),
             self.cluster.rank,
             self.cluster.num_ranks,
             reader_threads=self.config.train.reader_threads,

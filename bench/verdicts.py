@@ -1,0 +1,79 @@
+"""What the quality bench asks of the metrics of several seeds, and how it shows them: no data, no models."""
+
+COLUMNS = {
+    "ctr_auc": "CTR AUC",
+    "cvr_auc_clicks": "CVR AUC, clicks",
+    "ctcvr_auc": "CTCVR AUC",
+    "cvr_auc_entire_space": "CVR AUC, entire space",
+    "ctr_calibration": "pCTR / CTR",
+    "ctcvr_calibration": "pCTCVR / CTCVR",
+}
+SERIES = {"model": "ESMM", "baseline": "BASE", "unoptimised": "ESMM, unoptimised path", "oracle": "oracle"}
+CALIBRATION = (0.9, 1.1)
+
+# Metrics of one series: key -> the value of every seed.
+Values = dict[str, list[float]]
+
+
+def spread(values: list[float]) -> float:
+    """Returns the largest less the smallest."""
+    return max(values) - min(values)
+
+
+def mean(values: list[float]) -> float:
+    """Returns the mean."""
+    return sum(values) / len(values)
+
+
+def judge(found: dict[str, Values]) -> list[tuple[str, bool]]:
+    """Returns what is asked of the metrics and whether it is so.
+
+    Args:
+        found: series (a key of SERIES) -> metric -> the value of every seed.
+    """
+    ours, base = (found[name]["cvr_auc_entire_space"] for name in ("model", "baseline"))
+    gain, width = mean(ours) - mean(base), max(spread(ours), spread(base))
+    verdicts = [
+        (f"ESMM - BASE, CVR AUC over the entire space: {gain:+.4f} > spread {width:.4f}", gain > width)
+    ]
+    low, high = CALIBRATION
+    for key in ("ctr_calibration", "ctcvr_calibration"):
+        values = found["model"][key]
+        shown = ", ".join(f"{value:.3f}" for value in values)
+        verdicts.append(
+            (f"{COLUMNS[key]} within {low} and {high}: {shown}", all(low <= v <= high for v in values))
+        )
+    for key in ("ctr_auc", "cvr_auc_clicks", "ctcvr_auc"):
+        if key not in found.get("unoptimised", {}):
+            continue
+        ours, plain = found["model"][key], found["unoptimised"][key]
+        gap, width = abs(mean(ours) - mean(plain)), max(spread(ours), spread(plain))
+        verdicts.append((f"{COLUMNS[key]}, unoptimised path: {gap:.4f} <= spread {width:.4f}", gap <= width))
+    return verdicts
+
+
+def table(found: dict[str, Values]) -> str:
+    """Returns the metrics as a markdown table: mean and half the spread of every series."""
+    lines = [
+        f"| | {' | '.join(COLUMNS.values())} |",
+        "|---" * (len(COLUMNS) + 1) + "|",
+    ]
+    for name, title in SERIES.items():
+        if name not in found:
+            continue
+        cells = []
+        for key in COLUMNS:
+            values = found[name].get(key)
+            cells.append(f"{mean(values):.4f} ± {spread(values) / 2:.4f}" if values else "")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def collect(by_seed: list[dict[str, dict[str, float]]]) -> dict[str, Values]:
+    """Returns series -> metric -> values from what each seed gave."""
+    found: dict[str, Values] = {}
+    for metrics in by_seed:
+        for series, values in metrics.items():
+            for key, value in values.items():
+                found.setdefault(series, {}).setdefault(key, []).append(value)
+    return found
