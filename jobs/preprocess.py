@@ -2,39 +2,95 @@
 """Joins, hashes and groups raw logs into a dataset: examples, rejects and a manifest.
 
 spark-submit jobs/preprocess.py --config conf/demo.yaml [key=value ...]
+spark-submit jobs/preprocess.py --config conf/events.yaml --ds DAY [--as-of TIME] [--backfill] [key=value ...]
 """
 
+import sys
 import time
 from collections.abc import Sequence
 
 from esmm_spark.command import config_parser, parse_config, run_command
-from esmm_spark.manifest import Manifest
+from esmm_spark.config import Config
+from esmm_spark.errors import ConfigError
+from esmm_spark.manifest import DayCounts, PartitionCounts, SourceCounts, read_manifest
+from esmm_spark.samples.day import Day, parse_day
 
 _EXAMPLE = "spark-submit jobs/preprocess.py --config conf/demo.yaml samples.row_group_mb=2"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes the dataset in the place of the one that is there, and prints what is in it."""
-    _, config = parse_config(
-        config_parser("Joins, hashes and groups raw logs into examples, rejects and a manifest.", _EXAMPLE),
-        argv,
+    """Writes the dataset, or a day of it, in the place of what is there, and prints what is in it."""
+    parser = config_parser(
+        "Joins, hashes and groups raw logs into examples, rejects and a manifest.", _EXAMPLE
     )
+    parser.add_argument("--ds", metavar="DAY", help="event logs: the day to build, e.g. 2026-11-23")
+    parser.add_argument(
+        "--as-of", metavar="TIME", help="event logs: leave out what is later, e.g. 2026-11-24T06:00:00 (UTC)"
+    )
+    parser.add_argument(
+        "--backfill",
+        action="store_true",
+        help="event logs: also build each earlier day of the dataset whose labels have changed since",
+    )
+    arguments, config = parse_config(parser, argv)
+    is_events = config.logs.format == "events"
+    if is_events and arguments.ds is None:
+        raise ConfigError("logs.format is events: name the day to build, e.g. --ds 2026-11-23")
+    if not is_events and (arguments.ds or arguments.as_of or arguments.backfill):
+        raise ConfigError("--ds, --as-of and --backfill are for event logs, and logs.format is aliccp")
+    if is_events:
+        _build_days(config, parse_day(arguments.ds, arguments.as_of), arguments.backfill)
+        return
     from esmm_spark.samples.dataset import preprocess
     from esmm_spark.session import spark_session
 
     spark = spark_session("esmm_spark preprocess")
     started = time.monotonic()
     manifest = preprocess(spark, config)
-    _print_summary(manifest, config.paths.dataset, time.monotonic() - started)
+    _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, time.monotonic() - started)
 
 
-def _print_summary(manifest: Manifest, dataset: str, seconds: float) -> None:
-    for source in manifest.sources:
+def _build_days(config: Config, day: Day, backfill: bool) -> None:
+    from esmm_spark.samples.days import build_days
+    from esmm_spark.session import spark_session
+
+    spark = spark_session("esmm_spark preprocess")
+    started = time.monotonic()
+    written = build_days(spark, config, day, backfill)
+    manifest = read_manifest(config.paths.dataset)
+    assert manifest.days is not None
+    for warning in dict.fromkeys(text for name in written for text in manifest.days[name].warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+    sources = [source for name in written for source in manifest.days[name].sources]
+    partitions = {name: manifest.partitions[name] for name in written if name in manifest.partitions}
+    _print_summary(sources, partitions, config.paths.dataset, time.monotonic() - started)
+    for name in written:
+        _print_day(name, manifest.days[name])
+    if backfill:
+        earlier = ", ".join(written[1:]) or "none"
+        print(f"earlier days whose labels had changed, built again: {earlier}")
+
+
+def _print_day(name: str, day: DayCounts) -> None:
+    clicks, conversions = day.join["clicks"], day.join["conversions"]
+    print(
+        f"{name}: {clicks['matched']:,} of {clicks['total']:,} clicks matched, "
+        f"{clicks['orphans']:,} orphans; "
+        f"{conversions['matched']:,} of {conversions['total']:,} conversions matched, "
+        f"{conversions['orphans'] + conversions['of_orphan_clicks']:,} orphans; "
+        f"{day.immature:,} impressions immature"
+    )
+
+
+def _print_summary(
+    sources: list[SourceCounts], partitions: dict[str, PartitionCounts], dataset: str, seconds: float
+) -> None:
+    for source in sources:
         rejects = ", ".join(f"{reason} {count:,}" for reason, count in source.rejects.items()) or "none"
         notes = "".join(f"; {note.replace('_', ' ')} {count:,}" for note, count in source.notes.items())
         print(f"{source.name}: {source.lines_read:,} lines, rejects: {rejects}{notes}")
     _print_row("partition", "groups", "impressions", "clicks", "conversions", "row groups")
-    for name, counts in manifest.partitions.items():
+    for name, counts in partitions.items():
         numbers = (
             counts.groups,
             counts.impressions,
@@ -43,7 +99,7 @@ def _print_summary(manifest: Manifest, dataset: str, seconds: float) -> None:
             counts.num_row_groups,
         )
         _print_row(name, *(f"{number:,}" for number in numbers))
-    total = sum(counts.impressions for counts in manifest.partitions.values())
+    total = sum(counts.impressions for counts in partitions.values())
     print(f"{dataset}: {total:,} impressions in {seconds:.1f} s, {total / seconds:,.0f} impressions/s")
 
 

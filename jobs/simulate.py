@@ -1,11 +1,13 @@
 #!/usr/bin/env python
-"""Simulates impression logs in Ali-CCP's raw format, with the true pCTR and pCVR of every impression.
+"""Simulates logs, in Ali-CCP's raw format or as events, with the true pCTR and pCVR of every impression.
 
 spark-submit jobs/simulate.py --output DIR --num-groups N --seed S [--preset demo|aliccp]
+spark-submit jobs/simulate.py --format events --num-days 4 --output DIR --num-groups N --seed S
 """
 
 import argparse
 from collections.abc import Sequence
+from datetime import date
 from typing import NoReturn
 
 from esmm_spark.command import run_command
@@ -37,7 +39,20 @@ def main(argv: Sequence[str]) -> None:
         metavar="demo|aliccp",
         help="demo (default): rates that little data can learn; aliccp: Ali-CCP's published shape",
     )
+    parser.add_argument(
+        "--format",
+        default="aliccp",
+        choices=("aliccp", "events"),
+        help="aliccp (default), or events: impressions, clicks and conversions of several days",
+    )
+    parser.add_argument("--num-days", default=4, type=int, metavar="D", help="events: days (default 4)")
+    parser.add_argument(
+        "--first-day", default="2026-11-20", metavar="DAY", help="events: the first of them (2026-11-20)"
+    )
     arguments = parser.parse_args(argv)
+    if arguments.format == "events":
+        _simulate_events(arguments)
+        return
     from esmm_spark.simulation.simulate import check_arguments, simulate
 
     wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
@@ -46,6 +61,22 @@ def main(argv: Sequence[str]) -> None:
     from esmm_spark.session import spark_session
 
     summary = simulate(spark_session("esmm_spark simulate"), *wanted)
+    print(f"{summary}: {arguments.output}", flush=True)
+
+
+def _simulate_events(arguments: argparse.Namespace) -> None:
+    from esmm_spark.simulation.simulate_events import check_event_arguments, simulate_events
+
+    try:
+        first_day = date.fromisoformat(arguments.first_day)
+    except ValueError as error:
+        raise ConfigError(f"--first-day {arguments.first_day} is no day: write it like 2026-11-20") from error
+    wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
+    check_event_arguments(*wanted, arguments.num_days)
+    from esmm_spark.session import spark_session
+
+    spark = spark_session("esmm_spark simulate")
+    summary = simulate_events(spark, *wanted, first_day, arguments.num_days)
     print(f"{summary}: {arguments.output}", flush=True)
 
 

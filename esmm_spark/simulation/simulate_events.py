@@ -56,8 +56,9 @@ class EventSummary:
         )
 
 
-def check_event_arguments(output: str, num_groups: int, seed: int, num_days: int) -> None:
+def check_event_arguments(output: str, num_groups: int, seed: int, preset: str, num_days: int) -> None:
     """Raises ConfigError for a value out of range, InputError where `output` is no event simulation's."""
+    preset_named(preset)
     if not num_days <= num_groups <= MAX_GROUPS:
         raise ConfigError(
             f"--num-groups {num_groups}: must be from {num_days}, a group a day, to {MAX_GROUPS}"
@@ -94,7 +95,7 @@ def simulate_events(
         ConfigError, InputError: as `check_event_arguments`.
         CountMismatchError: a task's report is missing.
     """
-    check_event_arguments(output, num_groups, seed, num_days)
+    check_event_arguments(output, num_groups, seed, preset, num_days)
     chosen = preset_named(preset)
     target = output if "://" in output else str(Path(output).absolute())
     staging = storage.staging_path(target)
