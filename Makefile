@@ -10,8 +10,8 @@ help: ## List the targets
 setup: ## Make .venv: pinned packages, Horovod built from source (cached outside the tree)
 	@scripts/setup.sh
 
-demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 5 minutes, all below ./demo
-	@scripts/demo.sh
+demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 5 minutes, below ./demo; EVENTS=1: of event logs
+	@scripts/demo$(if $(EVENTS),_events).sh
 
 test: setup ## Run every test
 	@$(BIN)/python -m pytest
@@ -33,4 +33,4 @@ bench: setup ## Measure every stage: impressions per second and peak memory
 	@$(BIN)/python -m bench
 
 clean: ## Delete what the demo and the benches wrote
-	rm -rf demo bench/work
+	rm -rf demo demo-events bench/work

@@ -11,7 +11,9 @@ from esmm_spark.event_config import EventLogs
 from esmm_spark.features import FeatureSpec
 
 # A partition of the dataset, or a range of days; selection.py reads it.
-SELECTION_PATTERN = r"^([A-Za-z0-9_]+=[^/]+|ds in \[\d{4}-\d{2}-\d{2}, ?\d{4}-\d{2}-\d{2}\])$"
+SELECTION_PATTERN = (
+    r"^([A-Za-z0-9_]+=[^/]+|ds in \[\d{4}-\d{2}-\d{2}, ?\d{4}-\d{2}-\d{2}\]|ds > \d{4}-\d{2}-\d{2})$"
+)
 
 
 class _Section(BaseModel):
@@ -92,7 +94,7 @@ class Data(_Section):
         str | None,
         Field(
             pattern=SELECTION_PATTERN,
-            description="The same for validation; by default `split=validation`, or all days after `train`.",
+            description="The same for validation; by default `split=validation`, or all later days.",
         ),
     ] = None
 

@@ -10,6 +10,9 @@ from datetime import date, timedelta
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.manifest import Manifest, PartitionCounts
 
+VALIDATION_PARTITION = "split=validation"
+
+_AFTER = re.compile(r"^ds > (\S+)$")
 _RANGE = re.compile(r"^ds in \[(\S+), ?(\S+)\]$")
 
 
@@ -25,6 +28,9 @@ def select(manifest: Manifest, selection: str, dataset: str) -> PartitionCounts:
         ConfigError: a range that ends before it begins, or one with a day that is none.
         InputError: the dataset lacks the partition or a day of the range, or all of them are empty.
     """
+    if match := _AFTER.match(selection):
+        later = sorted(name for name in manifest.partitions if name.startswith("ds=") and name[3:] > match[1])
+        return _together([manifest.partitions[name] for name in later], selection)
     days = _days_of(selection)
     if days is None:
         return manifest.partition(selection, dataset)
@@ -40,14 +46,17 @@ def select(manifest: Manifest, selection: str, dataset: str) -> PartitionCounts:
     return _together([manifest.partitions[day] for day in days if day in manifest.partitions], selection)
 
 
-def later_days(manifest: Manifest, selection: str) -> PartitionCounts | None:
-    """Returns the counts of all days after a selection of days; None where there is none."""
-    days = _days_of(selection)
-    last = days[-1] if days is not None else selection
-    later = [name for name in manifest.partitions if name.startswith("ds=") and name > last]
-    if not last.startswith("ds=") or not later:
-        return None
-    return _together([manifest.partitions[name] for name in sorted(later)], selection)
+def default_validation(manifest: Manifest, train: str) -> str | None:
+    """Returns what is validated on if the config doesn't say: what there is of it, else None.
+
+    The held out share of a split; after days, all later ones.
+    """
+    days = _days_of(train)
+    last = days[-1] if days is not None else train
+    if not last.startswith("ds="):
+        return VALIDATION_PARTITION if VALIDATION_PARTITION in manifest.partitions else None
+    later = any(name.startswith("ds=") and name > last for name in manifest.partitions)
+    return f"ds > {last.removeprefix('ds=')}" if later else None
 
 
 def _days_of(selection: str) -> list[str] | None:

@@ -10,12 +10,13 @@ from esmm_spark.feed.groups import Groups, Part
 from esmm_spark.feed.plan import EpochPlan, Read
 from esmm_spark.feed.row_groups import open_row_groups
 from esmm_spark.manifest import Manifest
+from esmm_spark.selection import select
 
 
 @contextmanager
 def open_feed(
     dataset: str,
-    partition: str,
+    selection: str,
     manifest: Manifest,
     plan: EpochPlan,
     rank: int,
@@ -30,7 +31,7 @@ def open_feed(
 
     Args:
         dataset: URI of the dataset.
-        partition: `split=train`; the plan was made from its row groups.
+        selection: `split=train`, or days as in selection.py; the plan was made from its row groups.
         manifest: of the dataset, read by `read_manifest`, which refuses pickles.
         plan: the steps of the epoch.
         rank: this rank.
@@ -42,7 +43,7 @@ def open_feed(
         InputError: no such partition, or a file is missing, truncated, corrupt or not the one that the
             manifest describes; also from the iterator.
     """
-    manifest.partition(partition, dataset)
+    select(manifest, selection, dataset)
     reads = plan.reads(rank, num_ranks, first_step)
     spec = manifest.feature_spec
     with open_row_groups(dataset, plan.row_groups, reads, spec, reader_threads) as row_groups:

@@ -10,6 +10,7 @@ from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest, require_same_spec
+from esmm_spark.selection import default_validation, select
 from esmm_spark.training import best, checkpoint
 from esmm_spark.training.build import build_trainer
 from esmm_spark.training.cluster import Cluster, open_cluster
@@ -17,9 +18,6 @@ from esmm_spark.training.launch import first_rank_speaks
 from esmm_spark.training.loop import StoppedError, Trainer
 from esmm_spark.training.resume import first_position
 from esmm_spark.training.state import EpochRecord
-
-TRAIN_PARTITION = "split=train"
-VALIDATION_PARTITION = "split=validation"
 
 # A process that ends at a signal's request says so by 128 + its number.
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
@@ -42,7 +40,7 @@ def train(config: Config) -> str | None:
     with first_rank_speaks():
         manifest = read_manifest(dataset)
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
-        counts = manifest.partition(TRAIN_PARTITION, dataset)
+        counts = select(manifest, config.data.train, dataset)
     with open_cluster(config.train.stall_timeout_s) as cluster:
         with cluster.failing_together("start"):
             require_row_groups(counts, cluster.num_ranks, config)
@@ -56,8 +54,10 @@ class _Run:
     def __init__(self, config: Config, manifest: Manifest, cluster: Cluster) -> None:
         self.config, self.manifest, self.cluster = config, manifest, cluster
         self.root = config.paths.model
-        self.train_counts = manifest.partition(TRAIN_PARTITION, config.paths.dataset)
-        self.validation_counts = manifest.partitions.get(VALIDATION_PARTITION)
+        dataset, data = config.paths.dataset, config.data
+        self.train_counts = select(manifest, data.train, dataset)
+        self.validation = data.validation or default_validation(manifest, data.train)
+        self.validation_counts = select(manifest, self.validation, dataset) if self.validation else None
         self.state, self.resumed_from = first_position(config, self.train_counts, cluster)
 
     def fit(self) -> str | None:
@@ -116,16 +116,17 @@ class _Run:
             if every and state.global_step % every == 0 and state.next_step < plan.num_steps:
                 self._checkpoint(trainer)
 
-        with self._batches(TRAIN_PARTITION, plan, state.next_step) as batches:
+        with self._batches(self.config.data.train, plan, state.next_step) as batches:
             trainer.train_epoch(batches, plan, state, self.train_counts, after_step)
         return state.next_step == plan.num_steps
 
     def _validate(self, trainer: Trainer) -> None:
         state = self.state
+        trainer.require_finite(state)
         metrics: dict[str, float | None] = {}
-        if self.validation_counts is not None and self.validation_counts.impressions:
+        if self.validation and self.validation_counts and self.validation_counts.impressions:
             plan = self._plan(self.validation_counts, epoch=0, shuffle=False)
-            with self._batches(VALIDATION_PARTITION, plan, 0) as batches:
+            with self._batches(self.validation, plan, 0) as batches:
                 metrics = trainer.validate(batches, self.validation_counts)
             trainer.log.scalars(state.global_step, {f"validation/{name}": v for name, v in metrics.items()})
             trainer.progress.message(
@@ -184,10 +185,10 @@ class _Run:
         )
 
     @contextmanager
-    def _batches(self, partition: str, plan: EpochPlan, first_step: int) -> Iterator[Iterator[Batch]]:
+    def _batches(self, selection: str, plan: EpochPlan, first_step: int) -> Iterator[Iterator[Batch]]:
         feed = open_feed(
             self.config.paths.dataset,
-            partition,
+            selection,
             self.manifest,
             plan,
             self.cluster.rank,

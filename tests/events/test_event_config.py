@@ -10,7 +10,7 @@ from esmm_spark.config_file import load_config
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.manifest import ExamplesFile, Manifest, PartitionCounts
 from esmm_spark.samples.day import parse_day
-from esmm_spark.selection import later_days, select
+from esmm_spark.selection import default_validation, select
 from tests.events.small_logs import config
 
 
@@ -91,11 +91,11 @@ def test_a_range_of_days_is_all_their_files_and_later_days_are_the_rest(tmp_path
     chosen = select(manifest, "ds in [2026-11-01, 2026-11-03]", "d")
     assert (chosen.impressions, len(chosen.files), chosen.group_hash_sum) == (6, 3, -(2**62))
     assert select(manifest, "ds=2026-11-02", "d").impressions == 2
-    later = later_days(manifest, "ds in [2026-11-01, 2026-11-02]")
-    assert later is not None
-    assert later.impressions == 8
-    assert later_days(manifest, "ds=2026-11-05") is None
-    assert later_days(manifest, "split=train") is None
+    later = default_validation(manifest, "ds in [2026-11-01, 2026-11-02]")
+    assert later == "ds > 2026-11-02"
+    assert select(manifest, later, "d").impressions == 8
+    assert default_validation(manifest, "ds=2026-11-05") is None
+    assert default_validation(manifest, "split=train") is None
 
 
 @pytest.mark.parametrize(
