@@ -4,6 +4,7 @@
 spark-submit jobs/evaluate.py --config conf/X.yaml [key=value ...]
 """
 
+import sys
 from collections.abc import Sequence
 
 from esmm_spark.command import config_parser, parse_config, run_command
@@ -29,7 +30,8 @@ def main(argv: Sequence[str]) -> None:
         done = evaluate(spark, config)
     finally:
         spark.stop()
-    console = Console()
+    # Wide enough for every value to stand beside its interval where nobody's window is narrower.
+    console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_summary(done.subject, done.measured))
     console.print(f"report: {done.report}", soft_wrap=True, highlight=False)
 

@@ -78,7 +78,7 @@ def _gap(measured: Measurements, target: Target) -> str:
     )
     if ours is None or theirs is None or best is None or best <= max(ours, theirs):
         return ""
-    return f", {(ours - theirs) / (best - theirs):.0%} of the way from there to the oracle"
+    return f", {(ours - theirs) / (best - theirs):.0%} of the way to the oracle"
 
 
 def _order(measured: Measurements) -> list[Target]:

@@ -143,7 +143,8 @@ def wilson_interval(positives: float, impressions: float) -> tuple[float, float]
     rate, shrink = positives / impressions, 1 + _Z**2 / impressions
     centre = (rate + _Z**2 / (2 * impressions)) / shrink
     half = _Z * np.sqrt(rate * (1 - rate) / impressions + (_Z / (2 * impressions)) ** 2) / shrink
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+    # With rates of 0 and 1 an end is the rate itself, but for rounding.
+    return float(min(max(0.0, centre - half), rate)), float(max(min(1.0, centre + half), rate))
 
 
 def histogram(grid: ScoreGrid) -> Histogram:

@@ -2,11 +2,13 @@
 
 import json
 import posixpath
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from py4j.protocol import Py4JJavaError
 from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -54,7 +56,7 @@ _ARROW_TYPES = {
     "byte": (pa.int8(),),
 }
 
-_RECORD_NAME = "score.json"  # the scorer's own count of what it wrote, see scoring/partition.py
+_RECORD_NAME = "_score.json"  # the scorer's own count of what it wrote, see scoring/partition.py
 _MAX_VERSIONS = 3  # named in a message
 
 
@@ -106,18 +108,22 @@ def model_version(scores: DataFrame, folder: str) -> str:
 def reading(what: str) -> Iterator[None]:
     """Turns Spark's failure to read a file into an InputError that names it; other failures pass through.
 
+    Spark's own log is silent meanwhile: it would print a stack trace per attempt before our one line.
+
     Args:
         what: what is read, for the message.
     """
+    context = SparkSession.active().sparkContext
+    context.setLogLevel("OFF")
     try:
         yield
-    except PySparkException as error:
-        if "FAILED_READ_FILE" not in str(error):
+    except (PySparkException, Py4JJavaError) as error:
+        found = re.search(r"FAILED_READ_FILE.* reading file (\S+?)\.?\s", str(error))
+        if found is None:
             raise
-        line = next(line for line in str(error).splitlines() if "FAILED_READ_FILE" in line)
-        raise InputError(
-            f"{what} can't be read, a file is corrupt: {line.strip()}: write it again"
-        ) from error
+        raise InputError(f"{what} can't be read, {found[1]} is corrupt: write it again") from error
+    finally:
+        context.setLogLevel("ERROR")
 
 
 def _check_files(uri: str, schema: StructType, what: str) -> int:

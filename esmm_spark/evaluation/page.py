@@ -44,17 +44,20 @@ td.n, th.n { text-align: right; white-space: nowrap; padding-left: 12px; }
 td.n.long { white-space: normal; min-width: 130px; }
 thead th { border-bottom: 2px solid var(--ink); font-size: 13px; vertical-align: bottom; }
 tbody th { font-weight: 600; min-width: 120px; }
+.scroll th:first-child { position: sticky; left: 0; background: #fff; }
 tr.kind th { padding-top: 22px; border-bottom-color: var(--ink); color: var(--accent); font-size: 13px;
   letter-spacing: 0.04em; text-transform: uppercase; }
-td.meaning { min-width: 230px; max-width: 330px; color: var(--muted); font-size: 13px; line-height: 1.4; }
+td.meaning, th.meaning { padding-left: 18px; }
+td.meaning { min-width: 240px; max-width: 340px; color: var(--muted); font-size: 13px; line-height: 1.4; }
 td small { display: block; font-size: 12px; }
 .good { color: var(--good); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
 .key { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(330px, 100%), 1fr));
-  gap: 20px 28px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr));
+  gap: 24px 36px; margin-bottom: 16px; }
 figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; max-width: 520px; }
+td.meaning, figcaption { text-wrap: pretty; }
 figure svg text { font-family: inherit !important; }
 figcaption { font-size: 13px; line-height: 1.4; max-width: 520px; }
 figcaption b { color: var(--ink); }

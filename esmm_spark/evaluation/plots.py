@@ -72,7 +72,7 @@ def auc_plot(measured: Measurements, target: Target, names: Mapping[str, str]) -
         axes.margins(x=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"{target.title}: AUC")
+        axes.set_xlabel("AUC")
 
     return _svg(draw, f"{target.title}: AUC with 95% intervals", height=1.0 + 0.28 * len(series))
 
@@ -92,7 +92,7 @@ def roc_plot(measured: Measurements, target: Target, names: Mapping[str, str]) -
         axes.set_aspect("equal")
         axes.set_xlabel("false positive rate")
         axes.set_ylabel("true positive rate")
-        axes.legend(loc="lower right", title="AUC", alignment="right")
+        _legend(axes, loc="lower right", title="AUC", alignment="right")
 
     return _svg(draw, f"{target.title}: ROC curves", height=3.7)
 
@@ -119,7 +119,7 @@ def calibration_plot(measured: Measurements, target: Target, names: Mapping[str,
             axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("predicted")
         axes.set_ylabel("observed")
-        axes.legend(loc="upper left")
+        _legend(axes, loc="upper left")
 
     return _svg(draw, f"{target.title}: calibration curve", height=3.7)
 
@@ -234,6 +234,12 @@ def _drawn(measured: Measurements, target: Target) -> list[Ranking]:
     return [ranking for ranking in rankings if ranking in measured.curves]
 
 
+def _legend(axes: Any, **options: str) -> None:
+    """Draws the legend in the order of the tables; the curves are drawn in the opposite one."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], **options)
+
+
 def _line(series: str) -> dict[str, Any]:
     return {"color": COLOURS[series], "linestyle": _DASHES[series]}
 
@@ -244,7 +250,7 @@ def _thousands(axis: Any) -> None:
 
 
 def _percent(probability: float) -> str:
-    return f"{100 * probability:.6g}%"
+    return f"{100 * probability:.6f}".rstrip("0").rstrip(".") + "%"
 
 
 def _probability_ticks(low: float, high: float) -> list[float]:

@@ -20,6 +20,8 @@ from esmm_spark.evaluation.targets import (
     Target,
 )
 
+_SCORE_NAMES = {"pctr": "pCTR", "pcvr": "pCVR", "pctcvr": "pCTCVR"}
+
 
 def report_html(subject: Subject, measured: Measurements, more: tuple[Section, ...] = ()) -> str:
     """Returns report.html.
@@ -91,7 +93,8 @@ def _metrics_table(subject: Subject, measured: Measurements) -> str:
     )
     difference = " A difference is bold where its interval leaves out 0." if measured.differences else ""
     return (
-        f'<div class="scroll"><table><thead><tr><th>Metric</th>{heads}<th>What it means</th></tr></thead>'
+        f'<div class="scroll"><table>'
+        f'<thead><tr><th>Metric</th>{heads}<th class="meaning">What it means</th></tr></thead>'
         f"<tbody>\n{rows}</tbody></table></div>\n<p></p>" + paragraph(intervals + difference + oracle)
     )
 
@@ -171,7 +174,7 @@ def _histograms(subject: Subject, measured: Measurements) -> str:
         "cvr_entire_space": ("would not convert", "would convert"),
     }
     html = paragraph(
-        "How far the scores of both labels lie apart. Each label's bars add up to 100%, however rare it is."
+        "How far the scores of both labels lie apart. The bars of a label add up to 100%, however rare it is."
     )
     for series in measured.series:
         drawings = []
@@ -180,7 +183,9 @@ def _histograms(subject: Subject, measured: Measurements) -> str:
             if curves is not None and series != ORACLE:
                 name, title = subject.names[series], target.title
                 svg = plots.histogram_plot(curves.histogram, title, name, labels[target.name])
-                drawings.append((svg, _caption(target, f"{target.score} of {population_of(target)}")))
+                drawings.append(
+                    (svg, _caption(target, f"{_SCORE_NAMES[target.score]} of {population_of(target)}"))
+                )
         if drawings:
             html += f"<h3>{_key(series)}{_name(subject, series)}</h3>" + figures(drawings)
     return html

@@ -13,9 +13,9 @@ from esmm_spark.evaluation.targets import KINDS, TARGETS, Kind
 
 _HEADERS = {
     "ctr": "CTR",
-    "cvr_clicks": "CVR on clicks",
+    "cvr_clicks": "CVR clicks",
     "ctcvr": "CTCVR",
-    "cvr_entire_space": "CVR entire space",
+    "cvr_entire_space": "CVR entire",
 }
 
 

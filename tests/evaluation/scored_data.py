@@ -1,0 +1,85 @@
+"""Small scored data sets with ties, uneven groups and labels that depend on the scores, and their files."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esmm_spark.evaluation.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
+
+
+def simulate(num_groups: int = 60, seed: int = 0) -> pd.DataFrame:
+    """Returns impressions with the columns of scores and truth, and `b_*` scores of a worse model.
+
+    Scores are rounded to 2 digits, so that many tie, also across groups.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 30, num_groups)
+    n = int(sizes.sum())
+    true_pctr, true_pcvr = rng.beta(2, 6, n), rng.beta(2, 4, n)
+    click = (rng.random(n) < true_pctr).astype(np.int8)
+    conversion_if_clicked = (rng.random(n) < true_pcvr).astype(np.int8)
+
+    def scores(p: np.ndarray, noise: float) -> np.ndarray:
+        logit = np.log(p / (1 - p)) + rng.normal(0, noise, n)
+        return np.clip(np.round(1 / (1 + np.exp(-logit)), 2), 0, 1).astype(np.float32)
+
+    data = pd.DataFrame(
+        {
+            "impression_id": [f"i{i}" for i in range(n)],
+            "group_key": np.repeat([f"g{i}" for i in range(num_groups)], sizes),
+            "pctr": scores(true_pctr, 0.3),
+            "pcvr": scores(true_pcvr, 0.3),
+            "model_version": "000001-aaaa",
+            "click": click,
+            "conversion": click * conversion_if_clicked,
+            "true_pctr": true_pctr,
+            "true_pcvr": true_pcvr,
+            "conversion_if_clicked": conversion_if_clicked,
+            "b_pctr": scores(true_pctr, 1.0),
+            "b_pcvr": scores(true_pcvr, 1.0),
+        }
+    )
+    data["pctcvr"] = data.pctr * data.pcvr
+    data["b_pctcvr"] = data.b_pctr * data.b_pcvr
+    return data.sample(frac=1, random_state=seed).reset_index(drop=True)
+
+
+def baseline_of(data: pd.DataFrame) -> pd.DataFrame:
+    """Returns the scores of the worse model."""
+    worse = {name: data[f"b_{name}"] for name in ("pctr", "pcvr", "pctcvr")}
+    return data.assign(**worse, model_version="000007-bbbb")
+
+
+def truth_of(data: pd.DataFrame) -> pd.DataFrame:
+    """Returns the simulator's truth of the impressions."""
+    return data.assign(pctr=data.true_pctr, pcvr=data.true_pcvr)[TRUTH_SCHEMA.names]
+
+
+def write_scores(folder: Path, data: pd.DataFrame) -> Path:
+    """Writes a scored partition as the scorer lays it out, in two files, and returns its folder."""
+    types = {"float": pa.float32(), "byte": pa.int8(), "string": pa.string()}
+    schema = pa.schema([(field.name, types[field.dataType.typeName()]) for field in SCORES_SCHEMA])
+    table = pa.Table.from_pandas(data[SCORES_SCHEMA.names], schema, preserve_index=False)
+    folder.mkdir(parents=True)
+    half = table.num_rows // 2
+    pq.write_table(table.slice(0, half), folder / "part-0.parquet")
+    pq.write_table(table.slice(half), folder / "part-1.parquet")
+    (folder / "_SUCCESS").touch()
+    return folder
+
+
+def write_truth(file: Path, truth: pd.DataFrame) -> None:
+    """Writes the simulator's truth as one file."""
+    schema = pa.schema(
+        [
+            ("impression_id", pa.string()),
+            ("pctr", pa.float64()),
+            ("pcvr", pa.float64()),
+            ("conversion_if_clicked", pa.int8()),
+        ]
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pandas(truth, schema, preserve_index=False), file)

@@ -1,0 +1,57 @@
+"""jobs/evaluate.py as a command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.evaluation.scored_data import write_scores
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "jobs/evaluate.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def test_help_needs_neither_spark_nor_matplotlib() -> None:
+    script = (
+        "import runpy, sys; sys.argv = ['evaluate.py', '--help']\n"
+        "try: runpy.run_path('jobs/evaluate.py', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(sorted({'pyspark', 'matplotlib', 'torch', 'pandas'} & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "--config FILE" in found.stdout
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_mistake_in_the_config_is_one_line_and_exit_code_2() -> None:
+    found = run("--config", "conf/demo.yaml", "evaluate.bootstrap_samples=-1")
+    assert found.returncode == 2
+    assert len(found.stderr.splitlines()) == 1
+    assert "evaluate.bootstrap_samples = -1" in found.stderr
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_the_command_ends_with_the_table_and_the_reports_path(data: pd.DataFrame, tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores" / "split=test", data)
+    arguments = ["--config", "conf/demo.yaml", "evaluate.truth=null", "evaluate.baseline_scores=null"]
+    arguments += [f"paths.{name}={tmp_path / name}" for name in ("dataset", "model", "scores", "report")]
+    found = run(*arguments, "evaluate.bootstrap_samples=5")
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert lines[-1] == f"report: {tmp_path / 'report' / 'report.html'}"
+    assert sum(line.lstrip().startswith("ESMM") for line in lines) == 4
