@@ -204,8 +204,8 @@ class Score(_Section):
         None
     )
     batch_size: Annotated[
-        int, Field(ge=1, description="Impressions that go through the model at a time.")
-    ] = 8192
+        int, Field(ge=1, description="Impressions that go through the model at a time, at most.")
+    ] = 2048
     num_files: Annotated[
         int | None, Field(ge=1, description="Parquet files of the partition; by default one per task.")
     ] = None

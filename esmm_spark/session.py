@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 
 from pyspark.sql import SparkSession
 
@@ -9,10 +10,11 @@ from pyspark.sql import SparkSession
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def spark_session(app_name: str) -> SparkSession:
+def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> SparkSession:
     """Returns the session of a job: what spark-submit was told, else local mode on all cores, times in UTC.
 
-    Python workers use the driver's interpreter unless PYSPARK_PYTHON names another.
+    Python workers use the driver's interpreter unless PYSPARK_PYTHON names another. `options` are more of
+    Spark's settings, for what a job needs beside these.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = (
@@ -26,6 +28,8 @@ def spark_session(app_name: str) -> SparkSession:
     for name in _ONE_THREAD:
         builder = builder.config(f"spark.executorEnv.{name}", "1")
         os.environ.setdefault(name, "1")
+    for key, value in (options or {}).items():
+        builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session

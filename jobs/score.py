@@ -26,7 +26,8 @@ def main(argv: Sequence[str]) -> None:
     plan = plan_scoring(config)
     scored = None if arguments.force else plan.done_before()
     if scored is None:
-        spark = spark_session("esmm_spark score")
+        options = {"spark.python.daemon.module": "esmm_spark.scoring.daemon"}
+        spark = spark_session("esmm_spark score", options)
         try:
             scored = score(spark, plan)
         finally:
