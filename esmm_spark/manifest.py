@@ -56,7 +56,8 @@ EXAMPLE_COLUMNS = (
     "impression_lengths",
 )
 REJECT_COLUMNS = ("line", "source", "reason")
-# Times in microseconds since 1970, of the first click and conversion; the numbers count all of them.
+# Times in microseconds since 1970, of the first click and conversion; the numbers count all of them. `mature`
+# is null unless logs.events.immature is flag.
 LABEL_COLUMNS = (
     "impression_id",
     "time_us",

@@ -44,9 +44,12 @@ def list_log_files(
     """
     if not storage.exists(path):
         raise InputError(f"no file or folder at {path}")
-    below = [name for name, _ in storage.list_files(path)] or [""]
+    filesystem, inner = storage.filesystem_of(path)
+    if filesystem.get_file_info(inner).is_file:
+        return [(path, None)]
+    below = [name for name, _ in storage.list_files(path)]
     names = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
-    files = [storage.join(path, name) if name else path for name in names]
+    files = [storage.join(path, name) for name in names]
     if not files:
         raise InputError(f"no files in {path}")
     if day_folders is None:

@@ -22,36 +22,40 @@ class Labelled:
         clicks: attributed, of all days that matter.
         conversions: likewise.
         immature: impressions whose windows end after `as_of`.
-        keeps_immature: whether these become examples.
+        what_immature: whether to drop, keep or flag them.
     """
 
     all_impressions: DataFrame
     clicks: DataFrame
     conversions: DataFrame
     immature: int
-    keeps_immature: bool
+    what_immature: str
 
     @property
     def impressions(self) -> DataFrame:
-        """Those that become examples."""
-        return self.all_impressions if self.keeps_immature else self.all_impressions.where("mature")
+        """Those that become examples. `mature` is null unless immature ones are flagged."""
+        if self.what_immature == "flag":
+            return self.all_impressions
+        kept = self.all_impressions.where("mature") if self.what_immature == "drop" else self.all_impressions
+        return kept.withColumn("mature", F.lit(None).cast("boolean"))
 
     @property
     def dropped(self) -> int:
         """How many do not."""
-        return 0 if self.keeps_immature else self.immature
+        return self.immature if self.what_immature == "drop" else 0
 
     def digest(self) -> str:
         """Returns a text that changes when a label of the day does, or which impressions have one."""
+        # Others differ in their id and time only, unless they are flagged.
+        has_label = (F.col("click") == 1) | ~F.coalesce("mature", F.lit(True))
         row = (
             self.impressions.agg(
                 F.count(F.lit(1)).alias("kept"),
-                F.count_if(~F.col("mature")).alias("immature"),
                 F.sum(F.col("click").cast("bigint")).alias("clicked"),
-                F.bit_xor(F.when(F.col("click") == 1, F.xxhash64(*LABEL_COLUMNS))).alias("labels"),
+                F.bit_xor(F.when(has_label, F.xxhash64(*LABEL_COLUMNS))).alias("labels"),
             )
         ).collect()[0]
-        return f"{row.kept}-{row.immature}-{row.clicked or 0}-{(row.labels or 0) % 2**64:016x}"
+        return f"{row.kept}-{row.clicked or 0}-{(row.labels or 0) % 2**64:016x}"
 
     def unpersist(self) -> None:
         """Frees the cached frames."""
@@ -91,4 +95,4 @@ def label_day(events: EventLogs, logs: DayLogs, day: Day) -> Labelled:
         .persist()
     )
     immature = all_impressions.where("not mature").count()
-    return Labelled(all_impressions, clicks, conversions, immature, events.immature != "drop")
+    return Labelled(all_impressions, clicks, conversions, immature, events.immature)

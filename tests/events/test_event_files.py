@@ -1,0 +1,107 @@
+"""Which files are read, and what is said of files that do not agree."""
+
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.logs.event_files import check_columns, days_around, list_log_files, read_columns
+
+ANY_DAY = (date.min, date.max)
+
+
+def write(path: Path, **columns: list[object]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def columns_of(tmp_path: Path, file_format: str = "parquet") -> list[str]:
+    files = read_columns(list_log_files(str(tmp_path), None, *ANY_DAY), file_format)
+    return check_columns("logs.events.clicks", files, {"user_id": "user", "time": "t"})
+
+
+def test_only_the_asked_days_folders_are_read_and_hidden_files_never(tmp_path: Path) -> None:
+    for day in ("22", "23", "24"):
+        write(tmp_path / f"ds=2026-11-{day}" / "a.parquet", t=[1])
+    write(tmp_path / "ds=2026-11-23" / "_hidden.parquet", t=[1])
+    write(tmp_path / ".staging" / "ds=2026-11-23" / "b.parquet", t=[1])
+    found = list_log_files(str(tmp_path), "ds", date(2026, 11, 23), date(2026, 11, 24))
+    assert [(Path(path).parent.name, day) for path, day in found] == [
+        ("ds=2026-11-23", date(2026, 11, 23)),
+        ("ds=2026-11-24", date(2026, 11, 24)),
+    ]
+    assert len(list_log_files(str(tmp_path), None, *ANY_DAY)) == 3
+
+
+def test_an_event_may_lie_a_folder_early_or_some_late() -> None:
+    noon = 1_795_435_200_000_000  # 2026-11-23 12:00
+    assert days_around(noon, noon, late_days=2) == (date(2026, 11, 22), date(2026, 11, 25))
+
+
+def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no file or folder at .*nowhere"):
+        list_log_files(str(tmp_path / "nowhere"), None, *ANY_DAY)
+    with pytest.raises(InputError, match="no files in"):
+        list_log_files(str(tmp_path), None, *ANY_DAY)
+    write(tmp_path / "a.parquet", t=[1])
+    with pytest.raises(InputError, match=r"no folder ds=YYYY-MM-DD in .*leave day_folders out"):
+        list_log_files(str(tmp_path), "ds", *ANY_DAY)
+    write(tmp_path / "ds=yesterday" / "a.parquet", t=[1])
+    with pytest.raises(InputError, match="ds=yesterday is no day"):
+        list_log_files(str(tmp_path), "ds", *ANY_DAY)
+
+
+def test_an_unknown_column_is_a_config_error_that_names_it_and_those_there_are(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", user=["u"], time=[1])
+    with pytest.raises(
+        ConfigError, match=r"logs.events.clicks.time = 't' is no column of .*a.parquet: it has user, time"
+    ):
+        columns_of(tmp_path)
+
+
+def test_a_new_column_is_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", user=["u"], t=[1])
+    write(tmp_path / "b.parquet", user=["u"], t=[1], country=["x"])
+    write(tmp_path / "c.parquet", country=["x"], t=[1], user=["u"])
+    (warning,) = columns_of(tmp_path)
+    assert "column country is new in" in warning
+    assert "b.parquet, it is ignored" in warning
+
+
+def test_a_retyped_or_missing_column_names_file_column_and_both_types(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", user=["u"], t=[1])
+    write(tmp_path / "b.parquet", user=["u"], t=["1"])
+    with pytest.raises(InputError, match=r"b.parquet: column t is string, in .*a.parquet it is int64"):
+        columns_of(tmp_path)
+    write(tmp_path / "b.parquet", t=[1])
+    with pytest.raises(InputError, match=r"b.parquet: column user is missing, in .*a.parquet it is string"):
+        columns_of(tmp_path)
+
+
+def test_csv_headers_and_json_types_are_held_against_each_other_too(tmp_path: Path) -> None:
+    csv = tmp_path / "csv"
+    csv.mkdir()
+    (csv / "a.csv").write_text("user,t\nu,1\n")
+    (csv / "b.csv").write_text("\ufefft,country,user\n1,x,u\n")
+    assert len(columns_of(csv, "csv")) == 1
+    (csv / "c.csv").write_text("t\n1\n")
+    with pytest.raises(InputError, match=r"c.csv: column user is missing, in .*a.csv it is string"):
+        columns_of(csv, "csv")
+    json = tmp_path / "json"
+    json.mkdir()
+    (json / "a.json").write_text('not json\n{"user": null, "t": 1}\n{"user": "u"}\n')
+    (json / "b.json").write_text('{"user": "u", "t": "1"}\n')
+    with pytest.raises(InputError, match=r"b.json: column t is string, in .*a.json it is number"):
+        columns_of(json, "json")
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", user=["u"], t=[1])
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"a.parquet is no whole Parquet file"):
+        columns_of(tmp_path)

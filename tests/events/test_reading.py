@@ -1,0 +1,158 @@
+"""Raw lines to canonical ones: formats, time units, and what is rejected and why."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from esmm_spark.errors import TooManyRejectsError
+from esmm_spark.event_config import ClickLog
+from esmm_spark.logs.events import read_events
+from esmm_spark.manifest import read_manifest
+from esmm_spark.samples.day import parse_day
+from esmm_spark.samples.days import build_days
+from tests.events.small_logs import DAYS, at, config, event, impression, rows_of, write_json_lines, write_log
+
+pytestmark = pytest.mark.spark
+
+NOON_US = 1_795_435_200_000_000  # 2026-11-23 12:00
+
+
+def read(spark: SparkSession, path: Path, **keys: Any) -> list[dict[str, Any]]:
+    log = ClickLog(**{"path": str(path), "time": "t", "user_id": "user", "item_id": "item", **keys})
+    lines = read_events(spark, "clicks", log, date.min, date.max).lines
+    return [row.asDict() for row in lines.orderBy("line", "time_us").collect()]
+
+
+@pytest.mark.parametrize(
+    ("unit", "values"),
+    [
+        ("s", pa.array([1_795_435_200], pa.int64())),
+        ("s", pa.array([1_795_435_200.0], pa.float64())),
+        ("ms", pa.array(["1795435200000"])),
+        ("us", pa.array([NOON_US])),
+        ("iso", pa.array(["2026-11-23T13:00:00+01:00"])),
+        ("iso", pa.array(["2026-11-23 12:00:00"])),
+        ("ms", pa.array([datetime(2026, 11, 23, 12, tzinfo=UTC)], pa.timestamp("us", "UTC"))),
+    ],
+    ids=["int s", "double s", "text ms", "us", "iso with zone", "iso", "timestamp"],
+)
+def test_one_noon_in_every_unit(spark: SparkSession, tmp_path: Path, unit: str, values: pa.Array) -> None:
+    pq.write_table(pa.table({"t": values, "user": ["u"], "item": ["i"]}), tmp_path / "a.parquet")
+    (row,) = read(spark, tmp_path, time_unit=unit)
+    assert (row["time_us"], row["reason"]) == (NOON_US, None)
+
+
+def test_csv_and_json_say_the_same_whatever_the_order_of_columns(spark: SparkSession, tmp_path: Path) -> None:
+    csv, json = tmp_path / "csv", tmp_path / "json"
+    csv.mkdir()
+    (csv / "a.csv").write_text('t,user,item,tags\n1795435200,"u ""x"", v",i,a\n')
+    (csv / "b.csv").write_text("item,new,tags,t,user\nj,1,,1795435200,v\n")
+    keys = {"time_unit": "s", "features": {"tags": "tags"}}
+    rows = read(spark, csv, file_format="csv", **keys)
+    found = sorted((row["user_id"], row["item_id"], row["time_us"], row["@tags"]) for row in rows)
+    # A comma in an id is a reject, told below; what was read is right.
+    assert found == [('u "x", v', "i", NOON_US, "a"), ("v", "j", NOON_US, None)]
+    write_json_lines(
+        json / "a.json",
+        [
+            {"t": 1795435200, "user": "u", "item": 7, "tags": ["a", "", "b"]},
+            {"item": "j", "t": 1795435200, "user": "v", "tags": None},
+        ],
+    )
+    rows = read(spark, json, file_format="json", **keys)
+    found = sorted((row["user_id"], row["item_id"], row["time_us"], row["@tags"]) for row in rows)
+    assert found == [("u", "7", NOON_US, ["a", "b"]), ("v", "j", NOON_US, None)]
+
+
+def test_each_bad_line_has_its_reason_and_is_kept_as_it_was(spark: SparkSession, tmp_path: Path) -> None:
+    good = {"t": 1795435200, "user": "u", "item": "i"}
+    write_json_lines(
+        tmp_path / "a.json",
+        [
+            good,
+            '{"t": 1, "user": ',
+            {**good, "user": None},
+            {**good, "item": ""},
+            {**good, "user": "a,b"},
+            {**good, "item": "a\u0001b"},
+            {**good, "t": "noon"},
+            {**good, "t": None},
+            {**good, "t": 1795435200000},
+            {**good, "t": -1},
+        ],
+    )
+    rows = read(spark, tmp_path, file_format="json", time_unit="s")
+    reasons = sorted(row["reason"] or "" for row in rows)
+    assert reasons == [
+        "",
+        "bad_id",
+        "bad_id",
+        "malformed_line",
+        "missing_id",
+        "missing_id",
+        "time_out_of_range",
+        "time_out_of_range",
+        "unparsable_time",
+        "unparsable_time",
+    ]
+    assert {row["line"] for row in rows if row["reason"] == "malformed_line"} == {'{"t": 1, "user": '}
+    assert {row["line"] for row in rows if row["reason"] is None} == {None}
+    noon = next(row["line"] for row in rows if row["line"] and "noon" in row["line"])
+    assert noon == '{"t":"noon","user":"u","item":"i"}'
+
+
+@pytest.mark.slow
+def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    good = [impression(f"i{n}", at(1, n), item=f"j{n}") for n in range(4)]
+    twice = [impression("i0", at(1, 5), item="j0"), impression("i0", at(1, 0), item="j0")]
+    bad = [
+        {**impression("", at(1, 1)), "impression_id": None},
+        {**impression("x", at(1, 1)), "user_id": "a,b"},
+    ]
+    write_log(logs / "impressions", [*good, *twice, *bad])
+    # A day late, and one of the day after that lies in its folder; an attribute that the format can't hold.
+    write_log(logs / "impressions", [impression("late", at(1, 7)), impression("early", at(2, 0))], None)
+    late = logs / "impressions" / "part-0.parquet"
+    (logs / "impressions" / "ds=2026-11-25").mkdir()
+    late.rename(logs / "impressions" / "ds=2026-11-25" / "part-0.parquet")
+    write_log(
+        logs / "impressions", [impression("tab", at(1, 8), item="a", category="a\x02b")], file="b.parquet"
+    )
+    clicks = [event(at(1, 0.5), item="j0", click_id="c0"), event(at(1, 0.6), item="j0", click_id="c0")]
+    write_log(logs / "clicks", [*clicks, event(at(1, 3), item="nowhere", click_id="c1")])
+    write_log(logs / "conversions", [event(at(1, 2), item="j0"), event(at(1, 2), item="nobody's")])
+    dirty = config(tmp_path, clicks={"click_id": "click_id"})
+    build_days(spark, dirty, parse_day(DAYS[1], None), backfill=False)
+    manifest = read_manifest(dirty.paths.dataset)
+    impressions, of_clicks, _ = manifest.days["ds=2026-11-24"].sources
+    assert impressions.rejects == {"bad_id": 1, "bad_token": 1, "duplicate_impression": 2, "missing_id": 1}
+    assert (impressions.lines_read, impressions.lines_accepted, impressions.notes) == (10, 5, {})
+    assert manifest.partitions["ds=2026-11-24"].impressions == 5
+    assert (of_clicks.lines_read, of_clicks.rejects) == (3, {"duplicate_click": 1})
+    rejects = rows_of(dirty, "rejects", DAYS[1])
+    assert sorted(row["reason"] for row in rejects) == [
+        "bad_id",
+        "bad_token",
+        "duplicate_click",
+        "duplicate_impression",
+        "duplicate_impression",
+        "missing_id",
+    ]
+    join = manifest.days["ds=2026-11-24"].join
+    assert (join["clicks"]["total"], join["clicks"]["matched"], join["clicks"]["orphans"]) == (2, 1, 1)
+    assert (join["conversions"]["matched"], join["conversions"]["orphans"]) == (1, 1)
+    assert join["delay_s"] == {"click": {"<= 3600": 1}, "conversion": {"<= 21600": 1}}
+    assert join["top_keys"]["user_id"][0][:2] == ["u", 6]
+
+    strict = dirty.model_copy(update={"logs": dirty.logs.model_copy(update={"max_reject_fraction": 0.1})})
+    with pytest.raises(TooManyRejectsError, match=r"5 of 10 lines|4 of 10 lines"):
+        build_days(spark, strict, parse_day(DAYS[1], None), backfill=False)
+    assert read_manifest(dirty.paths.dataset) == manifest
