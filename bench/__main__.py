@@ -37,7 +37,7 @@ def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], Sta
             workspace, tuple(arguments.sizes), tuple(arguments.arena_rows)
         ),
         "memory": lambda workspace: preprocess.measure_memory(workspace, arguments.memory_impressions),
-        "events": events.run,
+        "events": lambda workspace: events.run(workspace, tuple(arguments.event_sizes)),
     }
 
 
@@ -57,6 +57,7 @@ def main() -> int:
         "--arena-rows", type=int, nargs="+", default=list(growth.ARENA_ROWS), help="for growth"
     )
     parser.add_argument("--memory-impressions", type=int, default=10_000_000, help="for memory")
+    parser.add_argument("--event-sizes", type=int, nargs="+", default=list(events.SIZES), help="for events")
     parser.add_argument("--work", type=Path, default=ROOT / "bench" / "work", help="where data is kept")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
     arguments = parser.parse_args()

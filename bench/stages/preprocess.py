@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from bench.measure import measured, measured_worker
 from bench.peers.venv import peers_python
 from bench.results import OURS, StageResult
 from bench.workspace import PREPROCESS, Workspace, manifest_of, say
 from esmm_spark.config_file import load_config
 from esmm_spark.features import FeatureSpec
+from esmm_spark.manifest import EXAMPLE_COLUMNS
+from esmm_spark.storage import join
 
 ROUNDS = 3
 # pandas takes minutes for a million, and as long for each impression whatever their number.
@@ -62,10 +67,30 @@ def run(workspace: Workspace) -> StageResult:
         runs = found["runs"]
         peers[name] = _rate(found["impressions"], runs[1:] or runs)
         result.add(name, peers[name], _UNIT, **found, peak_mib=usage.peak_mib)
+    same = same_examples(config, workspace.root / "peers" / "polars_converter" / "examples.parquet")
+    result.ask("share of groups that Polars' output has alike", same, 1.0)
     result.ask("preprocess, impressions per CPU-second, warm", ours, 60_000)
     result.ask("preprocess / Polars, per CPU-second", ours / peers["Polars"], 1.0)
     result.ask("preprocess / pandas, per CPU-second", ours / peers["pandas"], 20.0)
     return result
+
+
+def same_examples(config: Path, file: Path) -> float:
+    """Returns the share of groups, in blocks of 256, that a dataset and the examples in `file` have alike."""
+    dataset = load_config(str(config)).paths.dataset
+    columns = list(EXAMPLE_COLUMNS)
+    ours = pa.concat_tables(
+        pq.ParquetFile(join(dataset, part.path)).read(columns)
+        for counts in manifest_of(config).partitions.values()
+        for part in counts.files
+    ).sort_by("group_hash")
+    theirs = pq.ParquetFile(file).read(columns).sort_by("group_hash")
+    ours, theirs = ours.combine_chunks(), theirs.combine_chunks()
+    if len(ours) != len(theirs):
+        return 0.0
+    found = zip(ours.to_batches(max_chunksize=256), theirs.to_batches(max_chunksize=256), strict=True)
+    alike = sum(len(a) for a, b in found if a.to_pydict() == b.to_pydict())
+    return alike / len(ours)
 
 
 def write_fields(spec: FeatureSpec, path: Path) -> None:
