@@ -48,6 +48,18 @@ def test_two_ranks_train_the_model_of_one(new_run: NewRun, uninterrupted: Path) 
     assert "Warning" not in result.stderr
 
 
+def test_a_rank_that_has_nothing_to_read_takes_part_in_every_step(new_run: NewRun) -> None:
+    # One stream is read by rank 0; rank 1 still owns half of the rows.
+    settings = {**SETTINGS, "num_streams": 1, "max_steps": 4}
+    config = new_run(**settings)
+    model, two = config.parent / "model", config.parent / "two"
+    result = run(2, config)
+    assert result.returncode == 0, result.stderr
+    model.rename(two)
+    assert train(small_config(config.parent, **settings)) is not None
+    assert_same_model(two, model, TOLERANCE)
+
+
 def test_a_rank_killed_mid_epoch_ends_the_job_and_one_rank_goes_on_to_the_same_model(
     new_run: NewRun, uninterrupted: Path
 ) -> None:

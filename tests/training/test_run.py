@@ -23,6 +23,7 @@ from esmm_spark.errors import (
     NonFiniteLossError,
     SpecMismatchError,
     UnsafeFileError,
+    UserError,
 )
 from esmm_spark.manifest import read_manifest, write_manifest
 from esmm_spark.training import checkpoint
@@ -138,6 +139,16 @@ train(small_config(__import__("pathlib").Path({str(folder)!r}), **SETTINGS))
     assert train(small_config(folder, **SETTINGS)) is not None
     assert_same_model(model, uninterrupted, EXACT)
     assert [path.name for path in (model / "checkpoints").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_full_disk_is_told_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_tensors", refuse)
+    with pytest.raises(UserError, match=r"can't write .*step-00000005: .*No space left on device: make room"):
+        train(small_config(folder, **SETTINGS))
+    assert steps_with_checkpoint(folder / "model") == []
 
 
 def test_only_the_newest_checkpoints_are_kept(folder: Path) -> None:
