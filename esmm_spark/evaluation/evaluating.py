@@ -11,6 +11,7 @@ from esmm_spark.errors import InputError
 from esmm_spark.evaluation.alignment import align
 from esmm_spark.evaluation.history import read_history, read_objective
 from esmm_spark.evaluation.inputs import baseline_folder, model_version, read_scores, read_truth
+from esmm_spark.evaluation.join_section import join_section
 from esmm_spark.evaluation.measurement import Measurements, measure
 from esmm_spark.evaluation.sections import report_html
 from esmm_spark.evaluation.subject import Subject
@@ -61,9 +62,9 @@ def evaluate(spark: SparkSession, config: Config) -> Evaluation:
     finally:
         aligned.impressions.unpersist()
     subject = _subject(config, scores, baseline)
-    _write(
-        report, {METRICS_NAME: metrics_json(subject, measured), REPORT_NAME: report_html(subject, measured)}
-    )
+    joined = join_section(config.paths.dataset)
+    html = report_html(subject, measured, (joined,) if joined else ())
+    _write(report, {METRICS_NAME: metrics_json(subject, measured), REPORT_NAME: html})
     return Evaluation(subject, measured, storage.join(report, REPORT_NAME))
 
 

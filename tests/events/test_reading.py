@@ -103,7 +103,7 @@ def test_each_bad_line_has_its_reason_and_is_kept_as_it_was(spark: SparkSession,
     assert {row["line"] for row in rows if row["reason"] == "malformed_line"} == {'{"t": 1, "user": '}
     assert {row["line"] for row in rows if row["reason"] is None} == {None}
     noon = next(row["line"] for row in rows if row["line"] and "noon" in row["line"])
-    assert noon == '{"t":"noon","user":"u","item":"i"}'
+    assert noon == '{"user":"u","item":"i","t":"noon"}'
 
 
 @pytest.mark.slow
