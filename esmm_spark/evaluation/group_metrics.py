@@ -92,11 +92,11 @@ def group_aucs(aligned: DataFrame, rankings: Sequence[Ranking]) -> DataFrame:
     scores = (
         aligned.select("group_hash", F.inline(F.array(*rows)))
         .filter(F.col("label").isNotNull())
+        # By the group alone, so that the window and the three aggregations share this one shuffle.
+        .repartition("group_hash")
         .groupBy("group_hash", "ranking", "score")
         .agg(F.sum("label").alias("positives"), F.sum(1 - F.col("label")).alias("negatives"))
     )
-    # Partitioned by the group alone, so that the window and the two aggregations below share one shuffle.
-    scores = scores.repartition("group_hash")
     below = (
         Window.partitionBy("group_hash", "ranking")
         .orderBy("score")
