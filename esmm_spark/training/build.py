@@ -7,7 +7,7 @@ import torch
 from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.errors import ConfigError
-from esmm_spark.model.esmm import build_arena, build_esmm
+from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.progress import TensorBoardLog, progress_for
@@ -17,13 +17,15 @@ def build_trainer(config: Config, cluster: Cluster) -> Trainer:
     """Returns this rank's trainer, its parameters as `train.seed` draws them, without asking other ranks.
 
     Raises:
-        ConfigError: CUDA is asked for and there is none, or `model.network` can't be built.
+        ConfigError: CUDA is asked for and there is none, or `model.network` can't be built or doesn't give a
+            logit for each impression.
     """
     train = config.train
     torch.set_num_threads(train.threads or max(1, len(os.sched_getaffinity(0)) // cluster.local_ranks))
     device = _device(train.device, cluster)
     torch.manual_seed(train.seed % 2**63)
     model = build_esmm(config.model, config.features).to(device)
+    _try(model, config, device)
     arena = build_arena(
         config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
     )
@@ -39,6 +41,15 @@ def build_trainer(config: Config, cluster: Cluster) -> Trainer:
         progress=progress_for(cluster.is_first),
         log=TensorBoardLog(storage.join(config.paths.model, "tensorboard") if wants_log else None),
     )
+
+
+@torch.no_grad()
+def _try(model: Esmm, config: Config, device: torch.device) -> None:
+    """Puts two impressions of one group through the model, so that a wrong network is told at once."""
+    spec, width = config.features, config.model.dim * num_embeddings(config.model)
+    context = torch.zeros(1, len(spec.context_fields), width, device=device)
+    impression = torch.zeros(2, len(spec.impression_fields), width, device=device)
+    model.eval()(context, impression, torch.tensor([2], device=device))
 
 
 def _device(wanted: str, cluster: Cluster) -> torch.device:

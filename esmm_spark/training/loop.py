@@ -107,7 +107,9 @@ class Trainer:
                 break
             after_step()
         if state.next_step == plan.num_steps:
-            self._check_epoch(state, counts)
+            self._require_all_seen(
+                f"epoch {state.epoch + 1}", state.seen_impressions, state.seen_hash_sum, counts
+            )
 
     def _next(self, batches: Iterator[Batch]) -> tuple[Batch, UserError | None]:
         """Returns the next batch, or an empty one and why: the other ranks wait for this one's exchanges."""
@@ -214,13 +216,15 @@ class Trainer:
         impressions, hash_sum = self.cluster.sum(seen, "seen").tolist()
         return impressions, hash_sum
 
-    def _check_epoch(self, state: TrainState, counts: PartitionCounts) -> None:
-        impressions, hash_sum = self.sum_seen(state)
-        if (impressions, hash_sum) != (counts.impressions, counts.group_hash_sum):
+    def _require_all_seen(self, what: str, impressions: int, hash_sum: int, counts: PartitionCounts) -> None:
+        """Raises CountMismatchError unless the ranks have together seen what the manifest says."""
+        own = torch.tensor([impressions, hash_sum], dtype=torch.int64)
+        seen = tuple(self.cluster.sum(own, "seen").tolist())
+        if seen != (counts.impressions, counts.group_hash_sum):
             self._fail_together(
                 CountMismatchError(
-                    f"epoch {state.epoch + 1} saw {impressions:,} impressions with group hash sum {hash_sum}"
-                    f", the manifest says {counts.impressions:,} with {counts.group_hash_sum}"
+                    f"{what} saw {seen[0]:,} impressions with group hash sum {seen[1]}, the manifest says "
+                    f"{counts.impressions:,} with {counts.group_hash_sum}"
                 )
             )
 
@@ -239,24 +243,19 @@ class Trainer:
         """
         self.model.eval()
         sums = MetricSums(self.device)
-        seen, stops = 0, self._sum_stops()
+        impressions, hash_sum, stops = 0, 0, self._sum_stops()
         for batch in batches:
             moved = batch.to(self.device)
             sums.add(self._forward(moved), moved.click, moved.conversion)
-            seen += batch.num_impressions
+            impressions += batch.num_impressions
+            hash_sum = wrapped_sum(hash_sum, int(batch.group_hash[batch.starts_group].sum()))
             # What the ranks said a batch ago has arrived by now.
             if stops() > 0:
                 raise StoppedError
             stops = self._sum_stops()
         if stops() > 0:
             raise StoppedError
-        all_seen = int(self.cluster.sum(torch.tensor([seen], dtype=torch.int64), "validated").item())
-        if all_seen != counts.impressions:
-            self._fail_together(
-                CountMismatchError(
-                    f"validation saw {all_seen:,} impressions, the manifest says {counts.impressions:,}"
-                )
-            )
+        self._require_all_seen("validation", impressions, hash_sum, counts)
         histograms, totals = sums.tensors()
         return metrics_of(
             self.cluster.sum(histograms.cpu(), "histograms"), self.cluster.sum(totals.cpu(), "metric sums")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from esmm_spark.config import Config
@@ -212,6 +213,27 @@ def test_other_objectives_and_networks_train_too(folder: Path, model: dict[str, 
     train(Config.model_validate(content))
     losses = [loss for _, loss in curve(folder / "model")]
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
+
+
+class Headless(torch.nn.Module):
+    """A network of a user's own that forgets to make one logit of its last layer."""
+
+    def __init__(self, num_context_features: int, num_impression_features: int, dim: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(num_impression_features * dim, 3)
+
+    def forward(
+        self, context: torch.Tensor, impression: torch.Tensor, group_index: torch.Tensor
+    ) -> torch.Tensor:
+        result: torch.Tensor = self.layer(impression.flatten(1))
+        return result
+
+
+def test_a_network_without_one_logit_per_impression_is_refused_before_training(folder: Path) -> None:
+    content = config_content(folder, **SETTINGS)
+    content["model"]["network"] = "tests.training.test_run:Headless"
+    with pytest.raises(ConfigError, match=r"network Headless gave logits of shape \(2, 3\)"):
+        train(Config.model_validate(content))
 
 
 def test_tensorboard_logs_the_curve_and_the_validation(folder: Path) -> None:
