@@ -44,7 +44,7 @@ td.n, th.n { text-align: right; white-space: nowrap; padding-left: 12px; }
 td.n.long { white-space: normal; min-width: 130px; }
 thead th { border-bottom: 2px solid var(--ink); font-size: 13px; vertical-align: bottom; }
 tbody th { font-weight: 600; min-width: 120px; }
-.scroll th:first-child { position: sticky; left: 0; background: #fff; }
+.scroll th:first-child { position: sticky; left: 0; background: #fff padding-box; }
 tr.kind th { padding-top: 22px; border-bottom-color: var(--ink); color: var(--accent); font-size: 13px;
   letter-spacing: 0.04em; text-transform: uppercase; }
 td.meaning, th.meaning { padding-left: 18px; }
