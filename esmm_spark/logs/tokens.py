@@ -12,7 +12,7 @@ import numpy as np
 
 from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.arrays import Bytes, Float32s, Int32s, Int64s
-from esmm_spark.logs.compiling import kernel
+from esmm_spark.logs.compiling import inlined_kernel, kernel
 from esmm_spark.logs.decimals import parse_float32
 from esmm_spark.logs.reasons import ACCEPTED, BAD_TOKEN
 
@@ -144,7 +144,7 @@ def scan_tokens(
         position += 1
 
 
-@kernel
+@inlined_kernel
 def _skip_part(data: Bytes, position: int, end: int) -> int:
     """Returns the position of the next separator of any kind, or `end`."""
     while position < end and (data[position] > WEIGHT_SEPARATOR or data[position] == 0):
@@ -152,7 +152,7 @@ def _skip_part(data: Bytes, position: int, end: int) -> int:
     return position
 
 
-@kernel
+@inlined_kernel
 def _find_field(data: Bytes, start: int, end: int, name_hash: int, names: FieldNames) -> int:
     """Returns the field whose name is `data[start:end]`, or UNKNOWN_FIELD."""
     mask = names.slots.shape[0] - 1

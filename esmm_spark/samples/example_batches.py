@@ -11,6 +11,7 @@ from esmm_spark.logs.aliccp import NO_LABEL
 from esmm_spark.logs.arrays import Bytes, Int8s, Int64s
 from esmm_spark.manifest import EXAMPLE_COLUMNS
 from esmm_spark.samples.group_buffers import NUM_PARTS, GroupBuffers
+from esmm_spark.samples.key_hashes import hash_parts
 
 _OFFSET_BYTES = 4
 
@@ -52,7 +53,9 @@ def closed_parts(groups: GroupBuffers, schema: pa.Schema) -> pa.RecordBatch:
     ids = _strings(groups.id_bytes, groups.id_offsets[: int(of_impressions[-1]) + 1])
     columns = {
         "group_key": _strings(groups.key_bytes, groups.key_offsets[: parts + 1]),
-        "group_hash": pa.array(groups.group_hash[:parts].copy()),
+        "group_hash": pa.array(
+            hash_parts(groups.key_bytes, groups.key_offsets[: parts + 1], groups.part_number[:parts])
+        ),
         "impression_id": pa.ListArray.from_arrays(pa.array(of_impressions.astype(np.int32)), ids),
         "click": _labels(groups.click, of_impressions),
         "conversion": _labels(groups.conversion, of_impressions),

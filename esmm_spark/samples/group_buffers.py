@@ -19,18 +19,6 @@ NUM_PARTS, NUM_KEY_BYTES, NUM_IMPRESSIONS, NUM_ID_BYTES, NUM_CONTEXT_TOKENS, NUM
 IS_OPEN, PART = 6, 7
 NUM_CURSORS = 8
 
-# Places in `Counts.totals`.
-GROUPS, IMPRESSIONS, CLICKS, CONVERSIONS, CONTEXT_TOKENS, IMPRESSION_TOKENS, GROUP_HASH_SUM = range(7)
-TOTALS = (
-    "groups",
-    "impressions",
-    "clicks",
-    "conversions",
-    "context_tokens",
-    "impression_tokens",
-    "group_hash_sum",
-)
-
 
 class GroupBuffers(NamedTuple):
     """Closed parts and the open one. P parts, N impressions, Fc context fields, Fi impression fields.
@@ -38,7 +26,7 @@ class GroupBuffers(NamedTuple):
     Attributes:
         cursor: int64 [NUM_CURSORS].
         key_bytes: uint8, `key_offsets`: int64 [P + 1].
-        group_hash: int64 [P].
+        part_number: int64 [P], 0 for a group's first part.
         impression_offsets: int64 [P + 1], the impressions of each part.
         id_bytes: uint8, `id_offsets`: int64 [N + 1].
         click, conversion: int8 [N], -1 where unknown.
@@ -51,7 +39,7 @@ class GroupBuffers(NamedTuple):
     cursor: Int64s
     key_bytes: Bytes
     key_offsets: Int64s
-    group_hash: Int64s
+    part_number: Int64s
     impression_offsets: Int64s
     id_bytes: Bytes
     id_offsets: Int64s
@@ -74,13 +62,11 @@ class Counts(NamedTuple):
         by_reason: int64 [2, reasons], lines by reason; reason 0 is accepted.
         unknown_tokens: int64 [2], tokens of accepted lines whose field isn't in the spec.
         idle_contexts: int64 [1], accepted contexts without an accepted impression.
-        totals: int64 [7], sums over the closed parts, by the names in TOTALS.
     """
 
     by_reason: Int64s
     unknown_tokens: Int64s
     idle_contexts: Int64s
-    totals: Int64s
 
 
 def group_buffers(
@@ -93,7 +79,7 @@ def group_buffers(
         cursor=np.zeros(NUM_CURSORS, dtype=np.int64),
         key_bytes=np.empty(capacity, dtype=np.uint8),
         key_offsets=np.zeros(parts + 1, dtype=np.int64),
-        group_hash=np.empty(parts, dtype=np.int64),
+        part_number=np.empty(parts, dtype=np.int64),
         impression_offsets=np.zeros(parts + 1, dtype=np.int64),
         id_bytes=np.empty(capacity, dtype=np.uint8),
         id_offsets=np.zeros(impressions + 1, dtype=np.int64),
@@ -116,7 +102,6 @@ def zero_counts() -> Counts:
         by_reason=np.zeros((2, len(REASONS)), dtype=np.int64),
         unknown_tokens=np.zeros(2, dtype=np.int64),
         idle_contexts=np.zeros(1, dtype=np.int64),
-        totals=np.zeros(len(TOTALS), dtype=np.int64),
     )
 
 

@@ -18,13 +18,6 @@ from esmm_spark.logs.reasons import (
 )
 from esmm_spark.logs.tokens import CONTEXT_LEVEL, IMPRESSION_LEVEL, MIN_TOKEN_BYTES
 from esmm_spark.samples.group_buffers import (
-    CLICKS,
-    CONTEXT_TOKENS,
-    CONVERSIONS,
-    GROUP_HASH_SUM,
-    GROUPS,
-    IMPRESSION_TOKENS,
-    IMPRESSIONS,
     IS_OPEN,
     NUM_CONTEXT_TOKENS,
     NUM_ID_BYTES,
@@ -36,7 +29,7 @@ from esmm_spark.samples.group_buffers import (
     Counts,
     GroupBuffers,
 )
-from esmm_spark.samples.placing import Workspace, hash_part, parse_tokens, place_tokens
+from esmm_spark.samples.placing import Workspace, parse_tokens, place_tokens
 
 # What a line is: its file, and of an impression whether another context's impression with the same id is kept
 # instead.
@@ -105,7 +98,7 @@ def close_group(groups: GroupBuffers, counts: Counts) -> None:
         cursor[NUM_CONTEXT_TOKENS] = groups.context_offsets[part]
         counts.idle_contexts[0] += 1
         return
-    _close_part(groups, counts)
+    _close_part(groups)
 
 
 @kernel
@@ -187,7 +180,7 @@ def _take_impression(
         return DUPLICATE_IMPRESSION
     cursor = groups.cursor
     if cursor[NUM_IMPRESSIONS] - groups.impression_offsets[cursor[NUM_PARTS]] == max_group_size:
-        _close_part(groups, counts)
+        _close_part(groups)
         _open_next_part(groups)
     impression, id_start = cursor[NUM_IMPRESSIONS], cursor[NUM_ID_BYTES]
     for i in range(id_end - start):
@@ -236,25 +229,13 @@ def _is_last_id(data: Bytes, start: int, end: int, groups: GroupBuffers) -> bool
 
 
 @kernel
-def _close_part(groups: GroupBuffers, counts: Counts) -> None:
-    """Completes the open part: its hash, its ends, its share of the totals."""
-    cursor, totals = groups.cursor, counts.totals
+def _close_part(groups: GroupBuffers) -> None:
+    """Completes the open part: its number and its ends."""
+    cursor = groups.cursor
     part = cursor[NUM_PARTS]
-    first_impression, impressions = groups.impression_offsets[part], cursor[NUM_IMPRESSIONS]
-    for impression in range(first_impression, impressions):
-        totals[CLICKS] += groups.click[impression] == 1
-        totals[CONVERSIONS] += groups.conversion[impression] == 1
-    totals[GROUPS] += 1
-    totals[IMPRESSIONS] += impressions - first_impression
-    totals[CONTEXT_TOKENS] += cursor[NUM_CONTEXT_TOKENS] - groups.context_offsets[part]
-    totals[IMPRESSION_TOKENS] += cursor[NUM_IMPRESSION_TOKENS] - groups.token_offsets[part]
-    groups.group_hash[part] = hash_part(
-        groups.key_bytes, groups.key_offsets[part], cursor[NUM_KEY_BYTES], cursor[PART]
-    )
-    # int64 wraps around, which is the sum modulo 2^64.
-    totals[GROUP_HASH_SUM] += groups.group_hash[part]
+    groups.part_number[part] = cursor[PART]
     groups.key_offsets[part + 1] = cursor[NUM_KEY_BYTES]
-    groups.impression_offsets[part + 1] = impressions
+    groups.impression_offsets[part + 1] = cursor[NUM_IMPRESSIONS]
     groups.context_offsets[part + 1] = cursor[NUM_CONTEXT_TOKENS]
     groups.token_offsets[part + 1] = cursor[NUM_IMPRESSION_TOKENS]
     cursor[NUM_PARTS] += 1
@@ -272,5 +253,6 @@ def _open_next_part(groups: GroupBuffers) -> None:
         groups.context_rows[cursor[NUM_CONTEXT_TOKENS]] = groups.context_rows[i]
         groups.context_weights[cursor[NUM_CONTEXT_TOKENS]] = groups.context_weights[i]
         cursor[NUM_CONTEXT_TOKENS] += 1
-    groups.context_lengths[part] = groups.context_lengths[part - 1]
+    for i in range(groups.context_lengths.shape[1]):
+        groups.context_lengths[part, i] = groups.context_lengths[part - 1, i]
     cursor[PART] += 1

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from esmm_spark.features import HASH_SEED, FeatureSpec
-from esmm_spark.logs.arrays import Bools, Bytes, Int32s, Int64s, Words
-from esmm_spark.logs.compiling import kernel
+from esmm_spark.features import HASH_SEED, RARE_BUCKET, FeatureSpec
+from esmm_spark.logs.arrays import Bools, Bytes, Int64s, Words
+from esmm_spark.logs.compiling import inlined_kernel, kernel
 
 _PRIME_1 = np.uint64(0x9E3779B185EBCA87)
 _PRIME_2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -26,8 +26,9 @@ class FieldTable(NamedTuple):
     """How the values of each field become arena rows. F fields, in the order of the spec.
 
     Attributes:
-        words: uint64 [F, W], what gets hashed: each row begins with `<table>=`, the value is put behind it.
-        text: uint8 [F, 8 * W], the same memory.
+        words: uint64 [F * W], what gets hashed: W words a field, `<table>=` and then the value.
+        text: uint8 [F * W * 8], the same memory.
+        words_per_field: int64 [1], W.
         prefix_length: int64 [F], bytes of `<table>=`.
         first_row: int64 [F], the table's offset in the arena.
         num_buckets: int64 [F].
@@ -40,6 +41,7 @@ class FieldTable(NamedTuple):
 
     words: Words
     text: Bytes
+    words_per_field: Int64s
     prefix_length: Int64s
     first_row: Int64s
     num_buckets: Int64s
@@ -63,10 +65,11 @@ def field_table(spec: FeatureSpec, max_value_bytes: int, frequent_hashes: dict[s
     fields = spec.fields
     prefixes = [f"{field.table_name}=".encode() for field in fields]
     num_words = (max(map(len, prefixes)) + max_value_bytes) // 8 + 1
-    words = np.zeros((len(fields), num_words), dtype=np.uint64)
+    words = np.zeros(len(fields) * num_words, dtype=np.uint64)
     text = words.view(np.uint8)
     for field, prefix in enumerate(prefixes):
-        text[field, : len(prefix)] = np.frombuffer(prefix, dtype=np.uint8)
+        start = field * num_words * 8
+        text[start : start + len(prefix)] = np.frombuffer(prefix, dtype=np.uint8)
     vocabularies = [
         frequent_hashes[field.name] if field.min_count > 1 else np.empty(0, dtype=np.int64)
         for field in fields
@@ -79,6 +82,7 @@ def field_table(spec: FeatureSpec, max_value_bytes: int, frequent_hashes: dict[s
     return FieldTable(
         words=words,
         text=text,
+        words_per_field=np.array([num_words], dtype=np.int64),
         prefix_length=np.array([len(prefix) for prefix in prefixes], dtype=np.int64),
         first_row=np.array([spec.offsets[field.table_name] for field in fields], dtype=np.int64),
         num_buckets=np.array([spec.tables[field.table_name].num_buckets for field in fields], dtype=np.int64),
@@ -91,27 +95,28 @@ def field_table(spec: FeatureSpec, max_value_bytes: int, frequent_hashes: dict[s
     )
 
 
-@kernel
+@inlined_kernel
 def hash_value(data: Bytes, start: int, end: int, field: int, table: FieldTable) -> int:
     """Returns the signed XXH64 of `<table>=<value>`, the value being `data[start:end]`."""
-    text = table.text[field]
+    first_word = field * table.words_per_field[0]
     length = table.prefix_length[field]
+    value_place = first_word * 8 + length
     for i in range(end - start):
-        text[length + i] = data[start + i]
-    return int(np.int64(xxh64(table.words[field], text, length + end - start, _SEED)))
+        table.text[value_place + i] = data[start + i]
+    return int(np.int64(xxh64(table.words, table.text, first_word, length + end - start, _SEED)))
 
 
-@kernel
+@inlined_kernel
 def row_of_hash(value_hash: int, field: int, table: FieldTable) -> int:
     """Returns a value's arena row: offset + 1 + pmod(hash, num_buckets - 1), or offset if it is rare."""
-    if table.counted[field] and not _is_frequent(value_hash, field, table):
-        return int(table.first_row[field])
-    modulus = table.num_buckets[field] - 1
     # numba's % has Python's sign: the result is that of Spark's pmod.
-    return int(table.first_row[field] + 1 + value_hash % modulus)
+    bucket = 1 + value_hash % (table.num_buckets[field] - 1)
+    if table.counted[field] and not _is_frequent(value_hash, field, table):
+        bucket = RARE_BUCKET
+    return int(table.first_row[field] + bucket)
 
 
-@kernel
+@inlined_kernel
 def _is_frequent(value_hash: int, field: int, table: FieldTable) -> bool:
     """Returns whether the hash is in the field's vocabulary, by binary search."""
     low, high = table.vocabulary_offsets[field], table.vocabulary_offsets[field + 1]
@@ -126,32 +131,33 @@ def _is_frequent(value_hash: int, field: int, table: FieldTable) -> bool:
 
 
 @kernel
-def xxh64(words: Words, text: Bytes, length: int, seed: np.uint64) -> np.uint64:
-    """Returns the XXH64 of the first `length` bytes.
+def xxh64(words: Words, text: Bytes, first_word: int, length: int, seed: np.uint64) -> np.uint64:
+    """Returns the XXH64 of `length` bytes.
 
     Args:
         words: uint64, the bytes as little-endian words.
         text: uint8, the same memory.
+        first_word: the place in `words` where the bytes begin.
         length: in bytes.
         seed: uint64.
     """
-    num_words = length >> 3
-    word = 0
+    word, end_word = first_word, first_word + (length >> 3)
     if length >= 32:
-        word = num_words - num_words % 4
-        state = _hash_stripes(words, word, seed)
+        end_of_stripes = end_word - (length >> 3) % 4
+        state = _hash_stripes(words, word, end_of_stripes, seed)
+        word = end_of_stripes
     else:
         state = seed + _PRIME_5
     state += np.uint64(length)
-    while word < num_words:
+    while word < end_word:
         state = _rotate(state ^ _round(np.uint64(0), words[word]), 27) * _PRIME_1 + _PRIME_4
         word += 1
-    position = num_words << 3
-    if length - position >= 4:
-        half = words[num_words] & np.uint64(0xFFFFFFFF)
+    position, end = end_word << 3, (first_word << 3) + length
+    if end - position >= 4:
+        half = words[end_word] & np.uint64(0xFFFFFFFF)
         state = _rotate(state ^ (half * _PRIME_1), 23) * _PRIME_2 + _PRIME_3
         position += 4
-    while position < length:
+    while position < end:
         state = _rotate(state ^ (np.uint64(text[position]) * _PRIME_5), 11) * _PRIME_1
         position += 1
     state = (state ^ (state >> np.uint64(33))) * _PRIME_2
@@ -160,11 +166,11 @@ def xxh64(words: Words, text: Bytes, length: int, seed: np.uint64) -> np.uint64:
 
 
 @kernel
-def _hash_stripes(words: Words, num_words: int, seed: np.uint64) -> np.uint64:
-    """Returns the converged accumulators over stripes of four words."""
+def _hash_stripes(words: Words, start: int, end: int, seed: np.uint64) -> np.uint64:
+    """Returns the converged accumulators over `words[start:end]`, stripes of four words."""
     first, second = seed + _PRIME_1 + _PRIME_2, seed + _PRIME_2
     third, fourth = seed, seed - _PRIME_1
-    for word in range(0, num_words, 4):
+    for word in range(start, end, 4):
         first = _round(first, words[word])
         second = _round(second, words[word + 1])
         third = _round(third, words[word + 2])
@@ -183,23 +189,3 @@ def _round(accumulator: np.uint64, lane: np.uint64) -> np.uint64:
 @kernel
 def _rotate(word: np.uint64, bits: int) -> np.uint64:
     return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))
-
-
-@kernel
-def hash_texts(prefix: Bytes, data: Bytes, offsets: Int32s) -> Int64s:
-    """Returns int64 [texts], the signed XXH64 of `prefix` followed by `data[offsets[i]:offsets[i + 1]]`."""
-    num_texts = offsets.shape[0] - 1
-    hashes = np.empty(num_texts, dtype=np.int64)
-    longest = 0
-    for i in range(num_texts):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    words = np.zeros((prefix.shape[0] + longest) // 8 + 1, dtype=np.uint64)
-    text = words.view(np.uint8)
-    text[: prefix.shape[0]] = prefix
-    for i in range(num_texts):
-        length = prefix.shape[0]
-        for position in range(offsets[i], offsets[i + 1]):
-            text[length] = data[position]
-            length += 1
-        hashes[i] = np.int64(xxh64(words, text, length, _SEED))
-    return hashes

@@ -4,17 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from esmm_spark.features import HASH_SEED, FeatureSpec
+from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.arrays import Bytes, Float32s, Int32s, Int64s
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.reasons import ACCEPTED, SEVERAL_VALUES, TOKEN_COUNT_MISMATCH
 from esmm_spark.logs.tokens import FieldNames, Tokens, field_names, scan_tokens, token_buffers
 from esmm_spark.samples.group_buffers import Rows
-from esmm_spark.samples.hashing import FieldTable, field_table, hash_value, row_of_hash, xxh64
-
-_SEED = np.uint64(HASH_SEED)
-_HASH_SIGN, _ZERO = b"#0"
-_MAX_PART_DIGITS = 20
+from esmm_spark.samples.hashing import FieldTable, field_table, hash_value, row_of_hash
 
 
 class Workspace(NamedTuple):
@@ -103,27 +99,3 @@ def place_tokens(
         rows[place] = row_of_hash(value_hash, field, table)
         weights[place] = tokens.weight[token] if table.weighted[field] else np.float32(1.0)
         next_place[position] = place + 1
-
-
-@kernel
-def hash_part(key: Bytes, start: int, end: int, part: int) -> int:
-    """Returns group_hash, the signed XXH64 of `<key>#<part>`, the key being `key[start:end]`.
-
-    Worked example: part 0 of key "k7" has group_hash xxhash64("k7#0").
-    """
-    length = end - start
-    words = np.empty((length + _MAX_PART_DIGITS) // 8 + 2, dtype=np.uint64)
-    text = words.view(np.uint8)
-    for i in range(length):
-        text[i] = key[start + i]
-    text[length] = _HASH_SIGN
-    length += 1
-    num_digits, rest = 1, part // 10
-    while rest > 0:
-        num_digits += 1
-        rest //= 10
-    rest = part
-    for i in range(num_digits):
-        text[length + num_digits - 1 - i] = _ZERO + rest % 10
-        rest //= 10
-    return int(np.int64(xxh64(words, text, length + num_digits, _SEED)))

@@ -12,7 +12,7 @@ from esmm_spark.manifest import EXAMPLES, REJECTS
 from esmm_spark.samples.example_files import REJECTS_SCHEMA, ExamplesWriter, RejectsWriter
 from esmm_spark.samples.grouper import Grouper, rejected_lines
 from esmm_spark.samples.grouping import CONTEXT
-from esmm_spark.samples.hashing import hash_texts
+from esmm_spark.samples.key_hashes import hash_texts
 from esmm_spark.samples.plan import SHARE_STEPS, GroupingPlan, HeldOut, LineCounts, TaskReport
 from esmm_spark.samples.vocabulary import load_vocabulary
 

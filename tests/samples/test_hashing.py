@@ -9,8 +9,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.features import FeatureSpec
-from esmm_spark.samples.hashing import field_table, hash_texts, hash_value, row_of_hash
-from esmm_spark.samples.placing import hash_part
+from esmm_spark.samples.hashing import field_table, hash_value, row_of_hash
+from esmm_spark.samples.key_hashes import hash_parts, hash_texts
 from tests.samples.join_oracle import signed_hash
 from tests.samples.raw_lines import SPEC
 
@@ -63,9 +63,13 @@ def test_a_value_becomes_the_row_that_the_design_says(value: bytes, field: int) 
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.binary(min_size=1, max_size=60), st.integers(0, 10**12))
-def test_a_group_hash_is_that_of_key_and_part(key: bytes, part: int) -> None:
-    assert hash_part(to_array(key), 0, len(key), part) == signed_hash(key + f"#{part}".encode())
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.integers(0, 10**12)), max_size=5))
+def test_a_group_hash_is_that_of_key_and_part(parts: list[tuple[bytes, int]]) -> None:
+    keys = [key for key, _ in parts]
+    offsets = np.cumsum([0, *map(len, keys)])
+    numbers = np.array([number for _, number in parts], dtype=np.int64)
+    hashes = hash_parts(to_array(b"".join(keys)), offsets, numbers)
+    assert hashes.tolist() == [signed_hash(key + f"#{number}".encode()) for key, number in parts]
 
 
 def test_a_rare_value_has_bucket_0_of_its_field_only() -> None:

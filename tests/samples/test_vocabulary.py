@@ -126,7 +126,7 @@ def test_held_out_groups_do_not_count(spark: SparkSession, tmp_path: Path) -> No
 @pytest.mark.spark
 def test_more_frequent_values_than_fit_are_refused(spark: SparkSession, tmp_path: Path) -> None:
     lines = read_split(spark, write_split(tmp_path, CONTEXTS, IMPRESSIONS))
-    with pytest.raises(ConfigError, match="2 values have the min_count of their field, more than 1: "):
+    with pytest.raises(ConfigError, match="2 values have the min_count of their field, more than 1, "):
         write_vocabulary(lines, COUNTED, None, str(tmp_path / "vocabulary"), max_values=1)
 
 
