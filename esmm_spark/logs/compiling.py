@@ -42,7 +42,7 @@ def kernel(function: Function) -> Function:
 
 
 def inlined_kernel(function: Function) -> Function:
-    """Returns a `kernel` that is compiled into each kernel that calls it: a small one, called for every token."""
+    """Returns a small `kernel` that is compiled into each kernel that calls it."""
     return _compiled(function, _nrt=False, inline="always")
 
 
