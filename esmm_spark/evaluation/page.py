@@ -37,14 +37,13 @@ nav { margin-top: 18px; font-size: 14px; }
 nav a { display: inline-block; margin-right: 18px; color: var(--accent); text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 .scroll { overflow-x: auto; }
-table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 9px 12px 9px 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 td.n, th.n { text-align: right; white-space: nowrap; padding-left: 12px; }
 td.n.long { white-space: normal; min-width: 130px; }
 thead th { border-bottom: 2px solid var(--ink); font-size: 13px; vertical-align: bottom; }
 tbody th { font-weight: 600; min-width: 120px; }
-.scroll th:first-child { position: sticky; left: 0; background: #fff; }
 tr.kind th { padding-top: 22px; border-bottom-color: var(--ink); color: var(--accent); font-size: 13px;
   letter-spacing: 0.04em; text-transform: uppercase; }
 td.meaning, th.meaning { padding-left: 18px; }
