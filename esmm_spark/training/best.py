@@ -96,11 +96,14 @@ def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster)
             root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards
         )
     staging = cluster.text_from_first(directory.staging_of(root, info) if info else "", "best.staging")
-    for shard in range(cluster.rank, facts.num_shards, cluster.num_ranks):
-        _copy(storage.join(best, directory.shard_name(shard, facts.num_shards)), staging, shard, facts)
-    cluster.barrier("best.copied")
-    uri = ""
-    if info is not None and model is not None:
+
+    def copy_shards() -> None:
+        for shard in range(cluster.rank, facts.num_shards, cluster.num_ranks):
+            _copy(storage.join(best, directory.shard_name(shard, facts.num_shards)), staging, shard, facts)
+
+    def finish() -> str:
+        if info is None or model is None:
+            return ""
         needs_vocabulary = config.features.needs_vocabulary
         vocabulary = storage.join(config.paths.dataset, VOCABULARY) if needs_vocabulary else None
         uri = directory.publish(
@@ -113,7 +116,10 @@ def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster)
             vocabulary=vocabulary,
         )
         storage.delete(best)
-    return cluster.text_from_first(uri, "best.published")
+        return uri
+
+    cluster.together(copy_shards, "best.copy")
+    return cluster.text_from_first(cluster.together(finish, "best.publish"), "best.published")
 
 
 def metrics_at(version: str) -> dict[str, float | None]:

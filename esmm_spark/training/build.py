@@ -14,15 +14,25 @@ from esmm_spark.training.progress import TensorBoardLog, progress_for
 
 
 def build_trainer(config: Config, cluster: Cluster) -> Trainer:
-    """Returns this rank's trainer, its parameters as `train.seed` draws them, without asking other ranks.
+    """Returns this rank's trainer, its parameters as `train.seed` draws them. All ranks call this together.
 
     Raises:
         ConfigError: CUDA is asked for and there is none, or `model.network` can't be built or doesn't give a
             logit for each impression.
     """
+    device = cluster.together(lambda: _device(config.train.device, cluster), "device")
+    # Both are settings of a thread: this one trains, `together` works in another.
+    torch.set_num_threads(config.train.threads or max(1, len(os.sched_getaffinity(0)) // cluster.local_ranks))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    trainer = cluster.together(lambda: _build(config, cluster, device), "build")
+    named = dict(trainer.model.named_parameters())
+    trainer.optimizer = cluster.distributed_optimizer(trainer.optimizer, named)
+    return trainer
+
+
+def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
     train = config.train
-    torch.set_num_threads(train.threads or max(1, len(os.sched_getaffinity(0)) // cluster.local_ranks))
-    device = _device(train.device, cluster)
     torch.manual_seed(train.seed % 2**63)
     model = build_esmm(config.model, config.features).to(device)
     _try(model, config, device)
@@ -60,6 +70,4 @@ def _device(wanted: str, cluster: Cluster) -> torch.device:
         )
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    device = torch.device("cuda", cluster.local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
+    return torch.device("cuda", cluster.local_rank % torch.cuda.device_count())

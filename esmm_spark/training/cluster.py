@@ -7,14 +7,20 @@ raises `RankFailedError`, and one that no longer answers is given up on after `s
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 
 from esmm_spark.errors import EsmmSparkError, RankFailedError
 from esmm_spark.training.launch import FailedElsewhereError
+
+# A rank that works for long says so this often.
+_SECONDS_BETWEEN_SIGNS = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,33 +80,37 @@ class Cluster:
             return ""
         return bytes(hvd.broadcast(received, root_rank=0, name=name).tolist()).decode()
 
-    def barrier(self, name: str) -> None:
-        """Returns once every rank has come here."""
-        self.sum(torch.zeros(1), f"barrier.{name}")
+    def together(self, work: Callable[[], T], name: str) -> T:
+        """Returns what `work` returns here, once it is done on all ranks; if it fails on one, all fail.
 
-    @contextmanager
-    def failing_together(self, name: str) -> Iterator[None]:
-        """Lets all ranks fail if the block fails on one, and only the first of those that failed tell why.
-
-        The block must not exchange anything after the point at which it may fail on some ranks only.
+        Only the first rank that failed tells why. While some ranks are still at work, all of them keep in
+        touch, so that writing a checkpoint for minutes is no stall. `work` must not exchange anything.
 
         Raises:
-            EsmmSparkError: what the block raised, on the first rank on which it failed.
-            FailedElsewhereError: on all other ranks.
+            FailedElsewhereError: the work failed, and another rank tells why.
+            Exception: what `work` raised.
         """
-        error: EsmmSparkError | None = None
-        try:
-            yield
-        except EsmmSparkError as found:
-            error = found
-        failed = torch.zeros(self.num_ranks)
-        failed[self.rank] = error is not None
-        failed = self.sum(failed, f"failed.{name}")
-        if not failed.any():
-            return
-        if error is not None and self.rank == int(failed.argmax()):
+        if self.num_ranks == 1:
+            return work()
+        # Not `with`: if a rank is lost meanwhile, nobody waits for this one's work.
+        pool = ThreadPoolExecutor(1)
+        future = pool.submit(work)
+        pool.shutdown(wait=False)
+        at_work = 1.0
+        while at_work:
+            done, _ = wait([future], _SECONDS_BETWEEN_SIGNS)
+            report = torch.zeros(self.num_ranks + 1)
+            report[self.rank] = bool(done) and future.exception() is not None
+            report[-1] = not done
+            report = self.sum(report, f"together.{name}")
+            at_work = float(report[-1])
+        error = future.exception()
+        # A defect keeps its stack trace on every rank.
+        if error is not None and (self.rank == int(report.argmax()) or not isinstance(error, EsmmSparkError)):
             raise error
-        raise FailedElsewhereError
+        if report.any():
+            raise FailedElsewhereError
+        return future.result()
 
     def distributed_optimizer(
         self, optimizer: torch.optim.Optimizer, named_parameters: Mapping[str, torch.nn.Parameter]

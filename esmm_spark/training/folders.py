@@ -23,27 +23,26 @@ def write_folder(
     Raises:
         UserError: the file system refuses, for example because it is full; what was there before stays.
     """
-    try:
-        _write_folder(target, write_shard, write_rest, cluster)
-    except OSError as error:
-        raise UserError(
-            f"can't write {target}: {error}: make room or mend the access, and the same command goes on from "
-            "the newest checkpoint"
-        ) from error
-
-
-def _write_folder(
-    target: str, write_shard: Callable[[str], None], write_rest: Callable[[str], None], cluster: Cluster
-) -> None:
     staging = storage.staging_path(target)
-    if cluster.is_first:
+
+    def begin() -> None:
         storage.delete(staging)
         storage.make_directory(staging)
-    cluster.barrier("folder.begin")
-    write_shard(staging)
-    cluster.barrier("folder.shards")
-    if cluster.is_first:
+
+    def finish() -> None:
         write_rest(staging)
         storage.write_text(storage.join(staging, storage.MARKER), "")
         storage.replace_directory(target)
-    cluster.barrier("folder.end")
+
+    def told(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            raise UserError(
+                f"can't write {target}: {error}: make room or mend the access, and the same command goes on "
+                "from the newest checkpoint"
+            ) from error
+
+    cluster.together(lambda: told(begin) if cluster.is_first else None, "folder.begin")
+    cluster.together(lambda: told(lambda: write_shard(staging)), "folder.shards")
+    cluster.together(lambda: told(finish) if cluster.is_first else None, "folder.end")

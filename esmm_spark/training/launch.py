@@ -12,8 +12,8 @@ from esmm_spark.errors import RankFailedError, UserError
 
 # Within this time a rank that failed on its own has told why. horovodrun kills 5 s after it asked to end.
 _SECONDS_FOR_OTHERS = 2.0
-# Within this time horovodrun ends all ranks once the first one has failed at its start.
-_SECONDS_FOR_FIRST = 5.0
+# Within this time horovodrun has ended all ranks after the one that told why.
+_SECONDS_TO_BE_ENDED = 10.0
 
 
 def launched_rank() -> int:
@@ -36,7 +36,7 @@ def first_rank_speaks() -> Iterator[None]:
         yield
     except UserError:
         if launched_rank() > 0:
-            time.sleep(_SECONDS_FOR_FIRST)
+            time.sleep(_SECONDS_TO_BE_ENDED)
         raise
 
 
@@ -44,12 +44,16 @@ def end_after_failure_elsewhere(error: RankFailedError) -> NoReturn:
     """Ends this process because another rank failed: after that one had time to tell why.
 
     Ranks 0 and 1, one of which lives on in most cases, tell what is known here; more would only repeat it.
-    The SIGTERM with which horovodrun ends the others is not let through until then.
+    The SIGTERM with which horovodrun ends the others is not let through until then. Where another rank tells
+    why, it is to end first, so that horovodrun reports its exit code.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(_SECONDS_FOR_OTHERS)
-    if launched_rank() <= 1 and not isinstance(error, FailedElsewhereError):
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    if isinstance(error, FailedElsewhereError):
+        time.sleep(_SECONDS_TO_BE_ENDED)
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(_SECONDS_FOR_OTHERS)
+        if launched_rank() <= 1:
+            print(f"error: {error}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     # Horovod's own clean-up at the end of a process may wait for ever for the rank that is gone.
     os._exit(error.exit_code)

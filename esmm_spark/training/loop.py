@@ -62,11 +62,6 @@ class Trainer:
     last_checkpoint: str | None = None
     _window: Window = field(default_factory=Window)
 
-    def share_optimizer(self) -> None:
-        """Lets the optimizer step with all ranks' gradients, from rank 0's parameters; before any step."""
-        named = dict(self.model.named_parameters())
-        self.optimizer = self.cluster.distributed_optimizer(self.optimizer, named)
-
     def train_epoch(
         self,
         batches: Iterator[Batch],

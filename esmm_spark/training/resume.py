@@ -50,16 +50,31 @@ def first_position(config: Config, data: PartitionCounts, cluster: Cluster) -> t
     new = TrainState(
         run_digest=digest, num_streams=train.num_streams or default_num_streams(cluster.num_ranks)
     )
-    newest = -1
-    if cluster.is_first:
+
+    def find() -> int:
+        if not cluster.is_first:
+            return -1
         if not train.resume:
             storage.delete(storage.join(root, CHECKPOINTS))
-        newest = max(checkpoint.complete_steps(root), default=-1)
-    newest = cluster.from_first(newest, "resume.step")
+        return max(checkpoint.complete_steps(root), default=-1)
+
+    newest = cluster.from_first(cluster.together(find, "resume.find"), "resume.step")
     if newest < 0:
         return new, None
     uri = checkpoint.checkpoint_uri(root, newest)
-    found = checkpoint.read_state(root, newest)
+    found = cluster.together(lambda: _read_fitting(config, newest, digest), "resume.read")
+    if found.finished and _is_wanted_longer(found, config):
+        found.finished = False
+    if not cluster.is_first:
+        found.seen_impressions = found.seen_hash_sum = 0
+    return found, uri
+
+
+def _read_fitting(config: Config, step: int, digest: str) -> TrainState:
+    """Returns the position of the checkpoint at `step`, if it is of a run like this. Raises ConfigError."""
+    train = config.train
+    uri = checkpoint.checkpoint_uri(config.paths.model, step)
+    found = checkpoint.read_state(config.paths.model, step)
     remedy = "set train.resume=false to start over, or another paths.model"
     if found.run_digest != digest:
         raise ConfigError(
@@ -71,11 +86,7 @@ def first_position(config: Config, data: PartitionCounts, cluster: Cluster) -> t
             f"checkpoint {uri} has train.num_streams = {found.num_streams}, the config says "
             f"{train.num_streams}, which would change the batches: leave it out, or {remedy}"
         )
-    if found.finished and _is_wanted_longer(found, config):
-        found.finished = False
-    if not cluster.is_first:
-        found.seen_impressions = found.seen_hash_sum = 0
-    return found, uri
+    return found
 
 
 def _is_wanted_longer(found: TrainState, config: Config) -> bool:

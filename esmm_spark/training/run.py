@@ -42,10 +42,8 @@ def train(config: Config) -> str | None:
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
         counts = select(manifest, config.data.train, dataset)
     with open_cluster(config.train.stall_timeout_s) as cluster:
-        with cluster.failing_together("start"):
-            require_row_groups(counts, cluster.num_ranks, config)
-            run = _Run(config, manifest, cluster)
-        return run.fit()
+        cluster.together(lambda: require_row_groups(counts, cluster.num_ranks, config), "start")
+        return _Run(config, manifest, cluster).fit()
 
 
 class _Run:
@@ -64,11 +62,8 @@ class _Run:
         """Trains to the end and publishes the best model."""
         if self.state.finished:
             return self._publish(already=True)
-        with self.cluster.failing_together("build"):
-            trainer = build_trainer(self.config, self.cluster)
-        trainer.share_optimizer()
-        with self.cluster.failing_together("restore"):
-            self._restore(trainer)
+        trainer = build_trainer(self.config, self.cluster)
+        self.cluster.together(lambda: self._restore(trainer), "restore")
         with trainer.log, _sigterm(trainer):
             try:
                 self._epochs(trainer)
@@ -197,9 +192,7 @@ class _Run:
             reader_threads=self.config.train.reader_threads,
         )
         with ExitStack() as stack:
-            with self.cluster.failing_together("feed"):
-                batches = stack.enter_context(feed)
-            yield batches
+            yield self.cluster.together(lambda: stack.enter_context(feed), "feed")
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def test_metrics_agree_with_sklearn_to_1e_4(spread: float, offset: float) -> Non
 def test_metrics_do_not_depend_on_ranks_and_batches() -> None:
     data = labelled_logits(5000, 1, 1.0)
     one = metrics_over_ranks(*data, num_ranks=1, batch_size=5000)
-    for num_ranks, batch_size in [(2, 300), (7, 11)]:
+    for num_ranks, batch_size in [(2, 300), (7, 190)]:
         assert metrics_over_ranks(*data, num_ranks, batch_size) == pytest.approx(one, rel=1e-6)
 
 
