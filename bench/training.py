@@ -1,22 +1,19 @@
 """What training workers share: a trainer and batches made as `esmm_spark/train.py` makes them."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-
-import torch
 
 from esmm_spark.config import Config
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, default_num_streams, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest
-from esmm_spark.model.esmm import build_arena, build_esmm
+from esmm_spark.training.build import build_trainer
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.loop import Trainer
-from esmm_spark.training.progress import SilentProgress, TensorBoardLog
+from esmm_spark.training.progress import SilentProgress
 from esmm_spark.training.state import TrainState
 
 PARTITION = "split=train"
@@ -35,31 +32,14 @@ class Session:
     """
 
     def __init__(self, config: Config, cluster: Cluster) -> None:
-        torch.set_num_threads(
-            config.train.threads or max(1, len(os.sched_getaffinity(0)) // cluster.local_ranks)
-        )
-        torch.manual_seed(config.train.seed)
         self.config, self.cluster = config, cluster
         self.manifest: Manifest = read_manifest(config.paths.dataset)
         self.counts: PartitionCounts = self.manifest.partition(PARTITION, config.paths.dataset)
-        device = torch.device("cpu")
-        model = build_esmm(config.model, config.features)
-        named = dict(model.named_parameters())
-        for parameter in named.values():
-            parameter.grad = torch.zeros_like(parameter)
-        adam = torch.optim.Adam(named.values(), lr=config.train.learning_rate)
-        self.trainer = Trainer(
-            config=config,
-            cluster=cluster,
-            device=device,
-            arena=build_arena(
-                config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
-            ),
-            model=model,
-            optimizer=cluster.distributed_optimizer(adam, named),
-            progress=SilentProgress(),
-            log=TensorBoardLog(None),
+        quiet = {"tensorboard": False, "device": "cpu"}
+        self.trainer: Trainer = build_trainer(
+            config.model_copy(update={"train": config.train.model_copy(update=quiet)}), cluster
         )
+        self.trainer.progress = SilentProgress()
 
     def plan(self, epoch: int = 0, partition: str = PARTITION) -> EpochPlan:
         """Returns the steps of an epoch."""
