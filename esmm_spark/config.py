@@ -76,7 +76,7 @@ class Samples(_Section):
         ),
     ] = None
     row_group_mb: Annotated[
-        float, Field(gt=0, le=1024, description="Size of a Parquet row group in MiB.")
+        float, Field(gt=0, le=1024, description="Size of a Parquet row group in memory, in MiB.")
     ] = 4
 
 

@@ -19,7 +19,7 @@ An examples file holds one row per impression group, EXAMPLE_COLUMNS in this ord
     group_key           string          what the group shares
     group_hash          bigint          xxhash64 of key and part number
     impression_id       array<string>   [n]
-    click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null if unlabelled
+    click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null where unlabelled
     context_rows        array<int>      [T_context], arena rows, field by field (bigint from 2^31 rows on)
     context_weights     array<float>    [T_context]
     context_lengths     array<int>      [context fields], tokens of each field

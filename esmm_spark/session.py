@@ -22,6 +22,8 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         .config("spark.sql.parquet.compression.codec", "zstd")
+        # By default a batch is bounded in rows alone, and a row may be a line of any length.
+        .config("spark.sql.execution.arrow.maxBytesPerBatch", str(8 << 20))
         # A cached frame keeps spark.sql.shuffle.partitions tasks otherwise, however few rows it has.
         .config("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "true")
     )
