@@ -19,6 +19,9 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+# The name of forked processes among `peak_private_mib`.
+WORKER = "worker"
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -86,14 +89,16 @@ def memory_of(pid: int) -> tuple[float, float]:
 
 
 def _name_of(pid: int) -> str:
-    """Returns what the process is: `java`, or the Python module that it runs."""
+    """Returns the program's name; WORKER for one that its parent forked off itself, as Spark's daemons do."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        parent_words = Path(f"/proc/{parent}/cmdline").read_bytes()
     except OSError:
         return "gone"
-    if b"pyspark.daemon" in words:
-        return "pyspark.daemon"
-    return os.path.basename(words[0].decode(errors="replace")) or "gone"
+    if words and words == parent_words:
+        return WORKER
+    return os.path.basename(words.split(b"\0")[0].decode(errors="replace")) or "gone"
 
 
 def main() -> None:

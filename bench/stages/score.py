@@ -1,6 +1,7 @@
 """Scoring with Spark, against the model in a plain loop and `predict_batch_udf` over flat rows."""
 
 from bench.measure import measured_worker
+from bench.meter import WORKER
 from bench.results import OURS, StageResult
 from bench.workspace import Workspace, manifest_of, say
 
@@ -19,7 +20,7 @@ def run(workspace: Workspace) -> StageResult:
     arguments = ["--config", str(config), "--force", f"score.partition={_PARTITION}"]
     found, usage = measured_worker("bench.workers.warm_job", [*job, *arguments], workspace.log("score"))
     ours = impressions / min(run["wall_s"] for run in found["runs"][1:])
-    worker_mib = usage.private_mib.get("pyspark.daemon", 0.0)
+    worker_mib = usage.private_mib.get(WORKER, 0.0)
     result.add(OURS, ours, _UNIT, **found, impressions=impressions, worker_private_mib=worker_mib)
     say("score: the model in a plain loop")
     found, _ = measured_worker("bench.workers.score_loop", [str(config)], workspace.log("score-loop"))

@@ -14,9 +14,10 @@ import torch
 
 from esmm_spark.config_file import load_config
 from esmm_spark.manifest import read_manifest
-from esmm_spark.model.directory import ServingEmbedding, find_model, load_dense, open_rows, read_info
+from esmm_spark.model.directory import find_model, load_dense, open_rows, read_info
 from esmm_spark.model.esmm import embed_batch, predict
 from esmm_spark.model.local_copy import localize
+from esmm_spark.model.serving_embedding import ServingEmbedding
 from esmm_spark.scoring.groups import GROUP_COLUMNS, divide_weights_of_means, read_groups
 from esmm_spark.scoring.predictor import TokenBatch
 from esmm_spark.storage import join

@@ -54,8 +54,9 @@ def predictor(model: str) -> Callable[[], Callable[..., np.ndarray]]:
     def make_predict() -> Callable[..., np.ndarray]:
         import torch
 
-        from esmm_spark.model.directory import ServingEmbedding, load_dense, open_rows, read_info
+        from esmm_spark.model.directory import load_dense, open_rows, read_info
         from esmm_spark.model.esmm import embed_batch, predict
+        from esmm_spark.model.serving_embedding import ServingEmbedding
         from esmm_spark.scoring.predictor import TokenBatch
 
         torch.set_num_threads(1)
