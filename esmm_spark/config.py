@@ -145,6 +145,13 @@ class Train(_Section):
     embedding_learning_rate: Annotated[
         float, Field(gt=0, description="Row-wise Adagrad's, for the embedding.")
     ] = 0.02
+    learning_rate_decay: Annotated[
+        Literal["none", "linear"],
+        Field(
+            description="`linear`: both learning rates fall step by step, to 0 at the end of the last epoch. "
+            "At a constant rate Adam leaves the mean prediction off by several percent, up or down by chance."
+        ),
+    ] = "none"
     embedding_eps: Annotated[float, Field(gt=0, description="Row-wise Adagrad's epsilon.")] = 1e-8
     seed: Annotated[
         int, Field(description="Seed of the initial parameters and of the order of the row groups.")

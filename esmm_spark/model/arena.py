@@ -129,6 +129,10 @@ class EmbeddingArena(nn.Module):
         place[order] = torch.arange(order.numel(), device=self.device)
         return pool_rows(fetched, place[positions], weights, offsets)
 
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Sets the learning rate of the steps to come."""
+        self._table.set_learning_rate(learning_rate / math.sqrt(self._state_scale))
+
     def local_rows(self) -> Tensor:
         """Returns a view [L, D] float32 of this rank's rows; rows are P apart in memory."""
         padded: Tensor = self._table.split_embedding_weights()[0]

@@ -89,6 +89,7 @@ class Trainer:
         self._window = Window()
         for step in range(state.next_step, plan.num_steps):
             batch, problem = self._next(batches)
+            self._set_learning_rates(state, plan)
             stop = self._step(batch, plan.impressions_in_step(step), state, problem)
             state.next_step = step + 1
             state.global_step += 1
@@ -112,6 +113,16 @@ class Trainer:
             return next(batches), None
         except UserError as error:
             return batch_of([], self.config.features), error
+
+    def _set_learning_rates(self, state: TrainState, plan: EpochPlan) -> None:
+        """Sets both learning rates for the next step from its position alone, as a resumed run needs it."""
+        train = self.config.train
+        if train.learning_rate_decay == "none":
+            return
+        left = 1.0 - state.global_step / (train.epochs * plan.num_steps)
+        self.arena.set_learning_rate(left * train.embedding_learning_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = left * train.learning_rate
 
     def _at_step_limit(self, state: TrainState) -> bool:
         return self.config.train.max_steps is not None and state.global_step >= self.config.train.max_steps

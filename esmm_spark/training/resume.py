@@ -17,11 +17,14 @@ from esmm_spark.training.state import TrainState
 def run_digest(config: Config, data: PartitionCounts) -> str:
     """Returns 16 hex digits of all that decides a run's result but the number of its ranks and its length.
 
-    Only a run of the same digest goes on from a checkpoint.
+    Only a run of the same digest goes on from a checkpoint: with `learning_rate_decay`, of the same length.
     """
     train = config.train.model_dump(
         include={"batch_size", "learning_rate", "embedding_learning_rate", "embedding_eps", "seed", "bf16"}
     )
+    if config.train.learning_rate_decay != "none":
+        # How fast the rates fall depends on the length, too.
+        train["decay_over_epochs"] = config.train.epochs
     content = [
         config.features.digest,
         config.model.model_dump(mode="json"),
