@@ -14,24 +14,21 @@ from esmm_spark.errors import ConfigError, CountMismatchError
 from esmm_spark.event_config import EventLogs
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.manifest import (
-    DAY_PARTITION,
-    EXAMPLES,
     LABEL_COLUMNS,
     LABELS,
     REJECTS,
     DayCounts,
     DayPartition,
-    Manifest,
     PartitionCounts,
     SourceCounts,
     list_days,
     read_day,
     read_manifest,
     require_same_spec,
-    write_manifest,
 )
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.day import Day
+from esmm_spark.samples.day_folders import GROUPED, publish_day, write_day_manifest
 from esmm_spark.samples.day_labels import Labelled, label_day
 from esmm_spark.samples.event_features import add_features, history_events
 from esmm_spark.samples.event_lines import canonical_lines
@@ -48,7 +45,7 @@ from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.join_report import report_join
 from esmm_spark.samples.plan import GroupingPlan
 
-_GROUPED, _CONTEXT_LINES, _IMPRESSION_LINES = "grouped", "context-lines", "impression-lines"
+_CONTEXT_LINES, _IMPRESSION_LINES = "context-lines", "impression-lines"
 _LINE_SCHEMA = "key string, line string"
 # What makes two days' examples comparable, beside the feature spec.
 _JOIN_KEYS = {"attribution", "immature", "history", "crosses"}
@@ -98,8 +95,8 @@ def build_day(spark: SparkSession, config: Config, day: Day) -> DayPartition:
     labelled = label_day(_events(config), logs, day)
     try:
         partition = _write_day(spark, config, day, logs, labelled, staging)
-        _publish(dataset, staging, day, partition)
-        _write_manifest(dataset, config)
+        publish_day(dataset, staging, day.name, partition)
+        write_day_manifest(dataset, config)
     finally:
         labelled.unpersist()
         logs.unpersist()
@@ -175,7 +172,7 @@ def _write_examples(
     paths = [storage.join(staging, name) for name in (_CONTEXT_LINES, _IMPRESSION_LINES)]
     plan = GroupingPlan(
         spec=config.features,
-        dataset=storage.join(staging, _GROUPED),
+        dataset=storage.join(staging, GROUPED),
         partition=day.name,
         source=day.name,
         held_out=None,
@@ -204,43 +201,6 @@ def _account_for(source: SourceCounts, dropped: int, written: int) -> None:
             f"{source.name}: {source.lines_accepted} impressions accepted, but {written} in the examples: "
             "a defect, nothing was replaced"
         )
-
-
-def _publish(dataset: str, staging: str, day: Day, partition: DayPartition) -> None:
-    """Puts the finished folders in their places, the examples with the day's counts last."""
-    grouped = storage.join(staging, _GROUPED)
-    staged = {
-        LABELS: storage.join(staging, LABELS),
-        REJECTS: storage.join(staging, REJECTS),
-        EXAMPLES: storage.join(grouped, EXAMPLES, day.name),
-    }
-    for name, _ in storage.list_files(storage.join(grouped, REJECTS), ".parquet"):
-        storage.move(storage.join(grouped, REJECTS, name), storage.join(staged[REJECTS], name))
-    storage.make_directory(staged[EXAMPLES])
-    text = partition.model_dump_json(indent=1) + "\n"
-    storage.write_text(storage.join(staged[EXAMPLES], DAY_PARTITION), text)
-    for kind, folder in staged.items():
-        target = storage.join(dataset, kind, day.name)
-        storage.make_directory(storage.join(dataset, kind))
-        storage.delete(storage.staging_path(target))
-        storage.write_text(storage.join(folder, storage.MARKER), "")
-        storage.move(folder, storage.staging_path(target))
-        storage.replace_directory(target)
-
-
-def _write_manifest(dataset: str, config: Config) -> None:
-    """Writes the manifest from what the days' own folders say, and the dataset's marker."""
-    days = {name: read_day(dataset, name) for name in list_days(dataset)}
-    manifest = Manifest(
-        feature_spec=config.features,
-        feature_spec_digest=config.features.digest,
-        sources=[source for day in days.values() for source in day.day.sources],
-        partitions={name: day.examples for name, day in days.items() if day.examples is not None},
-        config=config.model_dump(mode="json"),
-        days={name: day.day for name, day in days.items()},
-    )
-    write_manifest(dataset, manifest)
-    storage.write_text(storage.join(dataset, storage.MARKER), "")
 
 
 def _events(config: Config) -> EventLogs:
