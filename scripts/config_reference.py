@@ -20,7 +20,7 @@ HEADER = """# Config reference
 
 One YAML file holds one section per stage; an unknown key is an error. Any key can be set on the command line
 by its dotted path: `train.batch_size=8192`. A value is read as YAML. `extends: other.yaml` begins with the
-content of another file, named relative to this one, and merges sections key by key. `conf/` has complete examples.
+content of another file, named relative to this one, and merges sections key by key; `conf/` has examples.
 
 <!-- Written by `make docs` from esmm_spark/config.py; `make lint` fails when it is out of date. -->
 """
