@@ -1,4 +1,4 @@
-"""A local copy of a remote model: memory maps need files on this host."""
+"""A local copy of a remote model or checkpoint: memory maps need files on this host."""
 
 import fcntl
 import hashlib
@@ -16,9 +16,9 @@ _CACHE_VARIABLE = "ESMM_SPARK_CACHE"
 def localize(uri: str) -> str:
     """Returns the local path of the complete folder at `uri`: its own, or that of a copy made once per host.
 
-    Copies lie below $ESMM_SPARK_CACHE, by default ~/.cache/esmm_spark, by the hash of their URI: a folder
-    whose content changes under the same URI keeps its old copy, so use it only for model versions, which
-    never change. Processes that ask at the same time wait for the one that downloads.
+    Copies lie below $ESMM_SPARK_CACHE, by default ~/.cache/esmm_spark, by a hash of the URI and of its files'
+    names, sizes and times: a folder that was written again under the same URI, as a checkpoint is when a run
+    starts over, is copied again. Processes that ask at the same time wait for the one that downloads.
 
     Raises:
         UnsafeFileError: the folder carries a pickle; nothing was downloaded.
@@ -31,7 +31,7 @@ def localize(uri: str) -> str:
         return path
     cache = Path(os.environ.get(_CACHE_VARIABLE) or Path.home() / ".cache" / "esmm_spark") / "models"
     cache.mkdir(parents=True, exist_ok=True)
-    name = f"{posixpath.basename(uri)}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+    name = f"{posixpath.basename(uri)}-{_digest(uri, filesystem, path)}"
     target = str(cache / name)
     with (cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -45,3 +45,10 @@ def localize(uri: str) -> str:
             )
             storage.replace_directory(target)
     return target
+
+
+def _digest(uri: str, filesystem: fs.FileSystem, path: str) -> str:
+    """Returns 12 hex digits of the URI and of what lies there, without reading it."""
+    infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
+    files = sorted((info.path, info.size, info.mtime_ns or 0) for info in infos if info.is_file)
+    return hashlib.sha256(repr((uri, files)).encode()).hexdigest()[:12]

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,21 @@ def test_a_local_folder_is_its_own_copy(tmp_path: Path) -> None:
 def test_a_remote_folder_is_copied_once(remote: Path) -> None:
     first = localize("far://models/v1")
     assert (Path(first) / "embedding/shard.safetensors").read_text() == "rows"
-    (remote / "models/v1/model.json").write_text("changed")
+    (Path(first) / "model.json").write_text("the copy's")
     assert localize("far://models/v1/") == first
-    assert (Path(first) / "model.json").read_text() == "{}"
+    assert (Path(first) / "model.json").read_text() == "the copy's"
+
+
+def test_a_remote_folder_that_was_written_again_is_copied_again(remote: Path) -> None:
+    # As step-00000120 is when a run with another seed starts over at the same paths.model: same URI, same
+    # sizes, other rows.
+    shard = remote / "models/v1/embedding/shard.safetensors"
+    first = localize("far://models/v1")
+    shard.write_text("ROWS")
+    os.utime(shard, ns=(0, shard.stat().st_mtime_ns + 1))
+    second = localize("far://models/v1")
+    assert (Path(first) / "embedding/shard.safetensors").read_text() == "rows"
+    assert (Path(second) / "embedding/shard.safetensors").read_text() == "ROWS"
 
 
 def test_a_copy_that_was_cut_off_is_made_again(remote: Path) -> None:
