@@ -3,6 +3,7 @@
 import os
 
 import torch
+from pyarrow import fs
 
 from esmm_spark import storage
 from esmm_spark.config import Config
@@ -40,7 +41,6 @@ def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
         config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
     )
     adam = torch.optim.Adam(model.parameters(), lr=train.learning_rate)
-    wants_log = train.tensorboard and cluster.is_first
     return Trainer(
         config=config,
         cluster=cluster,
@@ -49,8 +49,15 @@ def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
         model=model,
         optimizer=adam,
         progress=progress_for(cluster.is_first),
-        log=TensorBoardLog(storage.join(config.paths.model, "tensorboard") if wants_log else None),
+        log=TensorBoardLog(_log_folder(config) if cluster.is_first else None),
     )
+
+
+def _log_folder(config: Config) -> str | None:
+    """Returns where TensorBoard's logs go, or None: its writer can only append to local files."""
+    filesystem, root = storage.filesystem_of(config.paths.model)
+    is_local = isinstance(filesystem, fs.LocalFileSystem)
+    return storage.join(root, "tensorboard") if config.train.tensorboard and is_local else None
 
 
 @torch.no_grad()
