@@ -243,32 +243,34 @@ class Trainer:
         """Returns the metrics over a whole partition, the same on every rank.
 
         Raises:
-            InputError: a file of this rank can't be read.
+            UserError: a file of this rank can't be read; FailedElsewhereError on the others.
             StoppedError: SIGTERM came.
             CountMismatchError: not every impression was seen once.
         """
         self.model.eval()
         sums = MetricSums(self.device)
-        impressions, hash_sum, stops = 0, 0, self._sum_stops()
-        for batch in batches:
+        impressions, hash_sum = 0, 0
+        while True:
+            try:
+                batch, problem = self._next(batches)
+            except StopIteration:
+                break
+            # On its way while the batch is computed; every rank has as many batches.
+            flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float32)
+            reported = self.cluster.sum_later(flags, "validation.step")
             moved = batch.to(self.device)
             sums.add(self._forward(moved), moved.click, moved.conversion)
             impressions += batch.num_impressions
             hash_sum = wrapped_sum(hash_sum, int(batch.group_hash[batch.starts_group].sum()))
-            # What the ranks said a batch ago has arrived by now.
-            if stops() > 0:
+            stops, problems = reported().tolist()
+            if problem is not None:
+                raise problem
+            if problems:
+                raise FailedElsewhereError
+            if stops:
                 raise StoppedError
-            stops = self._sum_stops()
-        if stops() > 0:
-            raise StoppedError
         self._require_all_seen("validation", impressions, hash_sum, counts)
         histograms, totals = sums.tensors()
         return metrics_of(
             self.cluster.sum(histograms.cpu(), "histograms"), self.cluster.sum(totals.cpu(), "metric sums")
         )
-
-    def _sum_stops(self) -> Callable[[], float]:
-        """Starts to count the ranks that were asked to stop and returns the function that waits for it."""
-        flag = torch.tensor([self.stop_requested], dtype=torch.float32)
-        later = self.cluster.sum_later(flag, "validation.stop")
-        return lambda: float(later()[0])

@@ -99,8 +99,9 @@ def test_sigterm_to_horovodrun_leaves_a_checkpoint_from_which_two_ranks_go_on(
     assert_same_model(model, uninterrupted, TOLERANCE)
 
 
-def test_a_corrupt_file_ends_all_ranks_with_one_line_that_names_it(own_dataset: Path) -> None:
-    path = own_dataset / "examples/split=train/part-00001.parquet"
+@pytest.mark.parametrize("partition", ["split=train", "split=validation"])
+def test_a_corrupt_file_ends_all_ranks_with_one_line_that_names_it(own_dataset: Path, partition: str) -> None:
+    path = own_dataset / "examples" / partition / "part-00001.parquet"
     content = bytearray(path.read_bytes())
     # The pages of all its row groups, not the footer: it is found when a rank comes to read it.
     content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
@@ -109,7 +110,9 @@ def test_a_corrupt_file_ends_all_ranks_with_one_line_that_names_it(own_dataset: 
     assert "Exit code: 2" in result.stderr
     lines = told(result.stderr)
     assert lines
-    assert all("part-00001.parquet, row group" in line and "preprocess again" in line for line in lines)
+    assert all(
+        f"{partition}/part-00001.parquet, row group" in line and "preprocess again" in line for line in lines
+    )
 
 
 def test_a_mistake_that_all_ranks_find_is_told_once(tmp_path: Path) -> None:
