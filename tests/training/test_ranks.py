@@ -115,6 +115,20 @@ def test_a_corrupt_file_ends_all_ranks_with_one_line_that_names_it(own_dataset: 
     )
 
 
+def test_a_nan_loss_stops_all_ranks_and_leaves_the_last_good_checkpoint(new_run: NewRun) -> None:
+    config = new_run(learning_rate=1e30, checkpoint_every_steps=1)
+    model = config.parent / "model"
+    result = run(2, config)
+    assert "Exit code: 1" in result.stderr
+    lines = told(result.stderr)
+    assert lines
+    for line in lines:
+        assert line.startswith("error: the loss is nan at step 2 (epoch 1, step 2 of it) on rank ")
+        assert "context-1-" in line
+        assert f"the last good checkpoint is {model}/checkpoints/step-00000001: " in line
+    assert steps_with_checkpoint(model) == [1]
+
+
 def test_a_mistake_that_all_ranks_find_is_told_once(tmp_path: Path) -> None:
     groups: list[dict[str, Any]] = random_groups(20, seed=3)
     counts = write_partition(tmp_path / "dataset", "split=train", groups, [[20]])
