@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from esmm_spark.errors import InputError
 from esmm_spark.features import FeatureSpec
+from esmm_spark.feed.groups import means_as_sums
 
 IntArray = npt.NDArray[np.int64]
 
@@ -181,8 +182,8 @@ def divide_weights_of_means(groups: Groups, spec: FeatureSpec) -> Groups:
         (groups.context, spec.context_fields),
         (groups.impression, spec.impression_fields),
     ):
-        of_mean = np.tile([field.pooling == "mean" for field in fields], len(bags.lengths) // len(fields))
-        bags.weights[:] /= np.repeat(np.where(of_mean, bags.lengths, 1), bags.lengths)
+        # The trainer's own function: a mean must be the same in both.
+        bags.weights[:] = means_as_sums(bags.weights, bags.lengths, fields)
     return groups
 
 
