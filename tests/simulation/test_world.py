@@ -11,7 +11,7 @@ from esmm_spark.simulation.world import Block, World
 
 BLOCKS = {"demo": 40, "aliccp": 20}
 
-# ../shared/PEERS.md's figures of the data: tokens per impression, its context's tokens counted with it.
+# Published figures of the data: tokens per impression, its context's tokens counted with it.
 ALICCP_TOKENS = {"109_14": 69, "110_14": 250, "127_14": 154, "150_14": 136, "210": 6.1, "853": 1.4}
 ALICCP_MISSING = {"509": 0.78, "702": 0.78, "853": 0.59, "508": 0.30, "216": 0.29}
 ALICCP_MISSING_OF_CONTEXTS = {"126": 0.58, "121": 0.13, "122": 0.13, "124": 0.13, "125": 0.13, "127": 0.13}
