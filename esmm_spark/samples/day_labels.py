@@ -9,7 +9,14 @@ from esmm_spark.event_config import EventLogs
 from esmm_spark.manifest import LABEL_COLUMNS
 from esmm_spark.samples.attribution import attribute_clicks, attribute_conversions, label_impressions
 from esmm_spark.samples.day import Day
-from esmm_spark.samples.event_sources import CLICKS, CONVERSIONS, IMPRESSIONS, DayLogs
+from esmm_spark.samples.event_sources import (
+    CLICKS,
+    CONVERSIONS,
+    IMPRESSIONS,
+    LOGS,
+    DayLogs,
+    label_ranges,
+)
 from esmm_spark.samples.maturity import is_mature
 
 
@@ -72,9 +79,10 @@ def label_day(events: EventLogs, logs: DayLogs, day: Day) -> Labelled:
         day: the day.
     """
     impressions = logs.accepted(IMPRESSIONS)
-    narrow = impressions.select("impression_id", "user_id", "item_id", "time_us")
-    clicks = attribute_clicks(narrow, logs.accepted(CLICKS), events.attribution).persist()
-    conversions = attribute_conversions(clicks, logs.accepted(CONVERSIONS), events.attribution).persist()
+    ranges = label_ranges(events, day)
+    narrow = {name: _without_attributes(logs.accepted(name), *ranges[name]) for name in LOGS}
+    clicks = attribute_clicks(narrow[IMPRESSIONS], narrow[CLICKS], events.attribution).persist()
+    conversions = attribute_conversions(clicks, narrow[CONVERSIONS], events.attribution).persist()
     labels = label_impressions(clicks, conversions)
     all_impressions = (
         impressions.where(day.holds(F.col("time_us")))
@@ -96,3 +104,9 @@ def label_day(events: EventLogs, logs: DayLogs, day: Day) -> Labelled:
     )
     immature = all_impressions.where("not mature").count()
     return Labelled(all_impressions, clicks, conversions, immature, events.immature)
+
+
+def _without_attributes(events: DataFrame, first_us: int, last_us: int) -> DataFrame:
+    """Returns the events of a range with their ids and time alone: what is sorted should be small."""
+    kept = [name for name in events.columns if not name.startswith("@") and name != "context_key"]
+    return events.where(F.col("time_us").between(first_us, last_us)).select(*kept)

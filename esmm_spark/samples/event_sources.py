@@ -43,24 +43,30 @@ class DayLogs(NamedTuple):
             lines.unpersist()
 
 
-def time_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
-    """Returns log -> [first, last] event time, microseconds, that can matter to the day.
+def label_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
+    """Returns log -> [first, last] event time, microseconds, that can matter to the day's labels and report.
 
-    Impressions a click window around the day compete for clicks; clicks up to both windows after it compete
-    for conversions; and whatever the histories of the day count.
+    Impressions a click window around the day compete for clicks, and clicks up to both windows after it
+    compete for conversions.
     """
     click_us = logs.attribution.click_window_s * SECOND_US
     conversion_us = logs.attribution.conversion_window_s * SECOND_US
-    history = {
-        of: history_range_us([item for item in logs.history if item.of == of], day.start_us)
-        for of in (CLICKS, CONVERSIONS)
-    }
     last = day.end_us - 1 + click_us + conversion_us
     return {
         IMPRESSIONS: (day.start_us - click_us, day.end_us - 1 + click_us),
-        CLICKS: (min(day.start_us - max(click_us, conversion_us), history[CLICKS]), last),
-        CONVERSIONS: (min(day.start_us - click_us, history[CONVERSIONS]), last),
+        CLICKS: (day.start_us - max(click_us, conversion_us), last),
+        CONVERSIONS: (day.start_us - click_us, last),
     }
+
+
+def time_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
+    """Returns the ranges of `label_ranges`, widened by what the day's histories count."""
+    ranges = label_ranges(logs, day)
+    for of in (CLICKS, CONVERSIONS):
+        first, last = ranges[of]
+        earliest = history_range_us([item for item in logs.history if item.of == of], day.start_us)
+        ranges[of] = (min(first, earliest), last)
+    return ranges
 
 
 def read_day_logs(spark: SparkSession, logs: EventLogs, day: Day, with_features: bool) -> DayLogs:
