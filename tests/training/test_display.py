@@ -1,16 +1,9 @@
-"""What a person sees of a run: the bar on a terminal, and whether there is something for TensorBoard."""
+"""What a person sees of a run on a terminal."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
-from pyarrow import fs
-
-from esmm_spark import storage
-from esmm_spark.training import build
-from tests.synthetic_examples import small_config
 from tests.training.runs import ROOT
 
 
@@ -44,14 +37,3 @@ progress.close()
     assert "loss 0.50000" in last
     assert "1,234" in last
     assert "epoch 1/2 validation: CTR AUC 0.7" in shown.decode()
-
-
-def test_tensorboard_logs_only_where_its_writer_can_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small_config(tmp_path, tensorboard=True)
-    assert build._log_folder(config) == str(tmp_path / "model" / "tensorboard")
-    assert build._log_folder(small_config(tmp_path, tensorboard=False)) is None
-    far = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    monkeypatch.setattr(storage, "filesystem_of", lambda uri: (far, "model"))
-    assert build._log_folder(config) is None
