@@ -66,6 +66,11 @@ def main() -> int:
     results = Results(describe_machine(), {"impressions": arguments.impressions, "seed": arguments.seed})
     if arguments.stage and json_path.exists():
         results.stages = load_results(json_path).stages
+    if results.machine["load_before"] > report.BUSY_LOAD:
+        print(
+            f"warning: load {results.machine['load_before']}: the figures will be of a busy machine",
+            flush=True,
+        )
     failed = False
     for name in arguments.stage or DEFAULT_STAGES:
         started = time.monotonic()

@@ -5,6 +5,9 @@ from typing import Any
 
 from bench.results import OURS, Figure, Results, StageResult
 
+# A load average before the run above this means that something else ran, too.
+BUSY_LOAD = 1.0
+
 _RATE_UNITS = ("impressions/s", "impressions/CPU-s")
 
 
@@ -22,7 +25,7 @@ def markdown(results: Results) -> str:
         *_goals(results),
     ]
     for name, stage in results.stages.items():
-        lines += ["", f"## {name}", "", *_figures(stage)]
+        lines += ["", f"## {name}", "", *_circumstances(stage), *_figures(stage)]
         if "profile" in stage.details:
             lines += ["", *_profile(stage.details["profile"])]
     return "\n".join(lines) + "\n"
@@ -46,6 +49,18 @@ def _goals(results: Results) -> list[str]:
     return head + [
         f"| {s} | {t} | {v} | {a} | {'met' if met else '**not met**'} |" for s, t, v, a, met in rows
     ]
+
+
+def _circumstances(stage: StageResult) -> list[str]:
+    """Returns when and with what a stage ran: stages may be of different runs."""
+    machine = stage.details.get("machine")
+    if machine is None:
+        return []
+    busy = ", **on a busy machine: don't quote**" if machine["load_before"] > BUSY_LOAD else ""
+    text = (
+        f"{stage.details['impressions']:,} impressions, commit {machine['commit']}, {machine['date']}{busy}."
+    )
+    return [text, ""]
 
 
 def _figures(stage: StageResult) -> list[str]:

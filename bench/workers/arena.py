@@ -69,7 +69,8 @@ def main() -> None:
         seed=config.train.seed,
     )
     session.trainer.arena = _Spread(arena, config.features.num_rows)  # type: ignore[assignment]
-    rate = session.rate(itertools.cycle(prepared), arguments.steps, _WARM_UP)
+    steps = min(arguments.steps, session.plan().num_steps)
+    rate = session.rate(itertools.cycle(prepared), steps, min(_WARM_UP, steps // 4))
     result = {
         "rate": rate,
         "rows": arguments.rows,

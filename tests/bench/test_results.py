@@ -97,3 +97,9 @@ def test_the_benches_configs_are_valid(tmp_path: Path) -> None:
     assert not any(field.multi or field.weighted for field in config.features.fields)
     assert 1_200_000 < config.features.num_rows < 1_400_000
     assert yaml.safe_load(path.read_text())["samples"]["max_group_size"] == 1
+
+
+def test_a_stage_measured_on_a_busy_machine_says_so() -> None:
+    found = results()
+    found.stages["train"].details = {"machine": {**MACHINE, "load_before": 3.0}, "impressions": 1000}
+    assert "1,000 impressions, commit abc, today, **on a busy machine: don't quote**." in markdown(found)
