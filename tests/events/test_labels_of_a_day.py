@@ -1,6 +1,7 @@
 """Maturity and duplicates, from frames in memory."""
 
 import random
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from esmm_spark.errors import CountMismatchError
 from esmm_spark.event_config import Attribution, EventLogs
 from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.day_labels import Labelled, label_day
 from esmm_spark.samples.deduplication import reject_duplicates
-from esmm_spark.samples.event_sources import DayLogs, time_ranges
+from esmm_spark.samples.event_sources import DayLogs, count_lines, rejected_lines, time_ranges
 from esmm_spark.samples.maturity import is_mature
 from tests.events.small_logs import at, config
 
@@ -137,3 +139,48 @@ def test_the_ranges_that_are_read_hold_all_that_can_matter(tmp_path: Path) -> No
         "clicks": (at(1, 0) - 48 * HOUR_S * 1_000_000, at(2, 49) - 1),
         "conversions": (at(0, 23), at(2, 49) - 1),
     }
+
+
+@pytest.mark.parametrize("folders", [True, False], ids=["day folders", "no day folders"])
+def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, folders: bool) -> None:
+    day = parse_day("2026-11-24", "2026-11-24T12:00:00")
+    this, other = (date(2026, 11, 24), date(2026, 11, 25)) if folders else (None, None)
+    no_id = ("missing_id", "raw")
+    lines = [
+        ("a", "u", "i", "r", at(1, 1), this, None, None),
+        ("a", "u", "i", "r", at(1, 2), this, "duplicate_impression", "raw"),
+        ("late", "u", "i", "r", at(1, 3), other, None, None),
+        ("tomorrow's", "u", "i", "r", at(2, 1), this, None, None),
+        ("afternoon", "u", "i", "r", at(1, 13), this, None, None),
+        (None, "u", "i", "r", at(1, 4), this, *no_id),
+        (None, "u", "i", "r", None, this, *no_id),
+        (None, "u", "i", "r", at(1, 4), other, *no_id),
+        ("of another folder", "u", "i", "r", at(2, 2), other, None, None),
+    ]
+    raw = spark.createDataFrame(lines, IMPRESSIONS)
+    # Duplicates are found later, and nothing outside of the range is kept.
+    known = "reason is not null or time_us <= " + str(day.as_of_us)
+    judged = raw.where(known)
+    raw = raw.withColumn("reason", F.when(F.col("reason") == "missing_id", F.col("reason")))
+    empty = raw.where("false")
+    logs = DayLogs(
+        {"impressions": raw, "clicks": empty, "conversions": empty},
+        {"impressions": judged, "clicks": empty, "conversions": empty},
+        [],
+        [],
+    )
+    source, clicks, _ = count_lines(logs, day, dict.fromkeys(("impressions", "clicks", "conversions"), "p"))
+    assert clicks.lines_read == 0
+    assert source.lines_accepted == 2
+    # Without folders a bad line is every day's, and all lines are looked at.
+    assert source.rejects == {"duplicate_impression": 1, "missing_id": 2 if folders else 3}
+    assert source.notes == {"after_as_of": 1, "other_days": 1 if folders else 2}
+    assert source.lines_read == (7 if folders else 9)
+    rejects = rejected_lines(logs, day).collect()
+    assert sorted(row.reason for row in rejects) == ["duplicate_impression"] + ["missing_id"] * (
+        2 if folders else 3
+    )
+
+    lost = logs._replace(lines={**logs.lines, "impressions": judged.limit(1)})
+    with pytest.raises(CountMismatchError, match="lines read for ds=2026-11-24, but"):
+        count_lines(lost, day, dict.fromkeys(("impressions", "clicks", "conversions"), "p"))
