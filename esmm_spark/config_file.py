@@ -22,8 +22,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """Returns the validated config of the YAML file at `path` with `key=value` overrides applied.
 
     Raises:
-        ConfigError: no such file, no YAML, files that extend each other in a circle, an unknown key, a value
-            out of range, or an override without `=`.
+        ConfigError: no such file, no UTF-8 or YAML, files that extend each other in a circle, an unknown key,
+            a value out of range, or an override without `=`.
     """
     content = _read(Path(path), ())
     for override in overrides:
@@ -40,6 +40,11 @@ def _read(path: Path, trail: tuple[Path, ...]) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"no config at {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}: "
+            "save it as UTF-8"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

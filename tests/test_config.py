@@ -78,6 +78,15 @@ def test_a_missing_file_and_a_file_without_sections_are_named(tmp_path: Path) ->
         load_config(str(broken))
 
 
+def test_a_config_that_is_not_utf_8_is_refused_with_the_byte_and_its_place(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("paths: {dataset: données}".encode("latin-1"))
+    with pytest.raises(
+        ConfigError, match=r"latin\.yaml is not UTF-8: byte 0xe9 at offset 21: save it as UTF-8"
+    ):
+        load_config(str(latin))
+
+
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in MINIMAL.items() if key != "paths"}))
