@@ -169,10 +169,6 @@ class EpochPlan:
         length = int(self._segments[stream + 1] - self._segments[stream])
         return max(0, min(share, length - step * share))
 
-    def impressions_of_rank(self, step: int, rank: int, num_ranks: int) -> int:
-        """Returns the impressions of a step that a rank trains on; 0 for a rank without a stream."""
-        return sum(self.impressions_of_stream(step, s) for s in self.streams_of_rank(rank, num_ranks))
-
     def streams_of_rank(self, rank: int, num_ranks: int) -> range:
         """Returns the streams of a rank, in the order in which they fill its batches."""
         return range(rank, self.num_streams, num_ranks)

@@ -18,8 +18,6 @@ from esmm_spark.logs.reasons import (
     TOO_FEW_COLUMNS,
 )
 
-SKELETON_COLUMNS = 6
-COMMON_FEATURES_COLUMNS = 3
 # A label that an unlabelled log leaves empty.
 NO_LABEL = -1
 NOT_A_COUNT = -1

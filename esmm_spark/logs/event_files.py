@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import pyarrow as pa
@@ -63,11 +63,6 @@ def list_log_files(
     return [(file, day) for file, day in dated if day is not None and first <= day <= last]
 
 
-def folder_days(path: str, day_folders: str | None) -> set[date]:
-    """Returns the days that a log has folders of."""
-    return {day for _, day in list_log_files(path, day_folders, date.min, date.max) if day is not None}
-
-
 def read_columns(files: Sequence[tuple[str, date | None]], file_format: str) -> list[LogFile]:
     """Returns the files with their columns. Raises InputError where a file can't be read, naming it."""
     return [LogFile(path, day, _columns_of(path, file_format)) for path, day in files]
@@ -107,11 +102,6 @@ def check_columns(name: str, files: Sequence[LogFile], wanted: Mapping[str, str]
             if column not in first.columns:
                 warnings.setdefault(column, f"{name}: column {column} is new in {file.path}, it is ignored")
     return list(warnings.values())
-
-
-def with_columns(file: LogFile, wanted: Sequence[str]) -> LogFile:
-    """Returns the file with only the columns in `wanted`."""
-    return replace(file, columns={column: file.columns[column] for column in wanted})
 
 
 def days_around(first_us: int, last_us: int, late_days: int) -> tuple[date, date]:

@@ -1,9 +1,8 @@
 """Ali-CCP's raw files to canonical lines, each with its group's key; only the first commas matter.
 
 Lines stay bytes: Spark's text source hands on what stands between two line feeds, a carriage return or bytes
-    that are no
-UTF-8 too, in a string column that nothing here decodes. So a broken line is rejected as it was, not mended on
-the way.
+that are no UTF-8 too, in a string column that nothing here decodes. So a broken line is rejected as it was,
+not mended on the way.
 """
 
 from typing import NamedTuple

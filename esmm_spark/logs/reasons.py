@@ -1,7 +1,7 @@
 """Why a raw line is rejected.
 
 A line has one reason: the first of these that is true of it, in this order. The number is the code that the
-    kernels use.
+kernels use.
 """
 
 from typing import Final

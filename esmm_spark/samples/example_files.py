@@ -1,8 +1,7 @@
 """Parquet files of a dataset, written by the tasks themselves: examples in even row groups, and rejects.
 
 pyarrow writes them, not Spark: it cuts row groups where it is told to, and the columns go to Parquet without
-    a detour
-over rows of the JVM.
+a detour over rows of the JVM.
 """
 
 from collections.abc import Iterator
@@ -27,8 +26,8 @@ _REJECTS_BYTES = 8 << 20
 class ExamplesWriter:
     """One file of examples, in row groups of about `row_group_bytes`.
 
-    All but the last two row groups hold as many rows as make `row_group_bytes` in memory. What is left then
-    is more than that is cut in halves, so that no row group is much smaller than the others. No rows, no
+    All but the last two row groups hold as many rows as make `row_group_bytes` in memory. If what is left is
+    more than that, it is cut in halves, so that no row group is much smaller than the others. No rows, no
     file.
     """
 

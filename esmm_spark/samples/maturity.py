@@ -1,6 +1,6 @@
 """Whether an impression's labels can still change."""
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from esmm_spark.event_config import Attribution
@@ -22,8 +22,3 @@ def is_mature(time_us: Column, attribution: Attribution, as_of_us: int | None) -
         return F.lit(True)
     windows_us = (attribution.click_window_s + attribution.conversion_window_s) * _MICROSECONDS
     return time_us + windows_us <= as_of_us
-
-
-def known_by(events: DataFrame, as_of_us: int | None) -> DataFrame:
-    """Returns the events up to `as_of_us`, inclusive: what a run at that time could have read."""
-    return events if as_of_us is None else events.where(F.col("time_us") <= as_of_us)

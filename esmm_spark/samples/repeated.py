@@ -69,8 +69,7 @@ def find_repeated(
     """Returns `id`, `key`, a row for each accepted impression id under a context where it isn't kept.
 
     Worked example: id 7 is accepted under contexts a and b, and stands in a line under c that doesn't parse.
-        Returned is
-    (7, b): the line under a is kept, the one under c is rejected for what is wrong with it.
+    Returned is (7, b): the line under a is kept, the one under c is rejected for what is wrong with it.
     """
     repeated = _by_id(lines.impressions).where(_has_several_contexts()).select("id_hash")
     impressions = (

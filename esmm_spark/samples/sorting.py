@@ -16,9 +16,8 @@ def sort_lines(
     """Returns all lines, sorted as `group_lines` wants them: columns `kind` and `line`.
 
     Groups are spread over partitions and sorted within them by a hash of their key, held out groups first.
-    That is the
-    order of the examples: the groups of a row group are a random sample, and no second shuffle is needed for
-        it.
+    That is the order of the examples: the groups of a row group are a random sample, and no second shuffle is
+    needed for it.
 
     Args:
         contexts: columns `key` and `line`, without blank lines.

@@ -24,8 +24,7 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
     """Writes the examples and rejects of one partition of lines; yields one row, the task's report as JSON.
 
     The files carry the attempt in their names: an attempt that fails, or that another one overtakes, leaves
-        files
-    that no report names.
+    files that no report names.
 
     Args:
         batches: columns `kind` and `line`, sorted as `group_lines` wants them.

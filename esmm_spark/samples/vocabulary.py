@@ -61,8 +61,7 @@ def write_vocabulary(
     """Writes the values that stand on at least min_count lines of the training split.
 
     Counted are the lines that parse, whether they are rejected for another reason or not, and none of the
-    groups that
-    are held out: validation tells nothing of itself.
+    groups that are held out: validation tells nothing of itself.
 
     Args:
         lines: the training split's.

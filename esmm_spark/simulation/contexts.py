@@ -15,8 +15,6 @@ from esmm_spark.simulation.catalogue import NO_BRAND, Catalogue
 from esmm_spark.simulation.presets import Preset
 from esmm_spark.simulation.randomness import Floats, IdHash, Ints, zipf_rank
 
-HISTORY_FIELDS = ("109_14", "110_14", "127_14", "150_14")
-
 # Field -> number of values, as public benchmarks on Ali-CCP count them. 122, the group, is gender x age.
 _PROFILE_SIZES = {"121": 98, "124": 2, "125": 7, "126": 3, "127": 3, "128": 2, "129": 4}
 _WITH_PROFILE = ("121", "122", "124", "125", "127", "128")

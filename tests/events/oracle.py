@@ -1,4 +1,4 @@
-"""The joins of issue 3 by brute force: plain loops over dicts, written from the rules, sharing no code.
+"""The joins of event logs by brute force: plain loops over dicts, written from the rules, sharing no code.
 
 Times are integers; a window of w seconds is w * SECOND.
 """
