@@ -6,15 +6,24 @@ Nothing heavy is imported here, so that `--help` answers at once.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from esmm_spark.config import Config
 from esmm_spark.config_file import load_config
-from esmm_spark.errors import EsmmSparkError
+from esmm_spark.errors import ConfigError, EsmmSparkError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Tells of a mistake in one line, where argparse would print the usage too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError(f"{message} (see --help)")
 
 
 def config_parser(description: str, usage_example: str) -> argparse.ArgumentParser:
     """Returns a parser of `--config FILE [key=value ...]`, to which a command may add its own flags."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description=description,
         epilog=f"example: {usage_example}. docs/config.md lists every key.",
     )

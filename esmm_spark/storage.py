@@ -1,19 +1,28 @@
 """Files and folders by URI or plain path, and how a folder is replaced so that no reader sees half of it.
 
-Paths are local, `hdfs://` or `s3a://`, as Spark takes them. A folder is complete when it holds `MARKER`. It
-is written under a staging name beside its target (`staging_path`) and takes the target's place by two renames
+Paths are local, `hdfs://`, `s3a://` or `gs://`. A folder is complete when it holds `MARKER`. It is written
+under a staging name beside its target (`staging_path`) and takes the target's place by two moves
 (`replace_directory`); a job killed between the two leaves the old folder under a name that `recover` knows.
+Only writers recover. Readers wait a moment (`await_complete`): what they find may be a job at work.
 """
 
 import posixpath
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from pyarrow import fs
+from pyarrow import NativeFile, fs
 
+from esmm_spark import moving
 from esmm_spark.errors import IncompleteError, InputError, UnsafeFileError
 
-MARKER = "_SUCCESS"
+MARKER = moving.MARKER
+
+# How long a reader waits for a folder that is between two names.
+_PATIENCE_S = 2.0
+_PAUSE_S = 0.1
 
 # petastorm keeps a pickled schema in these; Spark and esmm_spark never write them.
 _PICKLE_NAMES = ("_common_metadata", "_metadata")
@@ -38,6 +47,11 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
     return filesystem, path
 
 
+def spark_path(uri: str) -> str:
+    """Returns `uri` as Spark is to take it: a plain path is this host's, whatever Spark's own default is."""
+    return uri if "://" in uri else f"file://{filesystem_of(uri)[1]}"
+
+
 def join(uri: str, *parts: str) -> str:
     """Returns `uri` with `parts` appended, whatever its scheme."""
     return posixpath.join(uri, *parts)
@@ -54,6 +68,29 @@ def is_complete(uri: str) -> bool:
     return exists(join(uri, MARKER))
 
 
+def await_complete(uri: str) -> bool:
+    """Returns whether the folder at `uri` was written to its end, as a reader must ask.
+
+    While `replace_directory` is at work the folder may be missing, and the old one stands beside it: this
+    waits for 2 seconds, in which renames are done and moves in an object store may be.
+
+    Raises:
+        IncompleteError: the folder is still missing then.
+    """
+    give_up = time.monotonic() + _PATIENCE_S
+    while not is_complete(uri):
+        if not is_complete(_sibling(uri, "previous")):
+            # Perhaps it came, and the old one went, between the two questions.
+            return is_complete(uri)
+        if time.monotonic() > give_up:
+            raise IncompleteError(
+                f"{uri} is being replaced, or the job that replaced it was killed: try again when no job "
+                "writes it, or run that job again"
+            )
+        time.sleep(_PAUSE_S)
+    return True
+
+
 def require_complete(uri: str, what: str, remedy: str) -> None:
     """Raises unless the folder at `uri` is there and was written to its end.
 
@@ -64,12 +101,11 @@ def require_complete(uri: str, what: str, remedy: str) -> None:
 
     Raises:
         InputError: nothing stands there.
-        IncompleteError: it has no marker.
+        IncompleteError: it has no marker, or stays away while it is replaced.
     """
-    recover(uri)
-    if not exists(uri):
-        raise InputError(f"no {what} at {uri}: {remedy}")
-    if not is_complete(uri):
+    if not await_complete(uri):
+        if not exists(uri):
+            raise InputError(f"no {what} at {uri}: {remedy}")
         raise IncompleteError(f"the {what} at {uri} is half-written (it has no {MARKER}): {remedy}")
 
 
@@ -110,14 +146,26 @@ def read_text(uri: str) -> str:
     return read_bytes(uri).decode("utf-8")
 
 
+@contextmanager
+def writing(uri: str) -> Iterator[NativeFile]:
+    """Yields a stream to the file at `uri`, which is written under a temporary name until the context ends.
+
+    So a reader sees all of it or nothing; after an exception it is what it was.
+    """
+    filesystem, path = filesystem_of(uri)
+    folder, name = posixpath.split(path)
+    if moving.can_rename(filesystem):
+        filesystem.create_dir(folder, recursive=True)
+    temporary = posixpath.join(folder, f".{name}.tmp")
+    with filesystem.open_output_stream(temporary) as stream:
+        yield stream
+    moving.move(filesystem, temporary, path)
+
+
 def write_bytes(uri: str, content: bytes) -> None:
     """Writes the file at `uri` through a temporary name, so that a reader sees all of it or nothing."""
-    filesystem, path = filesystem_of(uri)
-    filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    temporary = posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.tmp")
-    with filesystem.open_output_stream(temporary) as stream:
+    with writing(uri) as stream:
         stream.write(content)
-    filesystem.move(temporary, path)
 
 
 def write_text(uri: str, content: str) -> None:
@@ -132,19 +180,14 @@ def make_directory(uri: str) -> None:
 
 
 def delete(uri: str) -> None:
-    """Deletes the file or folder at `uri`; one that isn't there is no error."""
-    filesystem, path = filesystem_of(uri)
-    kind = filesystem.get_file_info(path).type
-    if kind == fs.FileType.Directory:
-        filesystem.delete_dir(path)
-    elif kind == fs.FileType.File:
-        filesystem.delete_file(path)
+    """Deletes the file or folder at `uri`, a folder's marker first; one that isn't there is no error."""
+    moving.delete(*filesystem_of(uri))
 
 
 def move(source: str, target: str) -> None:
-    """Renames `source` to `target`, both on one file system."""
+    """Moves `source` to `target`, both on one file system: by a rename, in an object store file by file."""
     filesystem, source_path = filesystem_of(source)
-    filesystem.move(source_path, filesystem_of(target)[1])
+    moving.move(filesystem, source_path, filesystem_of(target)[1])
 
 
 def staging_path(target: str) -> str:
@@ -158,8 +201,8 @@ def staging_path(target: str) -> str:
 def replace_directory(target: str) -> None:
     """Puts the finished folder at `staging_path(target)` in the place of `target`.
 
-    The folder must hold its marker. Two renames: target -> previous, staging -> target. What was there before
-    is whole until the new one stands; `recover` mends a kill between the two.
+    The folder must hold its marker. Two moves: target -> previous, staging -> target. What was there before
+    is whole until the new one stands; `recover` mends a kill on the way. Only one job may write a target.
     """
     staged, previous = staging_path(target), _sibling(target, "previous")
     assert is_complete(staged), staged
@@ -172,10 +215,36 @@ def replace_directory(target: str) -> None:
 
 
 def recover(target: str) -> None:
-    """Brings `target` back if a job was killed between the two renames of `replace_directory`."""
+    """Brings `target` back if a job was killed while `replace_directory` moved it.
+
+    For whoever is going to write `target`, and nobody else: it would take the folder from a job at work.
+    """
     previous = _sibling(target, "previous")
-    if not exists(target) and exists(previous):
+    # An object store can leave a part of the target, which has no marker.
+    can_be_part = not moving.can_rename(filesystem_of(target)[0])
+    is_part = can_be_part and not is_complete(target) and is_complete(previous)
+    if is_part or (not exists(target) and exists(previous)):
         move(previous, target)
+
+
+def require_own_folder(uri: str, what: str, ours: Collection[str]) -> None:
+    """Raises InputError if `uri` is a file or holds anything foreign, which replacing it would delete.
+
+    Args:
+        uri: the folder that is going to be replaced; it need not be there.
+        what: the setting that names it, for the message ("paths.report").
+        ours: the names of files and folders that belong directly into it.
+    """
+    filesystem, path = filesystem_of(uri)
+    if filesystem.get_file_info(path).is_file:
+        raise InputError(f"{what} {uri} is a file: name a folder")
+    names = {name for name, _ in list_files(uri, recursive=False)} | set(list_directories(uri))
+    others = sorted(names - set(ours))
+    if others:
+        raise InputError(
+            f"{what} {uri} holds {', '.join(others[:3])}{' and more' if others[3:] else ''}, which would be "
+            "deleted: the whole folder is replaced, so give it one of its own"
+        )
 
 
 def refuse_pickles(uri: str, what: str) -> None:

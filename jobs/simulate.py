@@ -8,22 +8,14 @@ spark-submit jobs/simulate.py --format events --num-days 4 --output DIR --num-gr
 import argparse
 from collections.abc import Sequence
 from datetime import date
-from typing import NoReturn
 
-from esmm_spark.command import run_command
+from esmm_spark.command import OneLineParser, run_command
 from esmm_spark.errors import ConfigError
-
-
-class _Parser(argparse.ArgumentParser):
-    """Ends in one line, where argparse would print the usage too."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (see --help)")
 
 
 def main(argv: Sequence[str]) -> None:
     """Writes the files, and prints how much of what is in them."""
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write, or to replace")
     parser.add_argument(
         "--num-groups",

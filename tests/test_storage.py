@@ -67,3 +67,16 @@ def test_listing_is_sorted_and_relative(tmp_path: Path) -> None:
         (tmp_path / name).write_text("12345")
     assert storage.list_files(str(tmp_path), ".parquet") == [("a/1.parquet", 5), ("b/2.parquet", 5)]
     assert storage.list_directories(str(tmp_path)) == ["a", "b"]
+
+
+def test_a_folder_that_holds_anything_foreign_is_not_replaced(tmp_path: Path) -> None:
+    ours = ("examples", storage.MARKER)
+    storage.require_own_folder(str(tmp_path / "none"), "paths.dataset", ours)
+    write_folder(tmp_path / "dataset" / "examples", "x")
+    storage.require_own_folder(str(tmp_path / "dataset"), "paths.dataset", ours)
+    (tmp_path / "dataset" / "raw").mkdir()
+    with pytest.raises(InputError, match=r"paths\.dataset .*/dataset holds raw, which would be deleted"):
+        storage.require_own_folder(str(tmp_path / "dataset"), "paths.dataset", ours)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"paths\.dataset .*/file is a file: name a folder"):
+        storage.require_own_folder(str(tmp_path / "file"), "paths.dataset", ours)

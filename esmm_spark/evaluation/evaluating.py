@@ -7,7 +7,6 @@ from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import InputError
 from esmm_spark.evaluation.alignment import align
 from esmm_spark.evaluation.history import read_history, read_objective
 from esmm_spark.evaluation.inputs import baseline_folder, model_version, read_scores, read_truth
@@ -49,7 +48,8 @@ def evaluate(spark: SparkSession, config: Config) -> Evaluation:
         CountMismatchError: an impression got lost on the way.
     """
     section, report = config.evaluate, config.paths.report
-    _require_own_folder(report)
+    storage.recover(report)
+    storage.require_own_folder(report, "paths.report", (METRICS_NAME, REPORT_NAME, storage.MARKER))
     scores = _read(spark, storage.join(config.paths.scores, section.partition))
     baseline = truth = None
     if section.baseline_scores is not None:
@@ -94,19 +94,6 @@ def _subject(config: Config, scores: _Scores, baseline: _Scores | None) -> Subje
         history=history,
         history_note=note,
     )
-
-
-def _require_own_folder(report: str) -> None:
-    """Raises InputError if `report` holds anything but a report: replacing the folder would delete it."""
-    storage.recover(report)
-    ours = {METRICS_NAME, REPORT_NAME, storage.MARKER}
-    names = [name for name, _ in storage.list_files(report, recursive=False)]
-    others = sorted({*names, *storage.list_directories(report)} - ours)
-    if others:
-        raise InputError(
-            f"paths.report {report} holds {', '.join(others[:3])}{' and more' if others[3:] else ''}: "
-            "evaluate replaces the whole folder, so give it one of its own"
-        )
 
 
 def _write(report: str, files: Mapping[str, str]) -> None:

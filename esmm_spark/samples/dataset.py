@@ -8,13 +8,21 @@ from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.errors import ConfigError, TooManyRejectsError
 from esmm_spark.logs.raw_files import read_split
-from esmm_spark.manifest import VOCABULARY, Manifest, SourceCounts, write_manifest
+from esmm_spark.manifest import (
+    EXAMPLES,
+    MANIFEST_NAME,
+    REJECTS,
+    VALIDATION_PARTITION,
+    VOCABULARY,
+    Manifest,
+    SourceCounts,
+    write_manifest,
+)
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan, HeldOut
 from esmm_spark.samples.vocabulary import write_vocabulary
 
 TRAIN, TEST = "train", "test"
-VALIDATION_PARTITION = "split=validation"
 
 
 def preprocess(spark: SparkSession, config: Config) -> Manifest:
@@ -24,12 +32,15 @@ def preprocess(spark: SparkSession, config: Config) -> Manifest:
 
     Raises:
         ConfigError: values are to be counted, but on nothing, or too many are frequent.
-        InputError: a raw file is missing or empty.
+        InputError: a raw file is missing or empty, or `paths.dataset` holds more than a dataset.
         TooManyRejectsError: a source has more bad lines than `logs.max_reject_fraction` allows.
         CountMismatchError: a line got lost.
     """
     target = config.paths.dataset
     storage.recover(target)
+    storage.require_own_folder(
+        target, "paths.dataset", (storage.MARKER, MANIFEST_NAME, EXAMPLES, REJECTS, VOCABULARY)
+    )
     staging = _absolute(storage.staging_path(target))
     # What a killed run left.
     storage.delete(staging)

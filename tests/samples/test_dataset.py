@@ -294,3 +294,13 @@ def test_a_lost_line_is_a_failure() -> None:
         check_counts(written(11, 8))
     with pytest.raises(CountMismatchError, match="9 impressions accepted, but 8 in the files"):
         check_counts(written(11, 9))
+
+
+def test_a_folder_with_the_users_own_files_is_not_replaced(spark: SparkSession, tmp_path: Path) -> None:
+    config = config_for(tmp_path, {"train": write_split(tmp_path, CLEAN_CONTEXTS, CLEAN_IMPRESSIONS)})
+    own = Path(config.paths.dataset, "raw", "sample_skeleton_train.csv")
+    own.parent.mkdir(parents=True)
+    own.write_text("the only copy")
+    with pytest.raises(InputError, match=r"paths\.dataset .* holds raw, which would be deleted"):
+        preprocess(spark, config)
+    assert own.read_text() == "the only copy"
