@@ -85,18 +85,19 @@ def memory_of(pid: int) -> tuple[float, float]:
     except OSError:
         return 0.0, 0.0
     kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
-    return kib.get("Pss", 0) / 1024, (kib.get("Private_Clean", 0) + kib.get("Private_Dirty", 0)) / 1024
+    # Clean private pages are a mapped file's, which the page cache holds anyway, such as the embedding's.
+    return kib.get("Pss", 0) / 1024, kib.get("Private_Dirty", 0) / 1024
 
 
 def _name_of(pid: int) -> str:
-    """Returns the program's name; WORKER for one that its parent forked off itself, as Spark's daemons do."""
+    """Returns the program's name; WORKER for one that a Spark daemon forked off itself."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         parent_words = Path(f"/proc/{parent}/cmdline").read_bytes()
     except OSError:
         return "gone"
-    if words and words == parent_words:
+    if words and words == parent_words and b"daemon" in words:
         return WORKER
     return os.path.basename(words.split(b"\0")[0].decode(errors="replace")) or "gone"
 

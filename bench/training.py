@@ -9,14 +9,12 @@ from esmm_spark.config import Config
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, default_num_streams, row_groups_of
 from esmm_spark.feed.reader import open_feed
-from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest
+from esmm_spark.manifest import TRAIN_PARTITION, Manifest, PartitionCounts, read_manifest
 from esmm_spark.training.build import build_trainer
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.progress import SilentProgress
 from esmm_spark.training.state import TrainState
-
-PARTITION = "split=train"
 
 
 class Session:
@@ -34,14 +32,14 @@ class Session:
     def __init__(self, config: Config, cluster: Cluster) -> None:
         self.config, self.cluster = config, cluster
         self.manifest: Manifest = read_manifest(config.paths.dataset)
-        self.counts: PartitionCounts = self.manifest.partition(PARTITION, config.paths.dataset)
+        self.counts: PartitionCounts = self.manifest.partition(TRAIN_PARTITION, config.paths.dataset)
         quiet = {"tensorboard": False, "device": "cpu"}
         self.trainer: Trainer = build_trainer(
             config.model_copy(update={"train": config.train.model_copy(update=quiet)}), cluster
         )
         self.trainer.progress = SilentProgress()
 
-    def plan(self, epoch: int = 0, partition: str = PARTITION) -> EpochPlan:
+    def plan(self, epoch: int = 0, partition: str = TRAIN_PARTITION) -> EpochPlan:
         """Returns the steps of an epoch."""
         return EpochPlan(
             row_groups_of(self.manifest.partition(partition, self.config.paths.dataset)),
@@ -52,7 +50,7 @@ class Session:
         )
 
     @contextmanager
-    def feed(self, epoch: int = 0, partition: str = PARTITION) -> Iterator[Iterator[Batch]]:
+    def feed(self, epoch: int = 0, partition: str = TRAIN_PARTITION) -> Iterator[Iterator[Batch]]:
         """Yields this rank's batches of an epoch, as training reads them."""
         with open_feed(
             self.config.paths.dataset,

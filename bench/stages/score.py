@@ -4,20 +4,20 @@ from bench.measure import measured_worker
 from bench.meter import WORKER
 from bench.results import OURS, StageResult
 from bench.workspace import Workspace, manifest_of, say
+from esmm_spark.manifest import TRAIN_PARTITION
 
 _UNIT = "impressions/s"
 _ROUNDS = 3
-_PARTITION = "split=train"
 
 
 def run(workspace: Workspace) -> StageResult:
     """Measures warm rounds of all three, and the private memory of Spark's Python workers."""
     result = StageResult()
     config = workspace.trained(workspace.grouped())
-    impressions = manifest_of(config).partitions[_PARTITION].impressions
+    impressions = manifest_of(config).partitions[TRAIN_PARTITION].impressions
     say(f"score: {_ROUNDS} rounds of jobs/score.py in one session")
     job = ["jobs/score.py", "--rounds", str(_ROUNDS), "--"]
-    arguments = ["--config", str(config), "--force", f"score.partition={_PARTITION}"]
+    arguments = ["--config", str(config), "--force", f"score.partition={TRAIN_PARTITION}"]
     found, usage = measured_worker("bench.workers.warm_job", [*job, *arguments], workspace.log("score"))
     ours = impressions / min(run["wall_s"] for run in found["runs"][1:])
     worker_mib = usage.private_mib.get(WORKER, 0.0)

@@ -19,6 +19,7 @@ from bench.reference import product_loss
 from bench.training import Session
 from esmm_spark.config import Config
 from esmm_spark.config_file import load_config
+from esmm_spark.manifest import VALIDATION_PARTITION
 from esmm_spark.model.esmm import Logits
 from esmm_spark.model.initial_rows import fill_uniform
 from esmm_spark.training.cluster import Cluster
@@ -100,7 +101,7 @@ def main() -> None:
         with session.feed(epoch) as batches:
             for batch in batches:
                 model.step(flatten(batch, model.spec))
-        auc = metrics(model, session, "split=validation")["ctcvr_auc"] or 0.0
+        auc = metrics(model, session, VALIDATION_PARTITION)["ctcvr_auc"] or 0.0
         without_gain = 0 if auc > best_auc else without_gain + 1
         if auc > best_auc:
             best_auc, best = auc, metrics(model, session, "split=test")
