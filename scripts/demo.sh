@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .venv/bin/activate
-# Spark's own start-up messages fill a screen before ours begin: conf/spark keeps warnings and errors.
+# Spark's own start-up messages fill a screen before ours begin: conf/spark keeps errors.
 export SPARK_CONF_DIR=$PWD/conf/spark
 
 num_groups=${NUM_GROUPS:-20000}

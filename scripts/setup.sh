@@ -26,9 +26,10 @@ java_version() {
 # Spark 4 runs on Java 17 and 21.
 if [ "$(java_version || true)" != 17 ] && [ "$(java_version || true)" != 21 ]; then
     if [ -z "${JAVA_HOME:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "Java 17 not found: installing Debian's openjdk-17-jre-headless ..." >&2
-        { apt-get update && apt-get install -y --no-install-recommends openjdk-17-jre-headless; } >/tmp/esmm_spark-apt.log 2>&1 \
-            || fail "openjdk-17-jre-headless did not install (see /tmp/esmm_spark-apt.log): install Java 17 and run again"
+        echo "Java not found: installing Debian's openjdk-17-jre-headless, or 21 where there is no 17 ..." >&2
+        { apt-get update && { apt-get install -y --no-install-recommends openjdk-17-jre-headless \
+            || apt-get install -y --no-install-recommends openjdk-21-jre-headless; }; } >/tmp/esmm_spark-apt.log 2>&1 \
+            || fail "no Java could be installed (see /tmp/esmm_spark-apt.log): install Java 17 and run again"
     else
         fail "Spark needs Java 17, found ${JAVA_HOME:+JAVA_HOME=$JAVA_HOME with }$(java_version || true)$( [ -n "$(java_version || true)" ] || echo none): install it (Debian: apt-get install openjdk-17-jre-headless)"
     fi
@@ -50,7 +51,8 @@ quietly() {
         fail "'$*' failed, the whole log is in $log"
     }
 }
-[ -x "$venv/bin/python" ] || quietly "$python" -m venv "$venv"
+# A venv that was killed while it was made has a python but no pip.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || quietly "$python" -m venv --clear "$venv"
 rm -f "$venv"/.complete-*
 quietly "$venv/bin/python" -m pip install -c requirements.lock setuptools wheel
 quietly "$venv/bin/python" -m pip install --no-build-isolation -c requirements.lock -e '.[dev]'
