@@ -28,6 +28,7 @@ An examples file holds one row per impression group, EXAMPLE_COLUMNS in this ord
     impression_lengths  array<int>      [n * impression fields]
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -71,6 +72,8 @@ LABEL_COLUMNS = (
 )
 LABELS = "labels"
 DAY_PARTITION = "partition.json"
+TRAIN_PARTITION = "split=train"
+VALIDATION_PARTITION = "split=validation"
 
 
 class _Strict(BaseModel):
@@ -118,6 +121,25 @@ class PartitionCounts(_Strict):
     def num_row_groups(self) -> int:
         """Row groups of all files."""
         return sum(len(file.groups) for file in self.files)
+
+
+def add_counts(parts: Sequence[PartitionCounts]) -> PartitionCounts:
+    """Returns the counts of disjoint sets of files as one, their files in the order of `parts`."""
+    return PartitionCounts(
+        groups=sum(part.groups for part in parts),
+        impressions=sum(part.impressions for part in parts),
+        clicks=sum(part.clicks for part in parts),
+        conversions=sum(part.conversions for part in parts),
+        context_tokens=sum(part.context_tokens for part in parts),
+        impression_tokens=sum(part.impression_tokens for part in parts),
+        group_hash_sum=wrapped_sum(*(part.group_hash_sum for part in parts)),
+        files=[file for part in parts for file in part.files],
+    )
+
+
+def wrapped_sum(*values: int) -> int:
+    """Returns the sum modulo 2^64 as a signed 64-bit integer, as Spark's and torch's int64 sums wrap."""
+    return (sum(values) + 2**63) % 2**64 - 2**63
 
 
 class DayCounts(_Strict):

@@ -8,9 +8,7 @@ import re
 from datetime import date, timedelta
 
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.manifest import Manifest, PartitionCounts
-
-VALIDATION_PARTITION = "split=validation"
+from esmm_spark.manifest import VALIDATION_PARTITION, Manifest, PartitionCounts, add_counts
 
 _AFTER = re.compile(r"^ds > (\S+)$")
 _RANGE = re.compile(r"^ds in \[(\S+), ?(\S+)\]$")
@@ -76,15 +74,4 @@ def _days_of(selection: str) -> list[str] | None:
 def _together(parts: list[PartitionCounts], selection: str) -> PartitionCounts:
     if not parts:
         raise InputError(f"{selection}: no day of it holds an impression")
-    hash_sum = sum(part.group_hash_sum for part in parts)
-    return PartitionCounts(
-        groups=sum(part.groups for part in parts),
-        impressions=sum(part.impressions for part in parts),
-        clicks=sum(part.clicks for part in parts),
-        conversions=sum(part.conversions for part in parts),
-        context_tokens=sum(part.context_tokens for part in parts),
-        impression_tokens=sum(part.impression_tokens for part in parts),
-        # Modulo 2^64, as a signed 64-bit integer.
-        group_hash_sum=(hash_sum + 2**63) % 2**64 - 2**63,
-        files=[file for part in parts for file in part.files],
-    )
+    return add_counts(parts)

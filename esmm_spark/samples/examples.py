@@ -17,10 +17,10 @@ from esmm_spark import storage
 from esmm_spark.errors import CountMismatchError, InputError
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.reasons import ACCEPTED, REASONS
-from esmm_spark.manifest import EXAMPLES, REJECTS, PartitionCounts, SourceCounts
+from esmm_spark.manifest import EXAMPLES, REJECTS, PartitionCounts, SourceCounts, add_counts
 from esmm_spark.samples.example_files import write_empty_rejects
 from esmm_spark.samples.grouper import compile_kernels
-from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport, add_counts
+from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
 from esmm_spark.samples.repeated import Scan, find_repeated, mark_kinds, scan_contexts, scan_impressions
 from esmm_spark.samples.sorting import sort_lines
 from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, run_task
@@ -132,16 +132,14 @@ def _run_tasks(
 
 def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, PartitionCounts]:
     """Gives reported files their final names, deletes all others; returns the partitions' counts."""
-    partitions: dict[str, PartitionCounts] = {}
+    parts: dict[str, list[PartitionCounts]] = {}
     kept = set()
     for report in reports:
         for partition, counts in report.partitions.items():
             (file,) = counts.files
             file.path = _commit_file(plan.dataset, file.path, report.task)
             kept.add(file.path)
-            partitions[partition] = (
-                add_counts(partitions[partition], counts) if partition in partitions else counts
-            )
+            parts.setdefault(partition, []).append(counts)
         if report.rejects_file is not None:
             kept.add(_commit_file(plan.dataset, report.rejects_file, report.task))
     if not any(path.startswith(f"{REJECTS}/") for path in kept):
@@ -153,7 +151,7 @@ def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, Partitio
             is_ours = folder != REJECTS or name.startswith(f"{plan.source}-")
             if is_ours and f"{folder}/{name}" not in kept:
                 storage.delete(storage.join(plan.dataset, folder, name))
-    return partitions
+    return {partition: add_counts(counts) for partition, counts in parts.items()}
 
 
 def _commit_file(dataset: str, path: str, task: int) -> str:

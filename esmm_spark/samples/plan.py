@@ -108,19 +108,3 @@ class TaskReport(BaseModel):
     lines: LineCounts
     partitions: dict[str, PartitionCounts]
     rejects_file: str | None
-
-
-def add_counts(a: PartitionCounts, b: PartitionCounts) -> PartitionCounts:
-    """Returns the counts of two disjoint sets of files of one partition as one."""
-    with np.errstate(over="ignore"):
-        hash_sum = int(np.int64(a.group_hash_sum) + np.int64(b.group_hash_sum))
-    return PartitionCounts(
-        groups=a.groups + b.groups,
-        impressions=a.impressions + b.impressions,
-        clicks=a.clicks + b.clicks,
-        conversions=a.conversions + b.conversions,
-        context_tokens=a.context_tokens + b.context_tokens,
-        impression_tokens=a.impression_tokens + b.impression_tokens,
-        group_hash_sum=hash_sum,
-        files=[*a.files, *b.files],
-    )

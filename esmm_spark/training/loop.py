@@ -14,14 +14,14 @@ from esmm_spark.config import Config
 from esmm_spark.errors import CountMismatchError, EsmmSparkError, NonFiniteLossError, UserError
 from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.plan import EpochPlan
-from esmm_spark.manifest import PartitionCounts
+from esmm_spark.manifest import PartitionCounts, wrapped_sum
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm, Logits, embed_batch
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.launch import FailedElsewhereError
 from esmm_spark.training.metrics import MetricSums, metrics_of
 from esmm_spark.training.progress import Progress, TensorBoardLog, Window
-from esmm_spark.training.state import StepRecord, TrainState, wrapped_sum
+from esmm_spark.training.state import StepRecord, TrainState
 
 POINTS_PER_EPOCH = 100  # of the training curve
 GROUP_KEYS_SHOWN = 5

@@ -51,8 +51,3 @@ class TrainState(BaseModel):
     epochs_without_gain: int = 0
     finished: bool = False
     history: History = History()
-
-
-def wrapped_sum(*values: int) -> int:
-    """Returns the sum modulo 2^64 as a signed 64-bit integer, as Spark's and torch's int64 sums wrap."""
-    return (sum(values) + 2**63) % 2**64 - 2**63

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from esmm_spark.errors import InputError
+from esmm_spark.manifest import wrapped_sum
 from esmm_spark.training import launch
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.progress import LineProgress, Window
-from esmm_spark.training.state import wrapped_sum
 from tests.training.runs import ROOT
 
 
