@@ -240,13 +240,15 @@ def _with_days(manifest: Manifest, dataset: str) -> Manifest:
 
 
 def list_days(dataset: str) -> list[str]:
-    """Returns the day partitions of a dataset, `ds=2026-11-23`, in order."""
+    """Returns the day partitions of a dataset, `ds=2026-11-23`, in order.
+
+    Raises:
+        IncompleteError: a day is missing because it is being replaced, or was when its job was killed.
+    """
     folder = storage.join(dataset, EXAMPLES)
     names = {name.removesuffix(".previous").lstrip(".") for name in storage.list_directories(folder)}
     days = sorted(name for name in names if name.startswith("ds=") and not name.endswith(".staging"))
-    for name in days:
-        storage.recover(storage.join(folder, name))
-    return [name for name in days if storage.is_complete(storage.join(folder, name))]
+    return [name for name in days if storage.await_complete(storage.join(folder, name))]
 
 
 def require_same_spec(ours: FeatureSpec, our_name: str, theirs: FeatureSpec, their_name: str) -> None:

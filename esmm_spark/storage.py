@@ -52,6 +52,11 @@ def spark_path(uri: str) -> str:
     return uri if "://" in uri else f"file://{filesystem_of(uri)[1]}"
 
 
+def absolute(uri: str) -> str:
+    """Returns `uri` as it leads to the same place from every process's working folder."""
+    return uri if "://" in uri else filesystem_of(uri)[1]
+
+
 def join(uri: str, *parts: str) -> str:
     """Returns `uri` with `parts` appended, whatever its scheme."""
     return posixpath.join(uri, *parts)

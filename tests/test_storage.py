@@ -1,6 +1,9 @@
 """Folders that are replaced whole, and what is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Timer
+from time import sleep
 
 import pytest
 
@@ -23,12 +26,62 @@ def test_a_staged_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 
 
-def test_a_kill_between_the_two_renames_is_mended(tmp_path: Path) -> None:
+def test_a_kill_between_the_two_renames_is_mended_by_the_next_writer(tmp_path: Path) -> None:
     target = str(tmp_path / "dataset")
     write_folder(tmp_path / "dataset", "old")
     storage.move(target, str(tmp_path / ".dataset.previous"))
+    storage.recover(target)
     storage.require_complete(target, "dataset", "preprocess")
     assert storage.read_text(storage.join(target, "data")) == "old"
+
+
+def test_a_reader_renames_nothing_and_says_that_the_folder_is_being_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_PATIENCE_S", 0.0)
+    write_folder(tmp_path / ".dataset.previous", "old")
+    with pytest.raises(
+        IncompleteError, match=r"/dataset is being replaced, or .*: try again .* run that job"
+    ):
+        storage.require_complete(str(tmp_path / "dataset"), "dataset", "preprocess")
+    assert [path.name for path in tmp_path.iterdir()] == [".dataset.previous"]
+
+
+def test_a_reader_that_comes_between_the_two_renames_waits_for_the_second(tmp_path: Path) -> None:
+    target = str(tmp_path / "dataset")
+    write_folder(tmp_path / ".dataset.previous", "old")
+    write_folder(tmp_path / ".dataset.staging", "new")
+    second = Timer(0.3, storage.move, (storage.staging_path(target), target))
+    second.start()
+    storage.require_complete(target, "dataset", "preprocess")
+    second.join()
+    assert storage.read_text(storage.join(target, "data")) == "new"
+
+
+def test_readers_never_disturb_a_writer_that_replaces_a_folder_again_and_again(tmp_path: Path) -> None:
+    target = str(tmp_path / "dataset")
+    write_folder(tmp_path / "dataset", "old")
+    is_over = Event()
+
+    def read() -> int:
+        num_reads = 0
+        while not is_over.is_set():
+            storage.require_complete(target, "dataset", "preprocess")
+            num_reads += 1
+        return num_reads
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            for version in range(50):
+                # A reader that sleeps through a whole replacement, and wakes in the next, is told to try again.
+                sleep(0.01)
+                write_folder(Path(storage.staging_path(target)), str(version))
+                storage.replace_directory(target)
+        finally:
+            is_over.set()
+        assert all(reader.result() > 0 for reader in readers)
+    assert storage.read_text(storage.join(target, "data")) == "49"
 
 
 def test_a_kill_before_the_old_folder_is_deleted_leaves_the_new_one(tmp_path: Path) -> None:

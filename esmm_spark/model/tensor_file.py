@@ -8,7 +8,6 @@ Source: https://github.com/huggingface/safetensors, README.md, section "Format".
 """
 
 import json
-import posixpath
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,15 +41,11 @@ def write_tensors(uri: str, tensors: Mapping[str, Tensor]) -> None:
         uri: any file system.
         tensors: name -> float or int tensor; views, and tensors on a GPU, are copied 32 MiB at a time.
     """
-    filesystem, path = storage.filesystem_of(uri)
-    filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    temporary = posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.tmp")
-    with filesystem.open_output_stream(temporary) as stream:
+    with storage.writing(uri) as stream:
         stream.write(_header(tensors))
         for tensor in tensors.values():
             for block in _blocks(tensor):
                 stream.write(block)
-    filesystem.move(temporary, path)
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:

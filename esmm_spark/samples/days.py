@@ -4,8 +4,6 @@ A day's partition follows from the logs, the config and `--as-of` alone: not fro
 what else is in the dataset. So a run may be repeated, and days may come in any order.
 """
 
-from pathlib import Path
-
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
@@ -14,6 +12,7 @@ from esmm_spark.errors import ConfigError, CountMismatchError
 from esmm_spark.event_config import EventLogs
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.manifest import (
+    EXAMPLES,
     LABEL_COLUMNS,
     LABELS,
     REJECTS,
@@ -62,6 +61,8 @@ def build_days(spark: SparkSession, config: Config, day: Day, backfill: bool) ->
         SpecMismatchError: the dataset has another feature spec.
         InputError, TooManyRejectsError, CountMismatchError: as in all preprocessing; the day stays as it was.
     """
+    # A run of this day that was killed may have left it under another name.
+    storage.recover(storage.join(config.paths.dataset, EXAMPLES, day.name))
     check_dataset(config)
     build_day(spark, config, day)
     written = [day.name]
@@ -87,7 +88,7 @@ def changed_days(spark: SparkSession, config: Config, day: Day) -> list[str]:
 
 def build_day(spark: SparkSession, config: Config, day: Day) -> DayPartition:
     """Writes one day's examples, labels and rejects in the place of those that are there."""
-    dataset = _absolute(config.paths.dataset)
+    dataset = storage.absolute(config.paths.dataset)
     staging = storage.staging_path(storage.join(dataset, day.name))
     # What a killed run left.
     storage.delete(staging)
@@ -206,8 +207,3 @@ def _account_for(source: SourceCounts, dropped: int, written: int) -> None:
 def _events(config: Config) -> EventLogs:
     assert config.logs.events is not None
     return config.logs.events
-
-
-def _absolute(uri: str) -> str:
-    """Returns the URI as it leads to the same place from every working directory."""
-    return uri if "://" in uri else str(Path(uri).absolute())

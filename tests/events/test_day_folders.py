@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from esmm_spark import storage
+from esmm_spark.errors import IncompleteError
 from esmm_spark.manifest import (
     EXAMPLES,
     DayCounts,
@@ -96,6 +97,19 @@ def test_a_run_that_is_killed_leaves_the_old_or_the_new_day_and_can_be_run_again
             publish(tmp_path, 2)
     require_whole(tmp_path, 1)
     storage.delete(str(tmp_path / "dataset" / f".{DAY}.staging"))
+    publish(tmp_path, 2)
+    require_whole(tmp_path, 2)
+
+
+def test_a_day_that_a_killed_run_took_away_is_never_left_out_but_told_of_until_it_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, 1)
+    folder = tmp_path / "dataset" / EXAMPLES
+    (folder / DAY).rename(folder / f".{DAY}.previous")
+    monkeypatch.setattr(storage, "_PATIENCE_S", 0.0)
+    with pytest.raises(IncompleteError, match=f"{DAY} is being replaced, or"):
+        read_manifest(str(tmp_path / "dataset"))
     publish(tmp_path, 2)
     require_whole(tmp_path, 2)
 

@@ -1,0 +1,85 @@
+"""Deleting and moving files and folders so that a folder's marker never stands in a part of it.
+
+Where folders can be renamed, moving is one rename. An object store has no folders, only files with slashes in
+their names, and pyarrow refuses to move a folder there: each file is copied and deleted. So the marker is
+copied after all other files, and deleted before them.
+"""
+
+import posixpath
+from concurrent.futures import ThreadPoolExecutor
+
+from pyarrow import fs
+
+MARKER = "_SUCCESS"
+
+_RENAMING = ("local", "hdfs")
+_COPIES_AT_ONCE = 16
+# S3 copies no larger object by itself.
+_MAX_COPY_BYTES = 5 << 30
+
+
+def can_rename(filesystem: fs.FileSystem) -> bool:
+    """Returns whether a folder can be renamed there, by one atomic step."""
+    return filesystem.type_name in _RENAMING
+
+
+def delete(filesystem: fs.FileSystem, path: str) -> None:
+    """Deletes the file or folder at `path`, a folder's marker first; what isn't there is no error."""
+    kind = filesystem.get_file_info(path).type
+    if kind == fs.FileType.File:
+        filesystem.delete_file(path)
+    elif kind == fs.FileType.Directory:
+        marker = posixpath.join(path, MARKER)
+        if filesystem.get_file_info(marker).is_file:
+            filesystem.delete_file(marker)
+        try:
+            filesystem.delete_dir(path)
+        except FileNotFoundError:
+            # Where there are no folders, one may end with its last file.
+            pass
+
+
+def move(filesystem: fs.FileSystem, source: str, target: str) -> None:
+    """Moves the file or folder at `source` to `target`.
+
+    A file takes the place of a file. A folder's target must not be there, where folders can be renamed; in an
+    object store what is there is deleted.
+
+    Raises:
+        OSError: there is no source, or the file system refuses.
+    """
+    if can_rename(filesystem):
+        filesystem.move(source, target)
+        return
+    info = filesystem.get_file_info(source)
+    if info.type != fs.FileType.Directory:
+        _copy(filesystem, info, target)
+        filesystem.delete_file(source)
+        return
+    delete(filesystem, target)
+    _copy_folder(filesystem, source, target)
+    delete(filesystem, source)
+
+
+def _copy_folder(filesystem: fs.FileSystem, source: str, target: str) -> None:
+    """Copies the files below `source`, markers last, the folder's own after those of the folders in it."""
+    infos = filesystem.get_file_info(fs.FileSelector(source, recursive=True))
+    files = [info for info in infos if info.is_file]
+    markers = [info for info in files if info.base_name == MARKER]
+
+    def copy(info: fs.FileInfo) -> None:
+        _copy(filesystem, info, posixpath.join(target, posixpath.relpath(info.path, source)))
+
+    with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+        # list: so that an exception is raised here.
+        list(pool.map(copy, [info for info in files if info.base_name != MARKER]))
+    for info in sorted(markers, key=lambda info: -info.path.count("/")):
+        copy(info)
+
+
+def _copy(filesystem: fs.FileSystem, info: fs.FileInfo, target: str) -> None:
+    if info.is_file and info.size > _MAX_COPY_BYTES:
+        with filesystem.open_input_stream(info.path) as read, filesystem.open_output_stream(target) as write:
+            write.upload(read)
+    else:
+        filesystem.copy_file(info.path, target)
