@@ -74,7 +74,7 @@ def test_readers_never_disturb_a_writer_that_replaces_a_folder_again_and_again(t
         readers = [pool.submit(read) for _ in range(2)]
         try:
             for version in range(50):
-                # A reader that sleeps through a whole replacement, and wakes in the next, is told to try again.
+                # A reader that sleeps through one replacement and wakes in the next is told to try again.
                 sleep(0.01)
                 write_folder(Path(storage.staging_path(target)), str(version))
                 storage.replace_directory(target)
