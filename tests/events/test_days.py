@@ -46,6 +46,7 @@ def all_rows(config: Config) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # nine days are built
 def test_three_daily_runs_backfilled_equal_one_run_over_all_of_it(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -75,6 +76,14 @@ def test_three_daily_runs_backfilled_equal_one_run_over_all_of_it(
     manifest = read_manifest(daily.paths.dataset)
     assert list(manifest.partitions) == [f"ds={day}" for day in DAYS[:3]]
     assert [counts.impressions for counts in manifest.partitions.values()] == [6, 6, 6]
+
+
+def test_plain_paths_are_this_hosts_whatever_file_system_spark_takes_for_its_default(
+    spark_elsewhere: SparkSession, tmp_path: Path
+) -> None:
+    write_three_days(tmp_path / "logs")
+    assert build(spark_elsewhere, config(tmp_path), DAYS[0]) == ["ds=2026-11-23"]
+    assert len(rows_of(config(tmp_path), "labels", DAYS[0])) == 6
 
 
 def test_a_day_holds_the_labels_history_and_crosses_that_its_logs_say(
