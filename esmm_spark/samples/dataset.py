@@ -1,7 +1,5 @@
 """Raw logs to a dataset: examples and rejects of every split, the manifest, the marker of completeness."""
 
-from pathlib import Path
-
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
@@ -41,7 +39,7 @@ def preprocess(spark: SparkSession, config: Config) -> Manifest:
     storage.require_own_folder(
         target, "paths.dataset", (storage.MARKER, MANIFEST_NAME, EXAMPLES, REJECTS, VOCABULARY)
     )
-    staging = _absolute(storage.staging_path(target))
+    staging = storage.absolute(storage.staging_path(target))
     # What a killed run left.
     storage.delete(staging)
     try:
@@ -112,8 +110,3 @@ def check_rejects(source: SourceCounts, max_reject_fraction: float) -> None:
             f"{rejected / source.lines_read:.4%}, more than logs.max_reject_fraction={max_reject_fraction:g} "
             "allows: mend the log or allow more; nothing was replaced"
         )
-
-
-def _absolute(uri: str) -> str:
-    """Returns the URI as it leads to the same place from every working directory."""
-    return uri if "://" in uri else str(Path(uri).absolute())

@@ -132,7 +132,7 @@ def score(spark: SparkSession, plan: ScoringPlan) -> Scored:
     """
     staged = storage.staging_path(plan.folder)
     storage.delete(staged)
-    workplace = _absolute(f"{staged}-examples")
+    workplace = storage.absolute(f"{staged}-examples")
     remedy = "run jobs/preprocess.py again" if plan.inputs.source == "examples" else "mend the raw files"
     with (
         user_errors(spark, remedy),
@@ -181,7 +181,7 @@ def score_groups(groups: DataFrame, model_uri: str, model_version: str, batch_si
         Grain: one row per impression; columns as in docs/architecture.md.
     """
     return (
-        groups.mapInArrow(scorer(_absolute(model_uri), model_version, batch_size), _SCORE_TYPES)
+        groups.mapInArrow(scorer(storage.absolute(model_uri), model_version, batch_size), _SCORE_TYPES)
         .withColumn("model_version", F.lit(model_version))
         .select(*_SCORE_COLUMNS)
     )
@@ -208,11 +208,6 @@ def _groups_per_batch(spark: SparkSession, num_groups: int) -> Iterator[None]:
     finally:
         if before is not None:
             spark.conf.set(_GROUPS_PER_BATCH_KEY, before)
-
-
-def _absolute(uri: str) -> str:
-    """Returns `uri` as it leads to the same place from every process's working folder."""
-    return uri if "://" in uri else storage.filesystem_of(uri)[1]
 
 
 def _count_rows(folder: str) -> int:

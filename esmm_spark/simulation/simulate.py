@@ -10,7 +10,6 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -82,7 +81,7 @@ def simulate(
         CountMismatchError: what was written isn't what was drawn.
     """
     check_arguments(output, num_groups, seed, preset)
-    target = output if "://" in output else str(Path(output).absolute())
+    target = storage.absolute(output)
     staging = storage.staging_path(target)
     storage.delete(staging)
     for name in output_folders():

@@ -15,7 +15,6 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -97,7 +96,7 @@ def simulate_events(
     """
     check_event_arguments(output, num_groups, seed, preset, num_days)
     chosen = preset_named(preset)
-    target = output if "://" in output else str(Path(output).absolute())
+    target = storage.absolute(output)
     staging = storage.staging_path(target)
     storage.delete(staging)
     world, parts = World.calibrated(chosen, seed), plan_event_parts(num_groups, num_days)
