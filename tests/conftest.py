@@ -32,3 +32,13 @@ def spark() -> Iterator[SparkSession]:
     session = spark_session("esmm_spark tests")
     yield session
     session.stop()
+
+
+@pytest.fixture
+def spark_elsewhere(spark: SparkSession) -> Iterator[SparkSession]:
+    """The session, its default file system not this host's, as on a Hadoop cluster, and out of reach."""
+    configuration = spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[union-attr, operator]
+    before = configuration.get("fs.defaultFS")
+    configuration.set("fs.defaultFS", "nosuch://cluster")
+    yield spark
+    configuration.set("fs.defaultFS", before)

@@ -72,7 +72,7 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     storage.refuse_pickles(folder, "scores")
     num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
     _check_record(folder, num_rows)
-    return spark.read.schema(SCORES_SCHEMA).parquet(folder), num_rows
+    return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_path(folder)), num_rows
 
 
 def read_truth(spark: SparkSession, path: str) -> DataFrame:
@@ -81,7 +81,8 @@ def read_truth(spark: SparkSession, path: str) -> DataFrame:
         raise InputError(f"no truth at {path}: evaluate.truth names the truth.parquet of jobs/simulate.py")
     _check_files(path, TRUTH_SCHEMA, "truth")
     # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
-    return spark.read.schema(TRUTH_SCHEMA).parquet(path).select(*TRUTH_SCHEMA.names)
+    truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_path(path))
+    return truth.select(*TRUTH_SCHEMA.names)
 
 
 def baseline_folder(path: str, partition: str) -> str:

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, DoubleType, MapType, StringType, StructField, StructType
 
+from esmm_spark import storage
 from esmm_spark.event_config import Catalog, ClickLog, ConversionLog, ImpressionLog
 from esmm_spark.logs.event_files import (
     LogFile,
@@ -167,7 +168,7 @@ def _read_parquet(spark: SparkSession, files: Sequence[LogFile], columns: list[s
     arrow = read_parquet_schema(files[0].path)
     schema = from_arrow_schema(arrow)
     wanted = StructType([schema[column] for column in columns])
-    frame = spark.read.schema(wanted).parquet(*(file.path for file in files))
+    frame = spark.read.schema(wanted).parquet(*(storage.spark_path(file.path) for file in files))
     return frame.withColumn(_CORRUPT, F.lit(None).cast("string")).select("*", "_metadata")
 
 
@@ -182,7 +183,8 @@ def _read_text(spark: SparkSession, paths: list[str], file_format: str, schema: 
     if file_format == "csv":
         # RFC 4180: a quote inside quotes is written twice.
         reader = reader.option("header", True).option("escape", '"')
-    return reader.format(file_format).load(paths).select("*", "_metadata")
+    frame = reader.format(file_format).load([storage.spark_path(path) for path in paths])
+    return frame.select("*", "_metadata")
 
 
 def _corrupt_field() -> StructField:

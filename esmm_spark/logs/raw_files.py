@@ -11,6 +11,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from esmm_spark import storage
 from esmm_spark.config import SplitLogs
 from esmm_spark.errors import InputError
 
@@ -64,7 +65,8 @@ def _is_blank() -> Column:
 def _read_lines(spark: SparkSession, path: str, what: str) -> DataFrame:
     try:
         # lineSep: by default a lone carriage return would end a line, too.
-        return spark.read.text(path, lineSep="\n").select(F.col("value").alias("line"))
+        lines = spark.read.text(storage.spark_path(path), lineSep="\n")
+        return lines.select(F.col("value").alias("line"))
     except AnalysisException as error:
         raise InputError(f"no {what} at {path}: {_first_line(error)}") from error
 

@@ -131,8 +131,10 @@ def _write_day(
     sources = count_lines(logs, day, paths)
     for source in sources:
         check_rejects(source, config.logs.max_reject_fraction)
-    labelled.impressions.select(*LABEL_COLUMNS).write.parquet(storage.join(staging, LABELS))
-    rejected_lines(logs, day).coalesce(1).write.parquet(storage.join(staging, REJECTS))
+    labelled.impressions.select(*LABEL_COLUMNS).write.parquet(
+        storage.spark_path(storage.join(staging, LABELS))
+    )
+    rejected_lines(logs, day).coalesce(1).write.parquet(storage.spark_path(storage.join(staging, REJECTS)))
     report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day)
     examples = None
     if report["impressions"]["total"] > 0:
@@ -161,8 +163,8 @@ def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str
     featured = add_features(labelled.impressions, logs.catalogs, histories, events, config.features)
     contexts = featured.contexts.persist()
     lines = canonical_lines(featured._replace(contexts=contexts), config.features)
-    lines.contexts.write.parquet(storage.join(staging, _CONTEXT_LINES))
-    lines.impressions.write.parquet(storage.join(staging, _IMPRESSION_LINES))
+    lines.contexts.write.parquet(storage.spark_path(storage.join(staging, _CONTEXT_LINES)))
+    lines.impressions.write.parquet(storage.spark_path(storage.join(staging, _IMPRESSION_LINES)))
     contexts.unpersist()
 
 
@@ -181,7 +183,8 @@ def _write_examples(
         max_group_size=config.samples.max_group_size,
         row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
     )
-    lines = CanonicalLines(*(spark.read.schema(_LINE_SCHEMA).parquet(path) for path in paths))
+    reader = spark.read.schema(_LINE_SCHEMA)
+    lines = CanonicalLines(*(reader.parquet(storage.spark_path(path)) for path in paths))
     written = write_examples(spark, lines, (paths[0], source.path), plan, config.samples.num_files)
     for reason, count in written.sources[1].rejects.items():
         source.rejects[reason] = source.rejects.get(reason, 0) + count

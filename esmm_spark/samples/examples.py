@@ -104,7 +104,7 @@ def _run_tasks(
         storage.make_directory(storage.join(plan.dataset, folder))
     repeated = None
     if has_repeated:
-        folder = storage.join(plan.dataset, f"repeated-{plan.source}")
+        folder = storage.spark_path(storage.join(plan.dataset, f"repeated-{plan.source}"))
         # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it
         # is small.
         find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(folder)

@@ -92,7 +92,7 @@ def write_vocabulary(
         .agg(F.sum("lines").alias("lines"))
         .where(F.col("lines") >= F.get(min_counts, F.col("field")))
         .select(F.get(names, F.col("field")).alias("field"), "value_hash")
-        .write.parquet(folder)
+        .write.parquet(storage.spark_path(folder))
     )
     num_values = _num_rows(folder)
     if num_values > max_values:

@@ -25,7 +25,7 @@ from esmm_spark.scoring.partition import (
     read_record,
 )
 from esmm_spark.scoring.predictor import scorer
-from esmm_spark.scoring.sources import GroupSource, describe_input, open_source, spark_path
+from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
 
 _SCORE_TYPES = (
     "impression_id string, group_key string, pctr float, pcvr float, pctcvr float, click tinyint, "
@@ -138,7 +138,7 @@ def score(spark: SparkSession, plan: ScoringPlan) -> Scored:
         user_errors(spark, remedy),
         open_source(spark, plan.config, plan.info, plan.model_uri, workplace) as source,
     ):
-        means = _write_scores(spark, plan, source, spark_path(staged))
+        means = _write_scores(spark, plan, source, storage.spark_path(staged))
         written = _count_rows(staged)
         if written != source.counts.impressions:
             raise CountMismatchError(

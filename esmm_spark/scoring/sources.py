@@ -114,11 +114,6 @@ def open_source(
         storage.delete(workplace)
 
 
-def spark_path(uri: str) -> str:
-    """Returns `uri` as Spark is to read it: a plain path is this host's, whatever Spark's own default is."""
-    return uri if "://" in uri else f"file://{storage.filesystem_of(uri)[1]}"
-
-
 def _group_raw_files(
     spark: SparkSession, config: Config, info: ModelInfo, model_uri: str, folder: str
 ) -> GroupSource:
@@ -169,5 +164,5 @@ def _read_files(spark: SparkSession, dataset: str, counts: PartitionCounts, spec
         "impression_lengths": "array<int>",
     }
     schema = ", ".join(f"{column} {types[column]}" for column in GROUP_COLUMNS)
-    files = [spark_path(storage.join(dataset, file.path)) for file in counts.files]
+    files = [storage.spark_path(storage.join(dataset, file.path)) for file in counts.files]
     return spark.read.schema(schema).parquet(*files) if files else spark.createDataFrame([], schema)

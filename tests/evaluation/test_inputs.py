@@ -28,6 +28,14 @@ def test_scores_are_read_with_their_number_of_rows(spark: SparkSession, folder: 
     assert model_version(scores, str(folder)) == "000001-aaaa"
 
 
+def test_a_plain_path_is_this_hosts_whatever_file_system_spark_takes_for_its_default(
+    spark_elsewhere: SparkSession, folder: Path, tmp_path: Path, data: pd.DataFrame
+) -> None:
+    assert read_scores(spark_elsewhere, str(folder))[0].count() == 40
+    write_truth(tmp_path / "truth.parquet", truth_of(data))
+    assert read_truth(spark_elsewhere, str(tmp_path / "truth.parquet")).count() == len(data)
+
+
 def test_missing_scores_name_the_command_that_makes_them(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no scores at .*nowhere: run jobs/score\.py"):
         read_scores(spark, str(tmp_path / "nowhere"))
