@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import torch
 
 from esmm_spark.config_file import load_config
-from esmm_spark.manifest import read_manifest
+from esmm_spark.manifest import TRAIN_PARTITION, read_manifest
 from esmm_spark.model.directory import find_model, load_dense, open_rows, read_info
 from esmm_spark.model.esmm import embed_batch, predict
 from esmm_spark.model.local_copy import localize
 from esmm_spark.model.serving_embedding import ServingEmbedding
-from esmm_spark.scoring.groups import GROUP_COLUMNS, divide_weights_of_means, read_groups
+from esmm_spark.scoring.groups import GROUP_COLUMNS, read_groups
 from esmm_spark.scoring.predictor import TokenBatch
 from esmm_spark.storage import join
 
@@ -40,13 +40,13 @@ def main() -> None:
     batches: list[TokenBatch] = []
     prepared = 0
     manifest = read_manifest(config.paths.dataset)
-    for file in manifest.partition("split=train", config.paths.dataset).files:
+    for file in manifest.partition(TRAIN_PARTITION, config.paths.dataset).files:
         for batch in pq.ParquetFile(join(config.paths.dataset, file.path)).iter_batches(
             batch_size=4096, columns=list(GROUP_COLUMNS)
         ):
             if prepared >= arguments.impressions:
                 break
-            groups = divide_weights_of_means(read_groups(batch, spec), spec)
+            groups = read_groups(batch, spec)
             batches += [TokenBatch.of(part) for part in groups.slices(config.score.batch_size)]
             prepared += groups.num_impressions
     rates = []

@@ -1,11 +1,11 @@
 """Arrow batches of impression groups as flat numpy arrays, and their slices of a bounded size.
 
-A list column of Arrow is one buffer of values and one of offsets, and the examples' layout is flat within a
-group, so neither step touches a row in Python. Legend: G groups, N impressions, Fc and Fi context and
-impression fields, B bags (G * Fc or N * Fi), T tokens.
+The lists are read and checked by the feed's own code. Legend: G groups, N impressions, Fc and Fi context and
+impression fields, T tokens.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,7 @@ import pyarrow as pa
 
 from esmm_spark.errors import InputError
 from esmm_spark.features import FeatureSpec
-from esmm_spark.feed.groups import means_as_sums
-
-IntArray = npt.NDArray[np.int64]
+from esmm_spark.feed.bags import Bags, DamagedGroupError, IntArray, cut, read_bags, refuse
 
 # What scoring reads of the examples; labels go through to the scores.
 GROUP_COLUMNS = (
@@ -35,49 +33,22 @@ GROUP_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Bags:
-    """The tokens of B bags, bag after bag, on memory that may be written to.
-
-    Attributes:
-        rows: [T] int32 or int64, rows of the arena.
-        weights: [T] float32.
-        lengths: [B] int64, tokens of each bag; 0 for a missing field.
-        starts: [B + 1] int64, the first token of each bag.
-    """
-
-    rows: npt.NDArray[np.int32] | IntArray
-    weights: npt.NDArray[np.float32]
-    lengths: IntArray
-    starts: IntArray
-
-    def part(self, start: int, stop: int) -> "Bags":
-        """Returns the bags [start, stop), on the same memory."""
-        tokens = slice(int(self.starts[start]), int(self.starts[stop]))
-        return Bags(
-            self.rows[tokens],
-            self.weights[tokens],
-            self.lengths[start:stop],
-            self.starts[start : stop + 1] - self.starts[start],
-        )
-
-
-@dataclass(frozen=True)
 class Slice:
     """At most `batch_size` impressions and the contexts of their groups.
 
     Attributes:
         start: first impression, counted from the Arrow batch's first.
         stop: the impression after the last.
-        group_sizes: [G] int64, impressions of each group that lie in the slice.
-        context: G * Fc bags.
-        impression: (stop - start) * Fi bags.
+        group_sizes: [g] int64, impressions of each group that lie in the slice.
+        context: rows, weights, lengths of g * Fc bags, which may be read-only.
+        impression: rows, weights, lengths of (stop - start) * Fi bags.
     """
 
     start: int
     stop: int
     group_sizes: IntArray
-    context: Bags
-    impression: Bags
+    context: tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.int32]]
+    impression: tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -85,23 +56,24 @@ class Groups:
     """An Arrow batch of G groups with N impressions.
 
     Attributes:
-        sizes: [G] int64, impressions of each group; 0 is allowed.
+        starts: [G + 1] int64, the first impression of each group; a group may have none.
         context: G * Fc bags.
         impression: N * Fi bags.
-        num_context_fields: Fc.
-        num_impression_fields: Fi.
     """
 
-    sizes: IntArray
+    starts: IntArray
     context: Bags
     impression: Bags
-    num_context_fields: int
-    num_impression_fields: int
+
+    @property
+    def sizes(self) -> IntArray:
+        """[G] int64, impressions of each group."""
+        return np.diff(self.starts)
 
     @property
     def num_impressions(self) -> int:
         """N."""
-        return int(self.sizes.sum())
+        return int(self.starts[-1])
 
     def slices(self, batch_size: int) -> Iterator[Slice]:
         """Yields slices of at most `batch_size` impressions, of equal size but for one impression.
@@ -111,21 +83,12 @@ class Groups:
         """
         num_impressions = self.num_impressions
         num_slices = -(-num_impressions // batch_size)
-        ends = np.cumsum(self.sizes)
-        begins = ends - self.sizes
-        context_fields, impression_fields = self.num_context_fields, self.num_impression_fields
         for index in range(num_slices):
             start = index * num_impressions // num_slices
             stop = (index + 1) * num_impressions // num_slices
-            first = int(np.searchsorted(ends, start, side="right"))
-            last = int(np.searchsorted(begins, stop, side="left"))
-            sizes = np.minimum(ends[first:last], stop) - np.maximum(begins[first:last], start)
+            first, last, group_sizes = cut(self.starts, start, stop)
             yield Slice(
-                start,
-                stop,
-                sizes,
-                self.context.part(first * context_fields, last * context_fields),
-                self.impression.part(start * impression_fields, stop * impression_fields),
+                start, stop, group_sizes, self.context.part(first, last), self.impression.part(start, stop)
             )
 
 
@@ -140,15 +103,11 @@ def read_groups(batch: pa.RecordBatch, spec: FeatureSpec) -> Groups:
         InputError: the lists of a group don't fit together, or a row lies outside of the arena. Such a group
             would otherwise be scored with another group's tokens, or read beyond the arena's memory.
     """
-    _, sizes = _flat_list(batch, "impression_id")
-    num_context, num_impression = len(spec.context_fields), len(spec.impression_fields)
-    return Groups(
-        sizes,
-        _read_bags(batch, "context", np.full(len(sizes), num_context), spec),
-        _read_bags(batch, "impression", sizes * num_impression, spec),
-        num_context,
-        num_impression,
-    )
+    sizes = _sizes(batch, "impression_id")
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    with _remedy():
+        context, impression = read_bags(batch, starts, spec)
+    return Groups(starts, context, impression)
 
 
 def read_labels(batch: pa.RecordBatch, column: str, sizes: IntArray) -> pa.Array:
@@ -162,10 +121,13 @@ def read_labels(batch: pa.RecordBatch, column: str, sizes: IntArray) -> pa.Array
     Raises:
         InputError: a group has another number of labels than of impressions.
     """
-    values, lengths = _flat_list(batch, column)
+    lengths = _sizes(batch, column)
     known = batch.column(column).is_valid().to_numpy(zero_copy_only=False)
-    _refuse(batch, known & (lengths != sizes), lambda g: f"{lengths[g]} x {column}, {sizes[g]} impressions")
-    values = values.cast(pa.int8())
+    with _remedy():
+        refuse(
+            batch, known & (lengths != sizes), lambda g: f"{lengths[g]} x {column}, {sizes[g]} impressions"
+        )
+    values = batch.column(column).flatten().cast(pa.int8())
     if known.all():
         return values
     has_label = np.repeat(known, sizes)
@@ -174,77 +136,19 @@ def read_labels(batch: pa.RecordBatch, column: str, sizes: IntArray) -> pa.Array
     return values.take(pa.array(places, mask=~has_label))
 
 
-def divide_weights_of_means(groups: Groups, spec: FeatureSpec) -> Groups:
-    """Returns the groups with the weights of fields pooled by `mean` divided by their number of values."""
-    if all(field.pooling == "sum" for field in spec.fields):
-        return groups
-    for bags, fields in (
-        (groups.context, spec.context_fields),
-        (groups.impression, spec.impression_fields),
-    ):
-        # The trainer's own function: a mean must be the same in both.
-        bags.weights[:] = means_as_sums(bags.weights, bags.lengths, fields)
-    return groups
+def _sizes(batch: pa.RecordBatch, column: str) -> IntArray:
+    """Returns [G] int64, how many values each list holds; a null list has none."""
+    lengths = batch.column(column).value_lengths().fill_null(0)
+    return np.asarray(lengths.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _read_bags(batch: pa.RecordBatch, level: str, num_bags: IntArray, spec: FeatureSpec) -> Bags:
-    """Returns the bags of one level; `num_bags` is [G], how many each group must have."""
-    bag_lengths, found = _flat_list(batch, f"{level}_lengths")
-    _refuse(batch, found != num_bags, lambda g: f"{found[g]} x {level}_lengths where {num_bags[g]} belong")
-    lengths = _values(batch, bag_lengths, f"{level}_lengths", np.int64)
-    starts = _offsets(lengths)
-    # A group's lengths must add up to its tokens: else the next group's tokens shift into its bags.
-    bags_of_groups = _offsets(found)
-    tokens = np.diff(starts[bags_of_groups])
-    negative = np.diff(_offsets(lengths < 0)[bags_of_groups]) > 0
-    rows, num_rows = _flat_list(batch, f"{level}_rows")
-    weights, num_weights = _flat_list(batch, f"{level}_weights")
-    _refuse(
-        batch,
-        negative | (tokens != num_rows) | (tokens != num_weights),
-        lambda g: (
-            f"{num_rows[g]} x {level}_rows and {num_weights[g]} x {level}_weights, "
-            f"where {level}_lengths sums to {tokens[g]}{' with a negative length' if negative[g] else ''}"
-        ),
-    )
-    rows = _values(batch, rows, f"{level}_rows", np.int32 if pa.types.is_int32(rows.type) else np.int64)
-    beyond = (rows < 0) | (rows >= spec.num_rows)
-    _refuse(
-        batch,
-        np.diff(_offsets(beyond)[_offsets(num_rows)]) > 0,
-        lambda g: f"{level}_rows outside of the arena's rows 0 to {spec.num_rows - 1}",
-    )
-    return Bags(rows, _values(batch, weights, f"{level}_weights", np.float32), lengths, starts)
-
-
-def _flat_list(batch: pa.RecordBatch, column: str) -> tuple[pa.Array, IntArray]:
-    """Returns a list column's values, group after group, and [G] how many each has; a null list has none."""
-    lists = batch.column(column)
-    return lists.flatten(), lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _offsets(counts: npt.NDArray[Any]) -> IntArray:
-    """Returns [len + 1] int64: counts 2, 0, 3 give 0, 2, 2, 5."""
-    return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
-
-
-def _values(batch: pa.RecordBatch, array: pa.Array, column: str, dtype: type) -> npt.NDArray[Any]:
-    """Returns a copy of `array`: Arrow's own memory is read-only, which torch takes no tensor on."""
-    if array.null_count:
-        raise InputError(
-            f"{column} holds {array.null_count} nulls {_where(batch, 0)} or after: preprocess again"
-        )
-    return np.array(array.to_numpy(zero_copy_only=False), dtype=dtype)
-
-
-def _refuse(batch: pa.RecordBatch, bad: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> None:
-    """Raises InputError with the first group that is `bad`, if any."""
-    if bad.any():
-        group = int(np.argmax(bad))
-        raise InputError(
-            f"{describe(group)}, {_where(batch, group)}: the examples are damaged, preprocess again"
-        )
-
-
-def _where(batch: pa.RecordBatch, group: int) -> str:
-    return f"in group {batch.column('group_key')[group].as_py()!r}"
+@contextmanager
+def _remedy() -> Iterator[None]:
+    """Says of a damaged group what to do: its file is not known here."""
+    try:
+        yield
+    except DamagedGroupError as error:
+        problem = f"{error.problem}, in group {error.key!r}"
+        raise InputError(f"{problem}: the examples are damaged, preprocess again") from error
+    except InputError as error:
+        raise InputError(f"{error}: the examples are damaged, preprocess again") from error

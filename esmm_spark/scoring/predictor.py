@@ -13,7 +13,7 @@ from esmm_spark.model.directory import load_dense, open_rows, read_info
 from esmm_spark.model.esmm import embed_batch, predict
 from esmm_spark.model.local_copy import localize
 from esmm_spark.model.serving_embedding import ServingEmbedding
-from esmm_spark.scoring.groups import Groups, Slice, divide_weights_of_means, read_groups, read_labels
+from esmm_spark.scoring.groups import Groups, Slice, read_groups, read_labels
 
 # `model_version` is not among them: it is one value, which Spark adds without a copy per impression.
 SCORE_SCHEMA = pa.schema(
@@ -36,7 +36,7 @@ class TokenBatch:
     Attributes:
         context_rows: [Tc] int32 or int64.
         context_weights: [Tc] float32, divided by the number of values where the field's pooling is `mean`.
-        context_lengths: [G * Fc] int64.
+        context_lengths: [G * Fc] int32.
         impression_rows: [Ti].
         impression_weights: [Ti].
         impression_lengths: [N * Fi].
@@ -53,10 +53,9 @@ class TokenBatch:
 
     @classmethod
     def of(cls, part: Slice) -> "TokenBatch":
-        """Returns the tensors of a slice, on its memory."""
-        bags = (part.context, part.impression)
-        arrays = [array for bag in bags for array in (bag.rows, bag.weights, bag.lengths)]
-        return cls(*(torch.from_numpy(array) for array in (*arrays, part.group_sizes)))
+        """Returns the tensors of a slice, copied: Arrow's memory is read-only, which torch refuses."""
+        arrays = (*part.context, *part.impression, part.group_sizes)
+        return cls(*(torch.from_numpy(array.copy()) for array in arrays))
 
 
 class Predictor:
@@ -93,10 +92,11 @@ class Predictor:
             InputError: a group's lists don't fit together.
         """
         spec = self.info.feature_spec
-        groups = divide_weights_of_means(read_groups(batch, spec), spec)
+        groups = read_groups(batch, spec)
         pctr, pcvr, pctcvr = self._predict(groups, batch_size)
         # 58 impressions have one key: its bytes are copied here and nowhere before.
-        group_index = np.repeat(np.arange(len(groups.sizes)), groups.sizes)
+        sizes = groups.sizes
+        group_index = np.repeat(np.arange(len(sizes)), sizes)
         return pa.RecordBatch.from_arrays(
             [
                 batch.column("impression_id").flatten(),
@@ -104,8 +104,8 @@ class Predictor:
                 pa.array(pctr),
                 pa.array(pcvr),
                 pa.array(pctcvr),
-                read_labels(batch, "click", groups.sizes),
-                read_labels(batch, "conversion", groups.sizes),
+                read_labels(batch, "click", sizes),
+                read_labels(batch, "conversion", sizes),
             ],
             schema=SCORE_SCHEMA,
         )

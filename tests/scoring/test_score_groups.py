@@ -9,14 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmm_spark.errors import InputError
+from esmm_spark.feed.bags import Bags
 from esmm_spark.scoring.groups import (
     GROUP_COLUMNS,
     Groups,
-    divide_weights_of_means,
     read_groups,
     read_labels,
 )
 from tests.synthetic_examples import SCHEMA, SPEC, Group, random_groups
+
+LEVELS = ("context", "impression")
 
 # Fields of SPEC: context user, tags, history (mean); impression item, labels (mean).
 GROUP: Group = {
@@ -43,13 +45,14 @@ def test_a_batch_is_read_as_flat_bags() -> None:
     assert groups.sizes.tolist() == [2, 2]
     assert groups.context.rows.tolist() == [3, 81, 82] * 2
     assert groups.context.lengths.tolist() == [1, 0, 2] * 2
-    assert groups.impression.weights.tolist() == [1.0, 1.0, 3.0, 1.0] * 2
+    assert groups.context.starts.tolist() == [0, 3, 6]
+    assert groups.impression.starts.tolist() == [0, 3, 4, 7, 8]
     assert groups.impression.lengths.tolist() == [1, 2, 1, 0] * 2
     assert groups.context.rows.dtype == np.int32
 
 
 def test_weights_of_a_mean_are_divided_by_the_number_of_values() -> None:
-    groups = divide_weights_of_means(read_groups(record_batch(GROUP), SPEC), SPEC)
+    groups = read_groups(record_batch(GROUP), SPEC)
     assert groups.context.weights.tolist() == [1.0, 0.25, 1.0]
     assert groups.impression.weights.tolist() == [1.0, 0.5, 1.5, 1.0]
 
@@ -58,7 +61,7 @@ def test_a_part_of_a_larger_batch_is_read_alone() -> None:
     many = record_batch(*random_groups(20, 1))
     part = read_groups(many.slice(7, 5), SPEC)
     alone = read_groups(record_batch(*random_groups(20, 1)[7:12]), SPEC)
-    for level in ("context", "impression"):
+    for level in LEVELS:
         for name in ("rows", "weights", "lengths", "starts"):
             np.testing.assert_array_equal(
                 getattr(getattr(part, level), name), getattr(getattr(alone, level), name)
@@ -82,40 +85,43 @@ def test_slices_hold_every_impression_once_with_its_own_context(
     assert all(0 < size <= batch_size for size in sizes)
     assert max(sizes, default=0) - min(sizes, default=0) <= 1
     # Each impression as (its context's rows, its own rows), once from the slices and once from the rows.
-    assert [pair for part in slices for pair in pairs(part.group_sizes, part.context, part.impression)] == (
-        pairs(groups.sizes, groups.context, groups.impression)
-    )
+    assert [pair for part in slices for pair in pairs(part.group_sizes, part.context, part.impression)] == [
+        pair
+        for row in rows
+        for pair in pairs([len(row["click"])], *(tokens_of(row, level) for level in LEVELS))
+    ]
     assert len(slices) == -(-groups.num_impressions // batch_size)
 
 
+def tokens_of(row: Group, level: str) -> tuple[Any, Any, Any]:
+    rows, weights, lengths = (np.array(row[f"{level}_{name}"]) for name in ("rows", "weights", "lengths"))
+    return rows, weights, lengths
+
+
 def pairs(sizes: Any, context: Any, impression: Any) -> list[tuple[list[int], list[int]]]:
-    def rows(bags: Any, start: int, stop: int) -> list[int]:
-        part = bags.part(start, stop)
-        assert part.starts[0] == 0
-        assert part.starts[-1] == len(part.rows) == len(part.weights)
-        found: list[int] = part.rows.tolist()
+    """Each impression as the rows of its context and its own, by plain slicing."""
+
+    def rows(tokens: Any, first_bag: int, num_bags: int) -> list[int]:
+        rows, weights, lengths = tokens
+        assert len(rows) == len(weights) == sum(lengths)
+        start = int(sum(lengths[:first_bag]))
+        found: list[int] = rows[start : start + int(sum(lengths[first_bag : first_bag + num_bags]))].tolist()
         return found
 
     owners = np.repeat(np.arange(len(sizes)), sizes)
-    return [
-        (rows(context, 3 * group, 3 * group + 3), rows(impression, 2 * i, 2 * i + 2))
-        for i, group in enumerate(owners)
-    ]
+    return [(rows(context, 3 * group, 3), rows(impression, 2 * i, 2)) for i, group in enumerate(owners)]
 
 
 def test_a_group_may_be_cut_and_its_context_is_in_both_slices() -> None:
-    sizes = np.array([3, 2])
     base = read_groups(record_batch(GROUP, GROUP), SPEC)
-    groups = Groups(sizes, base.context, _stretched(base, 5), 3, 2)
+    groups = Groups(np.array([0, 3, 5]), base.context, _without_tokens(5))
     assert [part.group_sizes.tolist() for part in groups.slices(2)] == [[1], [2], [2]]
     assert [part.group_sizes.tolist() for part in groups.slices(4)] == [[2], [1, 2]]
 
 
-def _stretched(groups: Groups, num_impressions: int) -> Any:
-    zeros = np.zeros(num_impressions * 2, np.int64)
-    return type(groups.impression)(
-        groups.impression.rows[:0], groups.impression.weights[:0], zeros, np.zeros(len(zeros) + 1, np.int64)
-    )
+def _without_tokens(num_impressions: int) -> Bags:
+    lengths, starts = np.zeros(num_impressions * 2, np.int32), np.zeros(num_impressions + 1, np.int64)
+    return Bags(np.zeros(0, np.int32), np.zeros(0, np.float32), lengths, starts, num_fields=2)
 
 
 def test_a_group_without_labels_has_null_labels() -> None:
