@@ -53,7 +53,7 @@ def move(filesystem: fs.FileSystem, source: str, target: str) -> None:
         return
     info = filesystem.get_file_info(source)
     if info.type != fs.FileType.Directory:
-        _copy(filesystem, info, target)
+        copy(filesystem, info, target)
         filesystem.delete_file(source)
         return
     delete(filesystem, target)
@@ -67,17 +67,18 @@ def _copy_folder(filesystem: fs.FileSystem, source: str, target: str) -> None:
     files = [info for info in infos if info.is_file]
     markers = [info for info in files if info.base_name == MARKER]
 
-    def copy(info: fs.FileInfo) -> None:
-        _copy(filesystem, info, posixpath.join(target, posixpath.relpath(info.path, source)))
+    def copy_below(info: fs.FileInfo) -> None:
+        copy(filesystem, info, posixpath.join(target, posixpath.relpath(info.path, source)))
 
     with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
         # list: so that an exception is raised here.
-        list(pool.map(copy, [info for info in files if info.base_name != MARKER]))
+        list(pool.map(copy_below, [info for info in files if info.base_name != MARKER]))
     for info in sorted(markers, key=lambda info: -info.path.count("/")):
-        copy(info)
+        copy_below(info)
 
 
-def _copy(filesystem: fs.FileSystem, info: fs.FileInfo, target: str) -> None:
+def copy(filesystem: fs.FileSystem, info: fs.FileInfo, target: str) -> None:
+    """Copies the file of `info` to `target`, through this process if it is too large for the store."""
     if info.is_file and info.size > _MAX_COPY_BYTES:
         with filesystem.open_input_stream(info.path) as read, filesystem.open_output_stream(target) as write:
             write.upload(read)

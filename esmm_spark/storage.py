@@ -195,6 +195,13 @@ def move(source: str, target: str) -> None:
     moving.move(filesystem, source_path, filesystem_of(target)[1])
 
 
+def copy_file(source: str, target: str) -> None:
+    """Copies the file at `source` to `target`, both on one file system; makes the folder it goes to."""
+    filesystem, source_path = filesystem_of(source)
+    make_directory(posixpath.dirname(target))
+    moving.copy(filesystem, filesystem.get_file_info(source_path), filesystem_of(target)[1])
+
+
 def staging_path(target: str) -> str:
     """Returns the name under which the folder `target` is written before it takes its place.
 

@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping
 
 import yaml
-from pyarrow import fs
 from pydantic import BaseModel, ValidationError
 
 from esmm_spark import storage
@@ -137,7 +136,4 @@ def _read_facts(best: str) -> BestFacts:
 
 
 def _copy(source: str, staging: str, shard: int, facts: BestFacts) -> None:
-    target = storage.join(staging, directory.shard_name(shard, facts.num_shards))
-    storage.make_directory(target.rpartition("/")[0])
-    (source_fs, source_path), (target_fs, target_path) = map(storage.filesystem_of, (source, target))
-    fs.copy_files(source_path, target_path, source_filesystem=source_fs, destination_filesystem=target_fs)
+    storage.copy_file(source, storage.join(staging, directory.shard_name(shard, facts.num_shards)))

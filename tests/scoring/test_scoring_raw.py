@@ -150,6 +150,21 @@ def test_raw_files_score_as_their_examples_do_with_or_without_labels(
 
 
 @pytest.mark.spark
+def test_plain_paths_are_this_hosts_whatever_file_system_spark_takes_for_its_default(
+    spark_elsewhere: SparkSession, config: Config, run: Callable[..., Scored]
+) -> None:
+    logs = config.logs.model_copy(update={"max_reject_fraction": 1.0})
+    config = config.model_copy(update={"logs": logs})
+    skeleton = Path(logs.splits["train"].skeleton)
+    # A repeated sample, so that the list of those is written and read, too.
+    skeleton.write_text(skeleton.read_text() + skeleton.read_text().splitlines()[0] + "\n")
+    preprocess(spark_elsewhere, config)
+    write_model(config, vocabulary=f"{config.paths.dataset}/vocabulary")
+    of_examples = run(config, source="examples", partition="split=test")
+    assert_same_scores(rows_of(run(config).folder), rows_of(of_examples.folder))
+
+
+@pytest.mark.spark
 def test_bad_lines_are_counted_and_kept_beside_the_scores(
     config: Config, run: Callable[..., Scored], tmp_path: Path
 ) -> None:
