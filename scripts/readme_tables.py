@@ -1,0 +1,64 @@
+"""Puts the tables of bench/results/ into README.md, between their `<!-- name -->` and `<!-- /name -->` lines.
+
+python scripts/readme_tables.py           writes them
+python scripts/readme_tables.py --check   exits with 1 if README.md holds other ones
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "bench" / "results"
+
+
+def quality_table() -> str:
+    """Returns the table of `python -m bench.quality` as it wrote it."""
+    text = (RESULTS / "quality.md").read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
+
+
+def speed_table() -> str:
+    """Returns what `python -m bench` found for each goal, the goals that were missed included."""
+    stages = json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))["stages"]
+    lines = ["| stage | | found | goal |", "|---|---|---|---|"]
+    for stage, result in stages.items():
+        for goal in result["goals"]:
+            at_least, text = goal["at_least"], goal["text"]
+            met = goal["value"] >= goal["limit"] if at_least else goal["value"] <= goal["limit"]
+            limit = f"{'>=' if at_least else '<='} {_number(goal['limit'])}"
+            lines.append(
+                f"| {stage} | {text} | {_number(goal['value'])} | {limit}{'' if met else ', not met'} |"
+            )
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def filled(text: str) -> str:
+    """Returns the README with its tables replaced."""
+    for name, table in (("quality", quality_table()), ("speed", speed_table())):
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        assert len(pattern.findall(text)) == 1, name
+        text = pattern.sub(lambda _, new=f"{begin}\n{table}\n{end}": new, text)
+    return text
+
+
+def main() -> None:
+    """Writes or checks README.md."""
+    before = README.read_text(encoding="utf-8")
+    after = filled(before)
+    if "--check" not in sys.argv[1:]:
+        README.write_text(after, encoding="utf-8")
+    elif after != before:
+        print("README.md's tables are not those of bench/results/: run make docs", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
