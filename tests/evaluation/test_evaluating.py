@@ -193,6 +193,8 @@ def test_a_bad_input_leaves_the_report_as_it_was(
 
 def test_a_folder_that_holds_something_else_is_never_replaced(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "report" / "thesis").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"paths\.report .*report holds thesis, which would be deleted: .* one of its own"):
+    with pytest.raises(
+        InputError, match=r"paths\.report .*report holds thesis, which would be deleted: .* one of its own"
+    ):
         evaluate(spark, config_in(tmp_path))
     assert (tmp_path / "report" / "thesis").exists()
