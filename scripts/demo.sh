@@ -2,14 +2,14 @@
 # The whole pipeline on simulated logs, below ./demo: simulate, preprocess, train on 2 ranks, score, evaluate, and the
 # same with a click-only BASE model beside it. Run it with `make demo`, which makes .venv first.
 #
-#   NUM_GROUPS=20000 SEED=1 RANKS=2 scripts/demo.sh
+#   NUM_GROUPS=60000 SEED=1 RANKS=2 scripts/demo.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .venv/bin/activate
 # Spark's own start-up messages fill a screen before ours begin: conf/spark keeps errors.
 export SPARK_CONF_DIR=$PWD/conf/spark
 
-num_groups=${NUM_GROUPS:-20000}
+num_groups=${NUM_GROUPS:-60000}
 seed=${SEED:-1}
 ranks=${RANKS:-2}
 started=$SECONDS
