@@ -10,24 +10,26 @@ help: ## List the targets
 setup: ## Make .venv: pinned packages, Horovod built from source (cached outside the tree)
 	@scripts/setup.sh
 
-demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 5 minutes, below ./demo; EVENTS=1: of event logs
+demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 4 minutes, below ./demo; EVENTS=1: of event logs
 	@scripts/demo$(if $(EVENTS),_events).sh
 
 test: setup ## Run every test
 	@$(BIN)/python -m pytest
 
-lint: setup ## ruff, mypy, and whether docs/config.md is up to date
+lint: setup ## ruff, mypy, and whether docs/config.md and the tables of README.md are up to date
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/config_reference.py --check
+	@$(BIN)/python scripts/readme_tables.py --check
 
 format: setup ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-docs: setup ## Write docs/config.md from the config's models
+docs: setup ## Write docs/config.md from the config, the tables of README.md from bench/results
 	@$(BIN)/python scripts/config_reference.py
+	@$(BIN)/python scripts/readme_tables.py
 
 bench: setup ## Measure every stage: impressions per second and peak memory
 	@$(BIN)/python -m bench
