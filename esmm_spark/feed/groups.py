@@ -12,20 +12,10 @@ import pyarrow as pa
 
 from esmm_spark.features import FeatureSpec
 from esmm_spark.feed.bags import Bags, IntArray, any_of, cut, flat_list, read_bags, refuse, size_of
+from esmm_spark.manifest import EXAMPLE_COLUMNS
 
 # What training reads of the examples.
-COLUMNS = (
-    "group_key",
-    "group_hash",
-    "click",
-    "conversion",
-    "context_rows",
-    "context_weights",
-    "context_lengths",
-    "impression_rows",
-    "impression_weights",
-    "impression_lengths",
-)
+COLUMNS = tuple(name for name in EXAMPLE_COLUMNS if name != "impression_id")
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,10 @@ import pyarrow as pa
 from esmm_spark.errors import InputError
 from esmm_spark.features import FeatureSpec
 from esmm_spark.feed.bags import Bags, DamagedGroupError, IntArray, cut, read_bags, refuse
+from esmm_spark.manifest import EXAMPLE_COLUMNS
 
 # What scoring reads of the examples; labels go through to the scores.
-GROUP_COLUMNS = (
-    "group_key",
-    "impression_id",
-    "click",
-    "conversion",
-    "context_rows",
-    "context_weights",
-    "context_lengths",
-    "impression_rows",
-    "impression_weights",
-    "impression_lengths",
-)
+GROUP_COLUMNS = tuple(name for name in EXAMPLE_COLUMNS if name != "group_hash")
 
 
 @dataclass(frozen=True)
