@@ -155,7 +155,13 @@ def _open(dataset: str, path: str, schema: pa.Schema) -> tuple[Any, pq.ParquetWr
     filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
     stream = filesystem.open_output_stream(full_path)
     return stream, pq.ParquetWriter(
-        stream, schema, compression="zstd", compression_level=_ZSTD_LEVEL, store_schema=False
+        stream,
+        schema,
+        compression="zstd",
+        compression_level=_ZSTD_LEVEL,
+        # Rows and ids hardly repeat within a row group: dictionaries took 40% of the time and 14% more bytes.
+        use_dictionary=False,
+        store_schema=False,
     )
 
 
