@@ -12,6 +12,8 @@ CONTRACTS = {
     "errors",
     "moving",
     "storage",
+    "attempts",
+    "compiling",
     "features",
     "config",
     "event_config",

@@ -221,9 +221,12 @@ def embed_batch(embedding: Embedding, batch: GroupedTokens, spec: FeatureSpec) -
     if copies > 1:
         pooled = pooled.view(copies, num_bags, dim).transpose(0, 1).reshape(num_bags, copies * dim)
     num_groups, num_impressions = batch.group_sizes.numel(), int(batch.group_sizes.sum())
-    context = pooled[:num_context_bags].view(num_groups, len(spec.context_fields), copies * dim)
-    impression = pooled[num_context_bags:].view(num_impressions, len(spec.impression_fields), copies * dim)
-    return context, impression
+    # Split, not sliced: the gradient is put together once, not as two with zeros around, added.
+    context, impression = torch.split(pooled, [num_context_bags, num_bags - num_context_bags])
+    return (
+        context.view(num_groups, len(spec.context_fields), copies * dim),
+        impression.view(num_impressions, len(spec.impression_fields), copies * dim),
+    )
 
 
 def predict(logits: Logits) -> Predictions:

@@ -16,12 +16,13 @@ import importlib
 import inspect
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
 from esmm_spark.errors import ConfigError
+from esmm_spark.model.activation import biased_activation, grouped_activation
 
 
 class GroupedLinear(nn.Module):
@@ -44,10 +45,14 @@ class GroupedLinear(nn.Module):
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns [N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
+        shares, own = self.in_parts(context, impression)
+        return shares.index_select(0, group_index) + own
+
+    def in_parts(self, context: Tensor, impression: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the groups' shares, bias included, [G, H], and the impressions' own, [N, H]."""
         weight = self.flat.weight
-        share = F.linear(context, weight[:, : self.context_width])  # [G, H]
-        own = F.linear(impression, weight[:, self.context_width :], self.flat.bias)  # [N, H]
-        return share.index_select(0, group_index) + own
+        shares = F.linear(context, weight[:, : self.context_width], self.flat.bias)
+        return shares, F.linear(impression, weight[:, self.context_width :])
 
 
 class Mlp(nn.Module):
@@ -77,8 +82,14 @@ class Mlp(nn.Module):
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns logits [N] for context [G, Fc, D], impression [N, Fi, D] and group_index [N]."""
-        hidden = self.first(context.flatten(1), impression.flatten(1), group_index)
-        logit: Tensor = self.rest(hidden).squeeze(1)
+        if not len(self.rest):
+            linear: Tensor = self.first(context.flatten(1), impression.flatten(1), group_index)
+            return linear.squeeze(1)
+        shares, own = self.first.in_parts(context.flatten(1), impression.flatten(1))
+        hidden = grouped_activation(own, shares, group_index, self.rest[0])
+        for at in range(1, len(self.rest) - 1, 2):
+            hidden = biased_activation(cast(nn.Linear, self.rest[at]), hidden, self.rest[at + 1])
+        logit: Tensor = self.rest[-1](hidden).squeeze(1)
         return logit
 
 

@@ -96,7 +96,7 @@ def test_one_step_has_the_hand_computed_value() -> None:
     np.testing.assert_allclose(arena.accumulator().numpy(), [103.0, 0.0], rtol=1e-6)
 
 
-def test_a_padded_dim_steps_like_an_unpadded_one_where_eps_rules() -> None:
+def test_the_first_step_has_the_hand_computed_value_where_eps_rules() -> None:
     # dim 18 lies in 20 columns. With eps far above the state its rescaling shows at once if it is wrong.
     arena = make_arena(1, 18, eps=10.0, init_range=0.0)
     arena(torch.tensor([0]), torch.ones(1), torch.tensor([1])).sum().backward()

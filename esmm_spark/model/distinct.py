@@ -1,0 +1,95 @@
+"""The distinct rows of a batch, by the rank that owns them, and bags pooled from them once they were fetched.
+
+Shapes: B bags, T tokens, U distinct rows, D dim, R ranks.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from esmm_spark.model.distinct_kernels import number_rows, sort_by_owner
+from esmm_spark.model.kernels import arrays_of, num_threads
+from esmm_spark.model.pooling import pool_rows
+from esmm_spark.model.row_kernels import pool_kernel, spread_kernel
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """What to ask the ranks for.
+
+    Attributes:
+        local_rows: [U] int, the rows as their owners number them: first those of rank 0, then of rank 1, ...
+        splits: [R] int32 on the CPU, rows of each rank, with sum U.
+        positions: [T] int, which of them each token means.
+    """
+
+    local_rows: Tensor
+    splits: Tensor
+    positions: Tensor
+
+    def pool(self, fetched: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+        """Returns [B, D]: per bag the sum of weight x row, with a gradient for the rows.
+
+        Args:
+            fetched: [U, D] float32, the rows in the order of `local_rows`.
+            offsets: [B + 1] int.
+            weights: [T] float32, constants.
+        """
+        if fetched.device.type != "cpu":
+            return pool_rows(fetched, self.positions, weights, offsets)
+        return cast(Tensor, _PoolFetched.apply(fetched, self.positions, offsets, weights))  # type: ignore[no-untyped-call]
+
+
+def distinct_by_owner(rows: Tensor, num_ranks: int) -> Distinct:
+    """Returns the distinct ones of `rows`, [T] int, none negative; row r belongs to rank r % num_ranks."""
+    if rows.device.type != "cpu":
+        return _by_sorting(rows, num_ranks)
+    parts = num_threads()
+    (values,) = arrays_of(rows)
+    num_tokens = len(values)
+    size = 1 << max(10, num_tokens.bit_length())
+    keys, places = np.empty((parts, size), values.dtype), np.empty((parts, size), np.int32)
+    found, counts = np.empty((parts, num_tokens), values.dtype), np.empty(parts, np.int64)
+    positions, owners = np.empty(num_tokens, np.int32), np.empty(num_tokens, np.int32)
+    number_rows(values, keys, places, found, counts, positions, owners, parts)
+    local_rows = np.empty(int(counts.sum()), values.dtype)
+    splits, next_place = np.empty(num_ranks, np.int32), np.empty(num_ranks, np.int64)
+    sort_by_owner(found, counts, next_place, splits, local_rows, positions, owners, places)
+    return Distinct(torch.from_numpy(local_rows), torch.from_numpy(splits), torch.from_numpy(positions))
+
+
+def _by_sorting(rows: Tensor, num_ranks: int) -> Distinct:
+    distinct, inverse = torch.unique(rows, return_inverse=True)
+    owners = distinct % num_ranks
+    order = torch.argsort(owners, stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(order.numel(), device=rows.device)
+    return Distinct(
+        local_rows=distinct[order] // num_ranks,
+        splits=torch.bincount(owners, minlength=num_ranks).to("cpu", torch.int32),
+        positions=place[inverse],
+    )
+
+
+class _PoolFetched(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, fetched: Tensor, positions: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(positions, offsets, weights)
+        ctx.num_rows = len(fetched)
+        out = torch.empty(len(offsets) - 1, fetched.shape[1])
+        arrays = arrays_of(fetched, positions, weights, offsets, out)
+        pool_kernel(fetched.shape[1])(*arrays, num_threads())
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        positions, offsets, weights = ctx.saved_tensors
+        out = torch.empty(ctx.num_rows, gradient.shape[1])
+        arrays = arrays_of(positions, weights, offsets, gradient, out)
+        spread_kernel(gradient.shape[1])(*arrays, num_threads())
+        return out, None, None, None

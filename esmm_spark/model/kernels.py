@@ -1,0 +1,79 @@
+"""How this room's kernels are compiled and over how many threads they are spread."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy.typing as npt
+import torch
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from torch import Tensor
+
+from esmm_spark.compiling import compiled
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+KERNEL_FILES = (
+    "model/activation_kernels.py",
+    "model/distinct_kernels.py",
+    "model/kernels.py",
+    "model/row_kernels.py",
+)
+
+
+def parallel_kernel(function: Function) -> Function:
+    """Returns `function` compiled; its `prange` loops run over the threads of `num_threads`.
+
+    Products may be contracted with sums (one rounding instead of two), but no sum is reordered: the same
+    input gives the same output.
+    """
+    return compiled(function, KERNEL_FILES, parallel=True, fastmath={"contract"})
+
+
+def kernel(function: Function) -> Function:
+    """Returns `function` compiled, to be called by a kernel."""
+    return compiled(function, KERNEL_FILES, fastmath={"contract"})
+
+
+def inlined_kernel(function: Function) -> Function:
+    """Returns a small function that is compiled into each kernel that calls it."""
+    return compiled(function, KERNEL_FILES, inline="always")
+
+
+def num_threads() -> int:
+    """Returns how many threads a kernel is to use, torch's number, and lets numba use no more than that."""
+    threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(threads)
+    return threads
+
+
+def arrays_of(*tensors: Tensor) -> tuple[npt.NDArray[Any], ...]:
+    """Returns CPU tensors as arrays over the same memory, or over a copy where they are not contiguous."""
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """`prefetch(array, index)` asks for `array[index]`'s first cache line, and goes on at once.
+
+    Rows of an arena lie anywhere in memory: without it each one is waited for.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array_type, index_type = signature.args
+        struct = context.make_array(array_type)(context, builder, arguments[0])
+        place = context.cast(builder, arguments[1], index_type, types.intp)
+        stride = cgutils.unpack_tuple(builder, struct.strides, array_type.ndim)[0]
+        start = builder.ptrtoint(struct.data, ir.IntType(64))
+        pointer = builder.inttoptr(builder.add(start, builder.mul(place, stride)), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        for_reading, keep_in_all_caches, data = number(0), number(3), number(1)
+        builder.call(function, [pointer, for_reading, keep_in_all_caches, data])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate

@@ -1,0 +1,55 @@
+"""The two tables of embedding rows, ours for the CPU and FBGEMM's, against each other."""
+
+import pytest
+import torch
+
+from esmm_spark.model.cpu_table import CpuTable
+from esmm_spark.model.fbgemm_table import FbgemmTable
+
+NUM_ROWS, LEARNING_RATE, EPS = 500, 0.1, 1e-3
+
+
+def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Returns indices, offsets and weights; few rows are met often, most once, some never."""
+    generator = torch.Generator().manual_seed(4)
+    found = []
+    for _ in range(count):
+        lengths = torch.randint(0, 6, (400,), generator=generator)
+        num_tokens = int(lengths.sum())
+        often = torch.randint(0, 5, (num_tokens // 2,), generator=generator)
+        seldom = torch.randint(0, NUM_ROWS, (num_tokens - num_tokens // 2,), generator=generator)
+        indices = torch.cat((often, seldom))[torch.randperm(num_tokens, generator=generator)]
+        offsets = torch.cat((torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)))
+        found.append((indices.int(), offsets.int(), torch.randn(num_tokens, generator=generator)))
+    return found
+
+
+@pytest.mark.parametrize("dim", [12, 18])
+def test_ours_and_fbgemm_s_take_the_same_steps(dim: int) -> None:
+    ours = CpuTable(NUM_ROWS, dim, LEARNING_RATE, EPS)
+    theirs = FbgemmTable(NUM_ROWS, dim, LEARNING_RATE, EPS, torch.device("cpu"), torch.int32)
+    start = torch.randn(NUM_ROWS, dim, generator=torch.Generator().manual_seed(1))
+    for step, batch in enumerate(batches(4)):
+        for table in (ours, theirs):
+            if step == 0:
+                table.rows.copy_(start)
+                table.load_state(torch.linspace(0, 2, NUM_ROWS))
+            if step == 2:
+                table.set_learning_rate(LEARNING_RATE / 3)
+            table.pooled(*batch).sin().sum().backward()  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(ours.rows, theirs.rows, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.state(), theirs.state(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_does_not_depend_on_the_number_of_threads_by_a_single_bit() -> None:
+    before, stepped = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        table = CpuTable(NUM_ROWS, 12, LEARNING_RATE, EPS)
+        table.rows.copy_(torch.linspace(-1, 1, NUM_ROWS * 12).view(NUM_ROWS, 12))
+        for batch in batches(2):
+            table.pooled(*batch).sin().sum().backward()  # type: ignore[no-untyped-call]
+        stepped.append((table.rows, table.state()))
+    torch.set_num_threads(before)
+    assert torch.equal(stepped[0][0], stepped[1][0])
+    assert torch.equal(stepped[0][1], stepped[1][1])
