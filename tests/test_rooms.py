@@ -27,20 +27,21 @@ CONTRACTS = {
 ALLOWED: dict[str, set[str]] = {
     **{contract: CONTRACTS for contract in CONTRACTS},
     "session": CONTRACTS,
+    "daemon": set(),
     "simulation": CONTRACTS | {"session"},
     "logs": CONTRACTS | {"session"},
     "samples": CONTRACTS | {"session", "logs"},
     "feed": CONTRACTS,
     "model": CONTRACTS,
     "training": CONTRACTS | {"feed", "model"},
-    "scoring": CONTRACTS | {"session", "logs", "samples", "feed", "model"},
+    "scoring": CONTRACTS | {"session", "daemon", "logs", "samples", "feed", "model"},
     "evaluation": CONTRACTS | {"session"},
     "train": CONTRACTS | {"training"},
 }
 
 # library -> the rooms that may import it
 LIBRARIES: dict[str, set[str]] = {
-    "pyspark": {"session", "simulation", "logs", "samples", "scoring", "evaluation"},
+    "pyspark": {"session", "daemon", "simulation", "logs", "samples", "scoring", "evaluation"},
     "torch": {"feed", "model", "training", "scoring"},
     "petastorm": {"feed"},
     "horovod": {"model", "training"},

@@ -1,9 +1,7 @@
 """Lines of a split to a dataset's examples and rejects: the one pass over the data, and how it is committed.
 
-Each task writes files under names of its own and returns one report. Spark hands the driver one report per
-task, that of an attempt which succeeded, however often the task was retried or run twice. The driver gives
-the files that reports name their final names and deletes the rest. So counts are as right as the files they
-count.
+Each task writes files under names of its own and returns one report (`esmm_spark/attempts.py`). The driver
+keeps the files that reports name and deletes the rest. So counts are as right as the files they count.
 """
 
 from collections.abc import Iterable
@@ -14,6 +12,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
+from esmm_spark.attempts import keep_attempt
 from esmm_spark.errors import CountMismatchError, InputError
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.reasons import ACCEPTED, REASONS
@@ -137,11 +136,11 @@ def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, Partitio
     for report in reports:
         for partition, counts in report.partitions.items():
             (file,) = counts.files
-            file.path = _commit_file(plan.dataset, file.path, report.task)
+            file.path = keep_attempt(plan.dataset, file.path, plan.dataset)
             kept.add(file.path)
             parts.setdefault(partition, []).append(counts)
         if report.rejects_file is not None:
-            kept.add(_commit_file(plan.dataset, report.rejects_file, report.task))
+            kept.add(keep_attempt(plan.dataset, report.rejects_file, plan.dataset))
     if not any(path.startswith(f"{REJECTS}/") for path in kept):
         path = f"{REJECTS}/{plan.source}-none.parquet"
         write_empty_rejects(plan.dataset, path)
@@ -152,15 +151,6 @@ def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, Partitio
             if is_ours and f"{folder}/{name}" not in kept:
                 storage.delete(storage.join(plan.dataset, folder, name))
     return {partition: add_counts(counts) for partition, counts in parts.items()}
-
-
-def _commit_file(dataset: str, path: str, task: int) -> str:
-    """Renames `part-00003.17.parquet` (17 is the attempt) to `part-00003.parquet`; returns the new path."""
-    stem, attempt, suffix = path.rsplit(".", 2)
-    assert attempt.isdigit(), path
-    committed = f"{stem}.{suffix}"
-    storage.move(storage.join(dataset, path), storage.join(dataset, committed))
-    return committed
 
 
 def _describe_sources(

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 
+from esmm_spark.attempts import attempt_name
 from esmm_spark.logs.arrays import Bools
 from esmm_spark.logs.reasons import REASONS
 from esmm_spark.manifest import EXAMPLES, REJECTS
@@ -33,7 +34,7 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
     context = TaskContext.get()
     assert context is not None
     task = context.partitionId()
-    name = f"part-{task:05d}.{context.taskAttemptId()}.parquet"
+    name = attempt_name(task, context.taskAttemptId())
     grouper = Grouper(
         plan.spec,
         load_vocabulary(plan.vocabulary, plan.spec) if plan.vocabulary else {},

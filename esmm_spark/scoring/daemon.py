@@ -4,13 +4,8 @@ It imports what all workers need before they are forked from it. An import of to
 in a process, which forked workers share; and a worker is ready at once.
 """
 
-import gc
-
-from pyspark.daemon import manager
-
-import esmm_spark.scoring.predictor  # noqa: F401, that is the purpose
+import esmm_spark.scoring.task  # noqa: F401, that is the purpose
+from esmm_spark.daemon import serve
 
 if __name__ == "__main__":
-    # A worker's garbage collection would write to the pages that it shares, and so copy them.
-    gc.freeze()
-    manager()  # type: ignore[no-untyped-call]
+    serve()

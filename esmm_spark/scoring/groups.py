@@ -90,9 +90,13 @@ def read_groups(batch: pa.RecordBatch, spec: FeatureSpec) -> Groups:
         spec: the feature spec that the rows were hashed with.
 
     Raises:
-        InputError: the lists of a group don't fit together, or a row lies outside of the arena. Such a group
-            would otherwise be scored with another group's tokens, or read beyond the arena's memory.
+        InputError: the lists of a group don't fit together, it has no key, or a row lies outside of the
+            arena. Such a group would otherwise be scored with another group's tokens, or read beyond the
+            arena's memory.
     """
+    missing = batch.column("group_key").null_count
+    if missing:
+        raise InputError(f"{missing} groups have no group_key: the examples are damaged, preprocess again")
     sizes = _sizes(batch, "impression_id")
     starts = np.concatenate(([0], np.cumsum(sizes)))
     with _remedy():

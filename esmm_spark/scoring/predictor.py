@@ -1,6 +1,5 @@
 """A model version as a function from Arrow batches of groups to Arrow batches of scores."""
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,19 +13,7 @@ from esmm_spark.model.esmm import embed_batch, predict
 from esmm_spark.model.local_copy import localize
 from esmm_spark.model.serving_embedding import ServingEmbedding
 from esmm_spark.scoring.groups import Groups, Slice, read_groups, read_labels
-
-# `model_version` is not among them: it is one value, which Spark adds without a copy per impression.
-SCORE_SCHEMA = pa.schema(
-    [
-        ("impression_id", pa.string()),
-        ("group_key", pa.string()),
-        ("pctr", pa.float32()),
-        ("pcvr", pa.float32()),
-        ("pctcvr", pa.float32()),
-        ("click", pa.int8()),
-        ("conversion", pa.int8()),
-    ]
-)
+from esmm_spark.scoring.score_file import SCORE_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -94,16 +81,18 @@ class Predictor:
         spec = self.info.feature_spec
         groups = read_groups(batch, spec)
         pctr, pcvr, pctcvr = self._predict(groups, batch_size)
-        # 58 impressions have one key: its bytes are copied here and nowhere before.
         sizes = groups.sizes
-        group_index = np.repeat(np.arange(len(sizes)), sizes)
+        keys = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        version = np.zeros(groups.num_impressions, np.int32)
         return pa.RecordBatch.from_arrays(
             [
                 batch.column("impression_id").flatten(),
-                batch.column("group_key").take(pa.array(group_index)),
+                # 58 impressions have one key, and all of them one version: no bytes are copied.
+                pa.DictionaryArray.from_arrays(pa.array(keys), batch.column("group_key")),
                 pa.array(pctr),
                 pa.array(pcvr),
                 pa.array(pctcvr),
+                pa.DictionaryArray.from_arrays(pa.array(version), pa.array([self.info.model_version])),
                 read_labels(batch, "click", sizes),
                 read_labels(batch, "conversion", sizes),
             ],
@@ -136,15 +125,3 @@ def predictor_of(model_uri: str, model_version: str) -> Predictor:
     predictor = Predictor(model_uri)
     assert predictor.info.model_version == model_version, (predictor.info.model_version, model_version)
     return predictor
-
-
-def scorer(
-    model_uri: str, model_version: str, batch_size: int
-) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
-    """Returns the function that `mapInArrow` runs in each worker: batches of groups to batches of scores."""
-
-    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield predictor_of(model_uri, model_version).score_groups(batch, batch_size)
-
-    return score

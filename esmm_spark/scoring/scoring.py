@@ -1,19 +1,16 @@
 """From a config to a scored partition: which model, which groups, and that none of them got lost."""
 
-import posixpath
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, Observation, SparkSession
-from pyspark.sql import functions as F
+import pyarrow as pa
+from pyspark.sql import SparkSession
 
 from esmm_spark import storage
+from esmm_spark.attempts import keep_attempt
 from esmm_spark.config import Config
 from esmm_spark.errors import CountMismatchError
-from esmm_spark.features import FeatureSpec
-from esmm_spark.manifest import PartitionCounts, require_same_spec
+from esmm_spark.manifest import require_same_spec
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
 from esmm_spark.scoring.failures import user_errors
 from esmm_spark.scoring.partition import (
@@ -24,31 +21,12 @@ from esmm_spark.scoring.partition import (
     publish,
     read_record,
 )
-from esmm_spark.scoring.predictor import scorer
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
+from esmm_spark.scoring.task import PROBABILITIES, ScoreJob, ScoreReport, run_tasks
+from esmm_spark.scoring.work import num_tasks, share_out
 
-_SCORE_TYPES = (
-    "impression_id string, group_key string, pctr float, pcvr float, pctcvr float, click tinyint, "
-    "conversion tinyint"
-)
-# As evaluation reads them.
-_SCORE_COLUMNS = (
-    "impression_id",
-    "group_key",
-    "pctr",
-    "pcvr",
-    "pctcvr",
-    "model_version",
-    "click",
-    "conversion",
-)
-_PROBABILITIES = ("pctr", "pcvr", "pctcvr")
-
-# Spark counts the rows of an Arrow batch, and a row is a group, which may hold 256 impressions or 500 tokens.
-# About this many bytes reach a worker at a time: 35,000 impressions of Ali-CCP.
-_ARROW_BATCH_BYTES = 8 << 20
-_MAX_GROUPS_PER_BATCH = 10_000
-_GROUPS_PER_BATCH_KEY = "spark.sql.execution.arrow.maxRecordsPerBatch"
+# Below the staged partition. Spark and pyarrow read only what begins with neither `_` nor `.`.
+_ATTEMPTS = "_attempts"
 
 
 @dataclass(frozen=True)
@@ -131,90 +109,74 @@ def score(spark: SparkSession, plan: ScoringPlan) -> Scored:
         CountMismatchError: there are more or fewer scores than impressions.
     """
     staged = storage.staging_path(plan.folder)
+    # What a killed run left.
     storage.delete(staged)
+    try:
+        record = _write_scores(spark, plan, staged)
+    except Exception:
+        storage.delete(staged)
+        raise
+    publish(plan.folder, record)
+    return Scored(plan.folder, record, is_new=True)
+
+
+def _write_scores(spark: SparkSession, plan: ScoringPlan, staged: str) -> ScoreRecord:
+    """Writes the scores to the folder `staged`, and returns what is to be said of them."""
     workplace = storage.absolute(f"{staged}-examples")
-    remedy = "run jobs/preprocess.py again" if plan.inputs.source == "examples" else "mend the raw files"
     with (
-        user_errors(spark, remedy),
+        user_errors(spark, "mend the raw files"),
         open_source(spark, plan.config, plan.info, plan.model_uri, workplace) as source,
     ):
-        means = _write_scores(spark, plan, source, storage.spark_path(staged))
-        written = _count_rows(staged)
+        reports = _run_tasks(spark, plan, source, storage.absolute(storage.join(staged, _ATTEMPTS)))
+        written = sum(report.impressions for report in reports)
         if written != source.counts.impressions:
             raise CountMismatchError(
                 f"{written:,} scores were written for {source.counts.impressions:,} impressions "
                 f"({', '.join(plan.inputs.paths)}): {plan.folder} stays as it was"
             )
+        _keep_files(staged, reports)
         if source.rejects_folder is not None:
             storage.move(source.rejects_folder, storage.join(staged, REJECTS_FOLDER))
-    record = ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **means)
-    publish(plan.folder, record)
-    return Scored(plan.folder, record, is_new=True)
+    return ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports))
 
 
-def _write_scores(
-    spark: SparkSession, plan: ScoringPlan, source: GroupSource, folder: str
-) -> dict[str, float | None]:
-    """Writes the scores to `folder` and returns their means, by the names of ScoreRecord."""
-    section, info = plan.config.score, plan.info
-    scores = score_groups(source.groups, plan.model_uri, info.model_version, section.batch_size)
-    if section.num_files is not None:
-        scores = scores.repartition(section.num_files)
-    means = Observation("means")
-    averages = (F.avg(name).alias(f"mean_{name}") for name in _PROBABILITIES)
-    with _groups_per_batch(spark, groups_per_batch(source.counts, info.feature_spec)):
-        scores.observe(means, *averages).write.parquet(folder)
-    found = means.get if source.counts.groups else {}
-    return {f"mean_{name}": found.get(f"mean_{name}") for name in _PROBABILITIES}
-
-
-def score_groups(groups: DataFrame, model_uri: str, model_version: str, batch_size: int) -> DataFrame:
-    """Returns the scores of all impressions.
-
-    Args:
-        groups: grain: one row per group; columns `groups.GROUP_COLUMNS`.
-        model_uri: a complete model version, as every worker can reach it.
-        model_version: its name.
-        batch_size: impressions that go through the model at a time, at most.
-
-    Returns:
-        Grain: one row per impression; columns as in docs/architecture.md.
-    """
-    return (
-        groups.mapInArrow(scorer(storage.absolute(model_uri), model_version, batch_size), _SCORE_TYPES)
-        .withColumn("model_version", F.lit(model_version))
-        .select(*_SCORE_COLUMNS)
+def _run_tasks(spark: SparkSession, plan: ScoringPlan, source: GroupSource, folder: str) -> list[ScoreReport]:
+    """Has Spark score everything; returns the tasks' reports on the files in `folder`, in their order."""
+    cores = spark.sparkContext.defaultParallelism
+    tasks = plan.config.score.num_files or num_tasks(source.counts.impressions, cores)
+    job = ScoreJob(
+        dataset=storage.absolute(source.dataset),
+        model_uri=storage.absolute(plan.model_uri),
+        model_version=plan.info.model_version,
+        folder=folder,
+        batch_size=plan.config.score.batch_size,
+        shares=share_out(source.counts, tasks),
     )
+    storage.make_directory(folder)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        return run_tasks(batches, job)
+
+    count = len(job.shares)
+    rows = spark.range(0, count, 1, count).mapInArrow(run, "report string").collect()
+    reports = [ScoreReport.model_validate_json(row.report) for row in rows]
+    assert sorted(report.task for report in reports) == list(range(count)), reports
+    return sorted(reports, key=lambda report: report.task)
 
 
-def groups_per_batch(counts: PartitionCounts, spec: FeatureSpec) -> int:
-    """Returns how many groups make an Arrow batch of about 8 MiB.
-
-    Example: 58 impressions with 1,301 tokens take 8 * 1301 + 58 * (4 * 10 + 32) bytes: 575 such groups.
-    """
-    tokens = counts.context_tokens + counts.impression_tokens
-    # A token has a row and a weight; an impression a length for each field, an id, labels.
-    num_bytes = 8 * tokens + counts.impressions * (4 * len(spec.impression_fields) + 32)
-    wanted = _ARROW_BATCH_BYTES * counts.groups // max(num_bytes, 1)
-    return min(max(wanted, 1), _MAX_GROUPS_PER_BATCH)
+def _keep_files(staged: str, reports: list[ScoreReport]) -> None:
+    """Moves the reported files into the staged partition, and deletes what other attempts left."""
+    attempts = storage.join(staged, _ATTEMPTS)
+    for report in reports:
+        keep_attempt(attempts, report.file, staged)
+    storage.delete(attempts)
 
 
-@contextmanager
-def _groups_per_batch(spark: SparkSession, num_groups: int) -> Iterator[None]:
-    before = spark.conf.get(_GROUPS_PER_BATCH_KEY)
-    spark.conf.set(_GROUPS_PER_BATCH_KEY, str(num_groups))
-    try:
-        yield
-    finally:
-        if before is not None:
-            spark.conf.set(_GROUPS_PER_BATCH_KEY, before)
-
-
-def _count_rows(folder: str) -> int:
-    """Returns the rows of the Parquet files in `folder`, from their footers."""
-    filesystem, path = storage.filesystem_of(folder)
-    num_rows = 0
-    for name, _ in storage.list_files(folder, ".parquet", recursive=False):
-        with filesystem.open_input_file(posixpath.join(path, name)) as file:
-            num_rows += pq.read_metadata(file).num_rows
-    return num_rows
+def _means(reports: list[ScoreReport]) -> dict[str, float | None]:
+    """Returns the means of all scores, by the names of ScoreRecord."""
+    impressions = sum(report.impressions for report in reports)
+    sums = [sum(report.sums[index] for report in reports) for index in range(len(PROBABILITIES))]
+    return {
+        f"mean_{name}": total / impressions if impressions else None
+        for name, total in zip(PROBABILITIES, sums, strict=True)
+    }

@@ -1,4 +1,4 @@
-"""What is scored: impression groups with the columns of the examples, from a dataset or from raw files.
+"""What is scored: the examples of a dataset, or those that are made of raw files.
 
 Raw files first become examples in a folder of their own, by the very code that preprocesses: so a value has
 the row that it had in training, lines are counted and rejected alike, and there is one way to score. That
@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.raw_files import read_split
 from esmm_spark.manifest import REJECTS, VOCABULARY, PartitionCounts, read_manifest, require_same_spec
 from esmm_spark.model.directory import ModelInfo
@@ -22,7 +21,6 @@ from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.scoring.fingerprints import fingerprints_at, fingerprints_of
-from esmm_spark.scoring.groups import GROUP_COLUMNS
 from esmm_spark.scoring.partition import ScoreInput, digest_of
 
 _RAW = "raw"
@@ -33,13 +31,13 @@ class GroupSource:
     """Groups to score.
 
     Attributes:
-        groups: grain: one row per group; columns GROUP_COLUMNS.
-        counts: how many groups, impressions and tokens they are: what the scores are held against.
+        dataset: URI of the folder that their files are relative to.
+        counts: the files, and how many groups and impressions are in them: what the scores are held against.
         rejects: reason -> raw lines that became no impression, or no context.
         rejects_folder: where these lines are, if there are any.
     """
 
-    groups: DataFrame
+    dataset: str
     counts: PartitionCounts
     rejects: dict[str, int]
     rejects_folder: str | None = None
@@ -105,7 +103,7 @@ def open_source(
     if config.score.source == "examples":
         dataset = config.paths.dataset
         counts = read_manifest(dataset).partition(config.score.partition, dataset)
-        yield GroupSource(_read_files(spark, dataset, counts, info.feature_spec), counts, rejects={})
+        yield GroupSource(dataset, counts, rejects={})
         return
     storage.delete(workplace)
     try:
@@ -139,30 +137,9 @@ def _group_raw_files(
             rejects[reason] = rejects.get(reason, 0) + lines
     if partition not in written.partitions:
         raise InputError(f"{raw.skeleton} has no impression of a context in {raw.common_features}")
-    counts = written.partitions[partition]
     return GroupSource(
-        _read_files(spark, folder, counts, info.feature_spec),
-        counts,
+        folder,
+        written.partitions[partition],
         rejects,
         storage.join(folder, REJECTS) if rejects else None,
     )
-
-
-def _read_files(spark: SparkSession, dataset: str, counts: PartitionCounts, spec: FeatureSpec) -> DataFrame:
-    """Returns the groups in the files that `counts` names, and in no other."""
-    rows = f"array<{spec.row_type}>"
-    types = {
-        "group_key": "string",
-        "impression_id": "array<string>",
-        "click": "array<tinyint>",
-        "conversion": "array<tinyint>",
-        "context_rows": rows,
-        "context_weights": "array<float>",
-        "context_lengths": "array<int>",
-        "impression_rows": rows,
-        "impression_weights": "array<float>",
-        "impression_lengths": "array<int>",
-    }
-    schema = ", ".join(f"{column} {types[column]}" for column in GROUP_COLUMNS)
-    files = [storage.spark_path(storage.join(dataset, file.path)) for file in counts.files]
-    return spark.read.schema(schema).parquet(*files) if files else spark.createDataFrame([], schema)

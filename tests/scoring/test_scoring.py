@@ -22,9 +22,8 @@ from esmm_spark.errors import (
 )
 from esmm_spark.evaluation.inputs import SCORES_SCHEMA, read_scores
 from esmm_spark.features import FeatureSpec
-from esmm_spark.manifest import PartitionCounts
 from esmm_spark.scoring.partition import read_record
-from esmm_spark.scoring.scoring import Scored, groups_per_batch, plan_scoring, score
+from esmm_spark.scoring.scoring import Scored, plan_scoring, score
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import (
     SPEC,
@@ -149,6 +148,7 @@ def test_a_partition_without_groups_has_scores_of_nothing(
     scored = run(config, "split=empty")
     assert (scored.record.impressions, scored.record.mean_pctr) == (0, None)
     assert storage.is_complete(scored.folder)
+    assert rows_of(scored.folder) == {}
 
 
 @pytest.mark.spark
@@ -160,9 +160,12 @@ def test_another_run_replaces_its_partition_and_leaves_the_others(
     before = rows_of(first.folder)
     of_other = content_of(other.folder)
 
-    again = run(config, num_files=1)
-    assert rows_of(again.folder) == before
-    assert len(list(Path(again.folder).glob("part-*.parquet"))) == 1
+    for num_files in (1, 2):
+        again = run(config, num_files=num_files)
+        assert rows_of(again.folder) == before
+        names = {path.name for path in Path(again.folder).iterdir()}
+        parts = {f"part-{number:05d}.parquet" for number in range(num_files)}
+        assert names == {*parts, "_SUCCESS", "_score.json"}
 
     newer = write_model(config, seed=1)
     rescored = run(config)
@@ -253,6 +256,8 @@ def test_a_mistake_found_in_a_worker_is_told_as_such(config: Config, run: Callab
     )
     with pytest.raises(InputError, match=r"^context_rows outside of the arena's rows 0 to 319, in group"):
         run(config, "split=other")
+    # Nobody looks at it, but it could be as large as the scores.
+    assert list(Path(config.paths.scores).glob(".*")) == []
 
 
 def other_spec() -> FeatureSpec:
@@ -302,20 +307,3 @@ def test_inputs_that_are_not_whole_are_refused(config: Config) -> None:
     (dataset / "_SUCCESS").unlink()
     with pytest.raises(IncompleteError, match="is half-written"):
         plan_scoring(config)
-
-
-def test_an_arrow_batch_holds_about_eight_mebibytes() -> None:
-    counts = PartitionCounts(
-        groups=10,
-        impressions=580,
-        clicks=0,
-        conversions=0,
-        context_tokens=5180,
-        impression_tokens=7830,
-        group_hash_sum=0,
-        files=[],
-    )
-    assert groups_per_batch(counts, SPEC) == (8 << 20) * 10 // (8 * 13010 + 580 * 40)
-    assert groups_per_batch(counts.model_copy(update={"groups": 10**6}), SPEC) == 10_000
-    huge = counts.model_copy(update={"context_tokens": 10**9})
-    assert groups_per_batch(huge, SPEC) == 1

@@ -1,0 +1,79 @@
+"""Row groups of the examples as Arrow batches, read by the task that scores them."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esmm_spark import storage
+from esmm_spark.errors import InputError
+from esmm_spark.features import FeatureSpec
+from esmm_spark.scoring.groups import GROUP_COLUMNS
+from esmm_spark.scoring.work import Segment
+
+_REMEDY = "run jobs/preprocess.py again"
+
+
+def read_segment(dataset: str, segment: Segment, spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
+    """Yields the groups of the segment in their order, with the columns GROUP_COLUMNS, a row group at a time.
+
+    Args:
+        dataset: URI of the dataset.
+        segment: which row groups.
+        spec: the feature spec of the dataset.
+
+    Raises:
+        InputError: the file is missing, truncated, corrupt, lacks a column, or holds other groups than the
+            manifest says.
+    """
+    uri = storage.join(dataset, segment.path)
+    filesystem, path = storage.filesystem_of(uri)
+    groups = impressions = 0
+    try:
+        with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
+            _check_columns(uri, file.schema_arrow, spec)
+            for index in range(segment.first, min(segment.last, file.num_row_groups)):
+                # One thread: Spark runs a task per core.
+                table = file.read_row_group(index, columns=list(GROUP_COLUMNS), use_threads=False)
+                for batch in table.to_batches():
+                    groups += batch.num_rows
+                    impressions += len(batch.column("impression_id").flatten())
+                    yield batch
+    except FileNotFoundError as error:
+        raise InputError(f"{uri} is missing: {_REMEDY}") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"can't read {uri}: it is truncated, corrupt or no Parquet file ({reason}): {_REMEDY}"
+        ) from error
+    if (groups, impressions) != (segment.groups, segment.impressions):
+        raise InputError(
+            f"{uri}: row groups {segment.first} to {segment.last - 1} hold {groups} groups with "
+            f"{impressions} impressions, the manifest says {segment.groups} with {segment.impressions}: "
+            f"{_REMEDY}"
+        )
+
+
+def _check_columns(uri: str, found: pa.Schema, spec: FeatureSpec) -> None:
+    """Raises InputError unless the file's columns are those of the examples."""
+    row_type = pa.int32() if spec.row_type == "int" else pa.int64()
+    types = {
+        "group_key": pa.string(),
+        "impression_id": pa.list_(pa.string()),
+        "click": pa.list_(pa.int8()),
+        "conversion": pa.list_(pa.int8()),
+        "context_rows": pa.list_(row_type),
+        "context_weights": pa.list_(pa.float32()),
+        "context_lengths": pa.list_(pa.int32()),
+        "impression_rows": pa.list_(row_type),
+        "impression_weights": pa.list_(pa.float32()),
+        "impression_lengths": pa.list_(pa.int32()),
+    }
+    for name in GROUP_COLUMNS:
+        if name not in found.names:
+            raise InputError(f"can't read {uri}: it has no column {name}: {_REMEDY}")
+        # Two lists are equal whatever their elements are called.
+        if found.field(name).type != types[name]:
+            raise InputError(
+                f"can't read {uri}: column {name} is {found.field(name).type}, not {types[name]}: {_REMEDY}"
+            )

@@ -1,0 +1,75 @@
+"""Parquet files of scores, written by the tasks themselves with pyarrow."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esmm_spark import storage
+
+# One row per impression. Texts that repeat are dictionaries in memory alone: read back, they are strings.
+SCORE_SCHEMA = pa.schema(
+    [
+        ("impression_id", pa.string()),
+        ("group_key", pa.dictionary(pa.int32(), pa.string())),
+        ("pctr", pa.float32()),
+        ("pcvr", pa.float32()),
+        ("pctcvr", pa.float32()),
+        ("model_version", pa.dictionary(pa.int32(), pa.string())),
+        ("click", pa.int8()),
+        ("conversion", pa.int8()),
+    ]
+)
+
+# No two impressions share an id, and few a score: to look for repetitions there takes three times as long as
+# the rest of writing, and makes the file larger.
+_REPETITIVE = ("group_key", "model_version", "click", "conversion")
+_ZSTD_LEVEL = 1
+# In memory; 0.4 times that in the file.
+_ROW_GROUP_BYTES = 8 << 20
+
+
+class ScoreFile:
+    """One Parquet file of scores, in row groups of about 8 MiB in memory. It may hold no rows at all."""
+
+    def __init__(self, uri: str) -> None:
+        """Creates the file at `uri`, whose folder must be there."""
+        self._uri = uri
+        filesystem, path = storage.filesystem_of(uri)
+        self._stream: Any = filesystem.open_output_stream(path)
+        self._writer = pq.ParquetWriter(
+            self._stream,
+            SCORE_SCHEMA,
+            compression="zstd",
+            compression_level=_ZSTD_LEVEL,
+            use_dictionary=list(_REPETITIVE),
+            # Ids and scores lie in no order: their least and greatest would rule nothing out.
+            write_statistics=False,
+            store_schema=False,
+        )
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_bytes = 0
+
+    def write(self, scores: pa.RecordBatch) -> None:
+        """Adds rows of SCORE_SCHEMA."""
+        if scores.num_rows:
+            self._pending.append(scores)
+            self._pending_bytes += scores.nbytes
+        if self._pending_bytes >= _ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> int:
+        """Completes the file; returns the number of its rows, as its footer tells it."""
+        self._flush()
+        self._writer.close()
+        self._stream.close()
+        filesystem, path = storage.filesystem_of(self._uri)
+        with filesystem.open_input_file(path) as stream:
+            return int(pq.read_metadata(stream).num_rows)
+
+    def _flush(self) -> None:
+        if self._pending:
+            # A row group's column has one dictionary, or its texts are written out.
+            table = pa.Table.from_batches(self._pending, SCORE_SCHEMA).unify_dictionaries()
+            self._writer.write_table(table, row_group_size=table.num_rows)
+        self._pending, self._pending_bytes = [], 0

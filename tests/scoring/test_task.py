@@ -1,0 +1,119 @@
+"""What a task reads and writes, and what becomes of the files of its attempts."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from esmm_spark.attempts import attempt_name, keep_attempt
+from esmm_spark.config import Config
+from esmm_spark.errors import InputError
+from esmm_spark.manifest import PartitionCounts
+from esmm_spark.scoring.example_reader import read_segment
+from esmm_spark.scoring.groups import GROUP_COLUMNS
+from esmm_spark.scoring.predictor import Predictor
+from esmm_spark.scoring.score_file import ScoreFile
+from esmm_spark.scoring.task import ScoreJob, score_share
+from esmm_spark.scoring.work import Segment, share_out
+from tests.scoring.random_model import write_model
+from tests.synthetic_examples import SPEC, config_content, random_groups, write_partition
+
+GROUPS = random_groups(30, seed=5)
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> PartitionCounts:
+    return write_partition(tmp_path, "split=test", GROUPS, [[10, 5], [8, 7]])
+
+
+def size_of(first: int, last: int) -> int:
+    return sum(len(group["click"]) for group in GROUPS[first:last])
+
+
+def test_a_segment_is_read_in_order(tmp_path: Path, counts: PartitionCounts) -> None:
+    second = counts.files[1].path
+    segment = Segment(second, 0, 2, groups=15, impressions=size_of(15, 30))
+    batches = list(read_segment(str(tmp_path), segment, SPEC))
+    assert [batch.num_rows for batch in batches] == [8, 7]
+    assert pa.Table.from_batches(batches).to_pylist() == [
+        {name: pytest.approx(group[name]) if "weights" in name else group[name] for name in GROUP_COLUMNS}
+        for group in GROUPS[15:]
+    ]
+
+
+def test_a_file_of_other_groups_than_the_manifests_is_refused(
+    tmp_path: Path, counts: PartitionCounts
+) -> None:
+    path, found = counts.files[0].path, size_of(10, 15)
+    for segment in (Segment(path, 1, 2, 5, found + 1), Segment(path, 1, 2, 6, found)):
+        with pytest.raises(
+            InputError,
+            match=rf"part-00000\.parquet: row groups 1 to 1 hold 5 groups with {found} impressions, the "
+            rf"manifest says {segment.groups} with {segment.impressions}: run jobs/preprocess",
+        ):
+            list(read_segment(str(tmp_path), segment, SPEC))
+    with pytest.raises(InputError, match="row groups 1 to 2 hold 5 groups"):
+        list(read_segment(str(tmp_path), Segment(path, 1, 3, 9, 99), SPEC))
+
+
+def test_a_file_with_other_columns_is_refused(tmp_path: Path, counts: PartitionCounts) -> None:
+    file = tmp_path / counts.files[0].path
+    segment = Segment(counts.files[0].path, 0, 2, 15, size_of(0, 15))
+    table = pq.read_table(file)
+    index = table.column_names.index("click")
+    pq.write_table(table.set_column(index, "click", pa.array([["0"]] * table.num_rows)), file)
+    with pytest.raises(InputError, match=r"column click is list<element: string>, not list<item: int8>: run"):
+        list(read_segment(str(tmp_path), segment, SPEC))
+    pq.write_table(table.drop_columns(["click"]), file)
+    with pytest.raises(InputError, match=r"part-00000\.parquet: it has no column click: run"):
+        list(read_segment(str(tmp_path), segment, SPEC))
+    file.unlink()
+    with pytest.raises(InputError, match=r"part-00000\.parquet is missing: run"):
+        list(read_segment(str(tmp_path), segment, SPEC))
+
+
+def test_of_two_attempts_one_file_is_kept(tmp_path: Path, counts: PartitionCounts) -> None:
+    model = write_model(Config.model_validate(config_content(tmp_path)))
+    predictor, attempts = Predictor(model.uri), tmp_path / "attempts"
+    attempts.mkdir()
+    job = ScoreJob(
+        dataset=str(tmp_path),
+        model_uri=model.uri,
+        model_version=predictor.info.model_version,
+        folder=str(attempts),
+        batch_size=10,
+        shares=share_out(counts, 2),
+    )
+    first, second = (score_share(job, 1, predictor, attempt_name(1, attempt)) for attempt in (7, 9))
+    assert (first.file, second.file) == ("part-00001.7.parquet", "part-00001.9.parquet")
+    assert first.sums == second.sums
+    assert first.impressions == size_of(15, 30)
+
+    assert keep_attempt(str(attempts), second.file, str(tmp_path)) == "part-00001.parquet"
+
+    kept = pq.read_table(tmp_path / "part-00001.parquet")
+    assert kept["impression_id"].to_pylist() == [i for group in GROUPS[15:] for i in group["impression_id"]]
+    assert [path.name for path in attempts.iterdir()] == [first.file]
+    expected = model.own_output(GROUPS[15:]).sum(axis=1, dtype=float)
+    assert second.sums == pytest.approx(expected, rel=1e-5)
+
+
+def test_many_row_groups_of_scores_keep_their_order_and_their_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esmm_spark.scoring.score_file._ROW_GROUP_BYTES", 500)
+    predictor = Predictor(write_model(Config.model_validate(config_content(tmp_path))).uri)
+    counts = write_partition(tmp_path, "split=many", GROUPS, [[1] * 30])
+    segment = share_out(counts, 1)[0][0]
+    file = ScoreFile(str(tmp_path / "scores.parquet"))
+    for batch in read_segment(str(tmp_path), segment, SPEC):
+        file.write(predictor.score_groups(batch, 10))
+    assert file.close() == size_of(0, 30)
+    written = pq.ParquetFile(tmp_path / "scores.parquet")
+    assert 1 < written.num_row_groups < 30
+    table = written.read()
+    assert table["impression_id"].to_pylist() == [i for group in GROUPS for i in group["impression_id"]]
+    assert table["group_key"].to_pylist() == [group["group_key"] for group in GROUPS for _ in group["click"]]
+    assert table["group_key"].type == table["model_version"].type == pa.string()
+    assert set(table["model_version"].to_pylist()) == {predictor.info.model_version}
