@@ -36,7 +36,8 @@ BAD_ID = (
 )
 UNPARSABLE_TIME = "unparsable_time"  # no time of the config's unit
 TIME_OUT_OF_RANGE = "time_out_of_range"  # before 1970 or after 2099: most likely another unit
-REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE)
+WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is never looked for
+REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, WRONG_FOLDER)
 
 ID_KEYS = ("impression_id", "click_id", "conversion_id", "user_id", "item_id", "context_key")
 
@@ -48,9 +49,16 @@ _BAD_ID_PATTERN = "[,\\x00-\\x1f]"
 
 @dataclass(frozen=True)
 class EventLines:
-    """The lines of one log, and what was noticed about its files."""
+    """The lines of one log or catalog, and what was noticed about its files.
+
+    Attributes:
+        lines: of all files.
+        near: of those alone in whose folders lines of the day may lie; for a catalog, all.
+        warnings: about new columns.
+    """
 
     lines: DataFrame
+    near: DataFrame
     warnings: list[str]
 
 
@@ -68,8 +76,8 @@ def read_events(
     spark: SparkSession,
     name: str,
     log: ImpressionLog | ClickLog | ConversionLog,
-    first: date,
-    last: date,
+    folders: tuple[date, date],
+    near: tuple[date, date],
 ) -> EventLines:
     """Returns the lines of a log as described above.
 
@@ -77,8 +85,8 @@ def read_events(
         spark: the session.
         name: `impressions`, `clicks` or `conversions`.
         log: its config.
-        first: the first day whose folder is read, where the log has day folders.
-        last: the last one.
+        folders: the first and the last day whose folder is read, where the log has day folders.
+        near: the first and the last of them where lines of the day may lie.
 
     Raises:
         ConfigError: a mapped column isn't there.
@@ -88,20 +96,31 @@ def read_events(
     if isinstance(log, ImpressionLog):
         ids.setdefault("context_key", log.user_id)
     wanted = {**ids, "time": log.time, **{f"features.{key}": value for key, value in log.features.items()}}
-    files = read_columns(list_log_files(log.path, log.day_folders, first, last), log.file_format)
+    files = read_columns(list_log_files(log.path, log.day_folders, *folders), log.file_format)
     warnings = check_columns(f"logs.events.{name}", files, wanted)
     columns = list(dict.fromkeys(wanted.values()))
-    raw = _read(spark, files, log.file_format, columns)
-    time_us = _time_us(raw, log.time, log.time_unit)
+
+    def lines_of(chosen: Sequence[LogFile]) -> DataFrame:
+        return _parsed(_read(spark, chosen, log.file_format, columns), log, ids, columns)
+
+    some = [file for file in files if file.day is None or near[0] <= file.day <= near[1]]
+    lines = lines_of(files)
+    return EventLines(lines, lines if len(some) == len(files) else lines_of(some), warnings)
+
+
+def _parsed(
+    raw: DataFrame, log: ImpressionLog | ClickLog | ConversionLog, ids: Mapping[str, str], columns: list[str]
+) -> DataFrame:
+    """Returns raw columns as canonical ones."""
     parsed = raw.select(
         *(_id(column).alias(key) for key, column in ids.items()),
-        time_us.alias("time_us"),
+        _time_us(raw, log.time, log.time_unit).alias("time_us"),
         *(_value(raw, column).alias(f"@{key}") for key, column in log.features.items()),
         _folder_day(log.day_folders).alias("folder_day"),
         F.struct(*(_quoted(column) for column in columns)).alias("raw"),
         F.col(_CORRUPT),
     )
-    return EventLines(_with_reason(parsed, _reason(list(ids))), warnings)
+    return _with_reason(parsed, _reason(list(ids), log.late_days))
 
 
 def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLines:
@@ -138,7 +157,8 @@ def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLin
         .when(F.col(key_id).isNull(), MISSING_ID)
         .when(unparsable, UNPARSABLE_TIME)
     )
-    return EventLines(_with_reason(parsed, reason), warnings)
+    lines = _with_reason(parsed, reason)
+    return EventLines(lines, lines, warnings)
 
 
 def _read(spark: SparkSession, files: Sequence[LogFile], file_format: str, columns: list[str]) -> DataFrame:
@@ -248,14 +268,17 @@ def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
     return parsed.withColumn("reason", reason).withColumn("line", line).drop(_CORRUPT, "raw")
 
 
-def _reason(ids: Sequence[str]) -> Column:
+def _reason(ids: Sequence[str], late_days: int) -> Column:
     missing = reduce(Column.__or__, (F.col(key).isNull() for key in ids))
-    bad = reduce(Column.__or__, (F.col(key).rlike(_BAD_ID_PATTERN) for key in ids))
+    bad = F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN)
     time_us = F.col("time_us")
+    day, folder_day = F.to_date(F.timestamp_micros(time_us)), F.col("folder_day")
+    is_elsewhere = ~folder_day.between(F.date_sub(day, 1), F.date_add(day, late_days))
     return (
         F.when(F.col(_CORRUPT).isNotNull(), MALFORMED_LINE)
         .when(missing, MISSING_ID)
         .when(bad, BAD_ID)
         .when(time_us.isNull(), UNPARSABLE_TIME)
         .when((time_us < 0) | (time_us >= _END_US), TIME_OUT_OF_RANGE)
+        .when(is_elsewhere, WRONG_FOLDER)
     )

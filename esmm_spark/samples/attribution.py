@@ -12,15 +12,17 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.event_config import Attribution
-from esmm_spark.samples.as_of import AT_US, FOUND, join_as_of
+from esmm_spark.samples.as_of import AT_US, LATEST, NEXT, join_as_of
 
 # What attributed clicks and conversions have beside their own columns; null where they belong to nothing.
 OWNER_ID, OWNER_TIME_US = "owner_impression_id", "owner_time_us"
 CLICK_TIME_US = "owner_click_time_us"
-# True where the log's ids name a cause that is later than the event.
+# True where the cause is later than the event: that which the log's ids name, or, of an event that belongs to
+# nothing, one of the same user and item at most a window later.
 BEFORE_CAUSE = "before_cause"
 
 _MICROSECONDS = 1_000_000
+_CAUSE = "__cause"
 
 
 def attribute_clicks(impressions: DataFrame, clicks: DataFrame, attribution: Attribution) -> DataFrame:
@@ -44,19 +46,14 @@ def attribute_clicks(impressions: DataFrame, clicks: DataFrame, attribution: Att
     keys = ["impression_id"] if by_id else ["user_id", "item_id"]
     events = impressions.select(*keys, "time_us", F.col("impression_id").alias(OWNER_ID))
     events = events.withColumn(OWNER_TIME_US, F.col("time_us"))
-    payload, ties = [OWNER_ID, OWNER_TIME_US], [OWNER_ID]
-    queries = clicks.withColumn(AT_US, F.col("time_us"))
-    found = join_as_of(queries, events, keys, ties, payload, "latest").withColumn(
-        FOUND, _where(F.col("time_us") - F.col(f"{FOUND}.{OWNER_TIME_US}") <= window_us)
-    )
-    if not by_id:
-        return _own(found, payload, F.lit(False))
-    earlier = found.withColumnRenamed(FOUND, "earlier")
-    both = join_as_of(earlier, events, keys, ties, payload, "earliest").withColumn(
-        FOUND, _where(F.col(f"{FOUND}.{OWNER_TIME_US}") - F.col("time_us") <= window_us)
-    )
-    is_early = F.col("earlier").isNull() & F.col(FOUND).isNotNull()
-    return _own(both.withColumn(FOUND, F.coalesce("earlier", FOUND)), payload, is_early).drop("earlier")
+    payload = [OWNER_ID, OWNER_TIME_US]
+    found = join_as_of(clicks.withColumn(AT_US, F.col("time_us")), events, keys, [OWNER_ID], payload)
+    is_after = F.col("time_us") - F.col(f"{LATEST}.{OWNER_TIME_US}") <= window_us
+    is_before = _is_not(is_after) & (F.col(f"{NEXT}.{OWNER_TIME_US}") - F.col("time_us") <= window_us)
+    cause = F.when(is_after, F.col(LATEST))
+    if by_id:
+        cause = cause.when(is_before, F.col(NEXT))
+    return _own(found, cause, is_before, payload)
 
 
 def attribute_conversions(clicks: DataFrame, conversions: DataFrame, attribution: Attribution) -> DataFrame:
@@ -75,7 +72,6 @@ def attribute_conversions(clicks: DataFrame, conversions: DataFrame, attribution
     keys = ["click_id"] if by_id else ["user_id", "item_id"]
     payload = [CLICK_TIME_US, OWNER_ID, OWNER_TIME_US]
     logged = [name for name in ("click_id", "impression_id") if name in clicks.columns]
-    ties = [f"tie_{name}" for name in logged]
     events = clicks.select(
         *keys,
         "time_us",
@@ -84,22 +80,17 @@ def attribute_conversions(clicks: DataFrame, conversions: DataFrame, attribution
         OWNER_ID,
         OWNER_TIME_US,
     )
-    click_time = F.col(f"{FOUND}.{CLICK_TIME_US}")
-    if attribution.conversion_click == "last" or by_id:
-        queries = conversions.withColumn(AT_US, F.col("time_us"))
-        found = join_as_of(queries, events, keys, ties, payload, "latest")
-        found = found.withColumn(FOUND, _where(F.col("time_us") - click_time <= window_us))
-    else:
-        queries = conversions.withColumn(AT_US, F.col("time_us") - window_us)
-        found = join_as_of(queries, events, keys, ties, payload, "earliest")
-        found = found.withColumn(FOUND, _where(click_time <= F.col("time_us")))
+    is_last = attribution.conversion_click == "last" or by_id
+    # The first click of the window is the next one after what is just too early for it.
+    at_us = F.col("time_us") if is_last else F.col("time_us") - (window_us + 1)
+    ties = [f"tie_{name}" for name in logged]
+    found = join_as_of(conversions.withColumn(AT_US, at_us), events, keys, ties, payload)
+    time_us, next_us = F.col("time_us"), F.col(f"{NEXT}.{CLICK_TIME_US}")
+    is_after = time_us - F.col(f"{LATEST}.{CLICK_TIME_US}") <= window_us if is_last else next_us <= time_us
+    is_before = _is_not(is_after) & (next_us > time_us)
     if not by_id:
-        return _own(found, payload, F.lit(False))
-    earlier = found.withColumnRenamed(FOUND, "earlier").withColumn(AT_US, F.col("time_us"))
-    later = join_as_of(earlier, events, keys, ties, payload, "earliest")
-    is_early = F.col("earlier").isNull() & (click_time > F.col("time_us"))
-    later = later.withColumn(BEFORE_CAUSE, F.coalesce(is_early, F.lit(False)))
-    return _own(later.withColumn(FOUND, F.col("earlier")), payload, F.col(BEFORE_CAUSE)).drop("earlier")
+        is_before &= next_us - time_us <= window_us
+    return _own(found, F.when(is_after, F.col(LATEST if is_last else NEXT)), is_before, payload)
 
 
 def label_impressions(clicks: DataFrame, conversions: DataFrame) -> DataFrame:
@@ -134,14 +125,15 @@ def label_impressions(clicks: DataFrame, conversions: DataFrame) -> DataFrame:
     )
 
 
-def _where(condition: Column) -> Column:
-    return F.when(condition, F.col(FOUND))
+def _is_not(condition: Column) -> Column:
+    return ~F.coalesce(condition, F.lit(False))
 
 
-def _own(found: DataFrame, payload: list[str], is_early: Column) -> DataFrame:
-    """Returns `found` with the payload as columns of its own."""
+def _own(found: DataFrame, cause: Column, is_before: Column, payload: list[str]) -> DataFrame:
+    """Returns `found` with the cause's payload as columns of its own."""
     return (
-        found.withColumn(BEFORE_CAUSE, is_early)
-        .withColumns({name: F.col(f"{FOUND}.{name}") for name in payload})
-        .drop(FOUND, AT_US)
+        found.withColumn(_CAUSE, cause)
+        .withColumn(BEFORE_CAUSE, F.coalesce(is_before, F.lit(False)))
+        .withColumns({name: F.col(f"{_CAUSE}.{name}") for name in payload})
+        .drop(LATEST, NEXT, _CAUSE, AT_US)
     )

@@ -30,6 +30,7 @@ class Labelled:
         conversions: likewise.
         immature: impressions whose windows end after `as_of`.
         what_immature: whether to drop, keep or flag them.
+        digest: a text that changes when a label of the day does, or which impressions have one.
     """
 
     all_impressions: DataFrame
@@ -37,6 +38,7 @@ class Labelled:
     conversions: DataFrame
     immature: int
     what_immature: str
+    digest: str
 
     @property
     def impressions(self) -> DataFrame:
@@ -50,19 +52,6 @@ class Labelled:
     def dropped(self) -> int:
         """How many do not."""
         return self.immature if self.what_immature == "drop" else 0
-
-    def digest(self) -> str:
-        """Returns a text that changes when a label of the day does, or which impressions have one."""
-        # Others differ in their id and time only, unless they are flagged.
-        has_label = (F.col("click") == 1) | ~F.coalesce("mature", F.lit(True))
-        row = (
-            self.impressions.agg(
-                F.count(F.lit(1)).alias("kept"),
-                F.sum(F.col("click").cast("bigint")).alias("clicked"),
-                F.bit_xor(F.when(has_label, F.xxhash64(*LABEL_COLUMNS))).alias("labels"),
-            )
-        ).collect()[0]
-        return f"{row.kept}-{row.clicked or 0}-{(row.labels or 0) % 2**64:016x}"
 
     def unpersist(self) -> None:
         """Frees the cached frames."""
@@ -102,8 +91,24 @@ def label_day(events: EventLogs, logs: DayLogs, day: Day) -> Labelled:
         )
         .persist()
     )
-    immature = all_impressions.where("not mature").count()
-    return Labelled(all_impressions, clicks, conversions, immature, events.immature)
+    immature, digest = _digest(all_impressions, events.immature)
+    return Labelled(all_impressions, clicks, conversions, immature, events.immature, digest)
+
+
+def _digest(all_impressions: DataFrame, what_immature: str) -> tuple[int, str]:
+    """Returns how many impressions are immature, and the digest: in the pass that fills the cache."""
+    is_kept = F.col("mature") if what_immature == "drop" else F.lit(True)
+    flag = F.col("mature") if what_immature == "flag" else F.lit(None).cast("boolean")
+    # Others differ in their id and time only, unless they are flagged.
+    has_label = (F.col("click") == 1) | ~F.coalesce(flag, F.lit(True))
+    label = F.xxhash64(*(name for name in LABEL_COLUMNS if name != "mature"), flag)
+    row = all_impressions.agg(
+        F.count_if(~F.col("mature")).alias("immature"),
+        F.count_if(is_kept).alias("kept"),
+        F.count_if(is_kept & (F.col("click") == 1)).alias("clicked"),
+        F.bit_xor(F.when(is_kept & has_label, label)).alias("labels"),
+    ).collect()[0]
+    return row.immature, f"{row.kept}-{row.clicked}-{(row.labels or 0) % 2**64:016x}"
 
 
 def _without_attributes(events: DataFrame, first_us: int, last_us: int) -> DataFrame:

@@ -29,7 +29,7 @@ from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.day import Day
 from esmm_spark.samples.day_folders import GROUPED, publish_day, write_day_manifest
 from esmm_spark.samples.day_labels import Labelled, label_day
-from esmm_spark.samples.event_features import add_features, history_events
+from esmm_spark.samples.event_features import add_features
 from esmm_spark.samples.event_lines import canonical_lines
 from esmm_spark.samples.event_sources import (
     CLICKS,
@@ -79,7 +79,7 @@ def changed_days(spark: SparkSession, config: Config, day: Day) -> list[str]:
         if name < day.name:
             logs = read_day_logs(spark, _events(config), day.on(name), with_features=False)
             labelled = label_day(_events(config), logs, day.on(name))
-            if labelled.digest() != read_day(config.paths.dataset, name).day.label_digest:
+            if labelled.digest != read_day(config.paths.dataset, name).day.label_digest:
                 changed.append(name)
             labelled.unpersist()
             logs.unpersist()
@@ -145,7 +145,7 @@ def _write_day(
         examples=examples,
         day=DayCounts(
             as_of=None if day.as_of is None else day.as_of.isoformat(),
-            label_digest=labelled.digest(),
+            label_digest=labelled.digest,
             immature=labelled.immature,
             sources=sources,
             warnings=logs.warnings,
@@ -157,10 +157,8 @@ def _write_day(
 def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str) -> None:
     """Writes the canonical lines: they are read three times, and cost joins to make."""
     events = _events(config)
-    histories = [
-        (item, history_events(item, logs.accepted(item.of), logs.catalogs)) for item in events.history
-    ]
-    featured = add_features(labelled.impressions, logs.catalogs, histories, events, config.features)
+    counted = {log: logs.accepted(log) for log in (CLICKS, CONVERSIONS)}
+    featured = add_features(labelled.impressions, logs.catalogs, counted, events, config.features)
     contexts = featured.contexts.persist()
     lines = canonical_lines(featured._replace(contexts=contexts), config.features)
     lines.contexts.write.parquet(storage.spark_path(storage.join(staging, _CONTEXT_LINES)))

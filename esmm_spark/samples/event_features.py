@@ -4,10 +4,11 @@ A context has one set of features: those of its earliest impression of the day, 
 nothing in it comes from a time at or after any of its impressions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from esmm_spark.event_config import Catalog, EventLogs, History
@@ -32,7 +33,7 @@ class Featured(NamedTuple):
 def add_features(
     impressions: DataFrame,
     catalogs: Sequence[tuple[Catalog, DataFrame]],
-    events: Sequence[tuple[History, DataFrame]],
+    events: Mapping[str, DataFrame],
     logs: EventLogs,
     spec: FeatureSpec,
 ) -> Featured:
@@ -41,24 +42,31 @@ def add_features(
     Args:
         impressions: one day's; impression_id, user_id, item_id, context_key, time_us, the log's attributes.
         catalogs: each with its accepted lines.
-        events: each history with its events, as `history_events` gives them.
+        events: log -> its accepted events, of the logs that histories count.
         logs: their config.
         spec: the feature spec; a history that is no field of it is made for contexts.
     """
     levels = {field.name: field.level for field in spec.fields}
-    of_impressions = [pair for pair in events if levels.get(pair[0].field) == "impression"]
-    of_contexts = [pair for pair in events if pair not in of_impressions]
+    of_impressions = [item for item in logs.history if levels.get(item.field) == "impression"]
+    of_contexts = [item for item in logs.history if item not in of_impressions]
+    # Of the users of 14 days, few are there on one.
+    users = impressions.select("user_id").distinct()
+    counted = {
+        history.of: events[history.of].join(users, on="user_id", how="left_semi") for history in logs.history
+    }
     for catalog, lines in catalogs:
         impressions = join_catalog(impressions, lines, f"{catalog.key}_id", catalog.valid_from is not None)
     contexts = _first_of_context(impressions)
     if of_contexts:
-        histories = join_histories(contexts, of_contexts, "context_key")
+        past = history_events(of_contexts, counted, catalogs)
+        histories = join_histories(contexts, past, of_contexts, "context_key")
         contexts = contexts.join(histories, on="context_key", how="inner")
     if of_impressions:
         queries = impressions.withColumn("at_us", F.col("time_us"))
-        histories = join_histories(queries, of_impressions, "impression_id")
+        past = history_events(of_impressions, counted, catalogs)
+        histories = join_histories(queries, past, of_impressions, "impression_id")
         impressions = impressions.join(histories, on="impression_id", how="inner")
-    crossed = {item.history for item in logs.crosses} & {history.field for history, _ in of_contexts}
+    crossed = {item.history for item in logs.crosses} & {history.field for history in of_contexts}
     if crossed:
         needed = contexts.select("context_key", *(f"`@{name}`" for name in sorted(crossed)))
         impressions = impressions.join(needed, on="context_key", how="inner")
@@ -69,26 +77,57 @@ def add_features(
 
 
 def history_events(
-    history: History, events: DataFrame, catalogs: Sequence[tuple[Catalog, DataFrame]]
+    histories: Sequence[History],
+    events: Mapping[str, DataFrame],
+    catalogs: Sequence[tuple[Catalog, DataFrame]],
 ) -> DataFrame:
-    """Returns `user_id`, `time_us`, `value` of the events that a history counts.
+    """Returns what the histories count: `user_id`, `time_us`, `history` (its place in `histories`), `value`.
 
     Args:
-        history: its config.
-        events: accepted clicks or conversions.
-        catalogs: each with its accepted lines; where the log doesn't have the value itself, the item's at the
+        histories: at least one.
+        events: log -> its accepted events.
+        catalogs: each with its accepted lines; where a log doesn't have a value itself, the item's at the
             event's time is taken.
     """
-    column = f"@{history.value}"
-    if column not in events.columns:
-        for catalog, lines in catalogs:
-            if catalog.key == "item" and history.value in catalog.features:
-                narrow = lines.select("item_id", "valid_from_us", "valid_to_us", f"`{column}`")
-                events = join_catalog(events, narrow, "item_id", catalog.valid_from is not None)
-    value = F.col(f"`{column}`")
-    if events.schema[column].dataType.typeName() == "map":
-        value = F.map_keys(value)
-    return events.select("user_id", "time_us", value.alias("value"))
+    parts = []
+    for log in dict.fromkeys(history.of for history in histories):
+        numbered = [(number, item.value) for number, item in enumerate(histories) if item.of == log]
+        described = _described(events[log], {value for _, value in numbered}, catalogs)
+        # One pass over the log for all of its histories.
+        counted = F.array(
+            *(
+                F.struct(F.lit(number).alias("history"), _values(described, value).alias("values"))
+                for number, value in numbered
+            )
+        )
+        parts.append(
+            described.select("user_id", "time_us", F.inline(counted))
+            .select("user_id", "time_us", "history", F.explode("values").alias("value"))
+            .where("user_id is not null and value is not null")
+        )
+    return reduce(DataFrame.unionByName, parts)
+
+
+def _described(
+    events: DataFrame, values: set[str], catalogs: Sequence[tuple[Catalog, DataFrame]]
+) -> DataFrame:
+    """Returns the events with those of the attributes that they lack and an item catalog has."""
+    for catalog, lines in catalogs:
+        lacking = [name for name in catalog.features if name in values and f"@{name}" not in events.columns]
+        if catalog.key == "item" and lacking:
+            names = [f"`@{name}`" for name in lacking]
+            narrow = lines.select("item_id", "valid_from_us", "valid_to_us", *names)
+            events = join_catalog(events, narrow, "item_id", catalog.valid_from is not None)
+    return events
+
+
+def _values(events: DataFrame, name: str) -> Column:
+    """Returns an attribute as array<string>: the keys of a map, one value alone."""
+    value = F.col(f"`@{name}`")
+    kind = events.schema[f"@{name}"].dataType.typeName()
+    if kind == "map":
+        return F.map_keys(value)
+    return value if kind == "array" else F.array(value)
 
 
 def _first_of_context(impressions: DataFrame) -> DataFrame:

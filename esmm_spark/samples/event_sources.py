@@ -1,5 +1,6 @@
 """Which lines of the three logs a day needs, and what becomes of those that are the day's own."""
 
+from functools import reduce
 from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -22,8 +23,9 @@ class DayLogs(NamedTuple):
     """The lines that a day needs; `reason` is set where one is rejected, duplicates included.
 
     Attributes:
-        raw: log -> all lines of the files that were read, not cached.
+        raw: log -> all lines of the files where the day's may lie, not cached.
         lines: log -> those in the range of `time_ranges`, and all bad ones. Cached: text is parsed once.
+            Impressions of other days are there to compete for clicks, and have no attributes.
         catalogs: each with its accepted lines.
         warnings: what was noticed about the files.
     """
@@ -92,11 +94,16 @@ def read_day_logs(spark: SparkSession, logs: EventLogs, day: Day, with_features:
         config = configs[name]
         if not with_features and config.file_format == "parquet":
             config = config.model_copy(update={"features": {}})
-        read = read_events(spark, name, config, *days_around(first, last, config.late_days))
+        folders = days_around(first, last, config.late_days)
+        near = days_around(day.start_us, day.end_us - 1, config.late_days)
+        read = read_events(spark, name, config, folders, near)
         last = last if day.as_of_us is None else min(last, day.as_of_us)
         needed = F.col("reason").isNotNull() | F.col("time_us").between(first, last)
-        result.raw[name] = read.lines
-        result.lines[name] = _deduplicated(read.lines.where(needed), name).persist()
+        lines = read.lines.where(needed)
+        if name == IMPRESSIONS:
+            lines = _without_others_attributes(lines, day)
+        result.raw[name] = read.near
+        result.lines[name] = _deduplicated(lines, name).persist()
         result.warnings.extend(read.warnings)
     for number, catalog in enumerate(logs.catalogs if with_features else []):
         table = read_catalog(spark, number, catalog)
@@ -114,7 +121,12 @@ def count_lines(logs: DayLogs, day: Day, paths: dict[str, str]) -> list[SourceCo
     Raises:
         CountMismatchError: lines got lost between reading and judging them.
     """
-    return [_count(logs, day, name, paths[name]) for name in LOGS]
+    frames = [frame for name in LOGS for frame in _fates(logs, day, name)]
+    counts: dict[str, dict[str, dict[str | None, int]]] = {name: {"read": {}, "judged": {}} for name in LOGS}
+    # One job for all: there are few fates of lines.
+    for row in reduce(DataFrame.unionByName, frames).collect():
+        counts[row.log][row.stage][row.fate] = row["count"]
+    return [_source(name, paths[name], day, counts[name]["read"], counts[name]["judged"]) for name in LOGS]
 
 
 def rejected_lines(logs: DayLogs, day: Day) -> DataFrame:
@@ -126,6 +138,13 @@ def rejected_lines(logs: DayLogs, day: Day) -> DataFrame:
         for name, lines in logs.lines.items()
     ]
     return parts[0].unionByName(parts[1]).unionByName(parts[2])
+
+
+def _without_others_attributes(lines: DataFrame, day: Day) -> DataFrame:
+    """Returns the lines, attributes null in those that are not of the day: less to sort and to cache."""
+    attributes = [name for name in lines.columns if name.startswith("@")]
+    is_ours = day.holds(F.col("time_us"))
+    return lines.withColumns({name: F.when(is_ours, F.col(f"`{name}`")) for name in attributes})
 
 
 def _deduplicated(lines: DataFrame, name: str) -> DataFrame:
@@ -146,17 +165,28 @@ def _is_of_day(day: Day) -> Column:
     return F.when(_is_bad(), _is_of_folder(day)).otherwise(day.holds(F.col("time_us")))
 
 
-def _count(logs: DayLogs, day: Day, name: str, path: str) -> SourceCounts:
+def _fates(logs: DayLogs, day: Day, name: str) -> tuple[DataFrame, DataFrame]:
+    """Returns how many lines were read, by note, and how many judged, by reason: log, stage, fate, count."""
     is_known = F.lit(True) if day.as_of_us is None else F.col("time_us") <= day.as_of_us
     note = F.when(~_is_of_day(day), "other_days").when(~_is_bad() & ~is_known, "after_as_of")
-    raw = logs.raw[name].where(_is_of_day(day) | _is_of_folder(day)).groupBy(note.alias("fate")).count()
-    fate = F.coalesce("reason", F.lit("accepted")).alias("fate")
-    judged = logs.lines[name].where(_is_of_day(day)).groupBy(fate).count()
-    notes = {row.fate: row["count"] for row in raw.collect()}
-    lines_read = sum(notes.values())
-    notes.pop(None, None)
-    rejects = {row.fate: row["count"] for row in judged.collect()}
-    accepted = rejects.pop("accepted", 0)
+    read = logs.raw[name].where(_is_of_day(day) | _is_of_folder(day)).groupBy(note.alias("fate")).count()
+    judged = (
+        logs.lines[name].where(_is_of_day(day)).groupBy(F.coalesce("reason", F.lit("accepted")).alias("fate"))
+    )
+    log = F.lit(name).alias("log")
+    return (
+        read.select(log, F.lit("read").alias("stage"), "fate", "count"),
+        judged.count().select(log, F.lit("judged").alias("stage"), "fate", "count"),
+    )
+
+
+def _source(
+    name: str, path: str, day: Day, read: dict[str | None, int], judged: dict[str | None, int]
+) -> SourceCounts:
+    lines_read = sum(read.values())
+    notes = {note: count for note, count in read.items() if note is not None}
+    accepted = judged.get("accepted", 0)
+    rejects = {reason: count for reason, count in judged.items() if reason not in (None, "accepted")}
     if lines_read != accepted + sum(rejects.values()) + sum(notes.values()):
         raise CountMismatchError(
             f"{path}: {lines_read} lines read for {day.name}, but {accepted} accepted, "

@@ -24,7 +24,7 @@ _MAP = pa.map_(pa.string(), pa.float64())
 
 
 def join_histories(
-    queries: DataFrame, events: Sequence[tuple[History, DataFrame]], id_column: str
+    queries: DataFrame, events: DataFrame, histories: Sequence[History], id_column: str
 ) -> DataFrame:
     """Returns `id_column` and a column `@<field>` per history: map<string, double> value -> weight, or null.
 
@@ -34,23 +34,30 @@ def join_histories(
 
     Args:
         queries: `id_column` string, unique; `user_id`; `at_us`.
-        events: each history with its events: `user_id`, `time_us`, `value` string or array<string>.
+        events: `user_id`, `time_us`, `history`: its place in `histories`, `value` string; none is null.
+        histories: what is counted.
         id_column: see above.
 
     Example:
         Clicks of user u: a at 10, b at 20, a at 30, lag 0: a query of u at 30 gets {a: ln 2, b: ln 2}, one at
         31 gets {a: ln 3, b: ln 2}.
     """
-    histories = [history for history, _ in events]
-    rows = queries.select(
+    asked = queries.select(
         "user_id",
         "at_us",
         F.lit(_QUERY).alias("kind"),
         F.lit(0).alias("history"),
         F.col(id_column).alias("text"),
     )
-    for number, (history, of_history) in enumerate(events):
-        rows = rows.unionByName(_event_rows(number, history, of_history))
+    lags_us = F.array(*(F.lit(history.lag_s * _SECOND_US) for history in histories))
+    known = events.select(
+        "user_id",
+        (F.col("time_us") + F.get(lags_us, F.col("history"))).alias("at_us"),
+        F.lit(_EVENT).alias("kind"),
+        "history",
+        F.col("value").alias("text"),
+    )
+    rows = asked.unionByName(known)
     # An event at the very time of the query is not before it: queries come first.
     ordered = rows.repartition("user_id").sortWithinPartitions("user_id", "at_us", "kind", "history", "text")
     maps = [StructField(f"@{history.field}", MapType(StringType(), DoubleType())) for history in histories]
@@ -150,14 +157,3 @@ def history_range_us(histories: Iterable[History], first_us: int) -> int:
         (first_us - history.window_days * _DAY_US - history.lag_s * _SECOND_US for history in histories),
         first_us,
     )
-
-
-def _event_rows(number: int, history: History, events: DataFrame) -> DataFrame:
-    is_list = events.schema["value"].dataType.typeName() == "array"
-    return events.select(
-        "user_id",
-        (F.col("time_us") + history.lag_s * _SECOND_US).alias("at_us"),
-        F.lit(_EVENT).alias("kind"),
-        F.lit(number).alias("history"),
-        (F.explode("value") if is_list else F.col("value")).alias("text"),
-    ).where(F.col("text").isNotNull() & F.col("user_id").isNotNull())

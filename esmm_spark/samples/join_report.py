@@ -20,6 +20,7 @@ from esmm_spark.samples.day import SECOND_US, Day
 # Upper ends of the delay histogram's bins, in seconds; the last bin is open.
 DELAY_BINS_S = (0, 1, 10, 60, 600, 3_600, 21_600, 86_400, 259_200, 604_800, 2_592_000)
 _TOP = 5
+_REPEATED, _DELAY = "repeated ", "delay "
 
 
 def report_join(
@@ -33,35 +34,36 @@ def report_join(
         conversions: what `attribute_conversions` gave, of all days.
         day: the day.
     """
-    clicks_of_day = clicks.where(day.holds(F.col("time_us")))
-    conversions_of_day = conversions.where(day.holds(F.col("time_us")))
+    has_click = F.col(CLICK_TIME_US).isNotNull()
     found = _collect(
         {
-            "impressions": _long(impressions.agg(*_totals())),
-            "repeats": _long(impressions.agg(*_repeats())),
-            "clicks": _long(clicks_of_day.agg(*_matches(F.lit(False)))),
-            "conversions": _long(conversions_of_day.agg(*_matches(F.col(CLICK_TIME_US).isNotNull()))),
-            "click delays": _delays(clicks, F.col(OWNER_TIME_US), day),
-            "conversion delays": _delays(conversions, F.col(CLICK_TIME_US), day),
+            "impressions": _long(impressions.agg(*_impression_counts())),
+            "clicks": _long(clicks.agg(*_event_counts(day, F.lit(False), F.col(OWNER_TIME_US)))),
+            "conversions": _long(conversions.agg(*_event_counts(day, has_click, F.col(CLICK_TIME_US)))),
             "user_id": _top_keys(impressions, "user_id"),
             "item_id": _top_keys(impressions, "item_id"),
-            "item_id of conversions": _top_keys(conversions_of_day, "item_id"),
+            "item_id of conversions": _top_keys(conversions.where(day.holds(F.col("time_us"))), "item_id"),
         }
     )
-    totals = {name: found[name]["total"] for name in ("impressions", "conversions")}
+    counts, repeats = _split(found["impressions"], _REPEATED)
+    of_clicks, click_delays = _split(found["clicks"], _DELAY)
+    of_conversions, conversion_delays = _split(found["conversions"], _DELAY)
     return {
-        "impressions": found["impressions"],
-        "clicks": _with_rate(found["clicks"]),
-        "conversions": _with_rate(found["conversions"]),
-        "repeats": found["repeats"],
+        "impressions": counts,
+        "clicks": _with_rate(of_clicks),
+        "conversions": _with_rate(of_conversions),
+        "repeats": repeats,
         "delay_s": {
-            kind: {name: counts[name] for name in delay_bins() if name in counts}
-            for kind, counts in (("click", found["click delays"]), ("conversion", found["conversion delays"]))
+            kind: {name: count for name, count in delays.items() if count}
+            for kind, delays in (("click", click_delays), ("conversion", conversion_delays))
         },
         "top_keys": {
-            "user_id": _with_shares(found["user_id"], totals["impressions"]),
-            "item_id": _with_shares(found["item_id"], totals["impressions"]),
-            "item_id of conversions": _with_shares(found["item_id of conversions"], totals["conversions"]),
+            name: _with_shares(found[name], total)
+            for name, total in (
+                ("user_id", counts["total"]),
+                ("item_id", counts["total"]),
+                ("item_id of conversions", of_conversions["total"]),
+            )
         },
     }
 
@@ -86,46 +88,50 @@ def _long(totals: DataFrame) -> DataFrame:
     return totals.select(*columns).unpivot([], [*totals.columns], "key", "count")
 
 
-def _totals() -> list[Column]:
-    return [
-        F.count(F.lit(1)).alias("total"),
-        F.count_if(F.col("num_clicks") > 0).alias("clicked"),
-        F.count_if(F.col("num_conversions") > 0).alias("converted"),
-    ]
+def _split(counts: dict[str, int], prefix: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns the counts whose names don't begin with the prefix, and those that do, without it."""
+    return (
+        {name: count for name, count in counts.items() if not name.startswith(prefix)},
+        {name.removeprefix(prefix): count for name, count in counts.items() if name.startswith(prefix)},
+    )
 
 
-def _repeats() -> list[Column]:
+def _impression_counts() -> list[Column]:
     def beyond_first(number: str) -> Column:
         return F.coalesce(F.sum(F.greatest(F.col(number) - 1, F.lit(0))), F.lit(0))
 
     return [
-        beyond_first("num_clicks").alias("clicks"),
-        beyond_first("num_conversions").alias("conversions"),
+        F.count(F.lit(1)).alias("total"),
+        F.count_if(F.col("num_clicks") > 0).alias("clicked"),
+        F.count_if(F.col("num_conversions") > 0).alias("converted"),
+        beyond_first("num_clicks").alias(f"{_REPEATED}clicks"),
+        beyond_first("num_conversions").alias(f"{_REPEATED}conversions"),
     ]
 
 
-def _matches(has_cause: Column) -> list[Column]:
-    is_matched = F.col(OWNER_ID).isNotNull()
+def _event_counts(day: Day, has_cause: Column, cause_us: Column) -> list[Column]:
+    """Returns the counts of the day's events, and the delays of those that belong to its impressions."""
+    is_of_day, is_matched = day.holds(F.col("time_us")), F.col(OWNER_ID).isNotNull()
+    is_lost = is_of_day & ~is_matched
+    belongs = day.holds(F.col(OWNER_TIME_US))
+    seconds = (F.col("time_us") - cause_us) / SECOND_US
+    ends = [float("-inf"), *DELAY_BINS_S, float("inf")]
     return [
-        F.count(F.lit(1)).alias("total"),
-        F.count_if(is_matched).alias("matched"),
-        F.count_if(~is_matched & ~has_cause).alias("orphans"),
-        F.count_if(~is_matched & has_cause).alias("of_orphan_clicks"),
-        F.count_if(BEFORE_CAUSE).alias("before_cause"),
+        F.count_if(is_of_day).alias("total"),
+        F.count_if(is_of_day & is_matched).alias("matched"),
+        F.count_if(is_lost & ~has_cause).alias("orphans"),
+        F.count_if(is_lost & has_cause).alias("of_orphan_clicks"),
+        F.count_if(is_of_day & F.col(BEFORE_CAUSE)).alias("before_cause"),
+        *(
+            F.count_if(belongs & (seconds > after) & (seconds <= end)).alias(f"{_DELAY}{name}")
+            for name, after, end in zip(delay_bins(), ends[:-1], ends[1:], strict=True)
+        ),
     ]
 
 
 def _with_rate(counts: dict[str, int]) -> dict[str, Any]:
     rate = round(counts["matched"] / counts["total"], 6) if counts["total"] else None
     return {**counts, "match_rate": rate}
-
-
-def _delays(events: DataFrame, cause_us: Column, day: Day) -> DataFrame:
-    seconds = (F.col("time_us") - cause_us) / SECOND_US
-    label = F.lit(f"> {DELAY_BINS_S[-1]}")
-    for end in reversed(DELAY_BINS_S):
-        label = F.when(seconds <= end, f"<= {end}").otherwise(label)
-    return events.where(day.holds(F.col(OWNER_TIME_US))).groupBy(label.alias("key")).count()
 
 
 def _top_keys(rows: DataFrame, key: str) -> DataFrame:

@@ -51,6 +51,32 @@ def belongs_to_click(
     return max(candidates, key=order) if which == "last" or by_id else min(candidates, key=order)
 
 
+def click_is_before_its_cause(click: Event, impressions: Sequence[Event], window_s: int, by_id: bool) -> bool:
+    owner = belongs_to_impression(click, impressions, window_s, by_id)
+    if by_id:
+        return owner is not None and owner["time_us"] > click["time_us"]
+    return owner is None and any(
+        (i["user_id"], i["item_id"]) == (click["user_id"], click["item_id"])
+        and click["time_us"] < i["time_us"] <= click["time_us"] + window_s * SECOND
+        for i in impressions
+    )
+
+
+def conversion_is_before_its_cause(
+    conversion: Event, clicks: Sequence[Event], window_s: int, by_id: bool, which: str
+) -> bool:
+    if belongs_to_click(conversion, clicks, window_s, by_id, which) is not None:
+        return False
+    if by_id:
+        named = [c for c in clicks if c["click_id"] == conversion["click_id"]]
+        return any(c["time_us"] > conversion["time_us"] for c in named)
+    return any(
+        (c["user_id"], c["item_id"]) == (conversion["user_id"], conversion["item_id"])
+        and conversion["time_us"] < c["time_us"] <= conversion["time_us"] + window_s * SECOND
+        for c in clicks
+    )
+
+
 def labels(
     impressions: Sequence[Event],
     clicks: Sequence[Event],

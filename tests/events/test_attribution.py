@@ -35,11 +35,9 @@ def frame(spark: SparkSession, rows: list[Event], schema: str) -> DataFrame:
     return spark.createDataFrame([tuple(row[name] for name in names) for row in rows], schema)
 
 
-def labels_of(
-    impressions: DataFrame, clicks: DataFrame, conversions: DataFrame, attribution: Attribution
-) -> dict[tuple[str, int], tuple[int, int, int | None, int | None]]:
-    owned = attribute_clicks(impressions, clicks, attribution)
-    rows = label_impressions(owned, attribute_conversions(owned, conversions, attribution)).collect()
+def labels_of(clicks: DataFrame, conversions: DataFrame) -> dict[tuple[str, int], Any]:
+    """Returns (impression_id, time) -> what `oracle.labels` says of it, of attributed events."""
+    rows = label_impressions(clicks, conversions).collect()
     found = {
         (row.impression_id, row.time_us): (
             row.num_clicks,
@@ -146,8 +144,10 @@ def test_a_conversion_of_an_orphan_click_finds_its_click_but_no_impression(spark
 def test_repeated_clicks_and_conversions_count_once_and_the_number_is_kept(spark: SparkSession) -> None:
     impressions = frame(spark, [impression("a", 0)], IMPRESSIONS)
     clicks = frame(spark, [of_user(1), of_user(1), of_user(2)], BY_USER[0])
+    owned = attribute_clicks(impressions, clicks, WINDOWS)
     conversions = frame(spark, [of_user(3), of_user(3)], BY_USER[1])
-    assert labels_of(impressions, clicks, conversions, WINDOWS) == {("a", 0): (3, 2, SECOND, 3 * SECOND)}
+    bought = attribute_conversions(owned, conversions, WINDOWS)
+    assert labels_of(owned, bought) == {("a", 0): (3, 2, SECOND, 3 * SECOND)}
 
 
 # Few values of everything, so that equal times, window edges and repeats are the rule.
@@ -165,15 +165,20 @@ def logs(draw: st.DrawFn, by_impression_id: bool, by_click_id: bool) -> tuple[li
     ]
     clicks = []
     for n in range(draw(st.integers(0, 6))):
-        click = {"user_id": draw(users), "item_id": draw(items), "time_us": draw(times)}
+        click = {"number": f"{n}", "user_id": draw(users), "item_id": draw(items), "time_us": draw(times)}
         if by_impression_id:
             click["impression_id"] = f"i{draw(id_numbers)}"
         if by_click_id:
             click["click_id"] = f"c{n}"
         clicks.append(click)
     conversions = []
-    for _ in range(draw(st.integers(0, 6))):
-        conversion = {"user_id": draw(users), "item_id": draw(items), "time_us": draw(times)}
+    for n in range(draw(st.integers(0, 6))):
+        conversion = {
+            "number": f"{n}",
+            "user_id": draw(users),
+            "item_id": draw(items),
+            "time_us": draw(times),
+        }
         if by_click_id:
             conversion["click_id"] = f"c{draw(id_numbers)}"
         conversions.append(conversion)
@@ -202,23 +207,67 @@ def test_labels_equal_brute_force(
     worlds = data.draw(
         st.lists(logs(by_impression_id, by_click_id), min_size=30, max_size=30), label="30 small logs"
     )
+    # Beside the labels, which events come before their cause: by numbers, which are no part of a log.
     expected: dict[tuple[str, int], Any] = {}
+    early: tuple[list[str], list[str]] = ([], [])
     merged: tuple[list[Event], ...] = ([], [], [])
     for number, world in enumerate(worlds):
         for (identifier, time_us), label in oracle.labels(*world, 3, 4, which).items():
             expected[f"{number}-{identifier}", time_us] = label
+        shown, clicked, bought_in_world = world
+        early[0].extend(
+            f"{number}-{click['number']}"
+            for click in clicked
+            if oracle.click_is_before_its_cause(click, shown, 3, by_impression_id)
+        )
+        early[1].extend(
+            f"{number}-{conversion['number']}"
+            for conversion in bought_in_world
+            if oracle.conversion_is_before_its_cause(conversion, clicked, 4, by_click_id, which)
+        )
         for log, events in zip(merged, world, strict=True):
             log += [
                 {key: value if key == "time_us" else f"{number}-{value}" for key, value in event.items()}
                 for event in events
             ]
     click_ids = ", impression_id string" * by_impression_id + ", click_id string" * by_click_id
-    base = "time_us bigint, user_id string, item_id string"
+    base = "number string, time_us bigint, user_id string, item_id string"
     partitions = data.draw(st.integers(1, 5), label="partitions")
     impressions = frame(spark, merged[0], IMPRESSIONS).repartition(partitions)
     clicks = frame(spark, merged[1], base + click_ids).repartition(partitions)
     conversions = frame(spark, merged[2], base + ", click_id string" * by_click_id)
-    assert labels_of(impressions, clicks, conversions, attribution) == expected
+    owned = attribute_clicks(impressions, clicks, attribution).persist()
+    bought = attribute_conversions(owned, conversions, attribution).persist()
+    assert labels_of(owned, bought) == expected
+    assert sorted(row.number for row in owned.where(BEFORE_CAUSE).collect()) == sorted(early[0])
+    assert sorted(row.number for row in bought.where(BEFORE_CAUSE).collect()) == sorted(early[1])
+    owned.unpersist()
+    bought.unpersist()
+
+
+def test_an_orphan_whose_cause_comes_within_a_window_after_it_is_told_where_user_and_item_tell(
+    spark: SparkSession,
+) -> None:
+    impressions = frame(spark, [impression("a", 10), impression("b", 20, user="v")], IMPRESSIONS)
+    times = {"too early": 6, "early": 7, "late": 13, "too late": 14}
+    clicks = frame(spark, [of_user(time_s) for time_s in times.values()], BY_USER[0])
+    owned = attribute_clicks(impressions, clicks, WINDOWS)
+    assert {row.time_us // SECOND: (row[OWNER_ID], row[BEFORE_CAUSE]) for row in owned.collect()} == {
+        6: (None, False),
+        7: (None, True),
+        13: ("a", False),
+        14: (None, False),
+    }
+    for which in ("last", "first"):
+        attribution = WINDOWS.model_copy(update={"conversion_click": which})
+        conversions = frame(spark, [of_user(time_s) for time_s in (1, 2, 17, 18.5)], BY_USER[1])
+        found = attribute_conversions(owned, conversions, attribution).collect()
+        assert {row.time_us // SECOND: (row[CLICK_TIME_US], row[BEFORE_CAUSE]) for row in found} == {
+            1: (None, False),
+            2: (None, True),
+            17: ((14 if which == "last" else 13) * SECOND, False),
+            18: (None, False),
+        }, which
 
 
 @pytest.mark.parametrize("schemas", [BY_ID, BY_USER], ids=["by id", "by user and item"])

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark.config import Config
 from esmm_spark.event_config import EventLogs
-from esmm_spark.samples.event_features import Featured, add_features, history_events
+from esmm_spark.samples.event_features import Featured, add_features
 from esmm_spark.samples.event_lines import canonical_lines
 from tests.events.small_logs import at, config
 
@@ -88,9 +88,8 @@ def featured(spark: SparkSession, small: Config) -> Featured:
     assert isinstance(events, EventLogs)
     catalogs = [(events.catalogs[0], spark.createDataFrame(catalog, CATALOG))]
     of_clicks = spark.createDataFrame(clicks, CLICKS)
-    histories = [(item, history_events(item, of_clicks, catalogs)) for item in events.history]
     frame = spark.createDataFrame(impressions, IMPRESSIONS)
-    return add_features(frame, catalogs, histories, events, small.features)
+    return add_features(frame, catalogs, {"clicks": of_clicks}, events, small.features)
 
 
 def by_key(frame: DataFrame, key: str) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from esmm_spark.event_config import History
 from esmm_spark.samples.catalog_join import join_catalog
@@ -119,7 +120,8 @@ def test_spark_gives_what_the_pass_gives_in_any_order_and_partitioning(spark: Sp
         draw.shuffle(events)
         frame = spark.createDataFrame(events, EVENTS).repartition(partitions)
         asked = spark.createDataFrame(queries, QUERIES).repartition(partitions)
-        found = join_histories(asked, [(of, frame), (decayed, frame)], "context_key").collect()
+        both = frame.withColumn("history", F.explode(F.array(F.lit(0), F.lit(1))))
+        found = join_histories(asked, both, [of, decayed], "context_key").collect()
         results.append({row.context_key: (row["@h"], row["@d"]) for row in found})
     assert results[0] == results[1]
     for name, user, at_us in queries:

@@ -72,11 +72,11 @@ def test_without_as_of_all_is_mature_and_the_digest_tells_labels_apart(
 ) -> None:
     everything = labelled(spark, tmp_path, "drop", None)
     assert everything.immature == 0
-    digest = everything.digest()
+    digest = everything.digest
     assert digest.startswith("3-2-")
-    assert labelled(spark, tmp_path, "drop", None).digest() == digest
-    assert labelled(spark, tmp_path, "drop", "2026-11-26T03:59:59").digest() != digest
-    assert labelled(spark, tmp_path, "keep", "2026-11-26T03:59:59").digest() == digest
+    assert labelled(spark, tmp_path, "drop", None).digest == digest
+    assert labelled(spark, tmp_path, "drop", "2026-11-26T03:59:59").digest != digest
+    assert labelled(spark, tmp_path, "keep", "2026-11-26T03:59:59").digest == digest
 
 
 def test_maturity_begins_with_the_end_of_both_windows(spark: SparkSession) -> None:

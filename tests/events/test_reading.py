@@ -24,7 +24,7 @@ NOON_US = 1_795_435_200_000_000  # 2026-11-23 12:00
 
 def read(spark: SparkSession, path: Path, **keys: Any) -> list[dict[str, Any]]:
     log = ClickLog(**{"path": str(path), "time": "t", "user_id": "user", "item_id": "item", **keys})
-    lines = read_events(spark, "clicks", log, date.min, date.max).lines
+    lines = read_events(spark, "clicks", log, *[(date.min, date.max)] * 2).lines
     return [row.asDict() for row in lines.orderBy("line", "time_us").collect()]
 
 
