@@ -29,6 +29,7 @@ from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.day import Day
 from esmm_spark.samples.day_folders import GROUPED, publish_day, write_day_manifest
 from esmm_spark.samples.day_labels import Labelled, label_day
+from esmm_spark.samples.event_counts import count_lines, rejected_lines
 from esmm_spark.samples.event_features import add_features
 from esmm_spark.samples.event_lines import canonical_lines
 from esmm_spark.samples.event_sources import (
@@ -36,9 +37,7 @@ from esmm_spark.samples.event_sources import (
     CONVERSIONS,
     IMPRESSIONS,
     DayLogs,
-    count_lines,
     read_day_logs,
-    rejected_lines,
 )
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.join_report import report_join
@@ -158,7 +157,7 @@ def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str
     """Writes the canonical lines: they are read three times, and cost joins to make."""
     events = _events(config)
     counted = {log: logs.accepted(log) for log in (CLICKS, CONVERSIONS)}
-    featured = add_features(labelled.impressions, logs.catalogs, counted, events, config.features)
+    featured = add_features(labelled.impressions, logs.accepted_catalogs(), counted, events, config.features)
     contexts = featured.contexts.persist()
     lines = canonical_lines(featured._replace(contexts=contexts), config.features)
     lines.contexts.write.parquet(storage.spark_path(storage.join(staging, _CONTEXT_LINES)))
@@ -182,7 +181,8 @@ def _write_examples(
         row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
     )
     reader = spark.read.schema(_LINE_SCHEMA)
-    lines = CanonicalLines(*(reader.parquet(storage.spark_path(path)) for path in paths))
+    contexts, impressions = (reader.parquet(storage.spark_path(path)) for path in paths)
+    lines = CanonicalLines(contexts, impressions)
     written = write_examples(spark, lines, (paths[0], source.path), plan, config.samples.num_files)
     for reason, count in written.sources[1].rejects.items():
         source.rejects[reason] = source.rejects.get(reason, 0) + count

@@ -52,7 +52,8 @@ def add_features(
     # Of the users of 14 days, few are there on one.
     users = impressions.select("user_id").distinct()
     counted = {
-        history.of: events[history.of].join(users, on="user_id", how="left_semi") for history in logs.history
+        log: events[log].join(users, on="user_id", how="left_semi")
+        for log in {str(history.of) for history in logs.history}
     }
     for catalog, lines in catalogs:
         impressions = join_catalog(impressions, lines, f"{catalog.key}_id", catalog.valid_from is not None)

@@ -1,16 +1,13 @@
-"""Which lines of the three logs a day needs, and what becomes of those that are the day's own."""
+"""Which lines of the three logs and of the catalogs a day needs."""
 
-from functools import reduce
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark.errors import CountMismatchError
 from esmm_spark.event_config import Catalog, ClickLog, ConversionLog, EventLogs, ImpressionLog
 from esmm_spark.logs.event_files import days_around
-from esmm_spark.logs.events import REASONS, read_catalog, read_events
-from esmm_spark.manifest import SourceCounts
+from esmm_spark.logs.events import read_catalog, read_events
 from esmm_spark.samples.day import SECOND_US, Day
 from esmm_spark.samples.deduplication import reject_duplicates
 from esmm_spark.samples.history import history_range_us
@@ -26,7 +23,7 @@ class DayLogs(NamedTuple):
         raw: log -> all lines of the files where the day's may lie, not cached.
         lines: log -> those in the range of `time_ranges`, and all bad ones. Cached: text is parsed once.
             Impressions of other days are there to compete for clicks, and have no attributes.
-        catalogs: each with its accepted lines.
+        catalogs: each with all its lines, not cached.
         warnings: what was noticed about the files.
     """
 
@@ -38,6 +35,13 @@ class DayLogs(NamedTuple):
     def accepted(self, log: str) -> DataFrame:
         """Returns the events that are no rejects."""
         return self.lines[log].where("reason is null").drop("reason", "line", "folder_day")
+
+    def accepted_catalogs(self) -> list[tuple[Catalog, DataFrame]]:
+        """Returns each catalog with its lines that are no rejects."""
+        return [
+            (catalog, lines.where("reason is null").drop("reason", "line"))
+            for catalog, lines in self.catalogs
+        ]
 
     def unpersist(self) -> None:
         """Frees the cached lines."""
@@ -98,7 +102,8 @@ def read_day_logs(spark: SparkSession, logs: EventLogs, day: Day, with_features:
         near = days_around(day.start_us, day.end_us - 1, config.late_days)
         read = read_events(spark, name, config, folders, near)
         last = last if day.as_of_us is None else min(last, day.as_of_us)
-        needed = F.col("reason").isNotNull() | F.col("time_us").between(first, last)
+        # In this order: what is wrong with a line costs more to find out.
+        needed = F.col("time_us").between(first, last) | F.col("reason").isNotNull()
         lines = read.lines.where(needed)
         if name == IMPRESSIONS:
             lines = _without_others_attributes(lines, day)
@@ -108,36 +113,8 @@ def read_day_logs(spark: SparkSession, logs: EventLogs, day: Day, with_features:
     for number, catalog in enumerate(logs.catalogs if with_features else []):
         table = read_catalog(spark, number, catalog)
         result.warnings.extend(table.warnings)
-        result.catalogs.append((catalog, table.lines.where("reason is null").drop("reason", "line")))
+        result.catalogs.append((catalog, table.lines))
     return result
-
-
-def count_lines(logs: DayLogs, day: Day, paths: dict[str, str]) -> list[SourceCounts]:
-    """Returns what became of the day's lines of each log: read = accepted + rejects + the notes.
-
-    The day's lines are those of its folder (without day folders: all that are read) and its events from other
-    folders. Noted are `other_days`, lines whose event is not of the day, and `after_as_of`.
-
-    Raises:
-        CountMismatchError: lines got lost between reading and judging them.
-    """
-    frames = [frame for name in LOGS for frame in _fates(logs, day, name)]
-    counts: dict[str, dict[str, dict[str | None, int]]] = {name: {"read": {}, "judged": {}} for name in LOGS}
-    # One job for all: there are few fates of lines.
-    for row in reduce(DataFrame.unionByName, frames).collect():
-        counts[row.log][row.stage][row.fate] = row["count"]
-    return [_source(name, paths[name], day, counts[name]["read"], counts[name]["judged"]) for name in LOGS]
-
-
-def rejected_lines(logs: DayLogs, day: Day) -> DataFrame:
-    """Returns the day's rejects of all logs: line binary, source, reason."""
-    parts = [
-        lines.where(F.col("reason").isNotNull() & _is_of_day(day)).select(
-            F.col("line").cast("binary").alias("line"), F.lit(f"{day.name}.{name}").alias("source"), "reason"
-        )
-        for name, lines in logs.lines.items()
-    ]
-    return parts[0].unionByName(parts[1]).unionByName(parts[2])
 
 
 def _without_others_attributes(lines: DataFrame, day: Day) -> DataFrame:
@@ -150,54 +127,3 @@ def _without_others_attributes(lines: DataFrame, day: Day) -> DataFrame:
 def _deduplicated(lines: DataFrame, name: str) -> DataFrame:
     id_column = f"{name.removesuffix('s')}_id"
     return reject_duplicates(lines, id_column) if id_column in lines.columns else lines
-
-
-def _is_bad() -> Column:
-    return F.coalesce(F.col("reason").isin(*REASONS), F.lit(False))
-
-
-def _is_of_folder(day: Day) -> Column:
-    return F.coalesce(F.col("folder_day") == F.lit(day.date), F.lit(True))
-
-
-def _is_of_day(day: Day) -> Column:
-    """Returns whether a line is the day's: a bad one by its folder, any other by its time."""
-    return F.when(_is_bad(), _is_of_folder(day)).otherwise(day.holds(F.col("time_us")))
-
-
-def _fates(logs: DayLogs, day: Day, name: str) -> tuple[DataFrame, DataFrame]:
-    """Returns how many lines were read, by note, and how many judged, by reason: log, stage, fate, count."""
-    is_known = F.lit(True) if day.as_of_us is None else F.col("time_us") <= day.as_of_us
-    note = F.when(~_is_of_day(day), "other_days").when(~_is_bad() & ~is_known, "after_as_of")
-    read = logs.raw[name].where(_is_of_day(day) | _is_of_folder(day)).groupBy(note.alias("fate")).count()
-    judged = (
-        logs.lines[name].where(_is_of_day(day)).groupBy(F.coalesce("reason", F.lit("accepted")).alias("fate"))
-    )
-    log = F.lit(name).alias("log")
-    return (
-        read.select(log, F.lit("read").alias("stage"), "fate", "count"),
-        judged.count().select(log, F.lit("judged").alias("stage"), "fate", "count"),
-    )
-
-
-def _source(
-    name: str, path: str, day: Day, read: dict[str | None, int], judged: dict[str | None, int]
-) -> SourceCounts:
-    lines_read = sum(read.values())
-    notes = {note: count for note, count in read.items() if note is not None}
-    accepted = judged.get("accepted", 0)
-    rejects = {reason: count for reason, count in judged.items() if reason not in (None, "accepted")}
-    if lines_read != accepted + sum(rejects.values()) + sum(notes.values()):
-        raise CountMismatchError(
-            f"{path}: {lines_read} lines read for {day.name}, but {accepted} accepted, "
-            f"{sum(rejects.values())} rejected and {sum(notes.values())} of other times: a defect, nothing "
-            "was replaced"
-        )
-    return SourceCounts(
-        name=f"{day.name}.{name}",
-        path=path,
-        lines_read=lines_read,
-        lines_accepted=accepted,
-        rejects=dict(sorted(rejects.items())),
-        notes=dict(sorted(notes.items())),
-    )

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from esmm_spark.config import Config
 from tests.events.oracle import SECOND
@@ -112,3 +114,9 @@ def rows_of(config: Config, kind: str, day: str) -> list[Event]:
     tables = [pq.ParquetFile(path).read() for path in sorted(folder.glob("*.parquet"))]
     rows = [row for table in tables for row in table.to_pylist()]
     return sorted(rows, key=lambda row: str(sorted(row.items(), key=str)))
+
+
+def row_of(config: Config, field: str, value: str) -> int:
+    """Returns the arena row of a value, by the hash that docs and manifest name."""
+    value_hash = np.uint64(xxhash.xxh64(f"{field}={value}".encode(), seed=42).intdigest()).astype(np.int64)
+    return config.features.offsets[field] + 1 + int(value_hash) % 999

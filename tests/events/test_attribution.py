@@ -59,16 +59,12 @@ def of_user(time_s: float, user: str = "u", item: str = "i") -> Event:
     return {"user_id": user, "item_id": item, "time_us": int(time_s * SECOND)}
 
 
-@pytest.mark.parametrize(
-    ("click_s", "owner"),
-    [(-0.000001, None), (0, "a"), (1.999999, "a"), (2, "b"), (5, "b"), (5.000001, None)],
-)
-def test_a_click_belongs_to_the_latest_impression_within_the_closed_window(
-    spark: SparkSession, click_s: float, owner: str | None
-) -> None:
+def test_a_click_belongs_to_the_latest_impression_within_the_closed_window(spark: SparkSession) -> None:
+    owners = {-0.000001: None, 0: "a", 1.999999: "a", 2: "b", 5: "b", 5.000001: None}
     impressions = frame(spark, [impression("a", 0), impression("b", 2)], IMPRESSIONS)
-    clicks = frame(spark, [of_user(click_s)], BY_USER[0])
-    assert [row[OWNER_ID] for row in attribute_clicks(impressions, clicks, WINDOWS).collect()] == [owner]
+    clicks = frame(spark, [of_user(click_s) for click_s in owners], BY_USER[0])
+    found = attribute_clicks(impressions, clicks, WINDOWS).collect()
+    assert {row.time_us / SECOND: row[OWNER_ID] for row in found} == owners
 
 
 def test_of_two_impressions_at_one_time_the_greater_id_gets_the_click(spark: SparkSession) -> None:
@@ -94,28 +90,21 @@ def test_a_click_before_the_impression_that_its_id_names_counts_and_is_told(spar
 
 
 @pytest.mark.parametrize(
-    ("which", "conversion_s", "owner"),
+    ("which", "owners"),
     [
-        ("last", 0.999999, None),
-        ("last", 2.5, "a"),
-        ("last", 3, "b"),
-        ("last", 7, "b"),
-        ("last", 7.000001, None),
-        ("first", 5, "a"),
-        ("first", 5.000001, "b"),
-        ("first", 7, "b"),
-        ("first", 0.5, None),
+        ("last", {0.999999: None, 2.5: "a", 3: "b", 7: "b", 7.000001: None}),
+        ("first", {0.5: None, 5: "a", 5.000001: "b", 7: "b", 7.000001: None}),
     ],
 )
 def test_a_conversion_belongs_to_the_last_or_first_click_within_the_closed_window(
-    spark: SparkSession, which: str, conversion_s: float, owner: str | None
+    spark: SparkSession, which: str, owners: dict[float, str | None]
 ) -> None:
     attribution = WINDOWS.model_copy(update={"conversion_click": which})
     impressions = frame(spark, [impression("a", 0), impression("b", 2)], IMPRESSIONS)
     clicks = attribute_clicks(impressions, frame(spark, [of_user(1), of_user(3)], BY_USER[0]), attribution)
-    conversions = frame(spark, [of_user(conversion_s)], BY_USER[1])
+    conversions = frame(spark, [of_user(conversion_s) for conversion_s in owners], BY_USER[1])
     found = attribute_conversions(clicks, conversions, attribution).collect()
-    assert [row[OWNER_ID] for row in found] == [owner]
+    assert {row.time_us / SECOND: row[OWNER_ID] for row in found} == owners
 
 
 def test_a_conversion_before_the_click_that_its_id_names_does_not_count_and_is_told(

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xxhash
 from pyspark.sql import SparkSession
 
 from esmm_spark.config import Config
 from esmm_spark.manifest import read_manifest
 from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.days import build_days
-from tests.events.small_logs import DAYS, at, config, event, impression, rows_of, write_log
+from tests.events.small_logs import DAYS, at, config, event, impression, row_of, rows_of, write_log
 
 pytestmark = pytest.mark.spark
 
@@ -103,17 +102,11 @@ def test_a_day_holds_the_labels_history_and_crosses_that_its_logs_say(
     groups = {row["impression_id"][0]: row for row in rows_of(small, "examples", DAYS[1])}
     assert (groups["a"]["click"], groups["b"]["click"], groups["b"]["conversion"]) == ([0], [1], [1])
 
-    def row_of(field: str, value: str) -> int:
-        value_hash = np.uint64(xxhash.xxh64(f"{field}={value}".encode(), seed=42).intdigest()).astype(
-            np.int64
-        )
-        return small.features.offsets[field] + 1 + int(value_hash) % 999
-
-    assert groups["a"]["context_rows"] == [row_of("age", "7"), row_of("clicked", "c-j")]
+    assert groups["a"]["context_rows"] == [row_of(small, "age", "7"), row_of(small, "clicked", "c-j")]
     assert groups["b"]["impression_rows"] == [
-        row_of("item", "j"),
-        row_of("category", "c-j"),
-        row_of("cross", "c-j"),
+        row_of(small, "item", "j"),
+        row_of(small, "category", "c-j"),
+        row_of(small, "cross", "c-j"),
     ]
     assert groups["a"]["context_lengths"] == [1, 1]
     assert groups["b"]["context_lengths"] == [0, 1]

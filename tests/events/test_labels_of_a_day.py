@@ -14,7 +14,8 @@ from esmm_spark.event_config import Attribution, EventLogs
 from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.day_labels import Labelled, label_day
 from esmm_spark.samples.deduplication import reject_duplicates
-from esmm_spark.samples.event_sources import DayLogs, count_lines, rejected_lines, time_ranges
+from esmm_spark.samples.event_counts import count_lines, rejected_lines
+from esmm_spark.samples.event_sources import DayLogs, time_ranges
 from esmm_spark.samples.maturity import is_mature
 from tests.events.small_logs import at, config
 
