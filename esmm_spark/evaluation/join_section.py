@@ -28,7 +28,8 @@ def join_section(dataset: str) -> Section | None:
     html = paragraph(
         "Which events found their cause, day by day. An orphan click has no impression within the window; an "
         "orphan conversion no click, or only one without an impression. An event before its cause is the "
-        "sign of a clock that is wrong: it is told only where the logs' ids name the cause."
+        "sign of a clock that is wrong: its id names a later one, or, where user and item tell, it is an "
+        "orphan and one of that user and item comes within a window after it."
     )
     html += _matches(shown) + _losses(shown)
     for kind, title in _NAMES.items():

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 
-from esmm_spark.errors import ConfigError, InputError, TooManyRejectsError
+from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.event_config import Catalog
 from esmm_spark.logs.events import read_catalog
 from esmm_spark.manifest import read_manifest
@@ -200,7 +200,3 @@ def test_a_day_with_catalogs_brings_counts_alone_to_the_driver_and_loops_over_no
     )
     assert (of_items.lines_read, of_items.lines_accepted) == (50, 50)
     assert [row["reason"] for row in rows_of(small, "rejects", DAYS[1])] == ["missing_id"]
-
-    strict = small.model_copy(update={"logs": small.logs.model_copy(update={"max_reject_fraction": 0.0})})
-    with pytest.raises(TooManyRejectsError, match="1 of 801 lines"):
-        build_days(spark, strict, day, backfill=False)

@@ -106,6 +106,27 @@ def test_each_bad_line_has_its_reason_and_is_kept_as_it_was(spark: SparkSession,
     assert noon == '{"user":"u","item":"i","t":"noon"}'
 
 
+def test_a_line_in_a_folder_where_its_day_never_looks_is_rejected(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    # The day before midnight and the first second of the day, late_days = 1.
+    for folder in ("22", "23", "24", "25"):
+        rows = [{"t": 1_795_392_000 + shift, "user": folder, "item": "i"} for shift in (-1, 0)]
+        write_json_lines(tmp_path / f"ds=2026-11-{folder}" / "a.json", rows)
+    rows = read(spark, tmp_path, file_format="json", time_unit="s", day_folders="ds")
+    found = {(row["user_id"], row["time_us"] == 1_795_392_000 * 1_000_000): row["reason"] for row in rows}
+    assert found == {
+        ("22", False): None,
+        ("22", True): None,
+        ("23", False): None,
+        ("23", True): None,
+        ("24", False): "wrong_folder",
+        ("24", True): None,
+        ("25", False): "wrong_folder",
+        ("25", True): "wrong_folder",
+    }
+
+
 @pytest.mark.slow
 def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
     spark: SparkSession, tmp_path: Path
