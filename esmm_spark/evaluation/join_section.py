@@ -31,31 +31,33 @@ def join_section(dataset: str) -> Section | None:
         "sign of a clock that is wrong: its id names a later one, or, where user and item tell, it is an "
         "orphan and one of that user and item comes within a window after it."
     )
-    html += _matches(shown) + _losses(shown)
+    html += _clicks(shown) + _conversions(shown) + _losses(shown)
     for kind, title in _NAMES.items():
         html += f"<h3>Seconds from {title}</h3>" + _delays(shown, kind)
     return Section("Join of the event logs", html + "<h3>Most frequent keys</h3>" + _top_keys(shown))
 
 
-def _matches(days: dict[str, DayCounts]) -> str:
-    heads = ["impressions", "clicked", "converted"]
-    heads += ["clicks", "matched", "orphans", "before cause"]
-    heads += ["conversions", "matched", "orphans", "before cause"]
+def _clicks(days: dict[str, DayCounts]) -> str:
+    heads = ("impressions", "clicked", "clicks", "matched", "orphans", "before cause")
     rows = []
     for name, day in days.items():
-        join = day.join
-        clicks, conversions = join["clicks"], join["conversions"]
+        impressions, clicks = day.join["impressions"], day.join["clicks"]
+        matched = _percent(clicks["match_rate"])
+        numbers = [clicks["total"], matched, clicks["orphans"], clicks["before_cause"]]
+        rows.append((name, [impressions["total"], impressions["clicked"], *numbers]))
+    return "<h3>Clicks</h3>" + _table(heads, rows)
+
+
+def _conversions(days: dict[str, DayCounts]) -> str:
+    heads = ("impressions converted", "conversions", "matched", "orphans", "before cause")
+    rows = []
+    for name, day in days.items():
+        conversions = day.join["conversions"]
         lost = conversions["orphans"] + conversions["of_orphan_clicks"]
-        numbers: list[Any] = [join["impressions"][key] for key in ("total", "clicked", "converted")]
-        numbers += [
-            clicks["total"],
-            _percent(clicks["match_rate"]),
-            clicks["orphans"],
-            clicks["before_cause"],
-        ]
-        numbers += [conversions["total"], _percent(conversions["match_rate"]), lost]
-        rows.append((name, [*numbers, conversions["before_cause"]]))
-    return _table(heads, rows)
+        matched = _percent(conversions["match_rate"])
+        numbers = [conversions["total"], matched, lost, conversions["before_cause"]]
+        rows.append((name, [day.join["impressions"]["converted"], *numbers]))
+    return "<h3>Conversions</h3>" + _table(heads, rows)
 
 
 def _losses(days: dict[str, DayCounts]) -> str:
@@ -96,8 +98,8 @@ def _top_keys(days: dict[str, DayCounts]) -> str:
     for name, day in days.items():
         cells = []
         for keys in day.join["top_keys"].values():
-            top = [f"{key} {count:,} ({_percent(share)})" for key, count, share in keys[:3]]
-            cells.append(", ".join(top) or "none")
+            top = [f"{key}: {count:,} ({_percent(share)})" for key, count, share in keys[:3]]
+            cells.append("; ".join(top) or "none")
         rows.append((name, cells))
     heads = [title.replace("_id", "s", 1) for title in next(iter(days.values())).join["top_keys"]]
     return _table(heads, rows)

@@ -49,22 +49,16 @@ def add_features(
     levels = {field.name: field.level for field in spec.fields}
     of_impressions = [item for item in logs.history if levels.get(item.field) == "impression"]
     of_contexts = [item for item in logs.history if item not in of_impressions]
-    # Of the users of 14 days, few are there on one.
-    users = impressions.select("user_id").distinct()
-    counted = {
-        log: events[log].join(users, on="user_id", how="left_semi")
-        for log in {str(history.of) for history in logs.history}
-    }
     for catalog, lines in catalogs:
         impressions = join_catalog(impressions, lines, f"{catalog.key}_id", catalog.valid_from is not None)
     contexts = _first_of_context(impressions)
     if of_contexts:
-        past = history_events(of_contexts, counted, catalogs)
+        past = history_events(of_contexts, events, catalogs)
         histories = join_histories(contexts, past, of_contexts, "context_key")
         contexts = contexts.join(histories, on="context_key", how="inner")
     if of_impressions:
         queries = impressions.withColumn("at_us", F.col("time_us"))
-        past = history_events(of_impressions, counted, catalogs)
+        past = history_events(of_impressions, events, catalogs)
         histories = join_histories(queries, past, of_impressions, "impression_id")
         impressions = impressions.join(histories, on="impression_id", how="inner")
     crossed = {item.history for item in logs.crosses} & {history.field for history in of_contexts}

@@ -65,7 +65,7 @@ def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) ->
         "clicks: bad_id 7",
         "&lt;= 60",
         "25.0%",
-        "&lt;bot&gt; 9 (75.0%)",
+        "&lt;bot&gt;: 9 (75.0%)",
     ):
         assert expected in section.html, expected
 
