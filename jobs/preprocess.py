@@ -15,6 +15,7 @@ from esmm_spark.errors import ConfigError
 from esmm_spark.manifest import DayCounts, PartitionCounts, SourceCounts, read_manifest
 from esmm_spark.samples.day import Day, parse_day
 
+_SESSION = {"spark.python.daemon.module": "esmm_spark.samples.daemon"}
 _EXAMPLE = "spark-submit jobs/preprocess.py --config conf/demo.yaml samples.row_group_mb=2"
 
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     from esmm_spark.samples.dataset import preprocess
     from esmm_spark.session import spark_session
 
-    spark = spark_session("esmm_spark preprocess")
+    spark = spark_session("esmm_spark preprocess", _SESSION)
     started = time.monotonic()
     manifest = preprocess(spark, config)
     _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, time.monotonic() - started)
@@ -54,7 +55,7 @@ def _build_days(config: Config, day: Day, backfill: bool) -> None:
     from esmm_spark.samples.days import build_days
     from esmm_spark.session import spark_session
 
-    spark = spark_session("esmm_spark preprocess")
+    spark = spark_session("esmm_spark preprocess", _SESSION)
     started = time.monotonic()
     written = build_days(spark, config, day, backfill)
     manifest = read_manifest(config.paths.dataset)

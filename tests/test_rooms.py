@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "daemon": set(),
     "simulation": CONTRACTS | {"session"},
     "logs": CONTRACTS | {"session"},
-    "samples": CONTRACTS | {"session", "logs"},
+    "samples": CONTRACTS | {"session", "daemon", "logs"},
     "feed": CONTRACTS,
     "model": CONTRACTS,
     "training": CONTRACTS | {"feed", "model"},

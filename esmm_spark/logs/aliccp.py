@@ -42,8 +42,8 @@ def parse_context(data: Bytes, start: int, end: int) -> tuple[int, int, int, int
     """
     if not is_utf8(data, start, end):
         return INVALID_UTF8, 0, 0, 0
-    index_end = _find_comma(data, start, end)
-    count_end = _find_comma(data, index_end + 1, end)
+    index_end = find_comma(data, start, end)
+    count_end = find_comma(data, index_end + 1, end)
     if count_end >= end:
         return TOO_FEW_COLUMNS, 0, 0, 0
     if index_end == start:
@@ -67,11 +67,11 @@ def parse_impression(
     """
     if not is_utf8(data, start, end):
         return INVALID_UTF8, 0, 0, 0, 0, 0, 0, 0
-    id_end = _find_comma(data, start, end)
-    click_end = _find_comma(data, id_end + 1, end)
-    conversion_end = _find_comma(data, click_end + 1, end)
-    index_end = _find_comma(data, conversion_end + 1, end)
-    count_end = _find_comma(data, index_end + 1, end)
+    id_end = find_comma(data, start, end)
+    click_end = find_comma(data, id_end + 1, end)
+    conversion_end = find_comma(data, click_end + 1, end)
+    index_end = find_comma(data, conversion_end + 1, end)
+    count_end = find_comma(data, index_end + 1, end)
     if count_end >= end:
         return TOO_FEW_COLUMNS, 0, 0, 0, 0, 0, 0, 0
     if id_end == start or index_end == conversion_end + 1:
@@ -116,7 +116,22 @@ def _parse_count(data: Bytes, start: int, end: int) -> int:
 
 
 @kernel
-def _find_comma(data: Bytes, position: int, end: int) -> int:
+def impression_key(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """Returns where the common feature index of a skeleton line begins and ends.
+
+    A line with fewer columns gets its last one: it is rejected, whatever group it is sorted into.
+    """
+    key_start, key_end = start, find_comma(data, start, end)
+    for _ in range(3):
+        if key_end >= end:
+            break
+        key_start = key_end + 1
+        key_end = find_comma(data, key_start, end)
+    return key_start, min(key_end, end)
+
+
+@kernel
+def find_comma(data: Bytes, position: int, end: int) -> int:
     """Returns the position of the first comma from `position` on, or `end` or more where there is none."""
     while position < end and data[position] != _COMMA:
         position += 1

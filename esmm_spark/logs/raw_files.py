@@ -14,6 +14,8 @@ from pyspark.sql import functions as F
 from esmm_spark import storage
 from esmm_spark.config import SplitLogs
 from esmm_spark.errors import InputError
+from esmm_spark.logs.line_files import plain_paths
+from esmm_spark.logs.lines import CONTEXT, IMPRESSION
 
 _KEY_COLUMN_OF_IMPRESSION = 4
 
@@ -29,21 +31,26 @@ class CanonicalLines(NamedTuple):
     Attributes:
         contexts: the lines of the common features.
         impressions: the lines of the skeleton.
+        files: path and kind of the local files that hold the same lines as they are, or None.
     """
 
     contexts: DataFrame
     impressions: DataFrame
+    files: list[tuple[str, int]] | None = None
 
 
 def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:
     """Returns the lines of one split's raw files. Raises InputError where a path leads to no file."""
+    contexts = _read_lines(spark, logs.common_features, "common features")
+    impressions = _read_lines(spark, logs.skeleton, "skeleton")
+    paths = [plain_paths(frame.inputFiles()) for frame in (contexts, impressions)]
+    files = None
+    if paths[0] is not None and paths[1] is not None:
+        files = [(path, CONTEXT) for path in paths[0]] + [(path, IMPRESSION) for path in paths[1]]
     return CanonicalLines(
-        contexts=_read_lines(spark, logs.common_features, "common features").withColumn(
-            "key", F.when(~_is_blank(), F.substring_index("line", ",", 1))
-        ),
-        impressions=_read_lines(spark, logs.skeleton, "skeleton").withColumn(
-            "key", F.when(~_is_blank(), impression_key())
-        ),
+        contexts=contexts.withColumn("key", F.when(~_is_blank(), F.substring_index("line", ",", 1))),
+        impressions=impressions.withColumn("key", F.when(~_is_blank(), impression_key())),
+        files=files,
     )
 
 

@@ -4,30 +4,37 @@ Each task writes files under names of its own and returns one report (`esmm_spar
 keeps the files that reports name and deletes the rest. So counts are as right as the files they count.
 """
 
+import os
 from collections.abc import Iterable
 from functools import reduce
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from esmm_spark import storage
 from esmm_spark.attempts import keep_attempt
 from esmm_spark.errors import CountMismatchError, InputError
+from esmm_spark.logs.arrays import Int64s
+from esmm_spark.logs.line_files import file_ranges
+from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.reasons import ACCEPTED, REASONS
 from esmm_spark.manifest import EXAMPLES, REJECTS, PartitionCounts, SourceCounts, add_counts
 from esmm_spark.samples.example_files import write_empty_rejects
-from esmm_spark.samples.grouper import compile_kernels
 from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
-from esmm_spark.samples.repeated import Scan, find_repeated, mark_kinds, scan_contexts, scan_impressions
-from esmm_spark.samples.sorting import sort_lines
-from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, run_task
+from esmm_spark.samples.repeated import find_repeated, mark_kinds
+from esmm_spark.samples.sorting import pack_files, pack_frame, packing, sort_lines
+from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, compile_kernels, run_task
 
 # A task sorts this much of raw lines, and writes a file of about 0.4 times that.
 _BYTES_PER_TASK = 128 << 20
 # Ranks share out row groups: so many at least, however little data there is.
 _MIN_FILES = 8
+# So that each task has about as many ids to look for.
+_BUCKETS_PER_FILE = 4
 
 
 class Written(NamedTuple):
@@ -60,17 +67,30 @@ def write_examples(
 
     Raises:
         InputError: a file has no lines.
-        CountMismatchError: a line is neither in the examples nor in the rejects.
+        CountMismatchError: a line is neither in the examples nor in the rejects, or wasn't read.
     """
-    scans = scan_contexts(lines.contexts), scan_impressions(lines.impressions)
-    for scan, path in zip(scans, paths, strict=True):
-        if scan.lines == 0:
+    size, ranges = _size_of(lines), None
+    if lines.files is not None:
+        ranges = file_ranges(lines.files)
+    num_files = num_files or max(_MIN_FILES, -(-size // _BYTES_PER_TASK))
+    # Here, not in the tasks: on one host they would all compile at once.
+    compile_kernels(plan.spec)
+    for folder in [f"{EXAMPLES}/{partition}" for partition in plan.partitions] + [REJECTS]:
+        storage.make_directory(storage.join(plan.dataset, folder))
+    how = packing(plan.held_out, _BUCKETS_PER_FILE * num_files)
+    packed = pack_frame(_all_lines(lines, None), how) if ranges is None else pack_files(spark, ranges, how)
+    reports = _run_tasks(packed, plan, num_files)
+    if any(report.several_keys for report in reports):
+        reports = _run_tasks_with_repeated(spark, lines, plan, num_files)
+    read = np.sum([report.read for report in reports], axis=0)
+    for (num_lines, *_), path in zip(read, paths, strict=True):
+        if num_lines == 0:
             raise InputError(f"{path} is empty: {plan.source} needs lines in it")
-    num_files = num_files or max(_MIN_FILES, -(-sum(scan.bytes for scan in scans) // _BYTES_PER_TASK))
-    reports = _run_tasks(spark, lines, scans[1].repeated > 0, plan, num_files)
+    if ranges is not None:
+        check_bytes(read, size, len(lines.files or ()))
     partitions = _commit(plan, reports)
     counted = reduce(LineCounts.__add__, (report.lines for report in reports))
-    written = Written(partitions, _describe_sources(plan.source, paths, scans, counted))
+    written = Written(partitions, _describe_sources(plan.source, paths, read, counted))
     check_counts(written)
     return written
 
@@ -93,40 +113,56 @@ def check_counts(written: Written) -> None:
         )
 
 
-def _run_tasks(
-    spark: SparkSession, lines: CanonicalLines, has_repeated: bool, plan: GroupingPlan, num_files: int
-) -> list[TaskReport]:
+def check_bytes(read: Int64s, size: int, num_files: int) -> None:
+    """Raises CountMismatchError unless the lines and their line feeds make `size` bytes in `num_files`."""
+    num_bytes = int(read[:, 2].sum() + read[:, :2].sum())
+    # The last line of a file may end without a line feed.
+    if not 0 <= num_bytes - size <= num_files:
+        raise CountMismatchError(
+            f"the raw files hold {size} bytes, but {num_bytes} were read: they changed meanwhile; "
+            "nothing was replaced"
+        )
+
+
+def _size_of(lines: CanonicalLines) -> int:
+    """Returns the bytes of all lines."""
+    if lines.files is not None:
+        return sum(os.path.getsize(path) for path, _ in lines.files)
+    all_lines = lines.contexts.select("line").unionByName(lines.impressions.select("line"))
+    return int(all_lines.agg(F.sum(F.octet_length("line"))).collect()[0][0] or 0)
+
+
+def _all_lines(lines: CanonicalLines, repeated: DataFrame | None) -> DataFrame:
+    """Returns columns `line` and `kind`; `repeated` as for `mark_kinds`."""
+    contexts = lines.contexts.select("line", F.lit(CONTEXT).alias("kind"))
+    return contexts.unionByName(mark_kinds(lines.impressions, repeated))
+
+
+def _run_tasks(packed: DataFrame, plan: GroupingPlan, num_files: int) -> list[TaskReport]:
     """Runs the pass; returns the report of each task, in their order."""
-    # Here, not in the tasks: on one host they would all compile at once.
-    compile_kernels(plan.spec)
-    for folder in [f"{EXAMPLES}/{partition}" for partition in plan.partitions] + [REJECTS]:
-        storage.make_directory(storage.join(plan.dataset, folder))
-    repeated = None
-    if has_repeated:
-        folder = storage.spark_path(storage.join(plan.dataset, f"repeated-{plan.source}"))
-        # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it
-        # is small.
-        find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(folder)
-        repeated = spark.read.schema("id string, key string").parquet(folder)
 
     def task(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         return run_task(batches, plan)
 
-    rows = (
-        sort_lines(
-            lines.contexts.where("key is not null"),
-            mark_kinds(lines.impressions, repeated),
-            num_files,
-            plan.held_out,
-        )
-        .mapInArrow(task, "report string")
-        .collect()
-    )
-    if has_repeated:
-        storage.delete(storage.join(plan.dataset, f"repeated-{plan.source}"))
+    rows = sort_lines(packed, num_files).mapInArrow(task, "report string").collect()
     return sorted(
         (TaskReport.model_validate_json(row.report) for row in rows), key=lambda report: report.task
     )
+
+
+def _run_tasks_with_repeated(
+    spark: SparkSession, lines: CanonicalLines, plan: GroupingPlan, num_files: int
+) -> list[TaskReport]:
+    """Runs the pass where ids stand under several contexts."""
+    folder = storage.spark_path(storage.join(plan.dataset, f"repeated-{plan.source}"))
+    # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it is
+    # small.
+    find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(folder)
+    repeated = spark.read.schema("id string, key string").parquet(folder)
+    packed = pack_frame(_all_lines(lines, repeated), packing(plan.held_out, 0))
+    reports = _run_tasks(packed, plan, num_files)
+    storage.delete(storage.join(plan.dataset, f"repeated-{plan.source}"))
+    return reports
 
 
 def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, PartitionCounts]:
@@ -154,20 +190,21 @@ def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, Partitio
 
 
 def _describe_sources(
-    name: str, paths: tuple[str, str], scans: tuple[Scan, Scan], counted: LineCounts
+    name: str, paths: tuple[str, str], read: Int64s, counted: LineCounts
 ) -> list[SourceCounts]:
     """Returns the counts of contexts and impressions."""
     sources = []
     for kind, suffix in enumerate((CONTEXT_SOURCE, IMPRESSION_SOURCE)):
         by_reason = counted.by_reason[kind]
-        notes = {"blank_lines": scans[kind].blank_lines, "unknown_tokens": counted.unknown_tokens[kind]}
+        num_lines, blank_lines, _ = map(int, read[kind])
+        notes = {"blank_lines": blank_lines, "unknown_tokens": counted.unknown_tokens[kind]}
         if kind == 0:
             notes["contexts_without_impressions"] = counted.idle_contexts
         sources.append(
             SourceCounts(
                 name=f"{name}.{suffix}",
                 path=paths[kind],
-                lines_read=scans[kind].lines,
+                lines_read=num_lines,
                 lines_accepted=by_reason[ACCEPTED],
                 rejects={
                     REASONS[reason]: count for reason, count in enumerate(by_reason) if reason and count

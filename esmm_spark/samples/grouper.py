@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from esmm_spark.features import FeatureSpec
-from esmm_spark.logs.arrays import Int8s, Int64s
+from esmm_spark.logs.arrays import Int64s
+from esmm_spark.logs.lines import Lines
 from esmm_spark.logs.reasons import ACCEPTED
 from esmm_spark.samples.example_batches import closed_parts, examples_schema, row_dtype
 from esmm_spark.samples.group_buffers import (
@@ -16,7 +17,7 @@ from esmm_spark.samples.group_buffers import (
     group_buffers,
     zero_counts,
 )
-from esmm_spark.samples.grouping import CONTEXT, IMPRESSION, Lines, close_group, group_lines
+from esmm_spark.samples.grouping import close_group, group_lines
 from esmm_spark.samples.placing import Workspace, workspace
 
 # Bytes of raw lines that the buffers have room for before the groups in them are handed on. The lines of one
@@ -28,8 +29,7 @@ _MAX_LINE_BYTES = 1 << 16
 class Grouper:
     """Groups the lines of one partition.
 
-    The lines must stand as `group_lines` wants them. `counts` says what became of all lines so far, and
-    `reasons` what became of each line of the last batch.
+    The lines must stand as `group_lines` wants them. `counts` says what became of all lines so far.
     """
 
     def __init__(
@@ -43,25 +43,22 @@ class Grouper:
         """Args as in `samples.plan.GroupingPlan`; `frequent_hashes` as in `hashing.field_table`."""
         self.schema = examples_schema(spec)
         self.counts = zero_counts()
-        self.reasons: Int8s = np.empty(0, dtype=np.int8)
         self._spec, self._frequent_hashes = spec, frequent_hashes
         self._max_group_size, self._labels_required = max_group_size, labels_required
         self._capacity, self._max_line_bytes = capacity, _MAX_LINE_BYTES
         self._groups = self._new_buffers()
         self._work = self._new_workspace()
 
-    def take(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    def take(self, lines: Lines) -> Iterator[pa.RecordBatch]:
         """Takes lines and yields the examples that the buffers have no more room for.
 
         Args:
-            batch: columns `kind` int8 (CONTEXT, IMPRESSION or REPEATED_IMPRESSION) and `line` binary or
-                string.
+            lines: `reason` is output.
         """
-        lines = lines_of(batch)
-        if batch.num_rows == 0:
+        num_lines = len(lines.starts)
+        if num_lines == 0:
             return
-        self._fit(int(np.diff(lines.offsets).max()))
-        self.reasons = lines.reason
+        self._fit(int((lines.ends - lines.starts).max()))
         next_line = 0
         while True:
             next_line = group_lines(
@@ -73,7 +70,7 @@ class Grouper:
                 self._groups,
                 self.counts,
             )
-            if next_line == batch.num_rows:
+            if next_line == num_lines:
                 return
             if self._groups.cursor[NUM_PARTS] > 0:
                 yield self._take_out()
@@ -112,39 +109,9 @@ class Grouper:
         return workspace(self._spec, self._max_line_bytes, self._frequent_hashes)
 
 
-def lines_of(batch: pa.RecordBatch) -> Lines:
-    """Returns the lines of a batch without copying them."""
-    column, kind = batch.column("line"), batch.column("kind")
-    _, offsets, data = column.buffers()
-    start, num_lines = column.offset, len(column)
-    return Lines(
-        data=np.frombuffer(data or b"", dtype=np.uint8),
-        offsets=np.frombuffer(offsets, dtype=np.int32)[start : start + num_lines + 1]
-        if num_lines
-        else np.zeros(1, dtype=np.int32),
-        kind=kind.to_numpy(),
-        reason=np.zeros(num_lines, dtype=np.int8),
-    )
-
-
-def rejected_lines(batch: pa.RecordBatch, reasons: Int8s) -> pa.RecordBatch:
-    """Returns the lines of `batch` that were not accepted: columns `kind`, `line` binary, `reason` int8."""
-    places = np.flatnonzero(reasons != ACCEPTED)
-    line = batch.column("line")
-    # Not cast: that would check what was a string column for UTF-8.
-    raw = pa.BinaryArray.from_buffers(pa.binary(), len(line), line.buffers(), offset=line.offset)
-    columns = [batch.column("kind").take(pa.array(places)), raw.take(pa.array(places)), reasons[places]]
-    return pa.record_batch([*columns[:2], pa.array(columns[2])], names=["kind", "line", "reason"])
-
-
-def compile_kernels(spec: FeatureSpec) -> None:
-    """Compiles the kernels for `spec`'s type of rows, or loads them from where an earlier process left them.
-
-    A driver calls it before its workers start, so that on one host they needn't all compile.
-    """
-    grouper = Grouper(spec, {field.name: np.empty(0, dtype=np.int64) for field in spec.fields}, 1, True, 64)
-    lines = [(CONTEXT, b"k,0,"), (IMPRESSION, b"i,0,0,k,0,")]
-    kinds = pa.array([kind for kind, _ in lines], type=pa.int8())
-    batch = pa.record_batch([kinds, pa.array([line for _, line in lines])], names=["kind", "line"])
-    list(grouper.take(batch))
-    list(grouper.finish())
+def rejected_lines(lines: Lines) -> pa.RecordBatch:
+    """Returns the lines that were not accepted: columns `kind`, `line` binary, `reason` int8."""
+    places = np.flatnonzero(lines.reason != ACCEPTED)
+    raw = [lines.data[lines.starts[place] : lines.ends[place]].tobytes() for place in places]
+    columns = [pa.array(lines.kind[places]), pa.array(raw, type=pa.binary()), pa.array(lines.reason[places])]
+    return pa.record_batch(columns, names=["kind", "line", "reason"])

@@ -5,11 +5,10 @@ a line with a new index can only be a context that opens a group; equal ids with
 an impression whose index isn't the open group's has no context.
 """
 
-from typing import NamedTuple
-
 from esmm_spark.logs.aliccp import parse_context, parse_impression, trim
-from esmm_spark.logs.arrays import Bytes, Int8s, Int32s
+from esmm_spark.logs.arrays import Bytes
 from esmm_spark.logs.compiling import kernel
+from esmm_spark.logs.lines import CONTEXT, REPEATED_IMPRESSION, Lines
 from esmm_spark.logs.reasons import (
     ACCEPTED,
     DUPLICATE_CONTEXT,
@@ -31,26 +30,6 @@ from esmm_spark.samples.group_buffers import (
 )
 from esmm_spark.samples.placing import Workspace, parse_tokens, place_tokens
 
-# What a line is: its file, and of an impression whether another context's impression with the same id is kept
-# instead.
-CONTEXT, IMPRESSION, REPEATED_IMPRESSION = 0, 1, 2
-
-
-class Lines(NamedTuple):
-    """A batch of raw lines.
-
-    Attributes:
-        data: uint8, their bytes.
-        offsets: int32 [lines + 1], where each begins in `data`.
-        kind: int8 [lines], CONTEXT, IMPRESSION or REPEATED_IMPRESSION.
-        reason: int8 [lines], output: why the line was rejected, or ACCEPTED.
-    """
-
-    data: Bytes
-    offsets: Int32s
-    kind: Int8s
-    reason: Int8s
-
 
 @kernel
 def group_lines(
@@ -66,10 +45,10 @@ def group_lines(
 
     Sets `lines.reason` of every line that it took.
     """
-    num_lines = lines.offsets.shape[0] - 1
+    num_lines = lines.starts.shape[0]
     for line in range(first_line, num_lines):
-        start = int(lines.offsets[line])
-        end = trim(lines.data, start, int(lines.offsets[line + 1]))
+        start = int(lines.starts[line])
+        end = trim(lines.data, start, int(lines.ends[line]))
         if not _has_room(groups, end - start):
             return line
         if lines.kind[line] == CONTEXT:

@@ -100,11 +100,22 @@ class LineCounts(BaseModel):
 
 
 class TaskReport(BaseModel):
-    """What one task wrote. Only what a task that Spark counts as done reports becomes part of the dataset."""
+    """What one task wrote. Only what a task that Spark counts as done reports becomes part of the dataset.
+
+    Attributes:
+        task: its number.
+        several_keys: whether it met an impression id under several keys: then it wrote nothing.
+        read: [2][3], lines, blank lines and bytes of both kinds, of the readers whose counts it was sent.
+        lines: what became of the lines that it was sent.
+        partitions: what it wrote.
+        rejects_file: what it rejected.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     task: int
+    several_keys: bool
+    read: list[list[int]]
     lines: LineCounts
     partitions: dict[str, PartitionCounts]
     rejects_file: str | None

@@ -7,18 +7,23 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from esmm_spark.attempts import attempt_name
+from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.arrays import Bools
+from esmm_spark.logs.lines import CONTEXT, IMPRESSION, split_lines
 from esmm_spark.logs.reasons import REASONS
 from esmm_spark.manifest import EXAMPLES, REJECTS
 from esmm_spark.samples.example_files import REJECTS_SCHEMA, ExamplesWriter, RejectsWriter
 from esmm_spark.samples.grouper import Grouper, rejected_lines
-from esmm_spark.samples.grouping import CONTEXT
 from esmm_spark.samples.key_hashes import hash_texts
+from esmm_spark.samples.merging import LineMerger, merged_lines
+from esmm_spark.samples.packing import pack_lines
 from esmm_spark.samples.plan import SHARE_STEPS, GroupingPlan, HeldOut, LineCounts, TaskReport
+from esmm_spark.samples.sorting import packing
 from esmm_spark.samples.vocabulary import load_vocabulary
 
 CONTEXT_SOURCE, IMPRESSION_SOURCE = "common_features", "skeleton"
 _REASONS = pa.array(REASONS)
+_SOME_LINES = b"k,0,", b"i,0,0,k,0,", b"j,0,0,k,0,", b"j,0,0,k,0,"
 
 
 def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[pa.RecordBatch]:
@@ -28,7 +33,7 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
     files that no report names.
 
     Args:
-        batches: columns `kind` and `line`, sorted as `group_lines` wants them.
+        batches: packed lines, sorted as `LineMerger` wants them.
         plan: how they become examples.
     """
     context = TaskContext.get()
@@ -48,20 +53,42 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
         for partition in plan.partitions
     }
     rejects = RejectsWriter(plan.dataset, f"{REJECTS}/{plan.source}-{name}")
-    for batch in batches:
-        for examples in grouper.take(batch):
+    merger = LineMerger()
+    for lines in merged_lines(batches, merger):
+        if merger.ids.has_several_keys:
+            # All of it will be done again: the rest is only taken from Spark's hands.
+            continue
+        for examples in grouper.take(lines):
             _write(examples, plan, writers)
-        rejects.write(_describe_rejects(rejected_lines(batch, grouper.reasons), plan.source))
+        rejects.write(_describe_rejects(rejected_lines(lines), plan.source))
     for examples in grouper.finish():
         _write(examples, plan, writers)
     written = {partition: writer.close() for partition, writer in writers.items()}
     report = TaskReport(
         task=task,
+        several_keys=merger.ids.has_several_keys,
+        read=merger.read.tolist(),
         lines=LineCounts.of(grouper.counts),
         partitions={partition: counts for partition, counts in written.items() if counts is not None},
         rejects_file=rejects.close(),
     )
     yield pa.record_batch([pa.array([report.model_dump_json()])], names=["report"])
+
+
+def compile_kernels(spec: FeatureSpec) -> None:
+    """Compiles the kernels for `spec`'s type of rows, or loads them from where an earlier process left them.
+
+    A driver calls it before its workers start, so that on one host they needn't all compile.
+    """
+    grouper = Grouper(spec, {field.name: np.empty(0, dtype=np.int64) for field in spec.fields}, 1, True, 64)
+    blocks = [split_lines(line, CONTEXT if line == b"k,0," else IMPRESSION) for line in _SOME_LINES]
+    held_out = HeldOut("", 0.5, 0)
+    for lines in merged_lines(pack_lines(blocks, packing(held_out, 1)), LineMerger()):
+        for examples in grouper.take(lines):
+            held_out_mask(examples, held_out)
+        rejected_lines(lines)
+    for examples in grouper.finish():
+        held_out_mask(examples, held_out)
 
 
 def held_out_mask(examples: pa.RecordBatch, held_out: HeldOut) -> Bools:

@@ -10,10 +10,9 @@ from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.aliccp import parse_context, parse_impression, trim
 from esmm_spark.logs.arrays import Int32s, Int64s
 from esmm_spark.logs.compiling import kernel
+from esmm_spark.logs.lines import CONTEXT, Lines, lines_of
 from esmm_spark.logs.reasons import ACCEPTED
 from esmm_spark.logs.tokens import CONTEXT_LEVEL, IMPRESSION_LEVEL, MIN_TOKEN_BYTES
-from esmm_spark.samples.grouper import lines_of
-from esmm_spark.samples.grouping import CONTEXT, Lines
 from esmm_spark.samples.hashing import hash_value
 from esmm_spark.samples.placing import Workspace, parse_tokens, workspace
 
@@ -51,7 +50,7 @@ def count_values(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterat
         if batch.num_rows == 0:
             continue
         lines = lines_of(batch)
-        longest = int(np.diff(lines.offsets).max())
+        longest = int((lines.ends - lines.starts).max())
         if longest > max_line_bytes:
             max_line_bytes = 2 * longest
             room = _room(spec, max_line_bytes)
@@ -88,9 +87,9 @@ def collect_values(lines: Lines, room: Room, fields: Int32s, hashes: Int64s) -> 
     """
     work = room.work
     num_values = 0
-    for line in range(lines.offsets.shape[0] - 1):
-        start = int(lines.offsets[line])
-        end = trim(lines.data, start, int(lines.offsets[line + 1]))
+    for line in range(lines.starts.shape[0]):
+        start = int(lines.starts[line])
+        end = trim(lines.data, start, int(lines.ends[line]))
         if lines.kind[line] == CONTEXT:
             level = CONTEXT_LEVEL
             reason, _, count, tokens_start = parse_context(lines.data, start, end)

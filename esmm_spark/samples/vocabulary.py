@@ -19,8 +19,8 @@ from esmm_spark import storage
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.arrays import Int64s
+from esmm_spark.logs.lines import CONTEXT, IMPRESSION
 from esmm_spark.logs.raw_files import CanonicalLines
-from esmm_spark.samples.grouping import CONTEXT, IMPRESSION
 from esmm_spark.samples.plan import HeldOut
 from esmm_spark.samples.sorting import is_held_out
 from esmm_spark.samples.value_counts import COUNTS_SCHEMA, count_values

@@ -1,10 +1,13 @@
 """Datasets as a whole: nothing is lost, nothing depends on how work is cut, nothing half-written is seen."""
 
+import gzip
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,11 +17,12 @@ from pyspark.sql import SparkSession
 
 from esmm_spark import storage
 from esmm_spark.command import run_command
+from esmm_spark.config import SplitLogs
 from esmm_spark.errors import CountMismatchError, InputError, TooManyRejectsError
 from esmm_spark.manifest import Manifest, PartitionCounts, SourceCounts, read_manifest
 from esmm_spark.samples import dataset as dataset_module
 from esmm_spark.samples.dataset import preprocess
-from esmm_spark.samples.examples import Written, check_counts
+from esmm_spark.samples.examples import Written, check_bytes, check_counts
 from tests.samples.join_oracle import group, groups_of
 from tests.samples.raw_lines import SPEC, config_for, context, impression, token, write_split
 from tests.samples.test_grouper import contexts, impressions
@@ -146,6 +150,37 @@ def test_the_content_does_not_depend_on_files_partitions_or_the_order_of_lines(
         found.append({name: groups_of(table) for name, table in read_examples(config.paths.dataset).items()})
     assert found[0] == found[1] == found[2]
     assert set(found[0]) == {"split=train", "split=validation"}
+
+
+def test_files_that_spark_must_unpack_become_the_same_dataset(spark: SparkSession, tmp_path: Path) -> None:
+    lines = [*CLEAN_IMPRESSIONS, b"", impression("3-1", "c50"), b"broken"]
+    found = []
+    for packed in (False, True):
+        folder = tmp_path / str(packed)
+        logs = write_split(folder, CLEAN_CONTEXTS, lines)
+        if packed:
+            for name in ("common_features", "skeleton"):
+                path = Path(getattr(logs, name))
+                path.with_suffix(".csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+            logs = SplitLogs(
+                common_features=f"{logs.common_features}.gz", skeleton=f"{folder}/skeleton.csv.g*"
+            )
+        config = config_for(folder, {"train": logs}, samples={"validation_fraction": 0.2})
+        manifest = preprocess(spark, config)
+        tables = read_examples(config.paths.dataset).items()
+        counts = [source.model_dump(exclude={"path"}) for source in manifest.sources]
+        found.append(({name: groups_of(table) for name, table in tables}, counts))
+        assert_nothing_lost(manifest)
+    assert found[0] == found[1]
+    assert found[0][1][1]["rejects"] == {"duplicate_impression": 1, "too_few_columns": 1}
+    assert found[0][1][1]["notes"] == {"blank_lines": 1}
+
+
+@pytest.mark.parametrize(("size", "fails"), [(106, False), (105, False), (104, True), (107, True)])
+def test_bytes_that_were_not_read_are_a_failure(size: int, fails: bool) -> None:
+    read = np.array([[2, 1, 50], [2, 0, 51]])  # 101 bytes and 5 line feeds, the last one perhaps missing
+    with pytest.raises(CountMismatchError, match="106 were read") if fails else nullcontext():
+        check_bytes(read, size, num_files=1)
 
 
 def test_all_parts_of_a_group_are_on_one_side_of_the_validation_split(

@@ -119,7 +119,14 @@ def test_only_what_a_successful_attempt_reported_stays(tmp_path: Path) -> None:
     (folder / "part-00001.9.parquet").write_bytes(b"half a file")
     lines = LineCounts(by_reason=[[1], [1]], unknown_tokens=[0, 0], idle_contexts=0)
     reports = [
-        TaskReport(task=task, lines=lines, partitions={"split=train": counts}, rejects_file=None)
+        TaskReport(
+            task=task,
+            several_keys=False,
+            read=[[0, 0, 0], [0, 0, 0]],
+            lines=lines,
+            partitions={"split=train": counts},
+            rejects_file=None,
+        )
         for task, counts in enumerate((first, second))
     ]
     partitions = _commit(plan, reports)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esmm_spark.features import FeatureSpec
+from esmm_spark.logs.lines import lines_of
 from esmm_spark.logs.reasons import REASONS
 from esmm_spark.samples.grouper import Grouper, rejected_lines
 from tests.samples.join_oracle import Groups, Rejects, group, groups_of
@@ -126,8 +127,9 @@ def run(
             ],
             names=["kind", "line"],
         )
-        examples += list(grouper.take(batch))
-        for row in rejected_lines(batch, grouper.reasons).to_pylist():
+        of_kernel = lines_of(batch)
+        examples += list(grouper.take(of_kernel))
+        for row in rejected_lines(of_kernel).to_pylist():
             source = "skeleton" if row["kind"] else "common_features"
             rejects[row["line"], source, REASONS[row["reason"]]] += 1
     examples += list(grouper.finish())
