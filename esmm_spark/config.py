@@ -214,7 +214,12 @@ class Score(_Section):
         int, Field(ge=1, description="Impressions that go through the model at a time, at most.")
     ] = 2048
     num_files: Annotated[
-        int | None, Field(ge=1, description="Parquet files of the partition; by default one per task.")
+        int | None,
+        Field(
+            ge=1,
+            description="Parquet files of the partition, and tasks that score it, at most one per row group; "
+            "by default one per million impressions and at least two per core.",
+        ),
     ] = None
 
     @model_validator(mode="after")
