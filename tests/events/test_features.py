@@ -122,7 +122,7 @@ def test_features_become_the_lines_that_the_grouping_kernel_reads(
     found = featured(spark, small)
     labelled = found.impressions.selectExpr("*", "1 as click", "0 as conversion")
     lines = canonical_lines(Featured(found.contexts, labelled), small.features)
-    for frame in lines:
+    for frame in (lines.contexts, lines.impressions):
         plan = frame._jdf.queryExecution().executedPlan().toString()
         assert "NestedLoop" not in plan
         assert "Cartesian" not in plan
