@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Event logs end to end on simulated ones, below ./demo-events: simulate four days, preprocess the first three day by
 # day, with the third backfill what late conversions have changed, train on two days and validate on the third, then score
-# and evaluate the fourth. Run it with `make demo EVENTS=1`, which makes .venv first.
+# and evaluate the fourth, in five to six minutes. Run it with `make demo EVENTS=1`, which makes .venv first.
 #
 #   NUM_GROUPS=10000 SEED=1 RANKS=2 scripts/demo_events.sh
 set -euo pipefail
