@@ -45,8 +45,12 @@ def inlined_kernel(function: Function) -> Function:
 
 def num_threads() -> int:
     """Returns how many threads a kernel is to use, torch's number, and lets numba use no more than that."""
-    threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))
+    wanted = torch.get_num_threads()
+    threads = min(wanted, int(numba.config.NUMBA_NUM_THREADS))
     numba.set_num_threads(threads)
+    if torch.get_num_threads() != wanted:
+        # numba's first call starts its threads and sets OpenMP's number, which is torch's, too.
+        torch.set_num_threads(wanted)
     return threads
 
 
