@@ -40,23 +40,57 @@ class FlatBatch:
         return len(self.click)
 
 
-def flatten(batch: Batch, spec: FeatureSpec) -> FlatBatch:
+def flatten(batch: Batch, spec: FeatureSpec, wanted: npt.NDArray[np.int64] | None = None) -> FlatBatch:
     """Returns the batch with each context repeated for every impression of its group.
 
     Worked example: one group of 2 impressions, a context of 3 tokens, 1 and 2 tokens of their own: 9 tokens.
+
+    Args:
+        batch: the groups.
+        spec: tells how many fields each level has.
+        wanted: places of the impressions to return; all where None.
     """
+    wanted = np.arange(batch.num_impressions) if wanted is None else wanted
     num_context, num_impression = len(spec.context_fields), len(spec.impression_fields)
     context_lengths = batch.context_lengths.numpy().astype(np.int64).reshape(-1, num_context)
     impression_lengths = batch.impression_lengths.numpy().astype(np.int64).reshape(-1, num_impression)
-    group_index = np.repeat(np.arange(len(context_lengths)), batch.group_sizes.numpy())
-    lengths = np.concatenate([context_lengths[group_index], impression_lengths], axis=1)
+    group_index = np.repeat(np.arange(len(context_lengths)), batch.group_sizes.numpy())[wanted]
+    lengths = np.concatenate([context_lengths[group_index], impression_lengths[wanted]], axis=1)
     context_starts = starts_of(context_lengths.ravel()).reshape(-1, num_context)[group_index]
     impression_starts = starts_of(impression_lengths.ravel()).reshape(-1, num_impression)
-    starts = np.concatenate([context_starts, impression_starts + len(batch.context_rows)], axis=1)
+    starts = np.concatenate([context_starts, impression_starts[wanted] + len(batch.context_rows)], axis=1)
     index = expand(starts.ravel(), lengths.ravel())
     rows = np.concatenate([batch.context_rows.numpy(), batch.impression_rows.numpy()])
     weights = np.concatenate([batch.context_weights.numpy(), batch.impression_weights.numpy()])
-    return FlatBatch(rows[index], weights[index], lengths, batch.click.numpy(), batch.conversion.numpy())
+    click, conversion = batch.click.numpy()[wanted], batch.conversion.numpy()[wanted]
+    return FlatBatch(rows[index], weights[index], lengths, click, conversion)
+
+
+def shuffled(
+    batches: Sequence[Batch], spec: FeatureSpec, batch_size: int, count: int, seed: int
+) -> list[FlatBatch]:
+    """Returns `count` batches of impressions drawn from all over `batches`, no impression twice.
+
+    The order within a batch stays that of `batches`, which makes no difference to what a step costs.
+    """
+    ends = np.cumsum([batch.num_impressions for batch in batches])
+    drawn = np.random.default_rng(seed).permutation(ends[-1])[: batch_size * count]
+    found = []
+    for part in np.array_split(drawn, count):
+        owners = np.searchsorted(ends, part, side="right")
+        flats = []
+        for owner in np.unique(owners):
+            places = np.sort(part[owners == owner]) - (ends[owner] - batches[owner].num_impressions)
+            flats.append(flatten(batches[owner], spec, places))
+        found.append(
+            FlatBatch(
+                *(
+                    np.concatenate([getattr(flat, name) for flat in flats])
+                    for name in ("rows", "weights", "lengths", "click", "conversion")
+                )
+            )
+        )
+    return found
 
 
 def starts_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -1,4 +1,9 @@
-"""Trains the reference, plain PyTorch on flat impressions, on batches in memory. Writes impressions/s."""
+"""Trains the reference, plain PyTorch on flat impressions, on batches in memory. Writes impressions/s.
+
+In two orders. `shuffled`: every batch holds impressions from all over the epoch, as whoever shuffles flat
+rows reads them. `grouped`: the very batches that esmm_spark trains on. A group's impressions then stand
+together and share their context's rows, which plain PyTorch's sparse gradients profit from, too.
+"""
 
 import argparse
 import json
@@ -7,11 +12,14 @@ from pathlib import Path
 
 import torch
 
-from bench.flat import flatten
+from bench.flat import flatten, shuffled
 from bench.reference import ReferenceBatch, ReferenceEsmm, ReferenceTrainer
 from bench.training import Session
 from esmm_spark.config_file import load_config
 from esmm_spark.training.cluster import Cluster
+
+# An epoch larger than this is drawn from its beginning: it has to lie in memory.
+EPOCH_BATCHES = 400
 
 
 def main() -> None:
@@ -19,13 +27,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("config")
+    parser.add_argument("order", choices=["shuffled", "grouped"])
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     session = Session(config, Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1))
     spec = config.features
-    flats = [flatten(batch, spec) for batch in session.prepared(arguments.batches)]
+    if arguments.order == "grouped":
+        flats = [flatten(batch, spec) for batch in session.prepared(arguments.batches)]
+    else:
+        epoch = session.prepared(min(session.plan().num_steps, EPOCH_BATCHES))
+        flats = shuffled(epoch, spec, config.train.batch_size, arguments.batches, config.train.seed)
+        del epoch
     batches = [ReferenceBatch(flat) for flat in flats]
     del session
     torch.manual_seed(config.train.seed)
