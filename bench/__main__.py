@@ -1,8 +1,7 @@
 """Measures the stages in turn and writes bench/results/bench.{json,md,png}.
 
-    python -m bench                                  the stages that a release is held against
+    python -m bench                                  all stages
     python -m bench --stage train --stage ranks      some of them; the others' results stay as they are
-    python -m bench --stage growth                   1M, 3M and 10M impressions, and arenas of 1M to 50M rows
     python -m bench --stage preprocess --impressions 10000000
 
 Ratios between figures of one run count. Run it on a machine that does nothing else.
@@ -21,7 +20,7 @@ from bench.results import Results, StageResult, load_results
 from bench.stages import events, growth, load, preprocess, ranks, score, startup, train
 from bench.workspace import Workspace
 
-DEFAULT_STAGES = ("preprocess", "load", "train", "ranks", "score", "startup")
+STAGES = ("preprocess", "load", "train", "ranks", "score", "startup", "memory", "growth", "events")
 
 
 def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], StageResult]]:
@@ -46,8 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ["preprocess", "load", "train", "ranks", "score", "startup", "growth", "memory", "events"]
-    parser.add_argument("--stage", action="append", choices=names, help="may be given several times")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="may be given several times")
     parser.add_argument("--impressions", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1, help="of the simulated logs")
     parser.add_argument(
@@ -72,7 +70,7 @@ def main() -> int:
             flush=True,
         )
     failed = False
-    for name in arguments.stage or DEFAULT_STAGES:
+    for name in arguments.stage or STAGES:
         started = time.monotonic()
         print(f"{name}", flush=True)
         try:

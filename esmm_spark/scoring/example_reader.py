@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from esmm_spark import storage
 from esmm_spark.errors import InputError
 from esmm_spark.features import FeatureSpec
+from esmm_spark.samples.example_batches import examples_schema
 from esmm_spark.scoring.groups import GROUP_COLUMNS
 from esmm_spark.scoring.work import Segment
 
@@ -56,24 +57,17 @@ def read_segment(dataset: str, segment: Segment, spec: FeatureSpec) -> Iterator[
 
 def _check_columns(uri: str, found: pa.Schema, spec: FeatureSpec) -> None:
     """Raises InputError unless the file's columns are those of the examples."""
-    row_type = pa.int32() if spec.row_type == "int" else pa.int64()
-    types = {
-        "group_key": pa.string(),
-        "impression_id": pa.list_(pa.string()),
-        "click": pa.list_(pa.int8()),
-        "conversion": pa.list_(pa.int8()),
-        "context_rows": pa.list_(row_type),
-        "context_weights": pa.list_(pa.float32()),
-        "context_lengths": pa.list_(pa.int32()),
-        "impression_rows": pa.list_(row_type),
-        "impression_weights": pa.list_(pa.float32()),
-        "impression_lengths": pa.list_(pa.int32()),
-    }
+    types = {field.name: field.type for field in examples_schema(spec)}
     for name in GROUP_COLUMNS:
         if name not in found.names:
             raise InputError(f"can't read {uri}: it has no column {name}: {_REMEDY}")
-        # Two lists are equal whatever their elements are called.
-        if found.field(name).type != types[name]:
+        if _without_nullability(found.field(name).type) != _without_nullability(types[name]):
             raise InputError(
                 f"can't read {uri}: column {name} is {found.field(name).type}, not {types[name]}: {_REMEDY}"
             )
+
+
+def _without_nullability(column_type: pa.DataType) -> pa.DataType:
+    """Returns the type with nulls allowed in lists, as in datasets that others wrote."""
+    # Two lists are equal whatever their elements are called.
+    return pa.list_(column_type.value_type) if pa.types.is_list(column_type) else column_type
