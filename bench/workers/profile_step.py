@@ -25,8 +25,16 @@ _TOP = 25
 # Operator names by kind; the first kind with a part of the name has it.
 _KINDS = {
     "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::linear", "mkldnn"),
-    "embedding": ("fbgemm", "embedding_bag", "bounds_check", "SplitLookup", "split_embedding", "cumsum"),
-    "activations": ("prelu", "relu"),
+    "embedding": (
+        "_Pool",
+        "fbgemm",
+        "embedding_bag",
+        "bounds_check",
+        "SplitLookup",
+        "split_embedding",
+        "cumsum",
+    ),
+    "activations": ("_Fused", "prelu", "relu"),
     "dense optimizer": (
         "Optimizer.step",
         "aten::_fused_adam",
