@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from esmm_spark.model.kernels import arrays_of, num_threads
-from esmm_spark.model.row_kernels import pool_kernel, step_kernel
+from esmm_spark.model.row_kernels import pool_kernel, slots_for, step_kernel
 
 
 class CpuTable:
@@ -83,7 +83,7 @@ class _Scratch:
         """Returns keys, places, distinct and sums as `row_kernels` wants them for at least `num_tokens`."""
         held = self._arrays
         if not held or held[0].shape[0] != parts or held[2].shape[1] < num_tokens or held[0].dtype != dtype:
-            size = 1 << max(10, int(num_tokens).bit_length())
+            size = slots_for(num_tokens)
             self._arrays = (
                 np.empty((parts, size), dtype),
                 np.empty((parts, size), np.int32),

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from esmm_spark.model.distinct_kernels import number_rows, sort_by_owner
 from esmm_spark.model.kernels import arrays_of, num_threads
 from esmm_spark.model.pooling import pool_rows
-from esmm_spark.model.row_kernels import pool_kernel, spread_kernel
+from esmm_spark.model.row_kernels import pool_kernel, slots_for, spread_kernel
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def distinct_by_owner(rows: Tensor, num_ranks: int) -> Distinct:
     parts = num_threads()
     (values,) = arrays_of(rows)
     num_tokens = len(values)
-    size = 1 << max(10, num_tokens.bit_length())
+    size = slots_for(num_tokens)
     keys, places = np.empty((parts, size), values.dtype), np.empty((parts, size), np.int32)
     found, counts = np.empty((parts, num_tokens), values.dtype), np.empty(parts, np.int64)
     positions, owners = np.empty(num_tokens, np.int32), np.empty(num_tokens, np.int32)

@@ -49,17 +49,14 @@ def _number_part(
     part: int,
     parts: int,
 ) -> int:
-    size, count = keys.shape[0], 0
-    bits = slot_bits(size)
+    bits, count = slot_bits(keys.shape[0]), 0
     keys[:] = -1
     for token in range(rows.shape[0]):
         row = rows[token]
         if part_of(row, parts) != part:
             continue
         owners[token] = part
-        slot = slot_of(row, bits)
-        while keys[slot] != row and keys[slot] != -1:
-            slot = (slot + 1) & (size - 1)
+        slot = slot_of(keys, row, bits)
         if keys[slot] == -1:
             keys[slot], places[slot], found[count] = row, count, row
             count += 1

@@ -33,12 +33,6 @@ def part_of(row: int, parts: int) -> Any:
     return ((np.int64(np.uint64(row) * _GOLDEN >> np.uint64(8)) & 0xFFFF) * parts) >> 16
 
 
-@inlined_kernel
-def slot_of(row: int, bits: int) -> Any:
-    """Returns where to look first for a row in a hash table of 2^bits slots."""
-    return np.int64(np.uint64(row) * _GOLDEN >> np.uint64(64 - bits))
-
-
 @kernel
 def slot_bits(size: int) -> int:
     """Returns log2 of a power of two."""
@@ -46,6 +40,23 @@ def slot_bits(size: int) -> int:
     while size >> bits > 1:
         bits += 1
     return bits
+
+
+@kernel
+def slot_of(keys: Ints, row: int, bits: int) -> int:
+    """Returns the slot that holds a row, or the free one (-1) where it belongs.
+
+    `keys` is a hash table of 2^bits slots, one of them free.
+    """
+    slot = np.int64(np.uint64(row) * _GOLDEN >> np.uint64(64 - bits))
+    while keys[slot] != row and keys[slot] != -1:
+        slot = (slot + 1) & (keys.shape[0] - 1)
+    return int(slot)
+
+
+def slots_for(num_tokens: int) -> int:
+    """Returns the slots of a hash table for the rows of so many tokens: a power of two, more than those."""
+    return 1 << max(10, num_tokens.bit_length())
 
 
 @functools.cache
@@ -185,17 +196,14 @@ def _sum_rows(dim: int) -> Callable[..., int]:
         part: int,
         parts: int,
     ) -> int:
-        size, count = keys.shape[0], 0
-        bits = slot_bits(size)
+        bits, count = slot_bits(keys.shape[0]), 0
         keys[:] = -1
         for bag in range(offsets.shape[0] - 1):
             for token in range(offsets[bag], offsets[bag + 1]):
                 row = indices[token]
                 if part_of(row, parts) != part:
                     continue
-                weight, slot = weights[token], slot_of(row, bits)
-                while keys[slot] != row and keys[slot] != -1:
-                    slot = (slot + 1) & (size - 1)
+                weight, slot = weights[token], slot_of(keys, row, bits)
                 if keys[slot] == row:
                     place = places[slot]
                     for column in range(dim):
