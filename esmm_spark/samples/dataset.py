@@ -95,6 +95,7 @@ def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:
         vocabulary=storage.join(dataset, VOCABULARY) if config.features.needs_vocabulary else None,
         max_group_size=samples.max_group_size,
         row_group_bytes=int(samples.row_group_mb * (1 << 20)),
+        compression=samples.compression,
     )
 
 

@@ -179,6 +179,7 @@ def _write_examples(
         vocabulary=None,
         max_group_size=config.samples.max_group_size,
         row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
+        compression=config.samples.compression,
     )
     reader = spark.read.schema(_LINE_SCHEMA)
     contexts, impressions = (reader.parquet(storage.spark_path(path)) for path in paths)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmm_spark import storage
+from esmm_spark.config import Compression
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.manifest import REJECT_COLUMNS, ExamplesFile, PartitionCounts
 from esmm_spark.samples.example_batches import row_bytes
@@ -20,6 +21,8 @@ from esmm_spark.samples.example_batches import row_bytes
 REJECTS_SCHEMA = pa.schema(list(zip(REJECT_COLUMNS, (pa.binary(), pa.string(), pa.string()), strict=True)))
 
 _ZSTD_LEVEL = 1
+# Text, written once in a while and hardly ever read.
+_REJECTS_COMPRESSION: Compression = "zstd"
 _REJECTS_BYTES = 8 << 20
 
 
@@ -31,10 +34,12 @@ class ExamplesWriter:
     file.
     """
 
-    def __init__(self, dataset: str, path: str, schema: pa.Schema, row_group_bytes: int) -> None:
+    def __init__(
+        self, dataset: str, path: str, schema: pa.Schema, row_group_bytes: int, compression: Compression
+    ) -> None:
         """`path` is relative to the folder `dataset`. Its folder must be there."""
         self._dataset, self._path, self._schema = dataset, path, schema
-        self._row_group_bytes = row_group_bytes
+        self._row_group_bytes, self._compression = row_group_bytes, compression
         self._writer: pq.ParquetWriter | None = None
         self._stream: Any = None
         self._pending: list[pa.RecordBatch] = []
@@ -87,7 +92,7 @@ class ExamplesWriter:
 
     def _write_row_group(self, table: pa.Table) -> None:
         if self._writer is None:
-            self._stream, self._writer = _open(self._dataset, self._path, self._schema)
+            self._stream, self._writer = _open(self._dataset, self._path, self._schema, self._compression)
         self._writer.write_table(table, row_group_size=table.num_rows)
 
 
@@ -120,7 +125,9 @@ class RejectsWriter:
     def _flush(self) -> None:
         if self._pending:
             if self._writer is None:
-                self._stream, self._writer = _open(self._dataset, self._path, REJECTS_SCHEMA)
+                self._stream, self._writer = _open(
+                    self._dataset, self._path, REJECTS_SCHEMA, _REJECTS_COMPRESSION
+                )
             self._writer.write_table(pa.Table.from_batches(self._pending, REJECTS_SCHEMA))
             self._pending = []
 
@@ -146,19 +153,22 @@ def describe_file(dataset: str, path: str) -> ExamplesFile:
 
 def write_empty_rejects(dataset: str, path: str) -> None:
     """Writes a file of no rejects, so that the folder can be read whether there are any or not."""
-    stream, writer = _open(dataset, path, REJECTS_SCHEMA)
+    stream, writer = _open(dataset, path, REJECTS_SCHEMA, _REJECTS_COMPRESSION)
     writer.close()
     stream.close()
 
 
-def _open(dataset: str, path: str, schema: pa.Schema) -> tuple[Any, pq.ParquetWriter]:
+def _open(
+    dataset: str, path: str, schema: pa.Schema, compression: Compression
+) -> tuple[Any, pq.ParquetWriter]:
     filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
     stream = filesystem.open_output_stream(full_path)
     return stream, pq.ParquetWriter(
         stream,
         schema,
-        compression="zstd",
-        compression_level=_ZSTD_LEVEL,
+        # pyarrow's "lz4" is Parquet's LZ4_RAW, which Spark reads, not the older, ambiguous LZ4.
+        compression=compression,
+        compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
         # Rows and ids hardly repeat within a row group: dictionaries took 40% of the time and 14% more bytes.
         use_dictionary=False,
         store_schema=False,

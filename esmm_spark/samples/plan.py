@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from esmm_spark.config import Compression
 from esmm_spark.features import FeatureSpec
 from esmm_spark.manifest import PartitionCounts
 from esmm_spark.samples.group_buffers import Counts
@@ -54,6 +55,7 @@ class GroupingPlan:
         vocabulary: URI of the folder with the frequent values, if the spec needs one.
         max_group_size: more impressions make another part.
         row_group_bytes: of a Parquet row group, in memory.
+        compression: of the examples' files.
         labels_required: if false, click and conversion may be empty.
     """
 
@@ -65,6 +67,7 @@ class GroupingPlan:
     vocabulary: str | None
     max_group_size: int
     row_group_bytes: int
+    compression: Compression
     labels_required: bool = True
 
     @property

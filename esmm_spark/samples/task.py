@@ -48,7 +48,11 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
     )
     writers = {
         partition: ExamplesWriter(
-            plan.dataset, f"{EXAMPLES}/{partition}/{name}", grouper.schema, plan.row_group_bytes
+            plan.dataset,
+            f"{EXAMPLES}/{partition}/{name}",
+            grouper.schema,
+            plan.row_group_bytes,
+            plan.compression,
         )
         for partition in plan.partitions
     }

@@ -127,6 +127,7 @@ def _group_raw_files(
         vocabulary=storage.join(model_uri, VOCABULARY) if info.feature_spec.needs_vocabulary else None,
         max_group_size=config.samples.max_group_size,
         row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
+        compression=config.samples.compression,
         labels_required=False,
     )
     written = write_examples(spark, read_split(spark, raw), (raw.common_features, raw.skeleton), plan, None)

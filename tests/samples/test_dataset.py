@@ -91,6 +91,22 @@ def test_a_dataset_is_that_of_the_plain_join(
     assert_nothing_lost(manifest)
 
 
+def test_spark_and_pyarrow_read_the_same_from_both_codecs(spark: SparkSession, tmp_path: Path) -> None:
+    found = {}
+    for compression in ("lz4", "zstd"):
+        folder = tmp_path / compression
+        split = write_split(folder, CLEAN_CONTEXTS, CLEAN_IMPRESSIONS)
+        config = config_for(folder, {"train": split}, samples={"compression": compression})
+        manifest = preprocess(spark, config)
+        assert manifest.config["samples"]["compression"] == compression
+        partition = f"{config.paths.dataset}/examples/split=train"
+        rows = spark.read.parquet(partition).orderBy("group_hash").toArrow().to_pylist()
+        assert rows == pq.read_table(partition, partitioning=None).sort_by("group_hash").to_pylist()
+        found[compression] = (rows, manifest.feature_spec_digest)
+    assert len(found["lz4"][0]) == len(CLEAN_CONTEXTS)
+    assert found["lz4"] == found["zstd"]
+
+
 def test_of_lines_with_one_id_under_several_contexts_the_smallest_acceptable_is_kept(
     spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esmm_spark.config import Compression
 from esmm_spark.manifest import PartitionCounts
 from esmm_spark.samples.example_batches import row_bytes
 from esmm_spark.samples.example_files import ExamplesWriter, RejectsWriter, _cuts
@@ -33,8 +34,10 @@ def examples_of(num_groups: int, size: int = 20) -> pa.Table:
     return pa.Table.from_pylist(list(groups.values()), grouper.schema)
 
 
-def write(folder: Path, table: pa.Table, row_group_bytes: int, batch_rows: int) -> PartitionCounts | None:
-    writer = ExamplesWriter(str(folder), "part-0.parquet", table.schema, row_group_bytes)
+def write(
+    folder: Path, table: pa.Table, row_group_bytes: int, batch_rows: int, compression: Compression = "lz4"
+) -> PartitionCounts | None:
+    writer = ExamplesWriter(str(folder), "part-0.parquet", table.schema, row_group_bytes, compression)
     for batch in table.to_batches(max_chunksize=batch_rows):
         writer.write(batch)
     return writer.close()
@@ -99,16 +102,27 @@ def test_rejects_of_any_number_are_kept_as_bytes(tmp_path: Path) -> None:
     assert pq.read_metadata(tmp_path / "part-0.parquet").num_row_groups > 1
 
 
+@pytest.mark.parametrize(("compression", "codec"), [("lz4", "LZ4"), ("zstd", "ZSTD")])
+def test_every_codec_keeps_the_rows(tmp_path: Path, compression: Compression, codec: str) -> None:
+    table = examples_of(100)
+    assert write(tmp_path, table, 16 << 10, 17, compression) is not None
+    metadata = pq.read_metadata(tmp_path / "part-0.parquet")
+    columns = {metadata.row_group(0).column(index).compression for index in range(metadata.num_columns)}
+    assert columns == {codec}
+    assert pq.read_table(tmp_path / "part-0.parquet") == table
+
+
 def test_only_what_a_successful_attempt_reported_stays(tmp_path: Path) -> None:
     table = examples_of(10)
-    plan = GroupingPlan(SPEC, str(tmp_path), "split=train", "train", None, None, 256, 1 << 20)
+    plan = GroupingPlan(SPEC, str(tmp_path), "split=train", "train", None, None, 256, 1 << 20, "lz4")
     folder = tmp_path / "examples" / "split=train"
     folder.mkdir(parents=True)
     (tmp_path / "rejects").mkdir()
     (tmp_path / "rejects" / "test-none.parquet").write_bytes(b"another split's")
     # Task 0 failed once after it had written all; task 1 ran twice at once and one of the two was stopped.
     for name in ("part-00000.1", "part-00000.4", "part-00001.2", "part-00001.3"):
-        writer = ExamplesWriter(str(tmp_path), f"examples/split=train/{name}.parquet", table.schema, 1 << 20)
+        path = f"examples/split=train/{name}.parquet"
+        writer = ExamplesWriter(str(tmp_path), path, table.schema, 1 << 20, "lz4")
         writer.write(table.to_batches()[0])
         written = writer.close()
         assert written is not None
