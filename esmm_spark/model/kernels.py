@@ -18,9 +18,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 KERNEL_FILES = (
     "model/activation_kernels.py",
+    "model/blas.py",
     "model/distinct_kernels.py",
     "model/kernels.py",
     "model/row_kernels.py",
+    "model/tower_kernels.py",
 )
 
 

@@ -16,13 +16,13 @@ import importlib
 import inspect
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
 from esmm_spark.errors import ConfigError
-from esmm_spark.model.activation import biased_activation, grouped_activation
+from esmm_spark.model.tower import compiled_perceptron, is_compiled
 
 
 class GroupedLinear(nn.Module):
@@ -45,14 +45,9 @@ class GroupedLinear(nn.Module):
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns [N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
-        shares, own = self.in_parts(context, impression)
-        return shares.index_select(0, group_index) + own
-
-    def in_parts(self, context: Tensor, impression: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the groups' shares, bias included, [G, H], and the impressions' own, [N, H]."""
         weight = self.flat.weight
         shares = F.linear(context, weight[:, : self.context_width], self.flat.bias)
-        return shares, F.linear(impression, weight[:, self.context_width :])
+        return shares.index_select(0, group_index) + F.linear(impression, weight[:, self.context_width :])
 
 
 class Mlp(nn.Module):
@@ -85,11 +80,20 @@ class Mlp(nn.Module):
         if not len(self.rest):
             linear: Tensor = self.first(context.flatten(1), impression.flatten(1), group_index)
             return linear.squeeze(1)
-        shares, own = self.first.in_parts(context.flatten(1), impression.flatten(1))
-        hidden = grouped_activation(own, shares, group_index, self.rest[0])
-        for at in range(1, len(self.rest) - 1, 2):
-            hidden = biased_activation(cast(nn.Linear, self.rest[at]), hidden, self.rest[at + 1])
-        logit: Tensor = self.rest[-1](hidden).squeeze(1)
+        activations, (*hidden, last) = list(self.rest)[0:-1:2], _linears(self.rest)
+        if is_compiled(impression, activations):
+            return compiled_perceptron(
+                context.flatten(1),
+                impression.flatten(1),
+                group_index,
+                self.first.flat,
+                hidden,
+                activations,
+                last,
+            )
+        logit: Tensor = self.rest(self.first(context.flatten(1), impression.flatten(1), group_index)).squeeze(
+            1
+        )
         return logit
 
 

@@ -40,7 +40,7 @@ def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
     arena = build_arena(
         config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
     )
-    adam = torch.optim.Adam(model.parameters(), lr=train.learning_rate)
+    adam = torch.optim.Adam(model.parameters(), lr=train.learning_rate, fused=True)
     return Trainer(
         config=config,
         cluster=cluster,
