@@ -14,7 +14,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from esmm_spark.model.kernels import arrays_of, num_threads
-from esmm_spark.model.row_kernels import pool_kernel, slots_for, step_kernel
+from esmm_spark.model.row_kernels import pool_kernel, slots_for
+from esmm_spark.model.step_kernels import step_kernel
+
+# Parts of a step at least; each one's sums and hash table should fit a core's cache.
+_PARTS = 16
 
 
 class CpuTable:
@@ -31,7 +35,7 @@ class CpuTable:
     """
 
     def __init__(self, num_rows: int, dim: int, learning_rate: float, eps: float) -> None:
-        self.rows, self._state = torch.zeros(num_rows, dim), torch.zeros(num_rows)
+        self.rows, self._state = _zeros(num_rows, dim), _zeros(num_rows)
         self._learning_rate, self._eps = learning_rate, eps
         self._pool_kernel, self._step_kernel = pool_kernel(dim), step_kernel(dim)
         self._scratch = _Scratch(dim)
@@ -69,7 +73,8 @@ class CpuTable:
         threads = num_threads()
         arrays = arrays_of(self.rows, self._state, indices, weights, offsets, gradient.contiguous())
         scratch = self._scratch.arrays(len(indices), arrays[2].dtype, threads)
-        self._step_kernel(*arrays, *scratch, np.float32(self._learning_rate), np.float32(self._eps), threads)
+        rates = np.float32(self._learning_rate), np.float32(self._eps)
+        self._step_kernel(*arrays, *scratch, np.zeros(1, np.int64), *rates)
 
 
 class _Scratch:
@@ -79,16 +84,20 @@ class _Scratch:
         self._dim = dim
         self._arrays: tuple[np.ndarray[Any, Any], ...] = ()
 
-    def arrays(self, num_tokens: int, dtype: np.dtype[Any], parts: int) -> tuple[np.ndarray[Any, Any], ...]:
+    def arrays(self, num_tokens: int, dtype: np.dtype[Any], threads: int) -> tuple[np.ndarray[Any, Any], ...]:
         """Returns keys, places, distinct and sums as `row_kernels` wants them for at least `num_tokens`."""
         held = self._arrays
-        if not held or held[0].shape[0] != parts or held[2].shape[1] < num_tokens or held[0].dtype != dtype:
+        if not held or len(held[4]) != threads or len(held[1]) < num_tokens or held[1].dtype != dtype:
             size = slots_for(num_tokens)
             self._arrays = (
-                np.empty((parts, size), dtype),
-                np.empty((parts, size), np.int32),
-                np.empty((parts, size - 1), dtype),
-                np.empty((parts, size - 1, self._dim), np.float32),
+                np.empty((2 * threads, max(_PARTS, 4 * threads)), np.int64),
+                np.empty(size - 1, dtype),
+                np.empty(size - 1, np.float32),
+                np.empty(size - 1, np.int32),
+                np.empty((threads, size), dtype),
+                np.empty((threads, size), np.int32),
+                np.empty((threads, size - 1), dtype),
+                np.empty((threads, size - 1, self._dim), np.float32),
             )
         return self._arrays
 
@@ -107,3 +116,13 @@ class _Pooled(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
         ctx.table._step(*ctx.saved_tensors, gradient)
         return (None,) * 5
+
+
+def _zeros(*shape: int) -> Tensor:
+    """Returns zeros in large pages of memory, where the machine has them: rows are looked up at random.
+
+    numpy asks for them where it is to leave memory as it is; torch does not.
+    """
+    array = np.empty(shape, np.float32)
+    array.fill(0)
+    return torch.from_numpy(array)

@@ -22,6 +22,7 @@ KERNEL_FILES = (
     "model/distinct_kernels.py",
     "model/kernels.py",
     "model/row_kernels.py",
+    "model/step_kernels.py",
     "model/tower_kernels.py",
 )
 
@@ -62,18 +63,19 @@ def arrays_of(*tensors: Tensor) -> tuple[npt.NDArray[Any], ...]:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """`prefetch(array, index)` asks for `array[index]`'s first cache line, and goes on at once.
+def prefetch(typing_context: Any, array: Any, index: Any, offset: Any) -> Any:
+    """`prefetch(array, index, offset)` asks for the cache line `offset` bytes after `array[index]` begins.
 
-    Rows of an arena lie anywhere in memory: without it each one is waited for.
+    It goes on at once. Rows of an arena lie anywhere in memory: without it each one is waited for.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array_type, index_type = signature.args
+        array_type, index_type, offset_type = signature.args
         struct = context.make_array(array_type)(context, builder, arguments[0])
         place = context.cast(builder, arguments[1], index_type, types.intp)
         stride = cgutils.unpack_tuple(builder, struct.strides, array_type.ndim)[0]
-        start = builder.ptrtoint(struct.data, ir.IntType(64))
+        beyond = context.cast(builder, arguments[2], offset_type, types.intp)
+        start = builder.add(builder.ptrtoint(struct.data, ir.IntType(64)), beyond)
         pointer = builder.inttoptr(builder.add(start, builder.mul(place, stride)), ir.IntType(8).as_pointer())
         number = ir.IntType(32)
         function_type = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
@@ -82,4 +84,4 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
         builder.call(function, [pointer, for_reading, keep_in_all_caches, data])
         return context.get_dummy_value()
 
-    return types.void(array, index), generate
+    return types.void(array, index, offset), generate

@@ -1,4 +1,4 @@
-"""The embedding rows' look-up and optimizer step on the CPU, compiled.
+"""The embedding rows' look-up on the CPU and its gradient, compiled.
 
 Each kernel is made for one dim: with a constant, loops over columns become a few vector instructions.
 
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.integer[Any]]
 
 # Tokens, or rows, between asking for a row's cache line and using it.
-_AHEAD = 16
+AHEAD = 16
 
 # 2^64 over the golden ratio: the top bits of a product with it are spread evenly (Knuth, TAOCP 3, 6.4).
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -60,8 +60,23 @@ def slots_for(num_tokens: int) -> int:
 
 
 @functools.cache
+def row_prefetch(dim: int) -> Callable[..., None]:
+    """Returns the function that asks for all cache lines of a row of `dim` float32."""
+    size = 4 * dim
+
+    def ask_for(table: Floats, row: int) -> None:
+        for start in range(0, size, 64):
+            prefetch(table, row, start)
+        # A row may begin anywhere in a line, and end in one more than it is long.
+        prefetch(table, row, size - 1)
+
+    return kernel(ask_for)
+
+
+@functools.cache
 def pool_kernel(dim: int) -> Callable[..., None]:
     """Returns `pool` for `dim` columns."""
+    ask_for = row_prefetch(dim)
 
     def pool(table: Floats, indices: Ints, weights: Floats, offsets: Ints, out: Floats, parts: int) -> None:
         """Sets out[b] = sum of weights[t] * table[indices[t]] over the tokens t of bag b.
@@ -80,8 +95,8 @@ def pool_kernel(dim: int) -> Callable[..., None]:
                 for column in range(dim):
                     out[bag, column] = 0.0
                 for token in range(offsets[bag], offsets[bag + 1]):
-                    if token + _AHEAD < num_tokens:
-                        prefetch(table, indices[token + _AHEAD])
+                    if token + AHEAD < num_tokens:
+                        ask_for(table, indices[token + AHEAD])
                     weight, row = weights[token], indices[token]
                     for column in range(dim):
                         out[bag, column] += weight * table[row, column]
@@ -121,126 +136,3 @@ def spread_kernel(dim: int) -> Callable[..., None]:
                             out[row, column] += weight * gradient[bag, column]
 
     return parallel_kernel(spread)
-
-
-@functools.cache
-def step_kernel(dim: int) -> Callable[..., None]:
-    """Returns `step` for `dim` columns."""
-    sum_rows, step_rows = _sum_rows(dim), _step_rows(dim)
-
-    def step(
-        table: Floats,
-        state: Floats,
-        indices: Ints,
-        weights: Floats,
-        offsets: Ints,
-        gradient: Floats,
-        keys: Ints,
-        places: Ints,
-        found: Ints,
-        sums: Floats,
-        learning_rate: float,
-        eps: float,
-        parts: int,
-    ) -> None:
-        """Sums the gradient of each distinct row and takes its step of row-wise Adagrad.
-
-        Each part owns the rows that a hash gives it and sums them in the order of tokens: the result doesn't
-        depend on the number of parts.
-
-        Args:
-            table: [L, D], stepped in place.
-            state: [L], stepped in place.
-            indices: [T], 0 <= index < L.
-            weights: [T].
-            offsets: [B + 1].
-            gradient: [B, D], of what `pool` gave.
-            keys: [P, S] of the indices' type, S a power of two greater than T; overwritten.
-            places: [P, S] int32; overwritten.
-            found: [P, T] of the indices' type; overwritten.
-            sums: [P, T, D]; overwritten.
-            learning_rate: float32.
-            eps: float32.
-            parts: P.
-        """
-        for part in prange(parts):
-            count = sum_rows(
-                indices,
-                weights,
-                offsets,
-                gradient,
-                keys[part],
-                places[part],
-                found[part],
-                sums[part],
-                part,
-                parts,
-            )
-            step_rows(table, state, found[part], sums[part], count, learning_rate, eps)
-
-    return parallel_kernel(step)
-
-
-def _sum_rows(dim: int) -> Callable[..., int]:
-    """Returns the function that sums the gradients of a part's rows and returns how many those are."""
-
-    def sum_rows(
-        indices: Ints,
-        weights: Floats,
-        offsets: Ints,
-        gradient: Floats,
-        keys: Ints,
-        places: Ints,
-        found: Ints,
-        sums: Floats,
-        part: int,
-        parts: int,
-    ) -> int:
-        bits, count = slot_bits(keys.shape[0]), 0
-        keys[:] = -1
-        for bag in range(offsets.shape[0] - 1):
-            for token in range(offsets[bag], offsets[bag + 1]):
-                row = indices[token]
-                if part_of(row, parts) != part:
-                    continue
-                weight, slot = weights[token], slot_of(keys, row, bits)
-                if keys[slot] == row:
-                    place = places[slot]
-                    for column in range(dim):
-                        sums[place, column] += weight * gradient[bag, column]
-                else:
-                    keys[slot], places[slot], found[count] = row, count, row
-                    for column in range(dim):
-                        sums[count, column] = weight * gradient[bag, column]
-                    count += 1
-        return count
-
-    return kernel(sum_rows)
-
-
-def _step_rows(dim: int) -> Callable[..., None]:
-    """Returns the function that takes the step of `count` rows, given the sums of their gradients."""
-
-    def step_rows(
-        table: Floats,
-        state: Floats,
-        rows: Ints,
-        sums: Floats,
-        count: int,
-        learning_rate: float,
-        eps: float,
-    ) -> None:
-        for place in range(count):
-            if place + _AHEAD < count:
-                prefetch(table, rows[place + _AHEAD])
-                prefetch(state, rows[place + _AHEAD])
-            row, squares = rows[place], np.float32(0)
-            for column in range(dim):
-                squares += sums[place, column] * sums[place, column]
-            new_state = state[row] + squares / np.float32(dim)
-            state[row] = new_state
-            factor = learning_rate / (np.sqrt(new_state) + eps)
-            for column in range(dim):
-                table[row, column] -= factor * sums[place, column]
-
-    return kernel(step_rows)
