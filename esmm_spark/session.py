@@ -29,7 +29,6 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
     )
     for name in _ONE_THREAD:
         builder = builder.config(f"spark.executorEnv.{name}", "1")
-        os.environ.setdefault(name, "1")
     for key, value in (options or {}).items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()

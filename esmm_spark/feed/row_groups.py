@@ -35,9 +35,13 @@ with warnings.catch_warnings():
     from petastorm.arrow_reader_worker import ArrowReaderWorker
     from petastorm.reader import Reader
     from petastorm.transform import TransformSpec
-    from petastorm.workers_pool import EmptyResultError
-    from petastorm.workers_pool.thread_pool import ThreadPool
+    from petastorm.workers_pool import EmptyResultError, thread_pool
     from petastorm.workers_pool.ventilator import ConcurrentVentilator
+
+# petastorm's threads look every so many seconds whether they are to stop. As often as a thousand times a
+# second, as it comes, each thread that waits takes the interpreter from training: a tenth of a step's time.
+thread_pool.IO_TIMEOUT_INTERVAL_S = 0.02
+_SECONDS_BETWEEN_LOOKS = thread_pool.IO_TIMEOUT_INTERVAL_S
 
 # Row groups read ahead of the one that batches wait for, beside one per thread.
 READ_AHEAD = 2
@@ -149,7 +153,9 @@ class _PlannedReader(Reader):  # type: ignore[misc]
             list(dict.fromkeys(path for path, _ in self._wanted)),
             schema_fields=[f"^{column}$" for column in COLUMNS],
             shuffle_row_groups=False,
-            reader_pool=ThreadPool(threads, results_queue_size=threads + READ_AHEAD),
+            # Room for all that is read ahead, and for a message after each: a thread that waited for room
+            # would look for it again and again.
+            reader_pool=thread_pool.ThreadPool(threads, results_queue_size=2 * (threads + READ_AHEAD)),
             worker_class=_Worker,
             transform_spec=TransformSpec(partial(read_groups, spec=spec)),
             is_batched_reader=True,
@@ -167,7 +173,12 @@ class _PlannedReader(Reader):  # type: ignore[misc]
     def _create_ventilator(self, row_group_indexes: list[int], *_: Any) -> "_Ventilator":
         items = [{"piece_index": piece, "read_index": index} for index, piece in enumerate(row_group_indexes)]
         ahead = self._workers_pool.workers_count + READ_AHEAD
-        return _Ventilator(self._workers_pool.ventilate, items, max_ventilation_queue_size=ahead)
+        return _Ventilator(
+            self._workers_pool.ventilate,
+            items,
+            max_ventilation_queue_size=ahead,
+            ventilation_interval=_SECONDS_BETWEEN_LOOKS,
+        )
 
 
 class _Ventilator(ConcurrentVentilator):  # type: ignore[misc]
@@ -226,7 +237,7 @@ class _Results:
 
     batched_output = True
 
-    def read_next(self, workers_pool: ThreadPool, schema: Any, ngram: Any) -> _Found:
+    def read_next(self, workers_pool: thread_pool.ThreadPool, schema: Any, ngram: Any) -> _Found:
         """Returns the next result. Raises StopIteration after the last one."""
         try:
             found: _Found = workers_pool.get_results()
