@@ -1,10 +1,13 @@
 """Tensors that travel between all ranks by `hvd.alltoall`, forwards and, as gradients, backwards."""
 
+import time
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+_SECONDS_BETWEEN_POLLS = 1e-4
 
 
 class Exchange:
@@ -36,9 +39,11 @@ class Exchange:
         """
         row_bytes = tensor.element_size() * tensor.shape[1:].numel()
         self.sent_bytes += (int(splits.sum()) - int(splits[self._rank])) * row_bytes
-        received, received_splits = self._hvd.alltoall(
-            tensor.detach().contiguous(), splits=splits, name=f"arena.{name}"
-        )
+        handle = self._hvd.alltoall_async(tensor.detach().contiguous(), splits=splits, name=f"arena.{name}")
+        # Horovod's own waiting keeps a core busy, which ranks and its threads on the same host could use.
+        while not self._hvd.poll(handle):
+            time.sleep(_SECONDS_BETWEEN_POLLS)
+        received, received_splits = self._hvd.synchronize(handle)
         return received, received_splits.to("cpu", torch.int32)
 
     def send_with_gradient(self, tensor: Tensor, splits: Tensor, expected_splits: Tensor) -> Tensor:

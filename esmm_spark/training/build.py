@@ -11,6 +11,7 @@ from esmm_spark.errors import ConfigError
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.loop import Trainer
+from esmm_spark.training.memory import keep_freed_memory
 from esmm_spark.training.progress import TensorBoardLog, progress_for
 
 
@@ -24,6 +25,7 @@ def build_trainer(config: Config, cluster: Cluster) -> Trainer:
     device = cluster.together(lambda: _device(config.train.device, cluster), "device")
     # Both are settings of a thread: this one trains, `together` works in another.
     torch.set_num_threads(config.train.threads or max(1, len(os.sched_getaffinity(0)) // cluster.local_ranks))
+    keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     trainer = cluster.together(lambda: _build(config, cluster, device), "build")
