@@ -37,7 +37,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
 def _read(path: Path, trail: tuple[Path, ...]) -> dict[str, Any]:
     """Returns the sections of a file over those of the one that it extends; `trail`: the files before it."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"no config at {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -59,6 +59,11 @@ def _read(path: Path, trail: tuple[Path, ...]) -> dict[str, Any]:
     return _merged(_read(base, (*trail, path.resolve())), content)
 
 
+def _yaml(text: str) -> Any:
+    """Returns what a YAML text holds; libyaml reads it ten times as fast, where PyYAML was built with it."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Returns `base` with the keys of `over`, dicts merged key by key.
 
@@ -76,7 +81,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"override {override!r} is not of the form key=value, e.g. train.batch_size=8192")
     try:
-        value = yaml.safe_load(text)
+        value = _yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not YAML") from error
     # YAML 1.1 reads 1e-3 as a string; people mean a number.

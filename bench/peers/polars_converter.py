@@ -121,7 +121,15 @@ def convert(raw: Path, fields: list[Field], target: Path) -> int:
     context_bags = parse_tokens(contexts["tokens"], [field for field in fields if field.level == "context"])
     own_bags = parse_tokens(impressions["tokens"], [field for field in fields if field.level == "impression"])
     table = _table(groups, impressions, context_bags, own_bags)
-    pq.write_table(table.sort_by("group_hash"), target, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    # As examples are written: the least work.
+    pq.write_table(
+        table.sort_by("group_hash"),
+        target,
+        compression="lz4",
+        use_dictionary=False,
+        write_statistics=False,
+        row_group_size=ROW_GROUP_ROWS,
+    )
     return len(impressions)
 
 

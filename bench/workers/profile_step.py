@@ -1,7 +1,8 @@
 """Profiles training steps on batches in memory, and measures what the machine's matrix products can do.
 
-Writes the share of a step's wall time by kind of work, the FLOPs of its matrix products and the rate that
-they reach, and the machine's sgemm rate on a large square product with the same threads.
+Writes the share of a step's time by kind of work, what its matrix products take and the rate that they reach
+when they are made alone (`bench/products.py`: in a step they are parts of larger kernels), and the machine's
+sgemm rate on a large square product with the same threads.
 """
 
 import argparse
@@ -13,46 +14,22 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from bench.products import product_flops, products_s, sgemm_gflops
 from bench.training import Session
 from esmm_spark.config_file import load_config
 from esmm_spark.training.cluster import Cluster
 
 STEPS = 30
-_SGEMM_SIZE = 2048
-_SGEMM_ROUNDS = 8
 _TOP = 25
+PRODUCTS, TOWERS = "matrix products", "the towers beside them"
 
 # Operator names by kind; the first kind with a part of the name has it.
 _KINDS = {
-    "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::linear", "mkldnn"),
-    "embedding": (
-        "_Pool",
-        "fbgemm",
-        "embedding_bag",
-        "bounds_check",
-        "SplitLookup",
-        "split_embedding",
-        "cumsum",
-    ),
-    "activations": ("_Fused", "prelu", "relu"),
-    "dense optimizer": (
-        "Optimizer.step",
-        "aten::_fused_adam",
-        "aten::_foreach",
-        "addcmul",
-        "addcdiv",
-        "lerp",
-    ),
-    "loss": ("binary_cross_entropy", "log_sigmoid", "logsigmoid", "softplus", "LogOneMinus", "logsumexp"),
-    "repeat contexts, add, copy": (
-        "index_",
-        "scatter_add",
-        "aten::add",
-        "aten::cat",
-        "copy_",
-        "repeat_inter",
-    ),
-    "bias and slope gradients": ("aten::sum",),
+    TOWERS: ("_Perceptron", "aten::addmm", "aten::mm"),
+    "embedding": ("_Pool", "cumsum"),
+    "dense optimizer": ("Optimizer.", "aten::_fused_adam", "aten::_foreach"),
+    "loss": ("_EsmmSums", "log_sigmoid", "logsigmoid", "aten::exp", "log1p", "sigmoid", "where"),
+    "add, cut, copy": ("index_", "aten::add", "aten::cat", "copy_", "repeat_inter", "split", "fill_", "zero"),
 }
 
 
@@ -70,19 +47,26 @@ def main() -> None:
     started = time.perf_counter()
     session.step_times(iter(batches), steps)
     step_s = (time.perf_counter() - started) / steps
-    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
         session.step_times(iter(batches), steps)
-    events = profiler.key_averages()
-    by_kind, operators = _by_kind(events, steps)
-    total_s = sum(by_kind.values())
-    product_s, flops = by_kind["matrix products"], sum(event.flops for event in events)
+    by_kind, operators = _by_kind(profiler.key_averages(), steps)
+    total_s = sum(by_kind.values()) / steps
+    widths = (len(config.features.impression_fields) * config.model.dim, *config.model.hidden_units)
+    product_s = 2 * products_s(config.train.batch_size, widths)
+    flops = 2 * product_flops(config.train.batch_size, widths)
+    share = {kind: seconds / steps / total_s for kind, seconds in by_kind.items()}
+    # Of the profiled step, as the rest is; the profiler makes it longer than it is.
+    products = product_s / total_s
+    share = {PRODUCTS: products, TOWERS: share.pop(TOWERS) - products, **share}
     result = {
         "step_s": step_s,
-        "profiled_step_s": total_s / steps,
-        "share": {kind: seconds / total_s for kind, seconds in by_kind.items()},
+        "profiled_step_s": total_s,
+        "product_s": product_s,
+        "share": share,
+        "product_share": product_s / step_s,
         "product_gflops": flops / product_s / 1e9,
         "sgemm_gflops": sgemm_gflops(),
-        "gflop_per_impression": flops / steps / config.train.batch_size / 1e9,
+        "gflop_per_impression": flops / config.train.batch_size / 1e9,
         "operators": operators,
         "threads": torch.get_num_threads(),
     }
@@ -101,18 +85,6 @@ def _by_kind(events: Any, steps: int) -> tuple[dict[str, float], list[dict[str, 
         for event in ordered
     ]
     return by_kind, operators
-
-
-def sgemm_gflops() -> float:
-    """Returns the GFLOP/s of a float32 product of two square matrices, the best of several."""
-    a, b = torch.randn(2, _SGEMM_SIZE, _SGEMM_SIZE)
-    torch.mm(a, b)
-    best_s = float("inf")
-    for _ in range(_SGEMM_ROUNDS):
-        started = time.perf_counter()
-        torch.mm(a, b)
-        best_s = min(best_s, time.perf_counter() - started)
-    return 2 * _SGEMM_SIZE**3 / best_s / 1e9
 
 
 if __name__ == "__main__":

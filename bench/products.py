@@ -1,0 +1,72 @@
+"""The matrix products of a training step, alone: what the towers would take if nothing stood between them.
+
+The same products of the same sizes, over the same few hundred impressions at a time, spread over the same
+threads as `esmm_spark/model/tower_kernels.py` makes them, on numbers that mean nothing.
+"""
+
+import itertools
+import time
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+import torch
+from numba import prange
+
+from esmm_spark.model.blas import multiply, sgemm_address, take
+from esmm_spark.model.kernels import num_threads
+from esmm_spark.model.tower_kernels import CHUNK
+
+_ROUNDS = 40
+
+
+def products_s(num_rows: int, widths: Sequence[int]) -> float:
+    """Returns seconds of one tower's products, forwards and backwards, the median of several rounds.
+
+    Args:
+        num_rows: impressions of a step.
+        widths: features of an impression that go into the tower, and the units of each hidden layer.
+    """
+    threads, address = num_threads(), sgemm_address()
+    sizes, largest = np.array([*widths, 1]), max(widths)
+    x = np.ones((threads, CHUNK * largest), np.float32)
+    weights, out = np.ones(largest * largest, np.float32), np.ones((threads, largest * CHUNK), np.float32)
+    times = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        _all_products(num_rows, sizes, x, weights, out, np.zeros(1, np.int64), address)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def product_flops(num_rows: int, widths: Sequence[int]) -> int:
+    """Returns the floating point operations of those products: 2 for each number multiplied and added."""
+    layers = [*widths, 1]
+    return 3 * 2 * num_rows * sum(before * width for before, width in itertools.pairwise(layers))
+
+
+@numba.njit(parallel=True, nogil=True, boundscheck=False)  # type: ignore[untyped-decorator]
+def _all_products(num_rows, sizes, x, weights, out, counter, address):  # type: ignore[no-untyped-def]
+    for part in prange(x.shape[0]):
+        while True:
+            first = take(counter) * CHUNK
+            if first >= num_rows:
+                break
+            rows = min(CHUNK, num_rows - first)
+            for layer in range(sizes.shape[0] - 1):
+                before, width = sizes[layer], sizes[layer + 1]
+                multiply(address, "NT", (rows, width, before), x[part], 0, weights, 0, 0, out[part], 0)
+                multiply(address, "TN", (width, before, rows), x[part], 0, x[part], 0, 0, out[part], 0)
+                multiply(address, "NN", (rows, before, width), x[part], 0, weights, 0, 0, out[part], 0)
+
+
+def sgemm_gflops(size: int = 2048, rounds: int = 8) -> float:
+    """Returns the GFLOP/s of a float32 product of two square matrices, the best of several."""
+    a, b = torch.randn(2, size, size)
+    torch.mm(a, b)
+    best_s = float("inf")
+    for _ in range(rounds):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        best_s = min(best_s, time.perf_counter() - started)
+    return 2 * size**3 / best_s / 1e9
