@@ -88,7 +88,7 @@ def _profile(workspace: Workspace, result: StageResult, config: Path) -> None:
     say("train: a profile of a step")
     found, _ = measured_worker("bench.workers.profile_step", [str(config)], workspace.log("train-profile"))
     result.details["profile"] = found
-    result.ask("matrix products' share of a step", found["share"]["matrix products"], 0.6)
+    result.ask("matrix products' share of a step", found["product_share"], 0.6)
     result.ask(
         "rate of a step's matrix products / sgemm", found["product_gflops"] / found["sgemm_gflops"], 0.5
     )

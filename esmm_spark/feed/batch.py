@@ -83,13 +83,21 @@ def batch_of(parts: Sequence[Part], spec: FeatureSpec) -> Batch:
             return torch.from_numpy(np.empty(0, dtype))
         return torch.from_numpy(np.concatenate(arrays, dtype=dtype))
 
+    # Context's and impressions' tokens in one piece of memory: the look-up reads them as one.
+    def both(column: int, dtype: type[np.generic]) -> tuple[Tensor, Tensor]:
+        arrays = [bags[column] for bags in context]
+        whole = joined(arrays + [bags[column] for bags in impression], dtype)
+        middle = sum(map(len, arrays))
+        return whole[:middle], whole[middle:]
+
+    rows, weights, lengths = both(0, row_dtype), both(1, np.float32), both(2, np.int32)
     return Batch(
-        context_rows=joined([rows for rows, _, _ in context], row_dtype),
-        context_weights=joined([weights for _, weights, _ in context], np.float32),
-        context_lengths=joined([lengths for _, _, lengths in context], np.int32),
-        impression_rows=joined([rows for rows, _, _ in impression], row_dtype),
-        impression_weights=joined([weights for _, weights, _ in impression], np.float32),
-        impression_lengths=joined([lengths for _, _, lengths in impression], np.int32),
+        context_rows=rows[0],
+        context_weights=weights[0],
+        context_lengths=lengths[0],
+        impression_rows=rows[1],
+        impression_weights=weights[1],
+        impression_lengths=lengths[1],
         group_sizes=joined([part.group_sizes for part in parts], np.int64),
         click=joined([part.click for part in parts], np.float32),
         conversion=joined([part.conversion for part in parts], np.float32),

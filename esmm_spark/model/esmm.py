@@ -208,9 +208,9 @@ def embed_batch(embedding: Embedding, batch: GroupedTokens, spec: FeatureSpec) -
         spec: tells how many fields each level has.
     """
     num_context_bags = batch.context_lengths.numel()
-    rows = torch.cat((batch.context_rows, batch.impression_rows))
-    weights = torch.cat((batch.context_weights, batch.impression_weights))
-    lengths = torch.cat((batch.context_lengths, batch.impression_lengths))
+    rows = _joined(batch.context_rows, batch.impression_rows)
+    weights = _joined(batch.context_weights, batch.impression_weights)
+    lengths = _joined(batch.context_lengths, batch.impression_lengths)
     copies = embedding.num_rows // spec.num_rows
     if copies > 1:
         rows = rows.long() if embedding.num_rows >= 2**31 else rows
@@ -227,6 +227,15 @@ def embed_batch(embedding: Embedding, batch: GroupedTokens, spec: FeatureSpec) -
         context.view(num_groups, len(spec.context_fields), copies * dim),
         impression.view(num_impressions, len(spec.impression_fields), copies * dim),
     )
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    """Returns two vectors as one; they are copied only where they don't lie one behind the other already."""
+    end = first.storage_offset() + first.numel()
+    is_one = first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+    if is_one and end == second.storage_offset() and first.is_contiguous() and second.is_contiguous():
+        return first.as_strided((first.numel() + second.numel(),), (1,))
+    return torch.cat((first, second))
 
 
 def predict(logits: Logits) -> Predictions:

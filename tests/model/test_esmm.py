@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -57,11 +57,22 @@ def make_arena(copies: int = 1) -> EmbeddingArena:
     return EmbeddingArena(copies * SPEC.num_rows, DIM, learning_rate=0.1, eps=1e-8, init_range=0.5, seed=1)
 
 
-def test_a_batch_is_looked_up_field_by_field() -> None:
+def one_piece(batch: Tokens, gap: int) -> Tokens:
+    """Returns the batch with its contexts' and impressions' tokens in one piece, `gap` numbers apart."""
+    found = {}
+    for kind in ("rows", "weights", "lengths"):
+        own, other = (getattr(batch, f"{level}_{kind}") for level in ("context", "impression"))
+        whole = torch.cat((own[:1] * 0 + 99, own, own[:1].expand(gap), other))[1:]
+        found |= {f"context_{kind}": whole[: len(own)], f"impression_{kind}": whole[len(own) + gap :]}
+    return replace(batch, **found)
+
+
+@pytest.mark.parametrize("batch", [BATCH, one_piece(BATCH, gap=0), one_piece(BATCH, gap=1)])
+def test_a_batch_is_looked_up_field_by_field(batch: Tokens) -> None:
     arena = make_arena()
     row = arena.local_rows().clone()
 
-    context, impression = embed_batch(arena, BATCH, SPEC)
+    context, impression = embed_batch(arena, batch, SPEC)
 
     zero = torch.zeros(DIM)
     expected_context = [[row[1] + 0.5 * row[2], zero], [row[3], 2 * row[4]]]
