@@ -135,11 +135,11 @@ def _read_level(
         np.diff(bag_starts) != np.diff(expected),
         lambda g: f"{size_of(bag_starts, g)} x {name} where {size_of(expected, g)} belong",
     )
-    starts_of_bags = _starts(lengths)
+    starts = _starts(_tokens_of_owners(lengths, num_fields, int(owners[-1])))
     rows, row_starts = flat_list(columns, f"{level}_rows", None)
     weights, weight_starts = flat_list(columns, f"{level}_weights", np.float32)
     # A group's lengths must add up to its tokens: else the next group's tokens shift into its bags.
-    tokens = np.diff(starts_of_bags[bag_starts])
+    tokens = np.diff(starts[owners])
     wrong = (tokens != np.diff(row_starts)) | (tokens != np.diff(weight_starts))
 
     def describe(group: int) -> str:
@@ -159,8 +159,18 @@ def _read_level(
         )
     fields = spec.of_level("context" if level == "context" else "impression")
     weights = _means_as_sums(weights, lengths, fields)
-    starts = starts_of_bags[::num_fields] if num_fields else np.zeros(int(owners[-1]) + 1, np.int64)
-    return Bags(rows, weights, lengths, np.ascontiguousarray(starts), num_fields)
+    return Bags(rows, weights, lengths, starts, num_fields)
+
+
+def _tokens_of_owners(lengths: npt.NDArray[np.int32], num_fields: int, num_owners: int) -> IntArray:
+    """Returns [num_owners] the sum of each one's `num_fields` lengths.
+
+    Field by field: numpy sums long columns ten times as fast as short rows.
+    """
+    bags, sums = lengths.reshape(num_owners, num_fields), np.zeros(num_owners, np.int64)
+    for field in range(num_fields):
+        sums += bags[:, field]
+    return sums
 
 
 def flat_list(
