@@ -30,7 +30,10 @@ def products_s(num_rows: int, widths: Sequence[int]) -> float:
     threads, address = num_threads(), sgemm_address()
     sizes, largest = np.array([*widths, 1]), max(widths)
     x = np.ones((threads, CHUNK * largest), np.float32)
-    weights, out = np.ones(largest * largest, np.float32), np.ones((threads, largest * CHUNK), np.float32)
+    weights, out = (
+        np.ones(largest * largest, np.float32),
+        np.ones((threads, largest * max(CHUNK, largest)), np.float32),
+    )
     times = []
     for _ in range(_ROUNDS):
         started = time.perf_counter()

@@ -82,7 +82,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r} is not of the form key=value, e.g. train.batch_size=8192")
     try:
         value = _yaml(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:
         raise ConfigError(f"override {override!r}: the value is not YAML") from error
     # YAML 1.1 reads 1e-3 as a string; people mean a number.
     if isinstance(value, str):

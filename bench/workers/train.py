@@ -12,7 +12,7 @@ from bench.training import Session
 from esmm_spark.config_file import load_config
 from esmm_spark.training.cluster import open_cluster
 
-PREPARED_BATCHES = 40
+PREPARED_BATCHES = 400
 WARM_UP_STEPS = 15
 
 

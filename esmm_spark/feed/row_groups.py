@@ -41,7 +41,6 @@ with warnings.catch_warnings():
 # petastorm's threads look every so many seconds whether they are to stop. As often as a thousand times a
 # second, as it comes, each thread that waits takes the interpreter from training: a tenth of a step's time.
 thread_pool.IO_TIMEOUT_INTERVAL_S = 0.02
-_SECONDS_BETWEEN_LOOKS = thread_pool.IO_TIMEOUT_INTERVAL_S
 
 # Row groups read ahead of the one that batches wait for, beside one per thread.
 READ_AHEAD = 2
@@ -173,12 +172,7 @@ class _PlannedReader(Reader):  # type: ignore[misc]
     def _create_ventilator(self, row_group_indexes: list[int], *_: Any) -> "_Ventilator":
         items = [{"piece_index": piece, "read_index": index} for index, piece in enumerate(row_group_indexes)]
         ahead = self._workers_pool.workers_count + READ_AHEAD
-        return _Ventilator(
-            self._workers_pool.ventilate,
-            items,
-            max_ventilation_queue_size=ahead,
-            ventilation_interval=_SECONDS_BETWEEN_LOOKS,
-        )
+        return _Ventilator(self._workers_pool.ventilate, items, max_ventilation_queue_size=ahead)
 
 
 class _Ventilator(ConcurrentVentilator):  # type: ignore[misc]

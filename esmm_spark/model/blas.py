@@ -76,16 +76,22 @@ def multiply(
             stored(context.cast(builder, size, kind, types.int32))
             for size, kind in zip(cgutils.unpack_tuple(builder, values[2]), kinds[2], strict=True)
         )
+        # From a column to the next; BLAS takes no 0 for it, even where there is no column.
+        across = [
+            stored(builder.select(builder.icmp_signed(">", size, size.type(1)), size, size.type(1)))
+            for size in map(builder.load, (n, k, m))
+        ]
+        n_across, k_across, m_across = across
         # BLAS takes matrices to lie column by column: it is given out^T = right^T x left^T.
         passed = [
             stored(ir.Constant(ir.IntType(8), ord(right_side))),
             stored(ir.Constant(ir.IntType(8), ord(left_side))),
             *(n, m, k),
             stored(ir.Constant(ir.FloatType(), 1.0)),
-            *(matrix(5), n if right_side == "N" else k),
-            *(matrix(3), k if left_side == "N" else m),
+            *(matrix(5), n_across if right_side == "N" else k_across),
+            *(matrix(3), k_across if left_side == "N" else m_across),
             stored(context.cast(builder, values[7], kinds[7], types.float32)),
-            *(matrix(8), n),
+            *(matrix(8), n_across),
         ]
         function_type = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
         builder.call(builder.inttoptr(values[0], function_type.as_pointer()), passed)

@@ -85,7 +85,7 @@ class _Scratch:
         self._arrays: tuple[np.ndarray[Any, Any], ...] = ()
 
     def arrays(self, num_tokens: int, dtype: np.dtype[Any], threads: int) -> tuple[np.ndarray[Any, Any], ...]:
-        """Returns keys, places, distinct and sums as `row_kernels` wants them for at least `num_tokens`."""
+        """Returns what `step_kernels.step` overwrites, from `ends` to `sums`, for at least `num_tokens`."""
         held = self._arrays
         if not held or len(held[4]) != threads or len(held[1]) < num_tokens or held[1].dtype != dtype:
             size = slots_for(num_tokens)

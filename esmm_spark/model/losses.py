@@ -104,11 +104,12 @@ def log_one_minus_pctcvr(a: Tensor, b: Tensor) -> Tensor:
 
     That form cancels where p is small, which is nearly everywhere in a log with 2 conversions in 10,000
     impressions (at p = 3e-7 float32 keeps no digit of it), so below p = 1/2 the value is log1p(-p). Above,
-    both logits are positive, and no exponential overflows. It has no gradient: `esmm_loss` has its own.
+    both logits are positive, and with the smaller one taken out of the sum no exponential overflows, nor do
+    all vanish. It has no gradient: `esmm_loss` has its own.
     """
     log_p = log_pctcvr(a, b)
-    odds_a, odds_b = torch.exp(-a), torch.exp(-b)
-    large_p = torch.log(odds_a + odds_b + odds_a * odds_b) + log_p
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    large_p = torch.log1p(torch.exp(low - high) + torch.exp(-high)) - low + log_p
     return torch.where(log_p < -0.6931471805599453, torch.log1p(-log_p.exp()), large_p)
 
 
@@ -127,8 +128,10 @@ class _EsmmSums(torch.autograd.Function):
         log_a, not_a, not_b = F.logsigmoid(a), F.logsigmoid(-a), F.logsigmoid(-b)
         log_p, log_rest = log_pctcvr(a, b), log_one_minus_pctcvr(a, b)
         is_click, is_conversion = clicked > 0, both > 0
-        factor = torch.where(is_conversion, -1.0, (log_p - log_rest).exp())
-        ctx.save_for_backward(a.sigmoid() - clicked, factor * not_a.exp(), factor * not_b.exp())
+        log_odds = log_p - log_rest
+        of_a = torch.where(is_conversion, -not_a.exp(), (log_odds + not_a).exp())
+        of_b = torch.where(is_conversion, -not_b.exp(), (log_odds + not_b).exp())
+        ctx.save_for_backward(a.sigmoid() - clicked, of_a, of_b)
         ctr = torch.where(is_click, log_a, not_a).sum()
         ctcvr = torch.where(is_conversion, log_p, log_rest).sum()
         return -ctr, -ctcvr

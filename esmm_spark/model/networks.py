@@ -81,7 +81,7 @@ class Mlp(nn.Module):
             linear: Tensor = self.first(context.flatten(1), impression.flatten(1), group_index)
             return linear.squeeze(1)
         activations, (*hidden, last) = list(self.rest)[0:-1:2], _linears(self.rest)
-        if is_compiled(impression, activations):
+        if is_compiled(impression, [self.first.flat, *hidden], activations):
             return compiled_perceptron(
                 context.flatten(1),
                 impression.flatten(1),

@@ -157,7 +157,9 @@ def _sum_rows(dim: int) -> Callable[..., int]:
         found: Ints,
         sums: Floats,
     ) -> int:
-        bits, count = slot_bits(2 * (end - first)) + 1, np.uint64(0)
+        # At most all slots: they are more than tokens, so that one stays free.
+        bits = min(slot_bits(2 * (end - first)) + 1, slot_bits(all_keys.shape[0]))
+        count = np.uint64(0)
         keys = all_keys[: 1 << bits]
         keys[:] = -1
         for token in range(first, end):

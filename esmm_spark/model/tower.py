@@ -15,15 +15,18 @@ from esmm_spark.model.blas import sgemm_address
 from esmm_spark.model.kernels import arrays_of, num_threads
 from esmm_spark.model.tower_kernels import CHUNK, tower_backward, tower_forward
 
-# Sums over impressions are held once for each stretch, so there must not be too many.
-_MOST_STRETCHES = 64
+# Sums over impressions are held once for each stretch: there must not be too many, nor too large ones. Larger
+# layers have little to gain, as products take nearly all of their time.
+_MOST_STRETCHES = 32
+_MOST_PARAMETERS = 1 << 20
 
 
-def is_compiled(x: Tensor, activations: Sequence[nn.Module]) -> bool:
+def is_compiled(x: Tensor, linears: Sequence[nn.Linear], activations: Sequence[nn.Module]) -> bool:
     """Returns whether the kernels serve: for training in float32 on the CPU. Scoring needs no gradients.
 
     Args:
         x: an input of the perceptron.
+        linears: its layers.
         activations: of its hidden layers, at least one.
     """
     return (
@@ -33,6 +36,7 @@ def is_compiled(x: Tensor, activations: Sequence[nn.Module]) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and all(isinstance(activation, nn.ReLU | nn.PReLU) for activation in activations)
         and len(activations) > 0
+        and sum(linear.weight.numel() for linear in linears) <= _MOST_PARAMETERS
         and sgemm_address() is not None
     )
 

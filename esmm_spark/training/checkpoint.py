@@ -147,6 +147,5 @@ def _load_optimizer(tensors: dict[str, Tensor], model: nn.Module, optimizer: Opt
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]
-        # Adam keeps its step count on the CPU, its moments beside the parameter.
-        moved = tensor.clone() if moment == "step" else tensor.to(parameter.device, copy=True)
-        optimizer.state[parameter][moment] = moved
+        # The step count, too: fused Adam reads it where the parameter lies.
+        optimizer.state[parameter][moment] = tensor.to(parameter.device, copy=True)

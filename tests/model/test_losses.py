@@ -1,5 +1,6 @@
 """Hand values, gradcheck, extreme logits, and the product form in float64 and in exact-enough decimals."""
 
+import math
 from decimal import Decimal, localcontext
 
 import pytest
@@ -187,3 +188,26 @@ def test_shapes_that_differ_are_named() -> None:
     square = torch.zeros(1, 1)
     with pytest.raises(ValueError, match=r"\(1, 1\)"):
         esmm_loss(square, square, square, square)
+
+
+@pytest.mark.parametrize(("a", "b"), [(95.0, 91.0), (91.0, 300.0), (1e4, 1e4), (-1e4, 1e4), (-1e4, -300.0)])
+@pytest.mark.parametrize("label", [0, 1])
+def test_logits_that_are_still_finite_have_a_finite_loss_and_gradient(a: float, b: float, label: int) -> None:
+    first, second = logits(a), logits(b)
+    loss = esmm_loss(first, second, labels(1), labels(label))
+    loss.total.backward()
+    if label:
+        expected = max(-a, 0.0) + max(-b, 0.0)
+    elif a > 0 and b > 0:
+        # 1 - p is e^-a + e^-b but for what float64 doesn't see.
+        expected = min(a, b) - math.log1p(math.exp(min(a, b) - max(a, b)))
+    else:
+        expected = 0.0
+    assert loss.ctcvr.item() == pytest.approx(expected, rel=1e-6, abs=1e-30)
+    assert first.grad is not None
+    assert second.grad is not None
+    assert first.grad.isfinite().all()
+    assert second.grad.isfinite().all()
+    if not label and a > 0 and b > 0:
+        of_b = 1 / (1 + math.exp(b - a)) if b - a < 700 else 0.0
+        assert second.grad.item() == pytest.approx(of_b, rel=1e-3, abs=1e-30)

@@ -53,3 +53,25 @@ def test_a_step_does_not_depend_on_the_number_of_threads_by_a_single_bit() -> No
     torch.set_num_threads(before)
     assert torch.equal(stepped[0][0], stepped[1][0])
     assert torch.equal(stepped[0][1], stepped[1][1])
+
+
+@pytest.mark.parametrize("num_tokens", [1, 511, 512, 600, 1023, 1024, 5000])
+@pytest.mark.parametrize("num_rows", [1, 3])
+def test_a_batch_of_few_rows_that_fills_a_part_is_summed_whole(num_tokens: int, num_rows: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    table = CpuTable(NUM_ROWS, 12, LEARNING_RATE, EPS)
+    indices = (torch.arange(num_tokens) % num_rows).int()
+    offsets = torch.arange(num_tokens + 1).int()
+    for _ in range(3):
+        table.pooled(indices, offsets, torch.ones(num_tokens)).sum().backward()  # type: ignore[no-untyped-call]
+    torch.set_num_threads(before)
+
+    state, value = torch.zeros(num_rows), torch.zeros(num_rows)
+    counts = torch.bincount(indices, minlength=num_rows).float()
+    for _ in range(3):
+        state += counts**2
+        value -= LEARNING_RATE * counts / (state.sqrt() + EPS)
+    torch.testing.assert_close(table.state()[:num_rows], state)
+    torch.testing.assert_close(table.rows[:num_rows], value.unsqueeze(1).expand(-1, 12))
+    assert not table.state()[num_rows:].any()

@@ -68,12 +68,31 @@ def test_logits_and_gradients_are_those_of_float64(
 ) -> None:
     torch.manual_seed(4)
     network = mlp(hidden_units, activation)
-    assert tower.is_compiled(torch.zeros(1), list(network.rest)[0:-1:2])
+    assert tower.is_compiled(torch.zeros(1), [], list(network.rest)[0:-1:2])
     found = gradients(network, *inputs(sizes))
     expected = gradients(network.double(), *inputs(sizes, torch.float64))
     for mine, theirs in zip(found, expected, strict=True):
         scale = float(theirs.abs().max()) if theirs.numel() else 1.0
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=2e-5 * max(scale, 1.0))
+
+
+def test_without_impression_features_the_context_s_share_is_all() -> None:
+    torch.manual_seed(7)
+    network, index = Mlp(CONTEXT, 0, DIM, (6, 3), "relu"), torch.tensor([0, 0, 1])
+    context, none = (
+        torch.randn(2, CONTEXT, DIM, requires_grad=True),
+        torch.zeros(3, 0, DIM, requires_grad=True),
+    )
+    found = gradients(network, context, none, index)
+    double = context.detach().double().requires_grad_(), none.detach().double().requires_grad_()
+    for mine, theirs in zip(found, gradients(network.double(), *double, index), strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_large_layers_take_plain_torch() -> None:
+    activations, layer = [torch.nn.ReLU()], torch.nn.Linear(1024, 1024, bias=False)
+    assert tower.is_compiled(torch.zeros(1), [layer], activations)
+    assert not tower.is_compiled(torch.zeros(1), [layer, torch.nn.Linear(1, 1)], activations)
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
@@ -101,12 +120,12 @@ def test_scoring_half_precision_and_networks_of_float64_take_plain_torch() -> No
     activations = list(mlp((6, 3), "prelu").rest)[0:-1:2]
     x = torch.zeros(1)
     with torch.no_grad():
-        assert not tower.is_compiled(x, activations)
+        assert not tower.is_compiled(x, [], activations)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not tower.is_compiled(x, activations)
-    assert not tower.is_compiled(x.double(), activations)
-    assert not tower.is_compiled(x, [])
-    assert not tower.is_compiled(x, [torch.nn.Tanh()])
+        assert not tower.is_compiled(x, [], activations)
+    assert not tower.is_compiled(x.double(), [], activations)
+    assert not tower.is_compiled(x, [], [])
+    assert not tower.is_compiled(x, [], [torch.nn.Tanh()])
 
 
 def test_without_torch_s_blas_the_same_network_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
