@@ -1,10 +1,13 @@
 """The two tables of embedding rows, ours for the CPU and FBGEMM's, against each other."""
 
+import numpy as np
 import pytest
 import torch
 
 from esmm_spark.model.cpu_table import CpuTable
 from esmm_spark.model.fbgemm_table import FbgemmTable
+from esmm_spark.model.row_kernels import slots_for
+from esmm_spark.model.step_kernels import _sum_rows
 
 NUM_ROWS, LEARNING_RATE, EPS = 500, 0.1, 1e-3
 
@@ -75,3 +78,26 @@ def test_a_batch_of_few_rows_that_fills_a_part_is_summed_whole(num_tokens: int, 
     torch.testing.assert_close(table.state()[:num_rows], state)
     torch.testing.assert_close(table.rows[:num_rows], value.unsqueeze(1).expand(-1, 12))
     assert not table.state()[num_rows:].any()
+
+
+@pytest.mark.parametrize("num_tokens", [600, 1023, 5000])
+def test_a_part_with_all_tokens_writes_to_its_own_slots_alone(num_tokens: int) -> None:
+    size, guard = slots_for(num_tokens), -1  # -1: a free slot
+    memory = np.full((2, 4 * size), guard, np.int32)
+    rows = np.arange(num_tokens, dtype=np.int32) // 2
+    found, sums = np.empty(num_tokens, np.int32), np.empty((num_tokens, 12), np.float32)
+    count = _sum_rows(12)(
+        rows,
+        np.ones(num_tokens, np.float32),
+        np.zeros(num_tokens, np.int32),
+        0,
+        num_tokens,
+        np.ones((1, 12), np.float32),
+        memory[0, :size],
+        memory[1, :size],
+        found,
+        sums,
+    )
+    assert found[:count].tolist() == sorted(set(rows.tolist()))
+    assert sums[:count].sum() == 12 * num_tokens
+    assert (memory[:, size:] == guard).all()
