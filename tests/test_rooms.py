@@ -10,6 +10,7 @@ PACKAGE = ROOT / "esmm_spark"
 
 CONTRACTS = {
     "errors",
+    "memory",
     "moving",
     "storage",
     "attempts",

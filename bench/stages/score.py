@@ -1,5 +1,7 @@
 """Scoring with Spark, against the model in a plain loop and `predict_batch_udf` over flat rows."""
 
+import os
+
 from bench.measure import measured_worker
 from bench.meter import WORKER
 from bench.results import OURS, StageResult
@@ -14,6 +16,8 @@ def run(workspace: Workspace) -> StageResult:
     """Measures warm rounds of all three, and the private memory of Spark's Python workers."""
     result = StageResult()
     config = workspace.trained(workspace.grouped())
+    # Pages of a file that still has to reach the disk count as a process's own, and writing them takes time.
+    os.sync()
     impressions = manifest_of(config).partitions[TRAIN_PARTITION].impressions
     say(f"score: {_ROUNDS} rounds of jobs/score.py in one session")
     job = ["jobs/score.py", "--rounds", str(_ROUNDS), "--"]

@@ -14,6 +14,7 @@ import torch
 
 from esmm_spark.config_file import load_config
 from esmm_spark.manifest import TRAIN_PARTITION, read_manifest
+from esmm_spark.memory import keep_freed_memory
 from esmm_spark.model.directory import find_model, load_dense, open_rows, read_info
 from esmm_spark.model.esmm import embed_batch, predict
 from esmm_spark.model.local_copy import localize
@@ -33,6 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    keep_freed_memory()
     uri = localize(find_model(config.paths.model))
     info = read_info(uri)
     spec = info.feature_spec

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from esmm_spark.memory import keep_freed_memory
 from esmm_spark.model.directory import load_dense, open_rows, read_info
 from esmm_spark.model.esmm import embed_batch, predict
 from esmm_spark.model.local_copy import localize
@@ -122,6 +123,7 @@ def predictor_of(model_uri: str, model_version: str) -> Predictor:
     """
     # Spark runs a worker per core.
     torch.set_num_threads(1)
+    keep_freed_memory()
     predictor = Predictor(model_uri)
     assert predictor.info.model_version == model_version, (predictor.info.model_version, model_version)
     return predictor

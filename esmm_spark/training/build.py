@@ -8,10 +8,10 @@ from pyarrow import fs
 from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.errors import ConfigError
+from esmm_spark.memory import keep_freed_memory
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.loop import Trainer
-from esmm_spark.training.memory import keep_freed_memory
 from esmm_spark.training.progress import TensorBoardLog, progress_for
 
 

@@ -1,4 +1,4 @@
-"""What training tells the C library about memory."""
+"""What training and scoring tell the C library about memory."""
 
 import ctypes
 
@@ -9,8 +9,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 def keep_freed_memory() -> None:
     """Lets the process keep up to 1 GiB that it has freed, instead of giving it back and asking for it anew.
 
-    Each step needs the same few dozen megabytes. To have the system hand them out, zeroed and page by page,
-    took a tenth of a step's time with two ranks on a host. Does nothing where the C library isn't glibc.
+    Each batch needs the same few dozen megabytes. To have the system hand them out, zeroed and page by page,
+    took a tenth of a step's time with two ranks on a host, and half of the towers' in scoring. Does nothing
+    where the C library isn't glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
