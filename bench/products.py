@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numba import prange
 
-from esmm_spark.model.blas import multiply, sgemm_address, take
+from esmm_spark.model.blas import multiply, product_addresses, take
 from esmm_spark.model.kernels import num_threads
 from esmm_spark.model.tower_kernels import CHUNK
 
@@ -27,7 +27,8 @@ def products_s(num_rows: int, widths: Sequence[int]) -> float:
         num_rows: impressions of a step.
         widths: features of an impression that go into the tower, and the units of each hidden layer.
     """
-    threads, address = num_threads(), sgemm_address()
+    threads, addresses = num_threads(), product_addresses(in_halves=False)
+    assert addresses is not None, "torch's library gives out no sgemm"
     sizes, largest = np.array([*widths, 1]), max(widths)
     x = np.ones((threads, CHUNK * largest), np.float32)
     weights, out = (
@@ -37,7 +38,7 @@ def products_s(num_rows: int, widths: Sequence[int]) -> float:
     times = []
     for _ in range(_ROUNDS):
         started = time.perf_counter()
-        _all_products(num_rows, sizes, x, weights, out, np.zeros(1, np.int64), address)
+        _all_products(num_rows, sizes, x, weights, out, np.zeros(1, np.int64), addresses.sgemm)
         times.append(time.perf_counter() - started)
     return float(np.median(times))
 

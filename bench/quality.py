@@ -1,12 +1,12 @@
 """ESMM against BASE on simulated logs whose truth is known: `python -m bench.quality`.
 
 Simulates and preprocesses once, then for every seed trains both models, scores the test split and evaluates,
-all by the five public commands. Beside them ESMM is trained without anything that makes it fast. Writes
-bench/results/quality.{json,md} and ends with exit code 1 unless
+all by the five public commands. Beside them ESMM is trained with `train.bf16`, and without anything that
+makes it fast. Writes bench/results/quality.{json,md} and ends with exit code 1 unless
 
 - ESMM's CVR AUC over the entire space is above BASE's by more than the spread over the seeds,
 - the calibration ratios of its pCTR and pCTCVR are within 0.9 and 1.1 for every seed,
-- its AUCs are those of the unoptimised path within the spread over the seeds.
+- its AUCs, and those with `train.bf16`, are those of the unoptimised path within the spread over the seeds.
 
 The spread is the larger of the two ranges (largest less smallest over the seeds).
 """
@@ -21,6 +21,9 @@ from bench.machine import describe_machine
 from bench.measure import ROOT, measured_worker
 from bench.verdicts import COLUMNS, Values, collect, judge, table
 from bench.workspace import EVALUATE, PREPROCESS, SCORE, SIMULATE, TRAIN, Workspace, horovodrun, say
+
+# What is trained, and by which settings.
+_MODELS: dict[str, list[str]] = {"esmm": [], "bf16": ["train.bf16=true"], "base": ["model.objective=base"]}
 
 
 class Experiment:
@@ -54,22 +57,24 @@ class Experiment:
 
     def seed(self, seed: int) -> dict[str, dict[str, float]]:
         """Returns series -> metric -> value of one seed."""
-        for objective in ("esmm", "base"):
-            say(f"quality: seed {seed}, {objective}")
-            arguments = ["--config", "conf/demo.yaml", *self._of(objective, seed)]
-            self._run(f"train-{objective}", [*horovodrun(self.ranks), *TRAIN, *arguments])
-            self._run(f"score-{objective}", [*SCORE, *arguments])
-        extra = [
-            f"evaluate.truth={self.raw / 'truth.parquet'}",
-            f"evaluate.baseline_scores={self.folder / f'scores-base-{seed}'}",
-            "evaluate.bootstrap_samples=0",
-        ]
-        arguments = ["--config", "conf/demo.yaml", *self._of("esmm", seed), *extra]
-        self._run("evaluate", [*EVALUATE, *arguments])
-        metrics = json.loads((self.folder / f"report-{seed}" / "metrics.json").read_text())["metrics"]
+        for model in _MODELS:
+            say(f"quality: seed {seed}, {model}")
+            arguments = ["--config", "conf/demo.yaml", *self._of(model, seed)]
+            self._run(f"train-{model}", [*horovodrun(self.ranks), *TRAIN, *arguments])
+            self._run(f"score-{model}", [*SCORE, *arguments])
+        base = f"evaluate.baseline_scores={self.folder / f'scores-base-{seed}'}"
+        found = self._evaluate("esmm", seed, base)
+        return {**found, "bfloat16": self._evaluate("bf16", seed)["model"]}
+
+    def _evaluate(self, model: str, seed: int, *extra: str) -> dict[str, dict[str, float]]:
+        """Returns series -> metric -> value of a model's report."""
+        options = [f"evaluate.truth={self.raw / 'truth.parquet'}", "evaluate.bootstrap_samples=0", *extra]
+        arguments = ["--config", "conf/demo.yaml", *self._of(model, seed), *options]
+        self._run(f"evaluate-{model}", [*EVALUATE, *arguments])
+        report = self.folder / f"report-{model}-{seed}" / "metrics.json"
         return {
             series: {key: content[key]["value"] for key in COLUMNS if key in content}
-            for series, content in metrics.items()
+            for series, content in json.loads(report.read_text())["metrics"].items()
         }
 
     def unoptimised(self, seed: int) -> dict[str, float]:
@@ -83,15 +88,15 @@ class Experiment:
         found["cvr_auc_clicks"] = found.pop("cvr_auc")
         return {key: found[key] for key in COLUMNS if key in found}
 
-    def _of(self, objective: str, seed: int) -> list[str]:
+    def _of(self, model: str, seed: int) -> list[str]:
         return [
             *self.common,
-            f"model.objective={objective}",
+            *_MODELS[model],
             f"train.seed={seed}",
             "train.resume=false",
-            f"paths.model={self.folder / f'model-{objective}-{seed}'}",
-            f"paths.scores={self.folder / f'scores-{objective}-{seed}'}",
-            f"paths.report={self.folder / f'report-{seed}'}",
+            f"paths.model={self.folder / f'model-{model}-{seed}'}",
+            f"paths.scores={self.folder / f'scores-{model}-{seed}'}",
+            f"paths.report={self.folder / f'report-{model}-{seed}'}",
         ]
 
     def _run(self, step: str, command: list[str]) -> None:

@@ -1,6 +1,7 @@
-"""What large data needs, on paper, from measured unit costs: `python -m bench.scaling > docs/scaling.md`.
+"""How cost grows, and what large data needs on paper: `python -m bench.scaling > docs/scaling.md`.
 
-Reads bench/results/bench.json, which must hold the stages train, ranks, score and growth.
+Prints the page and writes its plot, docs/scaling.png. Reads bench/results/bench.json, which must hold the
+stages train, ranks, score and growth.
 """
 
 import argparse
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.growth_plot import plot_growth
 from bench.measure import ROOT
 from bench.results import OURS, Results, load_results
 from esmm_spark.config_file import load_config
@@ -153,6 +155,10 @@ def document(results: Results) -> str:
         f"From `python -m bench` on {machine['cpu']}, {machine['cores']} cores, commit {machine['commit']}, "
         f"{machine['date']}; `python -m bench.scaling > docs/scaling.md` writes this page.",
         "",
+        "![How time, memory and bytes grow with impressions, and what an arena costs](scaling.png)",
+        "",
+        "Dotted: in proportion to the first point.",
+        "",
         "| impressions | preprocess | its memory | written | an epoch of training | its memory |",
         "|---|---|---|---|---|---|",
         *(_size_row(found) for found in results.stages["growth"].details["sizes"]),
@@ -198,10 +204,14 @@ def _size_row(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Prints the page."""
+    """Prints the page and writes its plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "bench.json")
-    print(document(load_results(parser.parse_args().results)), end="")
+    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "scaling.png")
+    arguments = parser.parse_args()
+    results = load_results(arguments.results)
+    plot_growth(results, arguments.plot)
+    print(document(results), end="")
 
 
 if __name__ == "__main__":

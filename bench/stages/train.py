@@ -29,6 +29,13 @@ def run(workspace: Workspace) -> StageResult:
     with_loader, in_memory = (max(ours["rates"][mode]) for mode in ("loader", "memory"))
     result.add(OURS, with_loader, _UNIT, **ours)
     result.add(f"{OURS}, batches in memory", in_memory, _UNIT)
+    say("train: the same with train.bf16")
+    halves, _ = measured_worker(
+        "bench.workers.train", [str(grouped), "train.bf16=true"], workspace.log("train-bf16")
+    )
+    halves_with_loader = max(halves["rates"]["loader"])
+    result.add(f"{OURS}, train.bf16", halves_with_loader, _UNIT, **halves)
+    result.add(f"{OURS}, train.bf16, batches in memory", max(halves["rates"]["memory"]), _UNIT)
     say("train: the reference")
     reference = {}
     for order, title in _REFERENCES.items():
@@ -44,12 +51,13 @@ def run(workspace: Workspace) -> StageResult:
     single_with_loader = max(ours["rates"]["loader"])
     result.add(f"{OURS}, single-valued", single_with_loader, _UNIT, **ours)
     peers = _peers(workspace, result, single, _PEER_SINGLE_VALUED, "single-valued")
-    result.ask(
-        "training with loader / reference, flat rows shuffled", with_loader / reference["shuffled"], 40.0
-    )
-    result.ask(
-        "training with loader / reference on our own batches", with_loader / reference["grouped"], 40.0
-    )
+    for title, rate in (("", with_loader), (" in bfloat16", halves_with_loader)):
+        result.ask(
+            f"training{title} with loader / reference, flat rows shuffled", rate / reference["shuffled"], 40.0
+        )
+        result.ask(
+            f"training{title} with loader / reference on our own batches", rate / reference["grouped"], 40.0
+        )
     result.ask("training with loader / fastest peer on the same tokens", with_loader / max(flattened), 25.0)
     result.ask("single-valued, with loader / fastest peer", single_with_loader / max(peers), 3.0)
     result.ask("the loader's share of training", 1 - with_loader / in_memory, 0.05, at_least=False)

@@ -21,14 +21,13 @@ from esmm_spark.training.cluster import Cluster
 
 STEPS = 30
 _TOP = 25
-PRODUCTS, TOWERS = "matrix products", "the towers beside them"
+PRODUCTS, TOWERS = "matrix products", "towers and loss beside them"
 
 # Operator names by kind; the first kind with a part of the name has it.
 _KINDS = {
-    TOWERS: ("_Perceptron", "aten::addmm", "aten::mm"),
+    TOWERS: ("_TowersLoss", "aten::addmm", "aten::mm"),
     "embedding": ("_Pool", "cumsum"),
     "dense optimizer": ("Optimizer.", "aten::_fused_adam", "aten::_foreach"),
-    "loss": ("_EsmmSums", "log_sigmoid", "logsigmoid", "aten::exp", "log1p", "sigmoid", "where"),
     "add, cut, copy": ("index_", "aten::add", "aten::cat", "copy_", "repeat_inter", "split", "fill_", "zero"),
 }
 

@@ -5,9 +5,10 @@ Shapes: G groups, N impressions, Fc / Fi context / impression fields, D dim of a
     arena = build_arena(config, spec, rank=rank, num_ranks=num_ranks, device=device)
     esmm = build_esmm(config.model, spec)
     context, impression = embed_batch(arena, batch, spec)
-    logits = esmm(context, impression, batch.group_sizes)
-    loss = esmm.loss(logits, batch.click, batch.conversion)
-    (loss.total / impressions_of_the_global_batch).backward()      # steps the arena, too
+    labels, scale = (batch.click, batch.conversion), 1 / impressions_of_the_global_batch
+    loss = esmm.training_loss(context, impression, batch.group_sizes, labels, scale)
+    loss.backward()  # steps the arena, too
+    predict(esmm(context, impression, batch.group_sizes))  # to score
 """
 
 from typing import NamedTuple, Protocol
@@ -20,7 +21,8 @@ from esmm_spark.errors import ConfigError
 from esmm_spark.features import FeatureSpec
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.losses import BaseLoss, EsmmLoss, base_loss, esmm_loss, log_pctcvr
-from esmm_spark.model.networks import accepted_options, build_network
+from esmm_spark.model.networks import Mlp, accepted_options, build_network
+from esmm_spark.model.tower import are_compiled, compiled_loss
 
 
 class GroupedTokens(Protocol):
@@ -120,11 +122,7 @@ class Esmm(nn.Module):
             ConfigError: a tower's logits are not [N].
         """
         num_impressions = impression.shape[0]
-        group_index = torch.repeat_interleave(
-            torch.arange(len(group_sizes), device=group_sizes.device),
-            group_sizes.long(),
-            output_size=num_impressions,
-        )
+        group_index = _group_index(group_sizes, num_impressions)
         halves = 2 if self.objective == "base" else 1
         contexts, impressions = context.chunk(halves, dim=2), impression.chunk(halves, dim=2)
         logits = Logits(
@@ -143,6 +141,52 @@ class Esmm(nn.Module):
         """Returns the objective's loss, summed over the impressions: see `losses`."""
         function = base_loss if self.objective == "base" else esmm_loss
         return function(logits.ctr, logits.cvr, click, conversion)
+
+    def training_loss(
+        self,
+        context: Tensor,
+        impression: Tensor,
+        group_sizes: Tensor,
+        labels: tuple[Tensor, Tensor],
+        scale: float,
+    ) -> Tensor:
+        """Returns the objective's total loss of all impressions, summed and multiplied by `scale`.
+
+        On the CPU perceptrons give it without logits, in one step (`tower.compiled_loss`).
+
+        Args:
+            context: as for `forward`.
+            impression: as for `forward`.
+            group_sizes: [G].
+            labels: click and conversion, [N] each.
+            scale: such as 1 / impressions of the global batch.
+        """
+        towers = [tower.layers for tower in (self.ctr_tower, self.cvr_tower) if type(tower) is Mlp]
+        if len(towers) < 2 or not are_compiled(impression, towers):
+            logits = self(context, impression, group_sizes)
+            # Without autocast: a log loss needs more than bfloat16's three digits.
+            with torch.autocast(impression.device.type, enabled=False):
+                return scale * self.loss(Logits(logits.ctr.float(), logits.cvr.float()), *labels).total
+        return compiled_loss(
+            self._for_each_tower(context),
+            self._for_each_tower(impression),
+            _group_index(group_sizes, len(impression)),
+            torch.stack(labels).float(),
+            towers,
+            self.objective,
+            scale,
+        )
+
+    def _for_each_tower(self, pooled: Tensor) -> Tensor:
+        """Returns [1, B, F * D] for [B, F, D]; with objective `base` [2, B, F * D] for [B, F, 2 * D]."""
+        if self.objective == "base":
+            return torch.stack([half.flatten(1) for half in pooled.chunk(2, dim=2)])
+        return pooled.flatten(1).unsqueeze(0)
+
+
+def _group_index(group_sizes: Tensor, num_impressions: int) -> Tensor:
+    """Returns [N] int64, the group of each impression: sizes 2, 0, 1 give 0, 0, 2."""
+    return torch.repeat_interleave(group_sizes.long(), output_size=num_impressions)
 
 
 def num_embeddings(model_config: config.Model) -> int:

@@ -21,7 +21,11 @@ KERNEL_FILES = (
     "model/blas.py",
     "model/distinct_kernels.py",
     "model/kernels.py",
+    "model/layer_kernels.py",
+    "model/loss_kernels.py",
+    "model/product_kernels.py",
     "model/row_kernels.py",
+    "model/share_kernels.py",
     "model/step_kernels.py",
     "model/tower_kernels.py",
 )

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
 from esmm_spark.errors import ConfigError
-from esmm_spark.model.tower import compiled_perceptron, is_compiled
+from esmm_spark.model.tower import Perceptron
 
 
 class GroupedLinear(nn.Module):
@@ -77,24 +77,14 @@ class Mlp(nn.Module):
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns logits [N] for context [G, Fc, D], impression [N, Fi, D] and group_index [N]."""
-        if not len(self.rest):
-            linear: Tensor = self.first(context.flatten(1), impression.flatten(1), group_index)
-            return linear.squeeze(1)
-        activations, (*hidden, last) = list(self.rest)[0:-1:2], _linears(self.rest)
-        if is_compiled(impression, [self.first.flat, *hidden], activations):
-            return compiled_perceptron(
-                context.flatten(1),
-                impression.flatten(1),
-                group_index,
-                self.first.flat,
-                hidden,
-                activations,
-                last,
-            )
-        logit: Tensor = self.rest(self.first(context.flatten(1), impression.flatten(1), group_index)).squeeze(
-            1
-        )
+        x = self.first(context.flatten(1), impression.flatten(1), group_index)
+        logit: Tensor = self.rest(x).squeeze(1)
         return logit
+
+    @property
+    def layers(self) -> Perceptron:
+        """The layers one by one."""
+        return Perceptron([self.first.flat, *_linears(self.rest)], list(self.rest)[0::2])
 
 
 class Dcn(nn.Module):

@@ -59,6 +59,24 @@ def slots_for(num_tokens: int) -> int:
     return 1 << max(10, num_tokens.bit_length())
 
 
+@kernel
+def first_bag(offsets: Ints, part: int, parts: int) -> int:
+    """Returns the first bag of a part, of `parts` with about as many tokens and bags together; B for none.
+
+    Contexts' bags are few and long, impressions' many and short.
+    """
+    num_bags = offsets.shape[0] - 1
+    wanted = (offsets[num_bags] + num_bags) * part // parts
+    low, high = 0, num_bags
+    while low < high:
+        middle = (low + high) // 2
+        if offsets[middle] + middle < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 @functools.cache
 def row_prefetch(dim: int) -> Callable[..., None]:
     """Returns the function that asks for all cache lines of a row of `dim` float32."""
@@ -89,9 +107,9 @@ def pool_kernel(dim: int) -> Callable[..., None]:
             out: [B, D].
             parts: P.
         """
-        num_bags, num_tokens = offsets.shape[0] - 1, indices.shape[0]
+        num_tokens = indices.shape[0]
         for part in prange(parts):
-            for bag in range(num_bags * part // parts, num_bags * (part + 1) // parts):
+            for bag in range(first_bag(offsets, part, parts), first_bag(offsets, part + 1, parts)):
                 for column in range(dim):
                     out[bag, column] = 0.0
                 for token in range(offsets[bag], offsets[bag + 1]):

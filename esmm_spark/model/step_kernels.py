@@ -16,7 +16,16 @@ from numba import prange
 
 from esmm_spark.model.blas import take
 from esmm_spark.model.kernels import kernel, parallel_kernel, prefetch
-from esmm_spark.model.row_kernels import AHEAD, Floats, Ints, part_of, row_prefetch, slot_bits, slot_of
+from esmm_spark.model.row_kernels import (
+    AHEAD,
+    Floats,
+    Ints,
+    first_bag,
+    part_of,
+    row_prefetch,
+    slot_bits,
+    slot_of,
+)
 
 
 @functools.cache
@@ -65,9 +74,8 @@ def step_kernel(dim: int) -> Callable[..., None]:
             eps: float32.
         """
         stretches, parts = ends.shape
-        num_bags = offsets.shape[0] - 1
         for stretch in prange(stretches):
-            first, end = num_bags * stretch // stretches, num_bags * (stretch + 1) // stretches
+            first, end = first_bag(offsets, stretch, stretches), first_bag(offsets, stretch + 1, stretches)
             count_tokens(indices, offsets[first], offsets[end], ends[stretch])
         place = 0
         for part in range(parts):
@@ -76,7 +84,7 @@ def step_kernel(dim: int) -> Callable[..., None]:
                 ends[stretch, part] = place
                 place += count
         for stretch in prange(stretches):
-            first, end = num_bags * stretch // stretches, num_bags * (stretch + 1) // stretches
+            first, end = first_bag(offsets, stretch, stretches), first_bag(offsets, stretch + 1, stretches)
             sort_tokens(
                 indices,
                 weights,

@@ -1,268 +1,248 @@
-"""A multilayer perceptron over grouped impressions, forwards and backwards, on the CPU, compiled.
+"""A step of two perceptrons over grouped impressions, on the CPU, compiled: the loss and all gradients.
 
-Impressions are taken a few hundred at a time, through all layers, while what lies between the layers is in
-the core's cache. Threads take stretches of them as they get to it, so none waits for one that was held up;
-sums over impressions are made by stretch, so that the result depends on neither the threads nor their luck.
+The two towers have the same widths. A few hundred impressions at a time go up through all layers of both, get
+their losses, and go down again, so that hardly anything that lies between layers leaves the core's cache.
+Threads take stretches of impressions as they get to it, so none waits for one that was held up; sums over
+impressions are made by stretch, so that the result depends on neither the threads nor their luck. Groups,
+whose shares of the first layer are computed once for all their impressions, are taken in blocks the same way.
 
-Shapes: N impressions, G groups, K features of an impression, H_1 .. H_L hidden units, S stretches, P threads.
+Shapes: N impressions, G groups, T = 2 towers, X inputs: 1 that both towers read, or 2, each tower's own. C
+and K features of a context and an impression, H_1 .. H_L hidden units, S stretches, B blocks, P threads. N'
+and G' are N and G made multiples of ROWS of `product_kernels`, as bfloat16 needs.
 
-`parameters`, [Q], holds one after the other, for each layer l, its weights [H_l, H_(l-1)] (H_0 is K), biases
-[H_l] and slopes [H_l], and then the last layer's weights [H_L] and bias [1]. The first layer's biases are 0:
-the groups' shares hold them.
+`parameters`, [T, Q], holds for each tower the first layer's weights of the context [H_1, C], then for each
+layer l the weights [H_l, H_(l-1)] (H_0 is K), biases [H_l] and slopes [H_l], and at last the last layer's
+weights [H_L] and bias [1]. Memory that could lie elsewhere with other threads or at another time must begin
+at a multiple of 64 bytes: where it begins decides how MKL rounds.
 """
 
+import numpy as np
+import numpy.typing as npt
 from numba import prange
 
-from esmm_spark.model.activation_kernels import activate, add, add_slope_gradients, pass_down, scale
-from esmm_spark.model.blas import multiply, take
+from esmm_spark.model.activation_kernels import add
+from esmm_spark.model.blas import Addresses, release, take
 from esmm_spark.model.kernels import kernel, parallel_kernel
+from esmm_spark.model.layer_kernels import CHUNK, go_down, go_up
+from esmm_spark.model.loss_kernels import loss_and_gradients
+from esmm_spark.model.product_kernels import Halves
 from esmm_spark.model.row_kernels import Floats, Ints
+from esmm_spark.model.share_kernels import Sizes, add_to_share, share_down, share_up
 
-# Impressions taken through all layers at a time. 256 of 120 features through 200 and 80 units are 1 MB.
-CHUNK = 256
+
+def scratch_size(num_units: int) -> int:
+    """Returns how many numbers a thread needs for towers of `num_units` hidden units in all their layers."""
+    return CHUNK * (5 * num_units + 4)
 
 
 @parallel_kernel
-def tower_forward(
+def train_towers(
     x: Floats,
-    shares: Floats,
+    context: Floats,
     groups: Ints,
+    labels: Floats,
+    objective: int,
+    scale: float,
+    sizes: Sizes,
     widths: Ints,
     parameters: Floats,
-    inputs: Floats,
-    logits: Floats,
+    halves: Halves | None,
+    shares: Floats,
+    x_gradient: Floats,
+    context_gradient: Floats,
+    share_gradients: Floats,
+    edges: Floats,
+    sums: Floats,
+    context_sums: Floats,
+    gradients: Floats,
+    losses: npt.NDArray[np.float64],
     scratch: Floats,
-    counter: Ints,
-    stretch: int,
-    address: int,
+    narrow: Halves,
+    counters: Ints,
+    addresses: Addresses,
 ) -> None:
-    """Sets `logits`, and `inputs` for `tower_backward`.
+    """Sets the loss of each stretch and, of their sum times `scale`, all gradients.
 
     Args:
-        x: [N * K].
-        shares: [G * H_1], the groups' shares of the first layer, biases included.
+        x: [X, N * K].
+        context: [X, G * C].
         groups: [N], sorted, 0 <= group < G.
+        labels: [2, N], click and conversion, 0 or 1.
+        objective: of `loss_kernels`.
+        scale: what losses are multiplied by before their gradients are taken.
+        sizes: of the above and below.
         widths: [L + 1]: K, H_1, ..., H_L.
-        parameters: [Q].
-        inputs: [N * (H_1 + ... + H_L)], what each layer's activation is given, layer after layer.
-        logits: [N].
-        scratch: [P, CHUNK * (H_1 + ... + H_L)], overwritten.
-        counter: [1] int64, 0.
-        stretch: impressions of a stretch, a multiple of CHUNK.
-        address: of sgemm.
+        parameters: [T, Q].
+        halves: of `narrow_weights` where products are to be made in bfloat16, else None.
+        shares: [T, G' * H_1], overwritten.
+        x_gradient: [X, N' * K], of which the first N * K are it.
+        context_gradient: [X, G' * C], of which the first G * C are it.
+        share_gradients: [T, G * H_1], 0.
+        edges: [T, S, H_1], overwritten: a stretch's sum for its first group if that began before it, else 0.
+        sums: [S, T, Q - H_1 * C], overwritten by each stretch's share of `gradients`.
+        context_sums: [B, T, H_1 * C], overwritten by each block's.
+        gradients: [T, Q], set.
+        losses: [S], set.
+        scratch: [P, `scratch_size`], overwritten.
+        narrow: [P, `half_room` for CHUNK rows], overwritten; of no size in float32.
+        counters: [3] int64, 0.
+        addresses: of the products.
     """
-    num_rows = groups.shape[0]
-    for part in prange(scratch.shape[0]):
-        hidden = scratch[part]
-        while True:
-            begin = take(counter) * stretch
-            if begin >= num_rows:
-                break
-            for first in range(begin, min(begin + stretch, num_rows), CHUNK):
-                end = min(first + CHUNK, num_rows)
-                _forward(first, end, x, shares, groups, widths, parameters, inputs, logits, hidden, address)
+    parts, width = scratch.shape[0], widths[1]
+    for part in prange(parts):
+        share_up(context, sizes, widths, parameters, halves, shares, narrow[part], counters[:1], addresses)
+    for part in prange(parts):
+        _take_stretches(
+            x,
+            groups,
+            labels,
+            objective,
+            scale,
+            sizes,
+            widths,
+            parameters,
+            halves,
+            shares,
+            x_gradient,
+            share_gradients,
+            edges,
+            sums,
+            losses,
+            scratch[part],
+            narrow[part],
+            counters[1:2],
+            addresses,
+        )
+    for number in range(1, sums.shape[0]):
+        group = groups[number * sizes.stretch]
+        if group == groups[number * sizes.stretch - 1]:
+            for tower in range(parameters.shape[0]):
+                add(share_gradients[tower], group * width, edges[tower, number], 0, width)
+    for part in prange(parts):
+        share_down(
+            context,
+            sizes,
+            width,
+            parameters,
+            halves,
+            context_gradient,
+            share_gradients,
+            context_sums,
+            narrow[part],
+            counters[2:],
+            addresses,
+        )
+        if halves is not None:
+            release(addresses.release)
+    for part in prange(parts):
+        for tower in range(parameters.shape[0]):
+            _add_up(context_sums, tower, gradients[tower, : width * sizes.context], part, parts)
+            _add_up(sums, tower, gradients[tower, width * sizes.context :], part, parts)
 
 
 @kernel
-def _forward(
-    first: int,
-    end: int,
+def _take_stretches(
     x: Floats,
+    groups: Ints,
+    labels: Floats,
+    objective: int,
+    scale: float,
+    sizes: Sizes,
+    widths: Ints,
+    parameters: Floats,
+    halves: Halves | None,
     shares: Floats,
-    groups: Ints,
-    widths: Ints,
-    parameters: Floats,
-    inputs: Floats,
-    logits: Floats,
-    hidden: Floats,
-    address: int,
-) -> None:
-    rows, num_layers = end - first, widths.shape[0] - 1
-    source, source_at, weights_at, hidden_at, inputs_at = x, first * widths[0], 0, 0, 0
-    for layer in range(num_layers):
-        before, width = widths[layer], widths[layer + 1]
-        biases_at = weights_at + width * before
-        into = inputs_at + first * width
-        multiply(
-            address, "NT", (rows, width, before), source, source_at, parameters, weights_at, 0, inputs, into
-        )
-        for row in range(rows):
-            added, added_at = parameters, biases_at
-            if layer == 0:
-                added, added_at = shares, groups[first + row] * width
-            add(inputs, into + row * width, added, added_at, width)
-            activate(
-                inputs,
-                into + row * width,
-                parameters,
-                biases_at + width,
-                hidden,
-                hidden_at + row * width,
-                width,
-            )
-        source, source_at = hidden, hidden_at
-        weights_at = biases_at + 2 * width
-        hidden_at += CHUNK * width
-        inputs_at += groups.shape[0] * width
-    width = widths[num_layers]
-    multiply(address, "NN", (rows, 1, width), source, source_at, parameters, weights_at, 0, logits, first)
-    for row in range(first, end):
-        logits[row] += parameters[weights_at + width]
-
-
-@parallel_kernel
-def tower_backward(
-    upper: Floats,
-    x: Floats,
-    groups: Ints,
-    widths: Ints,
-    parameters: Floats,
-    inputs: Floats,
     x_gradient: Floats,
     share_gradients: Floats,
     edges: Floats,
     sums: Floats,
-    gradients: Floats,
+    losses: npt.NDArray[np.float64],
     scratch: Floats,
+    narrow: Halves,
     counter: Ints,
-    stretch: int,
-    address: int,
+    addresses: Addresses,
 ) -> None:
-    """Sets the gradients of what `tower_forward` was given.
-
-    Args:
-        upper: [N], of `logits`.
-        x: [N * K].
-        groups: [N], sorted.
-        widths: [L + 1].
-        parameters: [Q].
-        inputs: of `tower_forward`.
-        x_gradient: [N * K].
-        share_gradients: [G * H_1], 0.
-        edges: [S, H_1], a stretch's sum for its first group if that began before it, else 0.
-        sums: [S, Q], each stretch's share of `gradients`.
-        gradients: [Q].
-        scratch: [P, 2 * CHUNK * (H_1 + ... + H_L)], overwritten.
-        counter: [1] int64, 0.
-        stretch: impressions of a stretch.
-        address: of sgemm.
-    """
-    num_rows, width = groups.shape[0], widths[1]
-    for part in prange(scratch.shape[0]):
-        room = scratch[part].shape[0] // 2
-        hidden, lower = scratch[part, :room], scratch[part, room:]
-        while True:
-            number = take(counter)
-            begin = number * stretch
-            if begin >= num_rows:
-                break
-            end = min(begin + stretch, num_rows)
-            edges[number], sums[number] = 0, 0
-            cut = groups[begin] if begin > 0 and groups[begin] == groups[begin - 1] else -1
-            for first in range(begin, end, CHUNK):
-                last = min(first + CHUNK, end)
-                _backward(
+    """Takes stretches of impressions through the layers and back until none is left."""
+    num_rows, num_towers = groups.shape[0], parameters.shape[0]
+    room = CHUNK * widths[1:].sum()
+    lower, logits, upper = scratch[4 * room : 5 * room], scratch[5 * room :], scratch[5 * room + 2 * CHUNK :]
+    while True:
+        number = take(counter)
+        begin = number * sizes.stretch
+        if begin >= num_rows:
+            break
+        end = min(begin + sizes.stretch, num_rows)
+        edges[:, number], sums[number], losses[number] = 0, 0, 0
+        cut = groups[begin] if begin > 0 and groups[begin] == groups[begin - 1] else -1
+        for first in range(begin, end, CHUNK):
+            rows = min(first + CHUNK, end) - first
+            for tower in range(num_towers):
+                go_up(
                     first,
-                    last,
-                    upper,
-                    x,
+                    rows,
+                    x[tower % x.shape[0]],
+                    shares[tower],
+                    groups,
+                    sizes.context,
                     widths,
-                    parameters,
-                    inputs,
-                    x_gradient,
-                    sums[number],
-                    hidden,
-                    lower,
-                    num_rows,
-                    address,
+                    parameters[tower],
+                    halves,
+                    tower * sizes.halves,
+                    scratch[2 * tower * room : (2 * tower + 1) * room],
+                    scratch[(2 * tower + 1) * room : (2 * tower + 2) * room],
+                    logits[tower * CHUNK : (tower + 1) * CHUNK],
+                    narrow,
+                    addresses,
                 )
-                _add_shares(first, last, groups, cut, lower, width, share_gradients, edges[number])
-    parts, size = scratch.shape[0], gradients.shape[0]
-    for part in prange(parts):
-        first, count = size * part // parts, size * (part + 1) // parts - size * part // parts
-        gradients[first : first + count] = 0
-        for number in range(sums.shape[0]):
-            add(gradients, first, sums[number], first, count)
-    for number in range(1, edges.shape[0]):
-        group = groups[number * stretch]
-        if group == groups[number * stretch - 1]:
-            add(share_gradients, group * width, edges[number], 0, width)
+            for row in range(rows):
+                loss, of_ctr, of_cvr = loss_and_gradients(
+                    objective,
+                    float(logits[row]),
+                    float(logits[CHUNK + row]),
+                    float(labels[0, first + row]),
+                    float(labels[1, first + row]),
+                )
+                losses[number] += loss
+                upper[row], upper[CHUNK + row] = scale * of_ctr, scale * of_cvr
+            for tower in range(num_towers):
+                go_down(
+                    first,
+                    rows,
+                    tower > 0 and x.shape[0] == 1,
+                    upper[tower * CHUNK : (tower + 1) * CHUNK],
+                    x[tower % x.shape[0]],
+                    sizes.context,
+                    widths,
+                    parameters[tower],
+                    halves,
+                    (tower + 1) * sizes.halves,
+                    scratch[2 * tower * room : (2 * tower + 1) * room],
+                    scratch[(2 * tower + 1) * room : (2 * tower + 2) * room],
+                    lower,
+                    x_gradient[tower % x.shape[0]],
+                    sums[number, tower],
+                    narrow,
+                    addresses,
+                )
+                for row in range(rows):
+                    add_to_share(
+                        groups[first + row],
+                        cut,
+                        lower,
+                        row * widths[1],
+                        widths[1],
+                        share_gradients[tower],
+                        edges[tower, number],
+                    )
+    if halves is not None:
+        release(addresses.release)
 
 
 @kernel
-def _add_shares(
-    first: int,
-    end: int,
-    groups: Ints,
-    cut: int,
-    lower: Floats,
-    width: int,
-    share_gradients: Floats,
-    edge: Floats,
-) -> None:
-    """Adds each impression's gradient to its group's, but of the group `cut` to `edge`."""
-    for row in range(first, end):
-        if groups[row] == cut:
-            add(edge, 0, lower, (row - first) * width, width)
-        else:
-            add(share_gradients, groups[row] * width, lower, (row - first) * width, width)
-
-
-@kernel
-def _backward(
-    first: int,
-    end: int,
-    upper: Floats,
-    x: Floats,
-    widths: Ints,
-    parameters: Floats,
-    inputs: Floats,
-    x_gradient: Floats,
-    gradient: Floats,
-    hidden: Floats,
-    lower: Floats,
-    num_rows: int,
-    address: int,
-) -> None:
-    """Adds the chunk's share to `gradient`; leaves the gradients of the first layer's inputs in `lower`."""
-    rows, num_layers = end - first, widths.shape[0] - 1
-    weights_at, hidden_at, inputs_at = 0, 0, 0
-    for layer in range(num_layers):
-        before, width = widths[layer], widths[layer + 1]
-        slopes_at = weights_at + width * before + width
-        for row in range(rows):
-            from_at = inputs_at + (first + row) * width
-            activate(inputs, from_at, parameters, slopes_at, hidden, hidden_at + row * width, width)
-        weights_at = slopes_at + width
-        hidden_at += CHUNK * width
-        inputs_at += num_rows * width
-    width = widths[num_layers]
-    hidden_at -= CHUNK * width
-    multiply(address, "TN", (1, width, rows), upper, first, hidden, hidden_at, 1, gradient, weights_at)
-    for row in range(rows):
-        gradient[weights_at + width] += upper[first + row]
-        scale(lower, hidden_at + row * width, upper[first + row], parameters, weights_at, width)
-    for layer in range(num_layers - 1, -1, -1):
-        before, width = widths[layer], widths[layer + 1]
-        slopes_at, biases_at = weights_at - width, weights_at - 2 * width
-        weights_at = biases_at - width * before
-        inputs_at -= num_rows * width
-        for row in range(rows):
-            from_at, lower_at = inputs_at + (first + row) * width, hidden_at + row * width
-            add_slope_gradients(lower, lower_at, inputs, from_at, gradient, slopes_at, width)
-            pass_down(lower, lower_at, inputs, from_at, parameters, slopes_at, width)
-            if layer > 0:
-                add(gradient, biases_at, lower, lower_at, width)
-        source, source_at = x, first * before
-        out, out_at = x_gradient, first * before
-        lower_at = hidden_at
-        if layer > 0:
-            hidden_at -= CHUNK * before
-            source, source_at = hidden, hidden_at
-            out, out_at = lower, hidden_at
-        multiply(
-            address, "TN", (width, before, rows), lower, lower_at, source, source_at, 1, gradient, weights_at
-        )
-        multiply(
-            address, "NN", (rows, before, width), lower, lower_at, parameters, weights_at, 0, out, out_at
-        )
+def _add_up(sums: Floats, tower: int, out: Floats, part: int, parts: int) -> None:
+    """Sets a part of `out` to the sums over all stretches or blocks."""
+    size = out.shape[0]
+    first, count = size * part // parts, size * (part + 1) // parts - size * part // parts
+    out[first : first + count] = 0
+    for number in range(sums.shape[0]):
+        add(out, first, sums[number, tower], first, count)

@@ -138,8 +138,10 @@ class Trainer:
         torch.manual_seed(seed % 2**63)
         batch = batch.to(self.device)
         self.optimizer.zero_grad()
-        loss = self.model.loss(self._forward(batch), batch.click, batch.conversion)
-        total = loss.total / num_impressions
+        with self._precision():
+            pooled = embed_batch(self.arena, batch, self.config.features)
+            labels = batch.click, batch.conversion
+            total = self.model.training_loss(*pooled, batch.group_sizes, labels, 1 / num_impressions)
         own_loss = total.detach().double().cpu()
         flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
         reported = self.cluster.sum_later(torch.cat((own_loss.view(1), flags)), "step")
@@ -155,10 +157,12 @@ class Trainer:
         self._window.add(global_loss, num_impressions)
         return bool(stops > 0)
 
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16)
+
     def _forward(self, batch: Batch) -> Logits:
-        spec = self.config.features
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16):
-            context, impression = embed_batch(self.arena, batch, spec)
+        with self._precision():
+            context, impression = embed_batch(self.arena, batch, self.config.features)
             logits = self.model(context, impression, batch.group_sizes)
         return Logits(logits.ctr.float(), logits.cvr.float())
 

@@ -1,7 +1,10 @@
 """The estimates on paper, from unit costs that are easy to multiply."""
 
+from pathlib import Path
+
 import pytest
 
+from bench.growth_plot import plot_growth
 from bench.results import Results, StageResult
 from bench.scaling import GIB, MIB, document, need, network_gbit_s, unit_costs
 
@@ -48,3 +51,9 @@ def test_the_page_holds_both_estimates() -> None:
     page = document(results())
     assert "**The full Ali-CCP** (84,000,000 impressions" in page
     assert "**Ten billion impressions** (10,000,000,000 impressions, 2,000,000,000 rows)" in page
+
+
+def test_the_plot_is_a_png(tmp_path: Path) -> None:
+    plot_growth(results(), tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert "](scaling.png)" in document(results())

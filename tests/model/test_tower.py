@@ -1,16 +1,34 @@
-"""The compiled perceptron against the same layers in plain torch, in float64: logits and all gradients."""
+"""The compiled loss of two perceptrons against plain torch in float64: its value and all gradients."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from esmm_spark.model import tower
+from esmm_spark.model import blas, esmm, tower
+from esmm_spark.model.esmm import Esmm
+from esmm_spark.model.layer_kernels import CHUNK
 from esmm_spark.model.networks import Mlp
-from esmm_spark.model.tower_kernels import CHUNK
 
 CONTEXT, IMPRESSION, DIM = 3, 2, 7  # no multiple of a vector's width
+SCALE = 0.25
+SIZES = [
+    [],
+    [0],
+    [1],
+    [5, 0, 1, 200],
+    [1] * (CHUNK + 1),
+    [CHUNK] * 3,
+    [3, 4 * CHUNK],  # the second group's end is all that a stretch holds
+    [3, 10 * CHUNK, 0, 41],  # a group over three stretches, two of them its own
+    [4 * CHUNK, 4 * CHUNK],
+]
+
+needs_halves = pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx512_bf16"), reason="this CPU has no instructions for bfloat16"
+)
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -21,86 +39,97 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def mlp(hidden_units: tuple[int, ...], activation: str) -> Mlp:
-    network = Mlp(CONTEXT, IMPRESSION, DIM, hidden_units, activation)
-    with torch.no_grad():
+def model(
+    hidden_units: tuple[int, ...],
+    activations: Sequence[str] = ("prelu", "prelu"),
+    objective: str = "esmm",
+    num_fields: int = IMPRESSION,
+) -> Esmm:
+    torch.manual_seed(4)
+    towers = [Mlp(CONTEXT, num_fields, DIM, hidden_units, activation) for activation in activations]
+    for seed, network in enumerate(towers):
         for name, parameter in network.named_parameters():
             # Biases that are not 0; slopes of both signs and 0.
             if parameter.dim() == 1:
-                parameter.copy_(torch.linspace(-0.5, 1.5, len(parameter)) + 0.1 * ("bias" in name))
-    return network
+                values = torch.linspace(-0.5, 1.5 - 0.2 * seed, len(parameter)) + 0.1 * ("bias" in name)
+                parameter.data.copy_(values)
+    return Esmm(towers[0], towers[1], objective)
 
 
-def inputs(sizes: list[int], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(sizes: list[int], objective: str = "esmm", num_fields: int = IMPRESSION) -> list[Tensor]:
+    """Returns context, impression, group sizes, click and conversion."""
     generator = torch.Generator().manual_seed(len(sizes))
-    index = torch.repeat_interleave(torch.tensor(sizes, dtype=torch.int64))
-    context = torch.randn(len(sizes), CONTEXT, DIM, generator=generator)
-    impression = torch.randn(len(index), IMPRESSION, DIM, generator=generator)
-    return context.to(dtype).requires_grad_(), impression.to(dtype).requires_grad_(), index
+    dim, count = DIM * (2 if objective == "base" else 1), sum(sizes)
+    click = torch.rand(count, generator=generator) < 0.5
+    return [
+        torch.randn(len(sizes), CONTEXT, dim, generator=generator),
+        torch.randn(count, num_fields, dim, generator=generator),
+        torch.tensor(sizes, dtype=torch.int64),
+        click.float(),
+        (click & (torch.rand(count, generator=generator) < 0.5)).float(),
+    ]
 
 
-def gradients(network: Mlp, context: Tensor, impression: Tensor, index: Tensor) -> tuple[Tensor, ...]:
-    """Returns the logits and the gradients of a weighed sum of them."""
-    logits = network(context, impression, index)
-    weights = torch.cos(torch.arange(len(logits), dtype=logits.dtype))
+def results(network: Esmm, given: list[Tensor], dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    """Returns the loss and all gradients."""
+    network.to(dtype)
+    context, impression = (x.to(dtype).requires_grad_() for x in given[:2])
+    loss = network.training_loss(context, impression, given[2], (given[3], given[4]), SCALE)
     leaves = (context, impression, *network.parameters())
-    return (logits.detach(), *torch.autograd.grad((logits * weights).sum(), leaves))
+    return (loss.detach(), *torch.autograd.grad(loss, leaves))
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        [],
-        [0],
-        [1],
-        [5, 0, 1, 200],
-        [1] * (CHUNK + 1),
-        [CHUNK] * 3,
-        [3, 2 * CHUNK],  # the second group's end is all that a stretch holds
-        [3, 5 * CHUNK, 0, 40],  # a group over three stretches, two of them its own
-        [2 * CHUNK, 2 * CHUNK],
-    ],
-)
-@pytest.mark.parametrize("activation", ["relu", "prelu"])
-@pytest.mark.parametrize("hidden_units", [(6,), (11, 5), (4, 9, 3)])
-def test_logits_and_gradients_are_those_of_float64(
-    sizes: list[int], activation: str, hidden_units: tuple[int, ...], threads: int
-) -> None:
-    torch.manual_seed(4)
-    network = mlp(hidden_units, activation)
-    assert tower.is_compiled(torch.zeros(1), [], list(network.rest)[0:-1:2])
-    found = gradients(network, *inputs(sizes))
-    expected = gradients(network.double(), *inputs(sizes, torch.float64))
+def plain_float64(network: Esmm, given: list[Tensor]) -> tuple[Tensor, ...]:
+    network.double()
+    context, impression = (x.double().requires_grad_() for x in given[:2])
+    logits = network(context, impression, given[2])
+    loss = SCALE * network.loss(logits, given[3], given[4]).total
+    return (loss.detach(), *torch.autograd.grad(loss, (context, impression, *network.parameters())))
+
+
+def assert_all_close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
     for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == torch.float32
         scale = float(theirs.abs().max()) if theirs.numel() else 1.0
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=2e-5 * max(scale, 1.0))
 
 
+def is_compiled(network: Esmm, x: Tensor) -> bool:
+    return tower.are_compiled(x, [network.ctr_tower.layers, network.cvr_tower.layers])
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("objective", ["esmm", "base"])
+@pytest.mark.parametrize("hidden_units", [(6,), (11, 5), (4, 9, 3)])
+def test_loss_and_gradients_are_those_of_float64(
+    sizes: list[int], objective: str, hidden_units: tuple[int, ...], threads: int
+) -> None:
+    network, given = model(hidden_units, ("prelu", "relu"), objective), inputs(sizes, objective)
+    assert is_compiled(network, given[1])
+    assert_all_close(results(network, given), plain_float64(network, given))
+
+
 def test_without_impression_features_the_context_s_share_is_all() -> None:
-    torch.manual_seed(7)
-    network, index = Mlp(CONTEXT, 0, DIM, (6, 3), "relu"), torch.tensor([0, 0, 1])
-    context, none = (
-        torch.randn(2, CONTEXT, DIM, requires_grad=True),
-        torch.zeros(3, 0, DIM, requires_grad=True),
-    )
-    found = gradients(network, context, none, index)
-    double = context.detach().double().requires_grad_(), none.detach().double().requires_grad_()
-    for mine, theirs in zip(found, gradients(network.double(), *double, index), strict=True):
-        torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-5)
+    network, given = model((6, 3), num_fields=0), inputs([2, 1], num_fields=0)
+    assert_all_close(results(network, given), plain_float64(network, given))
 
 
-def test_large_layers_take_plain_torch() -> None:
-    activations, layer = [torch.nn.ReLU()], torch.nn.Linear(1024, 1024, bias=False)
-    assert tower.is_compiled(torch.zeros(1), [layer], activations)
-    assert not tower.is_compiled(torch.zeros(1), [layer, torch.nn.Linear(1, 1)], activations)
+def test_what_comes_after_the_loss_scales_its_gradients() -> None:
+    network, given = model((6, 3)), inputs([2, 3])
+    context = given[0].requires_grad_()
+    loss = network.training_loss(context, given[1], given[2], (given[3], given[4]), SCALE)
+    once, thrice = (torch.autograd.grad(x, context, retain_graph=True)[0] for x in (loss, 3 * loss))
+    torch.testing.assert_close(thrice, 3 * once)
 
 
-def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
-    torch.manual_seed(5)
-    network, before, found = mlp((20, 10), "prelu"), torch.get_num_threads(), []
+@pytest.mark.parametrize("in_halves", [False, pytest.param(True, marks=needs_halves)])
+def test_the_result_does_not_depend_on_the_number_of_threads(in_halves: bool) -> None:
+    before, found = torch.get_num_threads(), []
+    network, given = model((20, 10)), inputs([100, 3, 3000, 47, 901])
     for count in (1, 2, 7):
         torch.set_num_threads(count)
-        found.append(gradients(network, *inputs([100, 3, 3000, 47, 900])))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_halves):
+            found.append(results(network, given))
     torch.set_num_threads(before)
     assert all(
         torch.equal(one, other) for more in found[1:] for one, other in zip(found[0], more, strict=True)
@@ -108,30 +137,134 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
-def test_a_nan_stays_a_nan_so_that_the_loss_tells(activation: str) -> None:
-    context, impression, index = inputs([3, 2])
+@pytest.mark.parametrize("in_halves", [False, pytest.param(True, marks=needs_halves)])
+def test_a_nan_stays_a_nan_so_that_the_loss_tells(activation: str, in_halves: bool) -> None:
+    network, given = model((6, 3), (activation, activation)), inputs([3, 2])
+    given[1][1, 0, 0] = torch.nan
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_halves):
+        assert results(network, given)[0].isnan()
+
+
+def test_large_layers_take_plain_torch() -> None:
+    x, activations, last = torch.zeros(1), [nn.ReLU()], nn.Linear(1000, 1)
+    largest, larger = nn.Linear(1000, 1000), nn.Linear(1048, 1000)
+    assert tower.are_compiled(x, [tower.Perceptron([largest, last], activations)])
+    assert not tower.are_compiled(x, [tower.Perceptron([larger, last], activations)])
+
+
+def test_no_gradients_float64_and_other_layers_take_plain_torch() -> None:
+    layers, x = model((6, 3)).ctr_tower.layers, torch.zeros(1)
+    assert tower.are_compiled(x, [layers, layers])
     with torch.no_grad():
-        impression[1, 0, 0] = torch.nan
-    logits = mlp((6, 3), activation)(context, impression, index)
-    assert logits.isnan().tolist() == [False, True, False, False, False]
+        assert not tower.are_compiled(x, [layers, layers])
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert not tower.are_compiled(x, [layers, layers])
+    assert not tower.are_compiled(x.double(), [layers, layers])
+    assert not tower.are_compiled(x, [layers._replace(activations=[nn.ReLU(), nn.Tanh()])] * 2)
+    assert not tower.are_compiled(x, [layers, model((6, 4)).ctr_tower.layers])
+    assert not tower.are_compiled(x, [model(()).ctr_tower.layers] * 2)
 
 
-def test_scoring_half_precision_and_networks_of_float64_take_plain_torch() -> None:
-    activations = list(mlp((6, 3), "prelu").rest)[0:-1:2]
-    x = torch.zeros(1)
-    with torch.no_grad():
-        assert not tower.is_compiled(x, [], activations)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not tower.is_compiled(x, [], activations)
-    assert not tower.is_compiled(x.double(), [], activations)
-    assert not tower.is_compiled(x, [], [])
-    assert not tower.is_compiled(x, [], [torch.nn.Tanh()])
+def _no_addresses(*_: Any) -> None:
+    return None
 
 
-def test_without_torch_s_blas_the_same_network_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(6)
-    network, given = mlp((6, 3), "prelu"), inputs([4, 2])
-    compiled = gradients(network, *given)
-    monkeypatch.setattr(tower, "sgemm_address", lambda: None)
-    for mine, theirs in zip(compiled, gradients(network, *given), strict=True):
+def test_without_torch_s_blas_the_same_model_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, given = model((6, 3)), inputs([4, 2])
+    compiled = results(network, given)
+    monkeypatch.setattr(tower, "product_addresses", _no_addresses)
+    monkeypatch.setattr(esmm, "compiled_loss", None)
+    for mine, theirs in zip(compiled, results(network, given), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+class _RoundedLinear(torch.autograd.Function):
+    """x W^T, and both gradients, of rounded matrices."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        x, weight = rounded(x), rounded(weight)
+        ctx.save_for_backward(x, weight)
+        return x @ weight.t()
+
+    @staticmethod
+    def backward(ctx: Any, upper: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return rounded(upper) @ weight, rounded(upper).t() @ x
+
+
+def rounded(x: Tensor) -> Tensor:
+    return x.bfloat16().double()
+
+
+class _Rounded(nn.Module):
+    """A perceptron in float64 that rounds to bfloat16 what goes into a product, but for the last layer."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, context: Tensor, impression: Tensor, index: Tensor) -> Tensor:
+        (first, *others, last), activations = self.network.layers
+        width = self.network.first.context_width
+        shares = _RoundedLinear.apply(context.flatten(1), first.weight[:, :width]) + first.bias
+        x = activations[0](
+            shares[index] + _RoundedLinear.apply(impression.flatten(1), first.weight[:, width:])
+        )
+        for linear, activation in zip(others, activations[1:], strict=True):
+            x = activation(_RoundedLinear.apply(x, linear.weight) + linear.bias)
+        return last(x).squeeze(1)
+
+
+@needs_halves
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("objective", ["esmm", "base"])
+@pytest.mark.parametrize("hidden_units", [(6,), (11, 5), (4, 9, 3)])
+def test_in_bfloat16_they_are_those_of_rounded_products(
+    sizes: list[int], objective: str, hidden_units: tuple[int, ...], threads: int
+) -> None:
+    network, given = model(hidden_units, ("prelu", "relu"), objective), inputs(sizes, objective)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert is_compiled(network, given[1])
+        found = results(network, given)
+    oracle = Esmm(_Rounded(network.ctr_tower), _Rounded(network.cvr_tower), objective)
+    for mine, theirs in zip(found, plain_float64(oracle, given), strict=True):
+        # A hidden unit that float32 and float64 round to two neighbours, or on which they disagree whether it
+        # is above 0, is a few in a thousand; without rounding it is ten times as far away.
+        assert float((mine.double() - theirs).norm()) <= 5e-3 * float(theirs.norm())
+
+
+@needs_halves
+def test_in_bfloat16_without_impression_features_the_context_s_share_is_all() -> None:
+    network, given = model((6, 3), num_fields=0), inputs([2, 1], num_fields=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = results(network, given)
+    for mine, theirs in zip(found, plain_float64(network, given), strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=0.05, atol=0.02)
+
+
+def test_without_instructions_for_it_bfloat16_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, given = model((6, 3)), inputs([3, 2])
+    exact = results(network, given)
+    monkeypatch.setattr(blas, "_has_halves", lambda: False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not is_compiled(network, given[1])
+        torch.testing.assert_close(results(network, given)[0], exact[0], rtol=0.05, atol=0.05)
+
+
+@needs_halves
+@pytest.mark.filterwarnings("ignore:TF32")  # torch sets all flags of mkldnn to set one
+def test_onednn_is_not_asked_for_what_it_was_told_not_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert blas.product_addresses(in_halves=True) is not None
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert blas.product_addresses(in_halves=True) is None
+    blas._has_halves.cache_clear()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert blas.product_addresses(in_halves=True) is None
+    monkeypatch.undo()
+    blas._has_halves.cache_clear()
+
+
+def test_large_batches_take_longer_stretches_and_blocks(threads: int) -> None:
+    network, given = model((4,), ("prelu", "relu")), inputs([5] * 4128 + [0, 300])
+    assert_all_close(results(network, given), plain_float64(network, given))
