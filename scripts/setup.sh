@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the pinned environment: Python packages, FBGEMM for the installed torch, Horovod built from source.
+# Makes .venv with the pinned environment: Python packages, FBGEMM for the installed torch, Horovod built from source; and
+# compiles training's kernels, so that a first run doesn't wait for them.
 #
 #   scripts/setup.sh [VENV]
 #
@@ -63,5 +64,6 @@ quietly "$venv/bin/python" -m pip install --no-deps "$fbgemm==1.8.0"
 wheel=$(scripts/build_horovod.sh "$venv/bin/python")
 quietly "$venv/bin/python" -m pip install -c requirements.lock "$wheel"
 quietly "$venv/bin/python" -m pip check
+quietly "$venv/bin/python" scripts/compile_kernels.py
 rm -f "$log"
 touch "$stamp"
