@@ -62,13 +62,16 @@ class Experiment:
             arguments = ["--config", "conf/demo.yaml", *self._of(model, seed)]
             self._run(f"train-{model}", [*horovodrun(self.ranks), *TRAIN, *arguments])
             self._run(f"score-{model}", [*SCORE, *arguments])
-        base = f"evaluate.baseline_scores={self.folder / f'scores-base-{seed}'}"
-        found = self._evaluate("esmm", seed, base)
-        return {**found, "bfloat16": self._evaluate("bf16", seed)["model"]}
+        found = self._evaluate("esmm", seed, str(self.folder / f"scores-base-{seed}"))
+        return {**found, "bfloat16": self._evaluate("bf16", seed, "null")["model"]}
 
-    def _evaluate(self, model: str, seed: int, *extra: str) -> dict[str, dict[str, float]]:
-        """Returns series -> metric -> value of a model's report."""
-        options = [f"evaluate.truth={self.raw / 'truth.parquet'}", "evaluate.bootstrap_samples=0", *extra]
+    def _evaluate(self, model: str, seed: int, baseline: str) -> dict[str, dict[str, float]]:
+        """Returns series -> metric -> value of a model's report beside a baseline's scores, or `null`."""
+        options = [
+            f"evaluate.truth={self.raw / 'truth.parquet'}",
+            f"evaluate.baseline_scores={baseline}",
+            "evaluate.bootstrap_samples=0",
+        ]
         arguments = ["--config", "conf/demo.yaml", *self._of(model, seed), *options]
         self._run(f"evaluate-{model}", [*EVALUATE, *arguments])
         report = self.folder / f"report-{model}-{seed}" / "metrics.json"
