@@ -123,8 +123,8 @@ def step_kernel(dim: int) -> Callable[..., None]:
 def count_tokens(rows: Ints, first: int, end: int, counts: Ints) -> None:
     """Sets counts [P] to the tokens [first, end) of each part."""
     counts[:] = 0
-    for token in range(first, end):
-        counts[part_of(rows[token], counts.shape[0])] += 1
+    for token in range(np.uint64(first), np.uint64(end)):
+        counts[np.uint64(part_of(rows[token], counts.shape[0]))] += 1
 
 
 @kernel
@@ -140,13 +140,13 @@ def sort_tokens(
     sorted_bags: Ints,
 ) -> None:
     """Puts the tokens of some bags to those of their parts, from `next_place` [P] on, which it moves on."""
-    for bag in range(first_bag, end_bag):
-        for token in range(offsets[bag], offsets[bag + 1]):
-            part = part_of(rows[token], next_place.shape[0])
-            place = next_place[part]
-            sorted_rows[place], sorted_weights[place] = rows[token], weights[token]
-            sorted_bags[place] = bag
-            next_place[part] = place + 1
+    for bag in range(np.uint64(first_bag), np.uint64(end_bag)):
+        for token in range(np.uint64(offsets[bag]), np.uint64(offsets[bag + np.uint64(1)])):
+            row = rows[token]
+            part = np.uint64(part_of(row, next_place.shape[0]))
+            place = np.uint64(next_place[part])
+            sorted_rows[place], sorted_weights[place], sorted_bags[place] = row, weights[token], bag
+            next_place[part] = place + np.uint64(1)
 
 
 def _sum_rows(dim: int) -> Callable[..., int]:
