@@ -17,11 +17,12 @@ def plot_growth(results: Results, path: Path) -> None:
 
     details = results.stages["growth"].details
     sizes, arenas = details["sizes"], details["arenas"]
-    figure, axes = pyplot.subplots(1, 4, figsize=(15, 3.6))
-    impressions = [size["impressions"] for size in sizes]
-    panels: list[tuple[str, dict[str, list[float]]]] = [
+    impressions, rows = [size["impressions"] for size in sizes], [arena["rows"] for arena in arenas]
+    panels: list[tuple[str, str, list[float], dict[str, list[float]]]] = [
         (
             "seconds, of the whole command",
+            "impressions",
+            impressions,
             {
                 "preprocess": [size["preprocess"]["wall_s"] for size in sizes],
                 "preprocess, CPU": [size["preprocess"]["cpu_s"] for size in sizes],
@@ -30,6 +31,8 @@ def plot_growth(results: Results, path: Path) -> None:
         ),
         (
             "GiB of memory at most",
+            "impressions",
+            impressions,
             {
                 "preprocess": [size["preprocess"]["peak_mib"] / 1024 for size in sizes],
                 "training": [size["train"]["peak_mib"] / 1024 for size in sizes],
@@ -37,24 +40,30 @@ def plot_growth(results: Results, path: Path) -> None:
         ),
         (
             "MiB on disk",
+            "impressions",
+            impressions,
             {
                 "raw logs": [size["raw_bytes"] / _MIB for size in sizes],
                 "examples": [size["written_bytes"] / _MIB for size in sizes],
             },
         ),
+        (
+            "what an arena costs",
+            "rows",
+            rows,
+            {
+                "training, thousand impressions/s": [arena["rate"] / 1e3 for arena in arenas],
+                "arena and state, GiB": [arena["bytes"] / _GIB for arena in arenas],
+            },
+        ),
     ]
-    for axis, (title, lines) in zip(axes, panels, strict=False):
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(15, 3.6))
+    for axis, (title, of_what, x, lines) in zip(axes, panels, strict=True):
         for number, (name, values) in enumerate(lines.items()):
-            _line(axis, impressions, values, name, above=number < 2)
+            _line(axis, x, values, name, above=number < 2)
         axis.set_title(title, fontsize=10, loc="left")
-        axis.set_xlabel("impressions")
+        axis.set_xlabel(of_what)
         axis.legend(fontsize=8)
-    rows = [arena["rows"] for arena in arenas]
-    _line(axes[3], rows, [arena["rate"] / 1e3 for arena in arenas], "training, thousand impressions/s")
-    _line(axes[3], rows, [arena["bytes"] / _GIB for arena in arenas], "arena and state, GiB")
-    axes[3].set_title("what an arena costs", fontsize=10, loc="left")
-    axes[3].set_xlabel("rows")
-    axes[3].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

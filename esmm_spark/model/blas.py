@@ -76,6 +76,31 @@ def _address(name: str) -> int | None:
     return ctypes.cast(found, ctypes.c_void_p).value
 
 
+# C's bool, which is passed as a byte of 0 or 1.
+_FLAG = ir.IntType(1)
+
+
+def _called(context: Any, builder: Any, address: Any, passed: list[Any]) -> Any:
+    """Calls the machine code at an address, which returns nothing."""
+    function_type = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
+    flags = {place: ("zeroext",) for place, value in enumerate(passed) if value.type == _FLAG}
+    builder.call(builder.inttoptr(address, function_type.as_pointer()), passed, arg_attrs=flags)
+    return context.get_dummy_value()
+
+
+def _matrix(context: Any, builder: Any, signature: Any, values: Any, index: int) -> Any:
+    """Returns where the matrix in an intrinsic's array `index` lies; the next argument is its place there."""
+    data = context.make_array(signature.args[index])(context, builder, values[index]).data
+    place = context.cast(builder, values[index + 1], signature.args[index + 1], types.intp)
+    return builder.gep(data, [place])
+
+
+def _sizes(context: Any, builder: Any, signature: Any, values: Any, index: int, kind: Any) -> list[Any]:
+    """Returns the numbers of an intrinsic's tuple `index` as `kind`."""
+    numbers = zip(cgutils.unpack_tuple(builder, values[index]), signature.args[index], strict=True)
+    return [context.cast(builder, number, own_kind, kind) for number, own_kind in numbers]
+
+
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def multiply(
     typing_context: Any,
@@ -109,21 +134,12 @@ def multiply(
     left_side, right_side = sides.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kinds = signature.args
-
         def stored(value: Any) -> Any:
             place = cgutils.alloca_once(builder, value.type)
             builder.store(value, place)
             return place
 
-        def matrix(index: int) -> Any:
-            data = context.make_array(kinds[index])(context, builder, values[index]).data
-            return builder.gep(data, [context.cast(builder, values[index + 1], kinds[index + 1], types.intp)])
-
-        m, n, k = (
-            stored(context.cast(builder, size, kind, types.int32))
-            for size, kind in zip(cgutils.unpack_tuple(builder, values[2]), kinds[2], strict=True)
-        )
+        m, n, k = map(stored, _sizes(context, builder, signature, values, 2, types.int32))
         # From a column to the next; BLAS takes no 0 for it, even where there is no column.
         across = [
             stored(builder.select(builder.icmp_signed(">", size, size.type(1)), size, size.type(1)))
@@ -136,14 +152,12 @@ def multiply(
             stored(ir.Constant(ir.IntType(8), ord(left_side))),
             *(n, m, k),
             stored(ir.Constant(ir.FloatType(), 1.0)),
-            *(matrix(5), n_across if right_side == "N" else k_across),
-            *(matrix(3), k_across if left_side == "N" else m_across),
-            stored(context.cast(builder, values[7], kinds[7], types.float32)),
-            *(matrix(8), n_across),
+            *(_matrix(context, builder, signature, values, 5), n_across if right_side == "N" else k_across),
+            *(_matrix(context, builder, signature, values, 3), k_across if left_side == "N" else m_across),
+            stored(context.cast(builder, values[7], signature.args[7], types.float32)),
+            *(_matrix(context, builder, signature, values, 8), n_across),
         ]
-        function_type = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
-        builder.call(builder.inttoptr(values[0], function_type.as_pointer()), passed)
-        return context.get_dummy_value()
+        return _called(context, builder, values[0], passed)
 
     return types.void(types.intp, *arguments[1:]), generate
 
@@ -178,24 +192,13 @@ def multiply_halves(
     arguments = (address, shape, left, left_at, right, right_at, adds, out, out_at)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kinds, flag, pointer = signature.args, ir.IntType(1), ir.IntType(8).as_pointer()
-
-        def matrix(index: int) -> Any:
-            data = context.make_array(kinds[index])(context, builder, values[index]).data
-            place = context.cast(builder, values[index + 1], kinds[index + 1], types.intp)
-            return builder.bitcast(builder.gep(data, [place]), pointer)
-
-        m, n, k = (
-            context.cast(builder, size, kind, types.int64)
-            for size, kind in zip(cgutils.unpack_tuple(builder, values[1]), kinds[1], strict=True)
+        m, n, k = _sizes(context, builder, signature, values, 1, types.int64)
+        left_matrix, right_matrix, out_matrix = (
+            _matrix(context, builder, signature, values, index) for index in (2, 4, 7)
         )
-        added = builder.trunc(context.cast(builder, values[6], kinds[6], types.int8), flag)
-        passed = [m, n, k, k, n, n, added, matrix(2), matrix(4), matrix(7), flag(1)]
-        function_type = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
-        # C's bool is passed as a byte of 0 or 1.
-        function = builder.inttoptr(values[0], function_type.as_pointer())
-        builder.call(function, passed, arg_attrs={6: ("zeroext",), 10: ("zeroext",)})
-        return context.get_dummy_value()
+        added = builder.trunc(context.cast(builder, values[6], signature.args[6], types.int8), _FLAG)
+        passed = [m, n, k, k, n, n, added, left_matrix, right_matrix, out_matrix, _FLAG(1)]
+        return _called(context, builder, values[0], passed)
 
     return types.void(types.intp, *arguments[1:]), generate
 
@@ -205,11 +208,7 @@ def release(typing_context: Any, address: Any) -> Any:
     """`release(address)` gives back what this thread held for `multiply_halves`: the CPU's tiles, if any."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        flag = ir.IntType(1)
-        function_type = ir.FunctionType(ir.VoidType(), [flag])
-        function = builder.inttoptr(arguments[0], function_type.as_pointer())
-        builder.call(function, [flag(1)], arg_attrs={0: ("zeroext",)})
-        return context.get_dummy_value()
+        return _called(context, builder, arguments[0], [_FLAG(1)])
 
     return types.void(types.intp), generate
 
