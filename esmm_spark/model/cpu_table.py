@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from esmm_spark.model.kernels import arrays_of, num_threads
-from esmm_spark.model.row_kernels import pool_kernel, slots_for
-from esmm_spark.model.step_kernels import step_kernel
+from esmm_spark.model.row_kernels import columns_of, pool, slots_for
+from esmm_spark.model.step_kernels import step
 
 # Parts of a step at least; each one's sums and hash table should fit a core's cache.
 _PARTS = 16
@@ -37,7 +37,7 @@ class CpuTable:
     def __init__(self, num_rows: int, dim: int, learning_rate: float, eps: float) -> None:
         self.rows, self._state = _zeros(num_rows, dim), _zeros(num_rows)
         self._learning_rate, self._eps = learning_rate, eps
-        self._pool_kernel, self._step_kernel = pool_kernel(dim), step_kernel(dim)
+        self._columns = columns_of(dim)
         self._scratch = _Scratch(dim)
         # What makes autograd call the backward pass, as the rows themselves are no leaf of it.
         self._anchor = torch.zeros(0, requires_grad=True)
@@ -66,15 +66,39 @@ class CpuTable:
 
     def _pool(self, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
         out = torch.empty(len(offsets) - 1, self.rows.shape[1])
-        self._pool_kernel(*arrays_of(self.rows, indices, weights, offsets, out), num_threads())
+        table, rows, factors, starts, pooled = arrays_of(self.rows, indices, weights, offsets, out)
+        pool(self._columns, table, rows, factors, starts, pooled, num_threads())
         return out
 
     def _step(self, indices: Tensor, offsets: Tensor, weights: Tensor, gradient: Tensor) -> None:
         threads = num_threads()
-        arrays = arrays_of(self.rows, self._state, indices, weights, offsets, gradient.contiguous())
-        scratch = self._scratch.arrays(len(indices), arrays[2].dtype, threads)
-        rates = np.float32(self._learning_rate), np.float32(self._eps)
-        self._step_kernel(*arrays, *scratch, np.zeros(1, np.int64), *rates)
+        table, state, rows, factors, starts, upper = arrays_of(
+            self.rows, self._state, indices, weights, offsets, gradient.contiguous()
+        )
+        counter, rate, eps = np.zeros(1, np.int64), np.float32(self._learning_rate), np.float32(self._eps)
+        ends, sorted_rows, sorted_weights, sorted_bags, keys, places, found, sums = self._scratch.arrays(
+            len(indices), rows.dtype, threads
+        )
+        step(
+            self._columns,
+            table,
+            state,
+            rows,
+            factors,
+            starts,
+            upper,
+            ends,
+            sorted_rows,
+            sorted_weights,
+            sorted_bags,
+            keys,
+            places,
+            found,
+            sums,
+            counter,
+            rate,
+            eps,
+        )
 
 
 class _Scratch:

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from esmm_spark.model.distinct_kernels import number_rows, sort_by_owner
 from esmm_spark.model.kernels import arrays_of, num_threads
 from esmm_spark.model.pooling import pool_rows
-from esmm_spark.model.row_kernels import pool_kernel, slots_for, spread_kernel
+from esmm_spark.model.row_kernels import columns_of, pool, slots_for, spread
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class _PoolFetched(torch.autograd.Function):
         ctx.save_for_backward(positions, offsets, weights)
         ctx.num_rows = len(fetched)
         out = torch.empty(len(offsets) - 1, fetched.shape[1])
-        arrays = arrays_of(fetched, positions, weights, offsets, out)
-        pool_kernel(fetched.shape[1])(*arrays, num_threads())
+        table, rows, factors, starts, pooled = arrays_of(fetched, positions, weights, offsets, out)
+        pool(columns_of(fetched.shape[1]), table, rows, factors, starts, pooled, num_threads())
         return out
 
     @staticmethod
@@ -90,6 +90,6 @@ class _PoolFetched(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         positions, offsets, weights = ctx.saved_tensors
         out = torch.empty(ctx.num_rows, gradient.shape[1])
-        arrays = arrays_of(positions, weights, offsets, gradient, out)
-        spread_kernel(gradient.shape[1])(*arrays, num_threads())
+        rows, factors, starts, upper, spread_out = arrays_of(positions, weights, offsets, gradient, out)
+        spread(columns_of(gradient.shape[1]), rows, factors, starts, upper, spread_out, num_threads())
         return out, None, None, None

@@ -1,13 +1,13 @@
 """The embedding rows' look-up on the CPU and its gradient, compiled.
 
-Each kernel is made for one dim: with a constant, loops over columns become a few vector instructions.
+Each kernel is compiled for one dim, the length of the tuple `columns`: with a constant, loops over columns
+become a few vector instructions. (A function made for each dim would be compiled anew in every process:
+what it encloses is part of numba's key.)
 
 Shapes: L rows of the table, U rows fetched, D dim, T tokens, B bags, P parts (threads), S slots of a hash
 table.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numba import prange
 
 from esmm_spark.model.kernels import inlined_kernel, kernel, parallel_kernel, prefetch
 
+Columns = tuple[int, ...]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.integer[Any]]
 
@@ -77,80 +78,74 @@ def first_bag(offsets: Ints, part: int, parts: int) -> int:
     return low
 
 
-@functools.cache
-def row_prefetch(dim: int) -> Callable[..., None]:
-    """Returns the function that asks for all cache lines of a row of `dim` float32."""
-    size = 4 * dim
-
-    def ask_for(table: Floats, row: int) -> None:
-        for start in range(0, size, 64):
-            prefetch(table, row, start)
-        # A row may begin anywhere in a line, and end in one more than it is long.
-        prefetch(table, row, size - 1)
-
-    return kernel(ask_for)
+def columns_of(dim: int) -> Columns:
+    """Returns what tells kernels of rows of `dim` numbers: its length is part of its type."""
+    return (0,) * dim
 
 
-@functools.cache
-def pool_kernel(dim: int) -> Callable[..., None]:
-    """Returns `pool` for `dim` columns."""
-    ask_for = row_prefetch(dim)
-
-    def pool(table: Floats, indices: Ints, weights: Floats, offsets: Ints, out: Floats, parts: int) -> None:
-        """Sets out[b] = sum of weights[t] * table[indices[t]] over the tokens t of bag b.
-
-        Args:
-            table: [L, D].
-            indices: [T], 0 <= index < L.
-            weights: [T].
-            offsets: [B + 1].
-            out: [B, D].
-            parts: P.
-        """
-        num_tokens = indices.shape[0]
-        for part in prange(parts):
-            for bag in range(first_bag(offsets, part, parts), first_bag(offsets, part + 1, parts)):
-                for column in range(dim):
-                    out[bag, column] = 0.0
-                for token in range(offsets[bag], offsets[bag + 1]):
-                    if token + AHEAD < num_tokens:
-                        ask_for(table, indices[token + AHEAD])
-                    weight, row = weights[token], indices[token]
-                    for column in range(dim):
-                        out[bag, column] += weight * table[row, column]
-
-    return parallel_kernel(pool)
+@kernel
+def ask_for(columns: Columns, table: Floats, row: int) -> None:
+    """Asks for all cache lines of a row of float32."""
+    size = 4 * len(columns)
+    for start in range(0, size, 64):
+        prefetch(table, row, start)
+    # A row may begin anywhere in a line, and end in one more than it is long.
+    prefetch(table, row, size - 1)
 
 
-@functools.cache
-def spread_kernel(dim: int) -> Callable[..., None]:
-    """Returns `spread` for `dim` columns."""
+@parallel_kernel
+def pool(
+    columns: Columns, table: Floats, indices: Ints, weights: Floats, offsets: Ints, out: Floats, parts: int
+) -> None:
+    """Sets out[b] = sum of weights[t] * table[indices[t]] over the tokens t of bag b.
 
-    def spread(
-        indices: Ints, weights: Floats, offsets: Ints, gradient: Floats, out: Floats, parts: int
-    ) -> None:
-        """Sets out[u] = sum of weights[t] * gradient[bag of t] over the tokens t with indices[t] = u.
+    Args:
+        columns: of D.
+        table: [L, D].
+        indices: [T], 0 <= index < L.
+        weights: [T].
+        offsets: [B + 1].
+        out: [B, D].
+        parts: P.
+    """
+    num_tokens = indices.shape[0]
+    for part in prange(parts):
+        for bag in range(first_bag(offsets, part, parts), first_bag(offsets, part + 1, parts)):
+            for column in range(len(columns)):
+                out[bag, column] = 0.0
+            for token in range(offsets[bag], offsets[bag + 1]):
+                if token + AHEAD < num_tokens:
+                    ask_for(columns, table, indices[token + AHEAD])
+                weight, row = weights[token], indices[token]
+                for column in range(len(columns)):
+                    out[bag, column] += weight * table[row, column]
 
-        Each part sums a range of rows, in the order of tokens.
 
-        Args:
-            indices: [T], 0 <= index < U.
-            weights: [T].
-            offsets: [B + 1].
-            gradient: [B, D], of what `pool` gave.
-            out: [U, D].
-            parts: P.
-        """
-        num_rows, num_bags = out.shape[0], offsets.shape[0] - 1
-        for part in prange(parts):
-            first, end = num_rows * part // parts, num_rows * (part + 1) // parts
-            out[first:end] = 0.0
-            for bag in range(num_bags):
-                for token in range(offsets[bag], offsets[bag + 1]):
-                    row = indices[token]
-                    if first <= row < end:
-                        weight = weights[token]
-                        for column in range(dim):
-                            out[row, column] += weight * gradient[bag, column]
+@parallel_kernel
+def spread(
+    columns: Columns, indices: Ints, weights: Floats, offsets: Ints, gradient: Floats, out: Floats, parts: int
+) -> None:
+    """Sets out[u] = sum of weights[t] * gradient[bag of t] over the tokens t with indices[t] = u.
 
-    return parallel_kernel(spread)
+    Each part sums a range of rows, in the order of tokens.
+
+    Args:
+        columns: of D.
+        indices: [T], 0 <= index < U.
+        weights: [T].
+        offsets: [B + 1].
+        gradient: [B, D], of what `pool` gave.
+        out: [U, D].
+        parts: P.
+    """
+    num_rows, num_bags = out.shape[0], offsets.shape[0] - 1
+    for part in prange(parts):
+        first, end = num_rows * part // parts, num_rows * (part + 1) // parts
+        out[first:end] = 0.0
+        for bag in range(num_bags):
+            for token in range(offsets[bag], offsets[bag + 1]):
+                row = indices[token]
+                if first <= row < end:
+                    weight = weights[token]
+                    for column in range(len(columns)):
+                        out[row, column] += weight * gradient[bag, column]

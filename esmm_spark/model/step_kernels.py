@@ -8,9 +8,6 @@ Shapes: L rows of the table, D dim, T tokens, B bags, C stretches of bags, P par
 hash table.
 """
 
-import functools
-from collections.abc import Callable
-
 import numpy as np
 from numba import prange
 
@@ -18,105 +15,103 @@ from esmm_spark.model.blas import take
 from esmm_spark.model.kernels import kernel, parallel_kernel, prefetch
 from esmm_spark.model.row_kernels import (
     AHEAD,
+    Columns,
     Floats,
     Ints,
+    ask_for,
     first_bag,
     part_of,
-    row_prefetch,
     slot_bits,
     slot_of,
 )
 
 
-@functools.cache
-def step_kernel(dim: int) -> Callable[..., None]:
-    """Returns `step` for `dim` columns."""
-    sum_rows, step_rows = _sum_rows(dim), _step_rows(dim)
+@parallel_kernel
+def step(
+    columns: Columns,
+    table: Floats,
+    state: Floats,
+    indices: Ints,
+    weights: Floats,
+    offsets: Ints,
+    gradient: Floats,
+    ends: Ints,
+    sorted_rows: Ints,
+    sorted_weights: Floats,
+    sorted_bags: Ints,
+    keys: Ints,
+    places: Ints,
+    found: Ints,
+    sums: Floats,
+    counter: Ints,
+    learning_rate: np.float32,
+    eps: np.float32,
+) -> None:
+    """Sums the gradient of each distinct row and takes its step of row-wise Adagrad.
 
-    def step(
-        table: Floats,
-        state: Floats,
-        indices: Ints,
-        weights: Floats,
-        offsets: Ints,
-        gradient: Floats,
-        ends: Ints,
-        sorted_rows: Ints,
-        sorted_weights: Floats,
-        sorted_bags: Ints,
-        keys: Ints,
-        places: Ints,
-        found: Ints,
-        sums: Floats,
-        counter: Ints,
-        learning_rate: float,
-        eps: float,
-    ) -> None:
-        """Sums the gradient of each distinct row and takes its step of row-wise Adagrad.
-
-        Args:
-            table: [L, D], stepped in place.
-            state: [L], stepped in place.
-            indices: [T], 0 <= index < L.
-            weights: [T].
-            offsets: [B + 1].
-            gradient: [B, D], of what `pool` gave.
-            ends: [C, P] int64; overwritten.
-            sorted_rows: [at least T] of the indices' type; overwritten, and so are the others.
-            sorted_weights: [at least T].
-            sorted_bags: [at least T] int32.
-            keys: [M, S] of the indices' type, S a power of two greater than T.
-            places: [M, S] int32.
-            found: [M, at least T] of the indices' type.
-            sums: [M, at least T, D].
-            counter: [1] int64, 0.
-            learning_rate: float32.
-            eps: float32.
-        """
-        stretches, parts = ends.shape
-        for stretch in prange(stretches):
-            first, end = first_bag(offsets, stretch, stretches), first_bag(offsets, stretch + 1, stretches)
-            count_tokens(indices, offsets[first], offsets[end], ends[stretch])
-        place = 0
-        for part in range(parts):
-            for stretch in range(stretches):
-                count = ends[stretch, part]
-                ends[stretch, part] = place
-                place += count
-        for stretch in prange(stretches):
-            first, end = first_bag(offsets, stretch, stretches), first_bag(offsets, stretch + 1, stretches)
-            sort_tokens(
-                indices,
-                weights,
-                offsets,
-                first,
-                end,
-                ends[stretch],
+    Args:
+        columns: of D.
+        table: [L, D], stepped in place.
+        state: [L], stepped in place.
+        indices: [T], 0 <= index < L.
+        weights: [T].
+        offsets: [B + 1].
+        gradient: [B, D], of what `pool` gave.
+        ends: [C, P] int64; overwritten.
+        sorted_rows: [at least T] of the indices' type; overwritten, and so are the others.
+        sorted_weights: [at least T].
+        sorted_bags: [at least T] int32.
+        keys: [M, S] of the indices' type, S a power of two greater than T.
+        places: [M, S] int32.
+        found: [M, at least T] of the indices' type.
+        sums: [M, at least T, D].
+        counter: [1] int64, 0.
+        learning_rate: of row-wise Adagrad.
+        eps: of row-wise Adagrad.
+    """
+    stretches, parts = ends.shape
+    for stretch in prange(stretches):
+        first, end = first_bag(offsets, stretch, stretches), first_bag(offsets, stretch + 1, stretches)
+        count_tokens(indices, offsets[first], offsets[end], ends[stretch])
+    place = 0
+    for part in range(parts):
+        for stretch in range(stretches):
+            count = ends[stretch, part]
+            ends[stretch, part] = place
+            place += count
+    for stretch in prange(stretches):
+        first, end = first_bag(offsets, stretch, stretches), first_bag(offsets, stretch + 1, stretches)
+        sort_tokens(
+            indices,
+            weights,
+            offsets,
+            first,
+            end,
+            ends[stretch],
+            sorted_rows,
+            sorted_weights,
+            sorted_bags,
+        )
+    for thread in prange(keys.shape[0]):
+        while True:
+            part = take(counter)
+            if part >= parts:
+                break
+            first, end = ends[stretches - 1, part - 1] if part else 0, ends[stretches - 1, part]
+            count = _sum_rows(
+                columns,
                 sorted_rows,
                 sorted_weights,
                 sorted_bags,
+                first,
+                end,
+                gradient,
+                keys[thread],
+                places[thread],
+                found[thread],
+                sums[thread],
             )
-        for thread in prange(keys.shape[0]):
-            while True:
-                part = take(counter)
-                if part >= parts:
-                    break
-                first, end = ends[stretches - 1, part - 1] if part else 0, ends[stretches - 1, part]
-                count = sum_rows(
-                    sorted_rows,
-                    sorted_weights,
-                    sorted_bags,
-                    first,
-                    end,
-                    gradient,
-                    keys[thread],
-                    places[thread],
-                    found[thread],
-                    sums[thread],
-                )
-                step_rows(table, state, found[thread], sums[thread], count, learning_rate, eps)
-
-    return parallel_kernel(step)
+            _step_rows(columns, table, state, found[thread], sums[thread], count, learning_rate, eps)
 
 
 @kernel
@@ -149,70 +144,64 @@ def sort_tokens(
             next_place[part] = place + np.uint64(1)
 
 
-def _sum_rows(dim: int) -> Callable[..., int]:
-    """Returns the function that sums the gradients of a part's rows and returns how many those are."""
-    ask_for = row_prefetch(dim)
-
-    def sum_rows(
-        rows: Ints,
-        weights: Floats,
-        bags: Ints,
-        first: int,
-        end: int,
-        gradient: Floats,
-        all_keys: Ints,
-        places: Ints,
-        found: Ints,
-        sums: Floats,
-    ) -> int:
-        # At most all slots: they are more than tokens, so that one stays free.
-        bits = min(slot_bits(2 * (end - first)) + 1, slot_bits(all_keys.shape[0]))
-        count = np.uint64(0)
-        keys = all_keys[: 1 << bits]
-        keys[:] = -1
-        for token in range(first, end):
-            if token + AHEAD < end:
-                ask_for(gradient, bags[token + AHEAD])
-            row, weight, bag = rows[token], weights[token], np.uint64(bags[token])
-            slot = np.uint64(slot_of(keys, row, bits))
-            if keys[slot] == -1:
-                keys[slot], places[slot], found[count] = row, count, row
-                for column in range(dim):
-                    sums[count, column] = weight * gradient[bag, column]
-                count += np.uint64(1)
-            else:
-                place = np.uint64(places[slot])
-                for column in range(dim):
-                    sums[place, column] += weight * gradient[bag, column]
-        return int(count)
-
-    return kernel(sum_rows)
+@kernel
+def _sum_rows(
+    columns: Columns,
+    rows: Ints,
+    weights: Floats,
+    bags: Ints,
+    first: int,
+    end: int,
+    gradient: Floats,
+    all_keys: Ints,
+    places: Ints,
+    found: Ints,
+    sums: Floats,
+) -> int:
+    """Sums the gradients of a part's rows and returns how many those are."""
+    # At most all slots: they are more than tokens, so that one stays free.
+    bits = min(slot_bits(2 * (end - first)) + 1, slot_bits(all_keys.shape[0]))
+    count = np.uint64(0)
+    keys = all_keys[: 1 << bits]
+    keys[:] = -1
+    for token in range(first, end):
+        if token + AHEAD < end:
+            ask_for(columns, gradient, bags[token + AHEAD])
+        row, weight, bag = rows[token], weights[token], np.uint64(bags[token])
+        slot = np.uint64(slot_of(keys, row, bits))
+        if keys[slot] == -1:
+            keys[slot], places[slot], found[count] = row, count, row
+            for column in range(len(columns)):
+                sums[count, column] = weight * gradient[bag, column]
+            count += np.uint64(1)
+        else:
+            place = np.uint64(places[slot])
+            for column in range(len(columns)):
+                sums[place, column] += weight * gradient[bag, column]
+    return int(count)
 
 
-def _step_rows(dim: int) -> Callable[..., None]:
-    """Returns the function that takes the step of `count` rows, given the sums of their gradients."""
-    ask_for = row_prefetch(dim)
-
-    def step_rows(
-        table: Floats,
-        state: Floats,
-        rows: Ints,
-        sums: Floats,
-        count: int,
-        learning_rate: float,
-        eps: float,
-    ) -> None:
-        for place in range(np.uint64(count)):
-            if place + np.uint64(AHEAD) < np.uint64(count):
-                ask_for(table, rows[place + np.uint64(AHEAD)])
-                prefetch(state, rows[place + np.uint64(AHEAD)], 0)
-            row, squares = np.uint64(rows[place]), np.float32(0)
-            for column in range(dim):
-                squares += sums[place, column] * sums[place, column]
-            new_state = state[row] + squares / np.float32(dim)
-            state[row] = new_state
-            factor = learning_rate / (np.sqrt(new_state) + eps)
-            for column in range(dim):
-                table[row, column] -= factor * sums[place, column]
-
-    return kernel(step_rows)
+@kernel
+def _step_rows(
+    columns: Columns,
+    table: Floats,
+    state: Floats,
+    rows: Ints,
+    sums: Floats,
+    count: int,
+    learning_rate: np.float32,
+    eps: np.float32,
+) -> None:
+    """Takes the step of `count` rows, given the sums of their gradients."""
+    for place in range(np.uint64(count)):
+        if place + np.uint64(AHEAD) < np.uint64(count):
+            ask_for(columns, table, rows[place + np.uint64(AHEAD)])
+            prefetch(state, rows[place + np.uint64(AHEAD)], 0)
+        row, squares = np.uint64(rows[place]), np.float32(0)
+        for column in range(len(columns)):
+            squares += sums[place, column] * sums[place, column]
+        new_state = state[row] + squares / np.float32(len(columns))
+        state[row] = new_state
+        factor = learning_rate / (np.sqrt(new_state) + eps)
+        for column in range(len(columns)):
+            table[row, column] -= factor * sums[place, column]

@@ -1,12 +1,15 @@
 """The two tables of embedding rows, ours for the CPU and FBGEMM's, against each other."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from esmm_spark.model import step_kernels
 from esmm_spark.model.cpu_table import CpuTable
 from esmm_spark.model.fbgemm_table import FbgemmTable
-from esmm_spark.model.row_kernels import slots_for
+from esmm_spark.model.row_kernels import columns_of, pool, slots_for, spread
 from esmm_spark.model.step_kernels import _sum_rows
 
 NUM_ROWS, LEARNING_RATE, EPS = 500, 0.1, 1e-3
@@ -86,7 +89,8 @@ def test_a_part_with_all_tokens_writes_to_its_own_slots_alone(num_tokens: int) -
     memory = np.full((2, 4 * size), guard, np.int32)
     rows = np.arange(num_tokens, dtype=np.int32) // 2
     found, sums = np.empty(num_tokens, np.int32), np.empty((num_tokens, 12), np.float32)
-    count = _sum_rows(12)(
+    count = _sum_rows(
+        columns_of(12),
         rows,
         np.ones(num_tokens, np.float32),
         np.zeros(num_tokens, np.int32),
@@ -101,3 +105,8 @@ def test_a_part_with_all_tokens_writes_to_its_own_slots_alone(num_tokens: int) -
     assert found[:count].tolist() == sorted(set(rows.tolist()))
     assert sums[:count].sum() == 12 * num_tokens
     assert (memory[:, size:] == guard).all()
+
+
+@pytest.mark.parametrize("kernel", [pool, spread, step_kernels.step])
+def test_a_kernel_encloses_nothing_so_that_the_next_process_finds_it_compiled(kernel: Any) -> None:
+    assert kernel.py_func.__closure__ is None
