@@ -3,9 +3,11 @@
 #
 #   scripts/build_horovod.sh PYTHON
 #
-# Horovod 0.28.1 asks CMake for C++14; torch 2.13's headers need C++17, so the source is patched before the build.
+# The source is patched before the build. Horovod 0.28.1 asks CMake for C++14; torch 2.13's headers need C++17. And the thread of
+# its Gloo that watches sockets asks again without pause while another thread writes to one: where ranks share a host's cores,
+# it keeps the writer off its core (docs/decisions/014).
 # The wheel is cached outside the tree ($ESMM_SPARK_CACHE, else $XDG_CACHE_HOME/esmm_spark, else ~/.cache/esmm_spark),
-# under a name made of everything it was built against: a second checkout takes it from there.
+# under a name made of everything it was built against and of this script: a second checkout takes it from there.
 set -euo pipefail
 
 python=${1:?usage: scripts/build_horovod.sh PYTHON}
@@ -16,8 +18,9 @@ version=0.28.1
 has_gpu=$("$python" -c 'import torch; print("yes" if torch.cuda.is_available() else "")')
 gpu_operations=${HOROVOD_GPU_OPERATIONS:-${has_gpu:+NCCL}}
 build_for=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')${gpu_operations:+-$gpu_operations}
+recipe=$(sha256sum "$0" | cut -c1-8)
 machine=$(uname -m)
-cache=${ESMM_SPARK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esmm_spark}/horovod-$version-$build_for-$machine
+cache=${ESMM_SPARK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esmm_spark}/horovod-$version-$build_for-$machine-$recipe
 
 if wheel=$(ls "$cache"/horovod-*.whl 2>/dev/null); then
     echo "$wheel"
@@ -42,6 +45,8 @@ echo "building Horovod $version for $build_for (about two minutes, once per mach
     tar -xzf "$work/horovod-$version.tar.gz" -C "$work"
     sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' \
         "$work/horovod-$version/CMakeLists.txt" "$work/horovod-$version/horovod/torch/CMakeLists.txt"
+    pair=$work/horovod-$version/third_party/gloo/gloo/transport/tcp/pair.cc
+    sed -i -e '/std::try_to_lock/{n;s/if (!lock) {/&\n    std::this_thread::yield();/}' -e '1i #include <thread>' "$pair"
     gpu_flags=()
     if [ -n "$gpu_operations" ]; then
         gpu_flags=("HOROVOD_GPU_OPERATIONS=$gpu_operations")
@@ -49,7 +54,7 @@ echo "building Horovod $version for $build_for (about two minutes, once per mach
         # Else it would build against the CUDA toolkit whenever torch is a CUDA build and there is any trace of one.
         sed -i 's/(CUDA_HOME is not None)/(False)/' "$work/horovod-$version/cmake/Modules/FindPytorch.cmake"
     fi
-    env PATH="$work/tools/bin:$PATH" PYTHONPATH="$work/tools" \
+    grep this_thread::yield "$pair" && env PATH="$work/tools/bin:$PATH" PYTHONPATH="$work/tools" \
         HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
         HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 "${gpu_flags[@]}" \
         "$python" -m pip wheel --no-deps --no-build-isolation -w "$work/wheel" "$work/horovod-$version"

@@ -15,6 +15,7 @@ import torch
 from bench.training import Session
 from esmm_spark.config_file import load_config
 from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.lookup import Lookup
 from esmm_spark.training.cluster import Cluster
 
 _MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
@@ -22,15 +23,13 @@ _WARM_UP = 10
 
 
 class _Spread:
-    """An arena of more or fewer rows than the feature spec has: `embed_batch` asks for `num_rows`."""
+    """An arena of more or fewer rows than the feature spec has: `BatchLookup` asks for `num_rows`."""
 
     def __init__(self, arena: EmbeddingArena, spec_rows: int) -> None:
         self.arena, self.num_rows = arena, spec_rows
-        self.exchanged_bytes = 0
 
-    def __call__(self, rows: torch.Tensor, weights: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        pooled: torch.Tensor = self.arena(rows, weights, lengths)
-        return pooled
+    def start(self, rows: torch.Tensor, weights: torch.Tensor, lengths: torch.Tensor) -> Lookup:
+        return self.arena.start(rows, weights, lengths)
 
 
 def spread(rows: torch.Tensor, num_rows: int) -> torch.Tensor:

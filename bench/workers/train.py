@@ -34,21 +34,20 @@ def main() -> None:
         warm_up = min(WARM_UP_STEPS, steps // 4)
         prepared = session.prepared(min(PREPARED_BATCHES, steps)) if "memory" in arguments.modes else []
         rates: dict[str, list[float]] = {mode: [] for mode in arguments.modes}
-        sent: list[int] = []
         for epoch in range(arguments.rounds):
             if "memory" in rates:
                 rates["memory"].append(session.rate(itertools.cycle(prepared), steps, warm_up))
             if "loader" in rates:
                 with session.feed(epoch) as batches:
                     rates["loader"].append(session.rate(batches, steps, warm_up))
-            sent.append(session.trainer.arena.exchanged_bytes)
+        all_steps = arguments.rounds * len(arguments.modes) * steps
         dense = sum(parameter.numel() for parameter in session.trainer.model.parameters())
         if cluster.is_first:
             result = {
                 "rates": rates,
                 "steps": steps,
                 "ranks": cluster.num_ranks,
-                "exchanged_bytes_per_step": sum(sent) / len(sent),
+                "exchanged_bytes_per_step": session.trainer.arena.exchanged_bytes / all_steps,
                 "dense_gradient_bytes": 4 * dense,
                 "arena_bytes": 4 * (config.model.dim + 1) * config.features.num_rows,
             }

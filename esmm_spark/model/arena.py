@@ -9,45 +9,18 @@ made: the backward pass sums the gradients of each distinct row of the batch and
 Shapes: B bags, T tokens, U distinct rows among them, D dim, L local rows.
 """
 
-from typing import Protocol
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from esmm_spark.model.cpu_table import CpuTable
-from esmm_spark.model.distinct import distinct_by_owner
 from esmm_spark.model.exchange import Exchange
 from esmm_spark.model.fbgemm_table import FbgemmTable
 from esmm_spark.model.initial_rows import fill_uniform
+from esmm_spark.model.lookup import Lookup, OwnLookup, RowTable, SharedLookup
 from esmm_spark.model.pooling import bag_offsets
 from esmm_spark.model.sharding import num_local_rows
-
-
-class RowTable(Protocol):
-    """One rank's rows and their optimizer."""
-
-    @property
-    def rows(self) -> Tensor:
-        """[L, D] float32, a view."""
-        ...
-
-    def pooled(self, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-        """Returns bags [B, D] of rows; its `backward` steps them. Raises RuntimeError on a wrong index."""
-        ...
-
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Sets the learning rate of the steps to come."""
-        ...
-
-    def state(self) -> Tensor:
-        """Returns [L] float32, the state of row-wise Adagrad."""
-        ...
-
-    def load_state(self, state: Tensor) -> None:
-        """Overwrites the state."""
-        ...
 
 
 class EmbeddingArena(nn.Module):
@@ -61,6 +34,9 @@ class EmbeddingArena(nn.Module):
     in every step**, also with no rows at all: the others wait for it. Under `torch.no_grad()` no rank may
     call `backward`.
 
+    `start` is the first part of `forward`. A step's look-up may be started while the step before is computed,
+    so that nobody waits for its first exchange: every rank or none must do so.
+
     Args:
         num_rows: rows of the whole arena, over all ranks.
         dim: D.
@@ -73,7 +49,7 @@ class EmbeddingArena(nn.Module):
         device: where the rows live, `cpu` or `cuda`.
 
     Attributes:
-        exchanged_bytes: bytes sent to other ranks since the last `forward` began; 0 with one rank.
+        exchanged_bytes: bytes that this rank sent to others so far; 0 with one rank.
 
     Source: Duchi et al., "Adaptive Subgradient Methods", JMLR 2011; row-wise: Gupta et al. 2014 and
         fbgemm_gpu's `EXACT_ROWWISE_ADAGRAD`.
@@ -109,7 +85,7 @@ class EmbeddingArena(nn.Module):
 
     @property
     def exchanged_bytes(self) -> int:
-        """Bytes that left this rank for others since the last `forward` began."""
+        """Bytes that left this rank for others so far."""
         return self._exchange.sent_bytes if self._exchange else 0
 
     def forward(self, rows: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
@@ -123,21 +99,24 @@ class EmbeddingArena(nn.Module):
         Raises:
             RuntimeError: a row is out of range (one rank; the others end as well, as their exchange fails).
         """
+        return self.start(rows, weights, lengths).pooled()
+
+    def start(self, rows: Tensor, weights: Tensor, lengths: Tensor) -> Lookup:
+        """Returns the look-up that `forward` makes, started: the ranks learn what they are asked for.
+
+        Args:
+            rows: [T] as for `forward`.
+            weights: [T].
+            lengths: [B].
+
+        Raises:
+            RuntimeError: as `forward`.
+        """
         self._require_in_range(rows)
         offsets = bag_offsets(lengths, self._index_dtype)
         if self._exchange is None:
-            return self._table.pooled(rows.to(self._index_dtype), offsets, weights)
-        self._exchange.sent_bytes = 0
-        distinct = distinct_by_owner(rows, self.num_ranks)
-        asked = distinct.local_rows.to(self._index_dtype)
-        wanted, wanted_splits = self._exchange.send(asked, distinct.splits)
-        # Bags of one token each. A row that several ranks want stands in several bags, and the table's
-        # backward sums them before its one step of that row, as it would have in one process.
-        ones = torch.ones(wanted.numel(), device=self.device)
-        offsets_of_one = torch.arange(wanted.numel() + 1, dtype=self._index_dtype, device=self.device)
-        found = self._table.pooled(wanted, offsets_of_one, ones)
-        fetched = self._exchange.send_with_gradient(found, wanted_splits, distinct.splits)  # [U, D]
-        return distinct.pool(fetched, offsets, weights)
+            return OwnLookup(self._table, rows.to(self._index_dtype), offsets, weights)
+        return SharedLookup(self._exchange, self._table, rows, offsets, weights, self._index_dtype)
 
     def _require_in_range(self, rows: Tensor) -> None:
         """Raises RuntimeError where a row is none of the arena's: other memory would be read and written."""

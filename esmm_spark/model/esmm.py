@@ -251,22 +251,54 @@ def embed_batch(embedding: Embedding, batch: GroupedTokens, spec: FeatureSpec) -
             ranks wait for this one.
         spec: tells how many fields each level has.
     """
-    num_context_bags = batch.context_lengths.numel()
+    copies = embedding.num_rows // spec.num_rows
+    return _by_level(embedding(*_tokens_of(batch, copies, spec)), copies, batch, spec)
+
+
+class BatchLookup:
+    """`embed_batch` in two parts, the first of which can run ahead: its exchange is then not waited for.
+
+    Args:
+        arena: as for `embed_batch`.
+        batch: the tokens.
+        spec: tells how many fields each level has.
+    """
+
+    def __init__(self, arena: EmbeddingArena, batch: GroupedTokens, spec: FeatureSpec) -> None:
+        self._batch, self._spec, self._copies = batch, spec, arena.num_rows // spec.num_rows
+        self._lookup = arena.start(*_tokens_of(batch, self._copies, spec))
+
+    def fetch(self) -> None:
+        """Reads the rows as the step before left them and starts to send them where they are wanted."""
+        self._lookup.fetch()
+
+    def embedded(self) -> tuple[Tensor, Tensor]:
+        """Returns context and impression, as `embed_batch`."""
+        return _by_level(self._lookup.pooled(), self._copies, self._batch, self._spec)
+
+
+def _tokens_of(batch: GroupedTokens, copies: int, spec: FeatureSpec) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns rows, weights and lengths of contexts' bags, then impressions'; all of that `copies` times."""
     rows = _joined(batch.context_rows, batch.impression_rows)
     weights = _joined(batch.context_weights, batch.impression_weights)
     lengths = _joined(batch.context_lengths, batch.impression_lengths)
-    copies = embedding.num_rows // spec.num_rows
-    if copies > 1:
-        rows = rows.long() if embedding.num_rows >= 2**31 else rows
-        rows = torch.cat([rows + copy * spec.num_rows for copy in range(copies)])
-        weights, lengths = weights.repeat(copies), lengths.repeat(copies)
-    pooled = embedding(rows, weights, lengths)  # [copies * bags, D], bags = G * Fc + N * Fi
+    if copies == 1:
+        return rows, weights, lengths
+    rows = rows.long() if copies * spec.num_rows >= 2**31 else rows
+    rows = torch.cat([rows + copy * spec.num_rows for copy in range(copies)])
+    return rows, weights.repeat(copies), lengths.repeat(copies)
+
+
+def _by_level(pooled: Tensor, copies: int, batch: GroupedTokens, spec: FeatureSpec) -> tuple[Tensor, Tensor]:
+    """Returns context and impression of the bags [copies * (G * Fc + N * Fi), D] of `_tokens_of`."""
     num_bags, dim = pooled.shape[0] // copies, pooled.shape[1]
     if copies > 1:
         pooled = pooled.view(copies, num_bags, dim).transpose(0, 1).reshape(num_bags, copies * dim)
     num_groups, num_impressions = batch.group_sizes.numel(), int(batch.group_sizes.sum())
     # Split, not sliced: the gradient is put together once, not as two with zeros around, added.
-    context, impression = torch.split(pooled, [num_context_bags, num_bags - num_context_bags])
+    context, impression = torch.split(
+        pooled, [batch.context_lengths.numel(), batch.impression_lengths.numel()]
+    )
     return (
         context.view(num_groups, len(spec.context_fields), copies * dim),
         impression.view(num_impressions, len(spec.impression_fields), copies * dim),

@@ -16,7 +16,7 @@ from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.plan import EpochPlan
 from esmm_spark.manifest import PartitionCounts, wrapped_sum
 from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.esmm import Esmm, Logits, embed_batch
+from esmm_spark.model.esmm import BatchLookup, Esmm, Logits, embed_batch
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.launch import FailedElsewhereError
 from esmm_spark.training.metrics import MetricSums, metrics_of
@@ -29,6 +29,15 @@ GROUP_KEYS_SHOWN = 5
 
 class StoppedError(Exception):
     """Training was asked to stop (SIGTERM) and the ranks agreed on the step."""
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A batch, or an empty one and what went wrong with it, whose rows the ranks are being asked for."""
+
+    batch: Batch
+    problem: UserError | None
+    lookup: BatchLookup
 
 
 @dataclass
@@ -77,7 +86,7 @@ class Trainer:
             plan: the epoch's steps.
             state: the position; its counts are this rank's share until `sum_seen` is called.
             counts: what the partition holds, to hold the epoch against.
-            after_step: called after each step, at a boundary at which a checkpoint may be written.
+            after_step: called after each step but the last, when a checkpoint may be written.
 
         Raises:
             UserError: a file of this rank can't be read; FailedElsewhereError on the others.
@@ -87,10 +96,15 @@ class Trainer:
         """
         self.model.train()
         self._window = Window()
-        for step in range(state.next_step, plan.num_steps):
-            batch, problem = self._next(batches)
+        end = plan.num_steps
+        if self.config.train.max_steps is not None:
+            end = min(end, state.next_step + self.config.train.max_steps - state.global_step)
+        started = self._start(batches) if state.next_step < end else None
+        while started is not None:
+            step, batch = state.next_step, started.batch
             self._set_learning_rates(state, plan)
-            stop = self._step(batch, plan.impressions_in_step(step), state, problem)
+            to_come = batches if step + 1 < end else None
+            stop, started = self._step(started, to_come, plan.impressions_in_step(step), state)
             state.next_step = step + 1
             state.global_step += 1
             state.seen_impressions += batch.num_impressions
@@ -99,9 +113,8 @@ class Trainer:
             self._record(step, plan, state)
             if stop:
                 raise StoppedError
-            if self._at_step_limit(state):
-                break
-            after_step()
+            if started is not None:
+                after_step()
         if state.next_step == plan.num_steps:
             self._require_all_seen(
                 f"epoch {state.epoch + 1}", state.seen_impressions, state.seen_hash_sum, counts
@@ -124,23 +137,37 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = left * train.learning_rate
 
-    def _at_step_limit(self, state: TrainState) -> bool:
-        return self.config.train.max_steps is not None and state.global_step >= self.config.train.max_steps
+    def _start(self, batches: Iterator[Batch]) -> _Started:
+        """Takes the next batch and starts its look-up."""
+        batch, problem = self._next(batches)
+        batch = batch.to(self.device)
+        return _Started(batch, problem, BatchLookup(self.arena, batch, self.config.features))
 
-    def _step(self, batch: Batch, num_impressions: int, state: TrainState, problem: UserError | None) -> bool:
-        """Trains one step; returns whether some rank was asked to stop.
+    def _step(
+        self, started: _Started, to_come: Iterator[Batch] | None, num_impressions: int, state: TrainState
+    ) -> tuple[bool, _Started | None]:
+        """Trains one step; returns whether some rank was asked to stop, and the next batch.
 
         Every rank calls this for every step, with an empty batch where it has none: each exchange needs all
-        of them.
+        of them. The next batch is made ready while this one's rows are on their way.
+
+        Args:
+            started: the step's batch.
+            to_come: the batches after it; None at the last step.
+            num_impressions: of the global batch.
+            state: the position.
         """
         # Seeded by position, so that a network with dropout gives the same in a resumed run.
         seed = self.config.train.seed * 1_000_003 + state.global_step * 1009 + self.cluster.rank
         torch.manual_seed(seed % 2**63)
-        batch = batch.to(self.device)
+        batch, problem = started.batch, started.problem
         self.optimizer.zero_grad()
+        started.lookup.fetch()
+        # After a problem nothing comes, and no rank will wait for the look-up that others start here.
+        following = None if to_come is None or problem is not None else self._start(to_come)
         with self._precision():
-            pooled = embed_batch(self.arena, batch, self.config.features)
             labels = batch.click, batch.conversion
+            pooled = started.lookup.embedded()
             total = self.model.training_loss(*pooled, batch.group_sizes, labels, 1 / num_impressions)
         own_loss = total.detach().double().cpu()
         flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
@@ -155,7 +182,7 @@ class Trainer:
         if not math.isfinite(global_loss):
             self._fail_non_finite(float(own_loss), batch, state)
         self._window.add(global_loss, num_impressions)
-        return bool(stops > 0)
+        return bool(stops > 0), following
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16)

@@ -1,7 +1,7 @@
 """Trains an arena for a few steps; started by test_arena_ranks.py, alone or by horovodrun.
 
 arena_ranks.py OUTPUT_FOLDER writes rank-R-of-N.npz: this rank's rows, accumulator, the pooled bags of its
-share of each step, and the bytes that it sent.
+share of each step, and the bytes that it has sent by then.
 """
 
 import os
