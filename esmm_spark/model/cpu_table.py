@@ -35,7 +35,9 @@ class CpuTable:
     """
 
     def __init__(self, num_rows: int, dim: int, learning_rate: float, eps: float) -> None:
-        self.rows, self._state = _zeros(num_rows, dim), _zeros(num_rows)
+        # A row's state lies behind it, so that its step finds it in the same cache line or the next.
+        self._whole = _zeros(num_rows, dim + 1)
+        self.rows, self._state = self._whole[:, :dim], self._whole[:, dim]
         self._learning_rate, self._eps = learning_rate, eps
         self._columns = columns_of(dim)
         self._scratch = _Scratch(dim)
@@ -66,14 +68,14 @@ class CpuTable:
 
     def _pool(self, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
         out = torch.empty(len(offsets) - 1, self.rows.shape[1])
-        table, rows, factors, starts, pooled = arrays_of(self.rows, indices, weights, offsets, out)
+        table, rows, factors, starts, pooled = arrays_of(self._whole, indices, weights, offsets, out)
         pool(self._columns, table, rows, factors, starts, pooled, num_threads())
         return out
 
     def _step(self, indices: Tensor, offsets: Tensor, weights: Tensor, gradient: Tensor) -> None:
         threads = num_threads()
-        table, state, rows, factors, starts, upper = arrays_of(
-            self.rows, self._state, indices, weights, offsets, gradient.contiguous()
+        table, rows, factors, starts, upper = arrays_of(
+            self._whole, indices, weights, offsets, gradient.contiguous()
         )
         counter, rate, eps = np.zeros(1, np.int64), np.float32(self._learning_rate), np.float32(self._eps)
         ends, sorted_rows, sorted_weights, sorted_bags, keys, places, found, sums = self._scratch.arrays(
@@ -82,7 +84,6 @@ class CpuTable:
         step(
             self._columns,
             table,
-            state,
             rows,
             factors,
             starts,

@@ -84,9 +84,9 @@ def columns_of(dim: int) -> Columns:
 
 
 @kernel
-def ask_for(columns: Columns, table: Floats, row: int) -> None:
-    """Asks for all cache lines of a row of float32."""
-    size = 4 * len(columns)
+def ask_for(columns: Columns, table: Floats, row: int, more: int) -> None:
+    """Asks for all cache lines of a row of float32 with as many `columns`, and some `more`."""
+    size = 4 * (len(columns) + more)
     for start in range(0, size, 64):
         prefetch(table, row, start)
     # A row may begin anywhere in a line, and end in one more than it is long.
@@ -101,7 +101,7 @@ def pool(
 
     Args:
         columns: of D.
-        table: [L, D].
+        table: [L, at least D], of which the first D columns count.
         indices: [T], 0 <= index < L.
         weights: [T].
         offsets: [B + 1].
@@ -115,7 +115,7 @@ def pool(
                 out[bag, column] = 0.0
             for token in range(offsets[bag], offsets[bag + 1]):
                 if token + AHEAD < num_tokens:
-                    ask_for(columns, table, indices[token + AHEAD])
+                    ask_for(columns, table, indices[token + AHEAD], 0)
                 weight, row = weights[token], indices[token]
                 for column in range(len(columns)):
                     out[bag, column] += weight * table[row, column]

@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from esmm_spark.model.blas import take
-from esmm_spark.model.kernels import kernel, parallel_kernel, prefetch
+from esmm_spark.model.kernels import kernel, parallel_kernel
 from esmm_spark.model.row_kernels import (
     AHEAD,
     Columns,
@@ -30,7 +30,6 @@ from esmm_spark.model.row_kernels import (
 def step(
     columns: Columns,
     table: Floats,
-    state: Floats,
     indices: Ints,
     weights: Floats,
     offsets: Ints,
@@ -51,8 +50,7 @@ def step(
 
     Args:
         columns: of D.
-        table: [L, D], stepped in place.
-        state: [L], stepped in place.
+        table: [L, more than D], rows and behind each its state, stepped in place.
         indices: [T], 0 <= index < L.
         weights: [T].
         offsets: [B + 1].
@@ -111,7 +109,7 @@ def step(
                 found[thread],
                 sums[thread],
             )
-            _step_rows(columns, table, state, found[thread], sums[thread], count, learning_rate, eps)
+            _step_rows(columns, table, found[thread], sums[thread], count, learning_rate, eps)
 
 
 @kernel
@@ -166,7 +164,7 @@ def _sum_rows(
     keys[:] = -1
     for token in range(first, end):
         if token + AHEAD < end:
-            ask_for(columns, gradient, bags[token + AHEAD])
+            ask_for(columns, gradient, bags[token + AHEAD], 0)
         row, weight, bag = rows[token], weights[token], np.uint64(bags[token])
         slot = np.uint64(slot_of(keys, row, bits))
         if keys[slot] == -1:
@@ -185,7 +183,6 @@ def _sum_rows(
 def _step_rows(
     columns: Columns,
     table: Floats,
-    state: Floats,
     rows: Ints,
     sums: Floats,
     count: int,
@@ -193,15 +190,15 @@ def _step_rows(
     eps: np.float32,
 ) -> None:
     """Takes the step of `count` rows, given the sums of their gradients."""
+    size = len(columns)
     for place in range(np.uint64(count)):
         if place + np.uint64(AHEAD) < np.uint64(count):
-            ask_for(columns, table, rows[place + np.uint64(AHEAD)])
-            prefetch(state, rows[place + np.uint64(AHEAD)], 0)
+            ask_for(columns, table, rows[place + np.uint64(AHEAD)], 1)
         row, squares = np.uint64(rows[place]), np.float32(0)
-        for column in range(len(columns)):
+        for column in range(size):
             squares += sums[place, column] * sums[place, column]
-        new_state = state[row] + squares / np.float32(len(columns))
-        state[row] = new_state
+        new_state = table[row, size] + squares / np.float32(size)
+        table[row, size] = new_state
         factor = learning_rate / (np.sqrt(new_state) + eps)
-        for column in range(len(columns)):
+        for column in range(size):
             table[row, column] -= factor * sums[place, column]
