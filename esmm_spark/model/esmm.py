@@ -11,10 +11,11 @@ Shapes: G groups, N impressions, Fc / Fi context / impression fields, D dim of a
     predict(esmm(context, impression, batch.group_sizes))  # to score
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from esmm_spark import config
 from esmm_spark.errors import ConfigError
@@ -295,14 +296,24 @@ def _by_level(pooled: Tensor, copies: int, batch: GroupedTokens, spec: FeatureSp
     if copies > 1:
         pooled = pooled.view(copies, num_bags, dim).transpose(0, 1).reshape(num_bags, copies * dim)
     num_groups, num_impressions = batch.group_sizes.numel(), int(batch.group_sizes.sum())
-    # Split, not sliced: the gradient is put together once, not as two with zeros around, added.
-    context, impression = torch.split(
-        pooled, [batch.context_lengths.numel(), batch.impression_lengths.numel()]
-    )
+    context, impression = _Split.apply(pooled, batch.context_lengths.numel())  # type: ignore[no-untyped-call]
     return (
         context.view(num_groups, len(spec.context_fields), copies * dim),
         impression.view(num_impressions, len(spec.impression_fields), copies * dim),
     )
+
+
+class _Split(torch.autograd.Function):
+    """Rows before a place and those from it on, as views; their gradients come together by `_joined`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, place: int) -> tuple[Tensor, Tensor]:
+        return rows[:place], rows[place:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, first: Tensor, second: Tensor) -> tuple[Tensor, None]:
+        return _joined(first.flatten(), second.flatten()).view(-1, first.shape[1]), None
 
 
 def _joined(first: Tensor, second: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from esmm_spark.model.tower_kernels import scratch_size, train_towers
 # Sums over impressions and groups are held once for each stretch and block: there must not be too many, nor
 # too large ones. Larger layers have little to gain, as products take nearly all of their time.
 _TOWERS = 2
+_NUMBERS_PER_LINE = 16
 _MOST_STRETCHES = 32
 _LEAST_STRETCH = 512 // CHUNK
 _MOST_BLOCKS = 16
@@ -130,8 +131,11 @@ class _TowersLoss(torch.autograd.Function):
             [num_own, *(len(weight) for weight in parameters[: len(parameters) // _TOWERS - 2 : 3])]
         )
         first_width, num_units = int(widths[1]), int(widths[1:].sum())
-        of_context = torch.empty(num_inputs, padded(num_groups) * num_context)
-        of_impression = torch.empty(num_inputs, padded(num_rows) * num_own)
+        of_context, of_impression = _input_gradients(
+            num_inputs,
+            (padded(num_groups) if in_halves else num_groups) * num_context,
+            (padded(num_rows) if in_halves else num_rows) * num_own,
+        )
         gradients = torch.empty_like(flat)
         halves = None
         packed, sums = arrays_of(flat, gradients)
@@ -188,6 +192,19 @@ class _TowersLoss(torch.autograd.Function):
         if float(upper) != 1.0:
             gradients = [upper * gradient for gradient in gradients]
         return None, *gradients[:2], None, None, *gradients[2:]
+
+
+def _input_gradients(num_inputs: int, context_size: int, impression_size: int) -> tuple[Tensor, Tensor]:
+    """Returns [X, context_size] and [X, impression_size] to be overwritten.
+
+    With one input they lie one behind the other, as what was pooled does: nobody has to copy them together.
+    The second begins at a multiple of 64 bytes: where the first begins depends on its size alone.
+    """
+    if num_inputs > 1:
+        return torch.empty(num_inputs, context_size), torch.empty(num_inputs, impression_size)
+    before = -context_size % _NUMBERS_PER_LINE
+    both = torch.empty(1, before + context_size + impression_size)
+    return both[:, before : before + context_size], both[:, before + context_size :]
 
 
 def _pieces(parameters: Sequence[Tensor], num_context: int) -> list[Tensor]:

@@ -75,8 +75,8 @@ def train_towers(
         parameters: [T, Q].
         halves: of `narrow_weights` where products are to be made in bfloat16, else None.
         shares: [T, G' * H_1], overwritten.
-        x_gradient: [X, N' * K], of which the first N * K are it.
-        context_gradient: [X, G' * C], of which the first G * C are it.
+        x_gradient: [X, N * K]; where products are made in bfloat16 [X, N' * K], of which the first are it.
+        context_gradient: [X, G * C], or G' * C likewise.
         share_gradients: [T, G * H_1], 0.
         edges: [T, S, H_1], overwritten: a stretch's sum for its first group if that began before it, else 0.
         sums: [S, T, Q - H_1 * C], overwritten by each stretch's share of `gradients`.
