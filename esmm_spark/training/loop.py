@@ -157,9 +157,7 @@ class Trainer:
             num_impressions: of the global batch.
             state: the position.
         """
-        # Seeded by position, so that a network with dropout gives the same in a resumed run.
-        seed = self.config.train.seed * 1_000_003 + state.global_step * 1009 + self.cluster.rank
-        torch.manual_seed(seed % 2**63)
+        self._seed_at(state.global_step)
         batch, problem = started.batch, started.problem
         self.optimizer.zero_grad()
         started.lookup.fetch()
@@ -183,6 +181,15 @@ class Trainer:
             self._fail_non_finite(float(own_loss), batch, state)
         self._window.add(global_loss, num_impressions)
         return bool(stops > 0), following
+
+    def _seed_at(self, global_step: int) -> None:
+        """Seeds by position, so that a network with dropout gives the same in a resumed run."""
+        seed = (self.config.train.seed * 1_000_003 + global_step * 1009 + self.cluster.rank) % 2**63
+        if self.device.type == "cpu":
+            # `torch.manual_seed` notes a stack trace for each kind of device that isn't there: 2% of a step.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16)
