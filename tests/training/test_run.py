@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,6 +214,40 @@ def test_other_objectives_and_networks_train_too(folder: Path, model: dict[str, 
     train(Config.model_validate(content))
     losses = [loss for _, loss in curve(folder / "model")]
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
+
+
+class Forgetful(torch.nn.Module):
+    """A network of a user's own with dropout, which draws from torch's random state in every step."""
+
+    def __init__(self, num_context_features: int, num_impression_features: int, dim: int) -> None:
+        super().__init__()
+        self.dropout = torch.nn.Dropout(0.5)
+        self.layer = torch.nn.Linear(num_impression_features * dim, 1)
+
+    def forward(
+        self, context: torch.Tensor, impression: torch.Tensor, group_index: torch.Tensor
+    ) -> torch.Tensor:
+        result: torch.Tensor = self.layer(self.dropout(impression.flatten(1))).squeeze(1)
+        return result
+
+
+def test_a_resumed_run_drops_out_what_an_uninterrupted_one_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = config_content(folder, **{**SETTINGS, "checkpoint_every_steps": 0})
+    content["model"]["network"] = "tests.training.test_run:Forgetful"
+    config = Config.model_validate(content)
+    train(config)
+    whole = parameters(folder / "model")
+    shutil.rmtree(folder / "model")
+    with monkeypatch.context() as patch:
+        send_sigterm_at(3, patch)
+        with pytest.raises(SystemExit):
+            train(config)
+    torch.manual_seed(99)
+    train(config)
+    resumed = parameters(folder / "model")
+    assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
 
 
 class Headless(torch.nn.Module):
