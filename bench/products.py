@@ -17,7 +17,7 @@ from esmm_spark.model.blas import multiply, product_addresses, take
 from esmm_spark.model.kernels import num_threads
 from esmm_spark.model.tower_kernels import CHUNK
 
-_ROUNDS = 40
+_ROUNDS = 10
 
 
 def products_s(num_rows: int, widths: Sequence[int]) -> float:
