@@ -15,7 +15,7 @@ from numba import prange
 
 from esmm_spark.model.blas import multiply, product_addresses, take
 from esmm_spark.model.kernels import num_threads
-from esmm_spark.model.tower_kernels import CHUNK
+from esmm_spark.model.tower import stretch_and_chunk
 
 _ROUNDS = 10
 
@@ -30,15 +30,16 @@ def products_s(num_rows: int, widths: Sequence[int]) -> float:
     threads, addresses = num_threads(), product_addresses(in_halves=False)
     assert addresses is not None, "torch's library gives out no sgemm"
     sizes, largest = np.array([*widths, 1]), max(widths)
-    x = np.ones((threads, CHUNK * largest), np.float32)
+    sharing = _, chunk = stretch_and_chunk(num_rows, in_halves=False)
+    x = np.ones((threads, chunk * largest), np.float32)
     weights, out = (
         np.ones(largest * largest, np.float32),
-        np.ones((threads, largest * max(CHUNK, largest)), np.float32),
+        np.ones((threads, largest * max(chunk, largest)), np.float32),
     )
     times = []
     for _ in range(_ROUNDS):
         started = time.perf_counter()
-        _all_products(num_rows, sizes, x, weights, out, np.zeros(1, np.int64), addresses.sgemm)
+        _all_products(num_rows, sharing, sizes, x, weights, out, np.zeros(1, np.int64), addresses.sgemm)
         times.append(time.perf_counter() - started)
     return float(np.median(times))
 
@@ -50,18 +51,21 @@ def product_flops(num_rows: int, widths: Sequence[int]) -> int:
 
 
 @numba.njit(parallel=True, nogil=True, boundscheck=False)  # type: ignore[untyped-decorator]
-def _all_products(num_rows, sizes, x, weights, out, counter, address):  # type: ignore[no-untyped-def]
+def _all_products(num_rows, sharing, sizes, x, weights, out, counter, address):  # type: ignore[no-untyped-def]
+    stretch, chunk = sharing
     for part in prange(x.shape[0]):
         while True:
-            first = take(counter) * CHUNK
-            if first >= num_rows:
+            begin = take(counter) * stretch
+            if begin >= num_rows:
                 break
-            rows = min(CHUNK, num_rows - first)
-            for layer in range(sizes.shape[0] - 1):
-                before, width = sizes[layer], sizes[layer + 1]
-                multiply(address, "NT", (rows, width, before), x[part], 0, weights, 0, 0, out[part], 0)
-                multiply(address, "TN", (width, before, rows), x[part], 0, x[part], 0, 0, out[part], 0)
-                multiply(address, "NN", (rows, before, width), x[part], 0, weights, 0, 0, out[part], 0)
+            end = min(begin + stretch, num_rows)
+            for first in range(begin, end, chunk):
+                rows = min(chunk, end - first)
+                for layer in range(sizes.shape[0] - 1):
+                    before, width = sizes[layer], sizes[layer + 1]
+                    multiply(address, "NT", (rows, width, before), x[part], 0, weights, 0, 0, out[part], 0)
+                    multiply(address, "TN", (width, before, rows), x[part], 0, x[part], 0, 0, out[part], 0)
+                    multiply(address, "NN", (rows, before, width), x[part], 0, weights, 0, 0, out[part], 0)
 
 
 def sgemm_gflops(size: int = 2048, rounds: int = 8) -> float:

@@ -19,7 +19,8 @@ class Sizes(NamedTuple):
     Attributes:
         groups: G.
         context: C.
-        stretch: impressions of a stretch, a multiple of CHUNK.
+        stretch: impressions of a stretch; in bfloat16 a multiple of ROWS.
+        chunk: those of them that are taken up and down together, at most CHUNK; in bfloat16 a multiple too.
         block: groups of a block, a multiple of ROWS.
         halves: of a tower in what `narrow_weights` gives, 0 in float32.
     """
@@ -27,6 +28,7 @@ class Sizes(NamedTuple):
     groups: int
     context: int
     stretch: int
+    chunk: int
     block: int
     halves: int
 

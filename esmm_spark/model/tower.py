@@ -145,7 +145,7 @@ class _TowersLoss(torch.autograd.Function):
         sizes = Sizes(
             num_groups,
             num_context,
-            _multiple(num_rows, CHUNK, _MOST_STRETCHES, _LEAST_STRETCH),
+            *stretch_and_chunk(num_rows, in_halves),
             _multiple(num_groups, ROWS, _MOST_BLOCKS),
             0 if halves is None else len(halves) // _TOWERS,
         )
@@ -225,6 +225,22 @@ def _whole(flat: Tensor, pieces: Sequence[Tensor]) -> list[Tensor]:
     for first in range(0, len(parts), each):
         whole += [torch.cat(parts[first : first + 2], dim=1), *parts[first + 2 : first + each]]
     return whole
+
+
+def stretch_and_chunk(num_rows: int, in_halves: bool) -> tuple[int, int]:
+    """Returns how many impressions a thread takes, and how many of these go up and down together."""
+    stretch = _multiple(num_rows, CHUNK, _MOST_STRETCHES, _LEAST_STRETCH)
+    if in_halves:
+        return stretch, CHUNK  # whole ROWS: a product makes that many
+    # All alike, so that threads that take as many end together: of 5000 10 x 500, not 9 x 512 and 392.
+    stretch = _share(num_rows, stretch)
+    return stretch, _share(stretch, CHUNK)
+
+
+def _share(count: int, most: int) -> int:
+    """Returns the size of parts of `count`, at least 1, as alike as can be, none larger than `most`."""
+    parts = max(1, -(-count // most))
+    return max(1, -(-count // parts))
 
 
 def _multiple(count: int, unit: int, most: int, least: int = 1) -> int:

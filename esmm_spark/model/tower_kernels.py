@@ -174,8 +174,8 @@ def _take_stretches(
         end = min(begin + sizes.stretch, num_rows)
         edges[:, number], sums[number], losses[number] = 0, 0, 0
         cut = groups[begin] if begin > 0 and groups[begin] == groups[begin - 1] else -1
-        for first in range(begin, end, CHUNK):
-            rows = min(first + CHUNK, end) - first
+        for first in range(begin, end, sizes.chunk):
+            rows = min(first + sizes.chunk, end) - first
             for tower in range(num_towers):
                 go_up(
                     first,

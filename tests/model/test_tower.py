@@ -21,7 +21,7 @@ SIZES = [
     [5, 0, 1, 200],
     [1] * (CHUNK + 1),
     [CHUNK] * 3,
-    [3, 4 * CHUNK],  # the second group's end is all that a stretch holds
+    [3, 4 * CHUNK],  # in bfloat16 the second group's end is all that a stretch holds
     [3, 10 * CHUNK, 0, 41],  # a group over three stretches, two of them its own
     [4 * CHUNK, 4 * CHUNK],
 ]
@@ -134,6 +134,17 @@ def test_the_result_does_not_depend_on_the_number_of_threads(in_halves: bool) ->
     assert all(
         torch.equal(one, other) for more in found[1:] for one, other in zip(found[0], more, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "expected"),
+    [(0, (1, 1)), (1, (1, 1)), (257, (257, 129)), (5000, (500, 250)), (100_000, (3226, 249))],
+)
+def test_threads_take_impressions_in_parts_alike(num_rows: int, expected: tuple[int, int]) -> None:
+    assert tower.stretch_and_chunk(num_rows, in_halves=False) == expected
+    stretch, chunk = tower.stretch_and_chunk(num_rows, in_halves=True)
+    assert chunk == CHUNK
+    assert stretch % CHUNK == 0
 
 
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
