@@ -29,7 +29,17 @@ _KINDS = {
     TOWERS: ("_TowersLoss", "aten::addmm", "aten::mm"),
     "embedding": ("_Pool", "cumsum"),
     "dense optimizer": ("Optimizer.", "aten::_fused_adam", "aten::_foreach"),
-    "add, cut, copy": ("index_", "aten::add", "aten::cat", "copy_", "repeat_inter", "split", "fill_", "zero"),
+    "add, cut, copy": (
+        "index_",
+        "aten::add",
+        "aten::cat",
+        "copy_",
+        "repeat_inter",
+        "split",
+        "_Split",
+        "fill_",
+        "zero",
+    ),
 }
 
 

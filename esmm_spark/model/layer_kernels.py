@@ -125,7 +125,7 @@ def go_down(
         inputs: of `go_up`.
         hidden: of `go_up`.
         lower: as `inputs`, set: the gradients of `inputs`, the first layer's first.
-        x_gradient: [N' * K].
+        x_gradient: [N * K], in bfloat16 [N' * K].
         gradient: [Q - H_1 * C], of the parameters but the context's weights.
         narrow: as for `go_up`.
         addresses: of the products.

@@ -180,6 +180,20 @@ def test_max_steps_cuts_an_epoch_that_a_longer_run_goes_on_with(folder: Path, un
     )
 
 
+def test_a_run_stopped_in_its_last_step_trains_no_further(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(folder, **{**SETTINGS, "checkpoint_every_steps": 0}, max_steps=7)
+    with monkeypatch.context() as patch:
+        send_sigterm_at(6, patch)
+        with pytest.raises(SystemExit):
+            train(config)
+    assert steps_with_checkpoint(folder / "model") == [7]
+    assert train(config) is not None
+    assert steps_with_checkpoint(folder / "model")[-1] == 7
+    assert curve(folder / "model")[-1][0] == 7
+
+
 def test_training_stops_early_and_publishes_the_best_epochs_model(folder: Path) -> None:
     # Small batches, large rates: the model soon knows its training data by heart.
     settings = {"epochs": 30, "early_stopping_epochs": 2, "embedding_learning_rate": 1.0, "batch_size": 64}
