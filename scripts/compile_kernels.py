@@ -12,7 +12,8 @@ from esmm_spark.features import FeatureSpec
 from esmm_spark.feed.batch import batch_of
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.distinct import distinct_by_owner
-from esmm_spark.model.esmm import build_esmm, embed_batch
+from esmm_spark.model.embedding import embed_batch
+from esmm_spark.model.esmm import build_esmm
 
 # Kernels are the same for all fields: the smallest arena serves.
 _SPEC = FeatureSpec.model_validate(

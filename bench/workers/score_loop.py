@@ -16,7 +16,8 @@ from esmm_spark.config_file import load_config
 from esmm_spark.manifest import TRAIN_PARTITION, read_manifest
 from esmm_spark.memory import keep_freed_memory
 from esmm_spark.model.directory import find_model, load_dense, open_rows, read_info
-from esmm_spark.model.esmm import embed_batch, predict
+from esmm_spark.model.embedding import embed_batch
+from esmm_spark.model.esmm import predict
 from esmm_spark.model.local_copy import localize
 from esmm_spark.model.serving_embedding import ServingEmbedding
 from esmm_spark.scoring.groups import GROUP_COLUMNS, read_groups

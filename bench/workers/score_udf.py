@@ -55,7 +55,8 @@ def predictor(model: str) -> Callable[[], Callable[..., np.ndarray]]:
         import torch
 
         from esmm_spark.model.directory import load_dense, open_rows, read_info
-        from esmm_spark.model.esmm import embed_batch, predict
+        from esmm_spark.model.embedding import embed_batch
+        from esmm_spark.model.esmm import predict
         from esmm_spark.model.serving_embedding import ServingEmbedding
         from esmm_spark.scoring.predictor import TokenBatch
 

@@ -16,7 +16,8 @@ from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.plan import EpochPlan
 from esmm_spark.manifest import PartitionCounts, wrapped_sum
 from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.esmm import BatchLookup, Esmm, Logits, embed_batch
+from esmm_spark.model.embedding import BatchLookup, embed_batch
+from esmm_spark.model.esmm import Esmm, Logits
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.launch import FailedElsewhereError
 from esmm_spark.training.metrics import MetricSums, metrics_of

@@ -8,7 +8,8 @@ from esmm_spark import config
 from esmm_spark.errors import ConfigError
 from esmm_spark.features import FeatureSpec
 from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.esmm import Esmm, Logits, build_esmm, embed_batch, num_embeddings, predict
+from esmm_spark.model.embedding import embed_batch
+from esmm_spark.model.esmm import Esmm, Logits, build_esmm, num_embeddings, predict
 from esmm_spark.model.losses import BaseLoss, EsmmLoss
 
 # Two context fields of one table and two impression fields; the arena has rows 0 to 16.

@@ -11,7 +11,8 @@ from torch import Tensor
 from esmm_spark.config import Config
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.directory import new_version, publish, staging_of, write_shard
-from esmm_spark.model.esmm import Esmm, build_esmm, embed_batch, num_embeddings, predict
+from esmm_spark.model.embedding import embed_batch
+from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings, predict
 from tests.synthetic_examples import Group
 
 
