@@ -1,5 +1,7 @@
 """Several ranks on one machine: two of one thread against one of two, and what a rank sends in a step."""
 
+from statistics import fmean
+
 from bench.measure import measured_worker
 from bench.results import OURS, StageResult
 from bench.workspace import Workspace, horovodrun, say
@@ -26,6 +28,14 @@ def run(workspace: Workspace) -> StageResult:
         rates[ranks] = max(found["rates"]["loader"])
         sent[ranks] = found["exchanged_bytes_per_step"]
         result.add(f"{OURS}, {ranks} x {threads} threads", rates[ranks], _UNIT, **found)
+    # Of the two ranks: where the time goes.
+    step_s = found["batch_size"] / fmean(found["rates"]["loader"])
+    for what, seconds in (
+        ("a step", step_s),
+        ("CPU of the thread that trains", found["training_thread_cpu_s_per_step"]),
+        ("CPU of Horovod's and the loader's threads", found["other_threads_cpu_s_per_step"]),
+    ):
+        result.add(f"{OURS}, 2 ranks, {what}", 1e3 * seconds, "ms/step/rank")
     say("ranks: bytes of 4 ranks")
     found, _ = measured_worker(
         "bench.workers.train",

@@ -1,11 +1,13 @@
 """Trains with the loader and, in turns, on batches in memory; under horovodrun on several ranks.
 
-Writes impressions/s over all ranks and the bytes that a rank sends in a step, from the first rank.
+Writes impressions/s over all ranks, the bytes that a rank sends in a step and what it computes in it, from
+the first rank.
 """
 
 import argparse
 import itertools
 import json
+import time
 from pathlib import Path
 
 from bench.training import Session
@@ -34,12 +36,14 @@ def main() -> None:
         warm_up = min(WARM_UP_STEPS, steps // 4)
         prepared = session.prepared(min(PREPARED_BATCHES, steps)) if "memory" in arguments.modes else []
         rates: dict[str, list[float]] = {mode: [] for mode in arguments.modes}
+        thread_s, process_s = time.thread_time(), time.process_time()
         for epoch in range(arguments.rounds):
             if "memory" in rates:
                 rates["memory"].append(session.rate(itertools.cycle(prepared), steps, warm_up))
             if "loader" in rates:
                 with session.feed(epoch) as batches:
                     rates["loader"].append(session.rate(batches, steps, warm_up))
+        thread_s, process_s = time.thread_time() - thread_s, time.process_time() - process_s
         all_steps = arguments.rounds * len(arguments.modes) * steps
         dense = sum(parameter.numel() for parameter in session.trainer.model.parameters())
         if cluster.is_first:
@@ -47,7 +51,11 @@ def main() -> None:
                 "rates": rates,
                 "steps": steps,
                 "ranks": cluster.num_ranks,
+                "batch_size": config.train.batch_size,
                 "exchanged_bytes_per_step": session.trainer.arena.exchanged_bytes / all_steps,
+                # The thread that trains, and all others: the loader's, Horovod's, further ones that compute.
+                "training_thread_cpu_s_per_step": thread_s / all_steps,
+                "other_threads_cpu_s_per_step": (process_s - thread_s) / all_steps,
                 "dense_gradient_bytes": 4 * dense,
                 "arena_bytes": 4 * (config.model.dim + 1) * config.features.num_rows,
             }
