@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 OURS = "esmm_spark"
+SENT = "rows and gradients sent"  # the shape of the ranks stage from which scaling is worked out
 
 
 @dataclass(frozen=True)

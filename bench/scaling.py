@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.growth_plot import plot_growth
 from bench.measure import ROOT
-from bench.results import OURS, Results, load_results
+from bench.results import OURS, SENT, Results, load_results
 from esmm_spark.config_file import load_config
 
 GIB, MIB = 2**30, 2**20
@@ -70,7 +70,7 @@ def unit_costs(results: Results, batch_size: int = 5000) -> UnitCosts:
     impressions = largest["impressions"]
     train = next(figure for figure in results.stages["train"].figures if figure.name == OURS)
     score = next(figure for figure in results.stages["score"].figures if figure.name == OURS)
-    sent = next(f for f in results.stages["ranks"].figures if f.name.startswith(f"{OURS}, 2 ranks"))
+    sent = next(f for f in results.stages["ranks"].figures if f.name == f"{OURS}, 2 ranks, {SENT}")
     arena = results.stages["growth"].details["arenas"][-1]
     return UnitCosts(
         preprocess_cpu_s=largest["preprocess"]["cpu_s"] / impressions,

@@ -3,7 +3,7 @@
 from statistics import fmean
 
 from bench.measure import measured_worker
-from bench.results import OURS, StageResult
+from bench.results import OURS, SENT, StageResult
 from bench.workspace import Workspace, horovodrun, say
 
 _UNIT = "impressions/s"
@@ -46,7 +46,7 @@ def run(workspace: Workspace) -> StageResult:
     sent[4] = found["exchanged_bytes_per_step"]
     for ranks in (2, 4):
         result.add(
-            f"{OURS}, {ranks} ranks, rows and gradients sent",
+            f"{OURS}, {ranks} ranks, {SENT}",
             sent[ranks] / 2**20,
             "MiB/step/rank",
             dense_gradient_mib=found["dense_gradient_bytes"] / 2**20,
