@@ -62,9 +62,9 @@ quietly "$venv/bin/python" -m pip install --no-build-isolation -c requirements.l
 if "$venv/bin/python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then fbgemm=fbgemm-gpu; else fbgemm=fbgemm-gpu-cpu; fi
 quietly "$venv/bin/python" -m pip install --no-deps "$fbgemm==1.8.0"
 wheel=$(scripts/build_horovod.sh "$venv/bin/python")
-quietly "$venv/bin/python" -m pip install -c requirements.lock "$wheel"
-# One of the same version may have been there that was built another way.
+# In any case: one of the same version may be there that was built another way. Then what it requires.
 quietly "$venv/bin/python" -m pip install --no-deps --force-reinstall "$wheel"
+quietly "$venv/bin/python" -m pip install -c requirements.lock "$wheel"
 quietly "$venv/bin/python" -m pip check
 quietly "$venv/bin/python" scripts/compile_kernels.py
 rm -f "$log"
