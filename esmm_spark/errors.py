@@ -7,6 +7,9 @@
     |   |-- TooManyRejectsError    more bad lines than max_reject_fraction allows
     |   |-- SpecMismatchError      a dataset or model of another feature spec
     |   |-- IncompleteError        a half-written dataset, model or partition
+    |   |-- TargetBusyError        another run writes the target
+    |   |-- LeaseLostError         another run took the target over while this one was suspended
+    |   |-- UnwritableError        a full disk, a missing permission
     |   |-- UnsafeFileError        a pickle where none may be
     |   `-- TooFewRowGroupsError   fewer row groups than ranks
     |-- CountMismatchError         what went in is not what came out: exit code 1
@@ -49,6 +52,18 @@ class SpecMismatchError(UserError):
 
 class IncompleteError(UserError):
     """A dataset, model or partition that was not written to its end."""
+
+
+class TargetBusyError(UserError):
+    """Another run writes the target."""
+
+
+class LeaseLostError(UserError):
+    """Another run took over the target while this one was suspended: it must not publish what it wrote."""
+
+
+class UnwritableError(UserError):
+    """The file system refuses what is to be written: it is full, read-only, or there is no permission."""
 
 
 class UnsafeFileError(UserError):

@@ -5,6 +5,7 @@ from pyspark.sql import SparkSession
 from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.errors import ConfigError, TooManyRejectsError
+from esmm_spark.failures import user_errors
 from esmm_spark.logs.raw_files import read_split
 from esmm_spark.manifest import (
     EXAMPLES,
@@ -16,11 +17,23 @@ from esmm_spark.manifest import (
     SourceCounts,
     write_manifest,
 )
+from esmm_spark.replacing import Replacement, replacing
+from esmm_spark.samples.counting import require_counted
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan, HeldOut
 from esmm_spark.samples.vocabulary import write_vocabulary
 
 TRAIN, TEST = "train", "test"
+
+# What a dataset holds whose marker lists nothing, see `replacing.require_own_folder`.
+_OURS = (
+    MANIFEST_NAME,
+    f"{EXAMPLES}/*/part-*.parquet",
+    f"{REJECTS}/*.parquet",
+    f"{VOCABULARY}/*.parquet",
+    f"{VOCABULARY}/_SUCCESS",
+    f"{VOCABULARY}/.*.crc",
+)
 
 
 def preprocess(spark: SparkSession, config: Config) -> Manifest:
@@ -35,23 +48,16 @@ def preprocess(spark: SparkSession, config: Config) -> Manifest:
         CountMismatchError: a line got lost.
     """
     target = config.paths.dataset
-    storage.recover(target)
-    storage.require_own_folder(
-        target, "paths.dataset", (storage.MARKER, MANIFEST_NAME, EXAMPLES, REJECTS, VOCABULARY)
-    )
-    staging = storage.absolute(storage.staging_path(target))
-    # What a killed run left.
-    storage.delete(staging)
-    try:
-        manifest = _write_dataset(spark, config, staging)
-    except Exception:
-        storage.delete(staging)
-        raise
-    storage.replace_directory(target)
+    with (
+        replacing(target, "paths.dataset", _OURS) as new,
+        user_errors(spark, "mend the raw files", f"paths.dataset {target}"),
+    ):
+        manifest = _write_dataset(spark, config, new)
     return manifest
 
 
-def _write_dataset(spark: SparkSession, config: Config, staging: str) -> Manifest:
+def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Manifest:
+    staging = new.folder
     manifest = Manifest(
         feature_spec=config.features,
         feature_spec_digest=config.features.digest,
@@ -63,6 +69,7 @@ def _write_dataset(spark: SparkSession, config: Config, staging: str) -> Manifes
         raise ConfigError(
             "features.fields have min_count > 1, which is counted on logs.splits.train: name its files"
         )
+    rejects: list[str] = []
     # train first: the other splits need its vocabulary.
     for split in sorted(config.logs.splits, key=lambda split: split != TRAIN):
         logs = config.logs.splits[split]
@@ -73,10 +80,13 @@ def _write_dataset(spark: SparkSession, config: Config, staging: str) -> Manifes
         written = write_examples(spark, lines, paths, plan, config.samples.num_files)
         manifest.sources.extend(written.sources)
         manifest.partitions.update(written.partitions)
+        rejects += written.rejects_files
     for source in manifest.sources:
         check_rejects(source, config.logs.max_reject_fraction)
     write_manifest(staging, manifest)
-    storage.write_text(storage.join(staging, storage.MARKER), "")
+    examples = require_counted(staging, manifest.partitions.values(), rejects, manifest.sources)
+    vocabulary = [f"{VOCABULARY}/{name}" for name, _ in storage.list_files(storage.join(staging, VOCABULARY))]
+    new.files = [MANIFEST_NAME, *examples, *rejects, *vocabulary]
     return manifest
 
 

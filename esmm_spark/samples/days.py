@@ -4,15 +4,18 @@ A day's partition follows from the logs, the config and `--as-of` alone: not fro
 what else is in the dataset. So a run may be repeated, and days may come in any order.
 """
 
+from contextlib import suppress
+
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.errors import ConfigError, CountMismatchError
 from esmm_spark.event_config import EventLogs
+from esmm_spark.failures import user_errors
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.manifest import (
-    EXAMPLES,
     LABEL_COLUMNS,
     LABELS,
     REJECTS,
@@ -27,7 +30,14 @@ from esmm_spark.manifest import (
 )
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.day import Day
-from esmm_spark.samples.day_folders import GROUPED, publish_day, write_day_manifest
+from esmm_spark.samples.day_folders import (
+    GROUPED,
+    REJECTED_CONTEXTS,
+    dataset_lease,
+    day_staging,
+    publish_day,
+    write_day_manifest,
+)
 from esmm_spark.samples.day_labels import Labelled, label_day
 from esmm_spark.samples.event_counts import count_lines, rejected_lines
 from esmm_spark.samples.event_features import add_features
@@ -58,16 +68,15 @@ def build_days(spark: SparkSession, config: Config, day: Day, backfill: bool) ->
     Raises:
         ConfigError: the dataset was made by another join, or from other logs than events.
         SpecMismatchError: the dataset has another feature spec.
+        TargetBusyError: another run builds the day, or replaces the dataset.
         InputError, TooManyRejectsError, CountMismatchError: as in all preprocessing; the day stays as it was.
     """
-    # A run of this day that was killed may have left it under another name.
-    storage.recover(storage.join(config.paths.dataset, EXAMPLES, day.name))
-    check_dataset(config)
-    build_day(spark, config, day)
-    written = [day.name]
-    for name in changed_days(spark, config, day) if backfill else []:
-        build_day(spark, config, day.on(name))
-        written.append(name)
+    with user_errors(spark, "mend the logs", f"paths.dataset {config.paths.dataset}"):
+        build_day(spark, config, day)
+        written = [day.name]
+        for name in changed_days(spark, config, day) if backfill else []:
+            build_day(spark, config, day.on(name))
+            written.append(name)
     return written
 
 
@@ -87,20 +96,23 @@ def changed_days(spark: SparkSession, config: Config, day: Day) -> list[str]:
 
 def build_day(spark: SparkSession, config: Config, day: Day) -> DayPartition:
     """Writes one day's examples, labels and rejects in the place of those that are there."""
-    dataset = storage.absolute(config.paths.dataset)
-    staging = storage.staging_path(storage.join(dataset, day.name))
-    # What a killed run left.
-    storage.delete(staging)
-    logs = read_day_logs(spark, _events(config), day, with_features=True)
-    labelled = label_day(_events(config), logs, day)
-    try:
-        partition = _write_day(spark, config, day, logs, labelled, staging)
-        publish_day(dataset, staging, day.name, partition)
-        write_day_manifest(dataset, config)
-    finally:
-        labelled.unpersist()
-        logs.unpersist()
-        storage.delete(staging)
+    dataset = config.paths.dataset
+    with day_staging(dataset, day.name) as (staging, lease):
+        with dataset_lease(dataset):
+            check_dataset(config)
+        logs = read_day_logs(spark, _events(config), day, with_features=True)
+        labelled = label_day(_events(config), logs, day)
+        try:
+            partition = _write_day(spark, config, day, logs, labelled, staging)
+        finally:
+            # After Ctrl-C Spark may be gone.
+            with suppress(Py4JError):
+                labelled.unpersist()
+                logs.unpersist()
+        with dataset_lease(dataset):
+            check_dataset(config)
+            publish_day(dataset, staging, day.name, partition, lease)
+            write_day_manifest(dataset, config)
     return partition
 
 
@@ -189,7 +201,7 @@ def _write_examples(
         source.rejects[reason] = source.rejects.get(reason, 0) + count
     source.lines_accepted -= sum(written.sources[1].rejects.values())
     if any(written.sources[0].rejects.values()):
-        source.notes["rejected_contexts"] = sum(written.sources[0].rejects.values())
+        source.notes[REJECTED_CONTEXTS] = sum(written.sources[0].rejects.values())
     check_rejects(source, config.logs.max_reject_fraction)
     return written.partitions.get(day.name)
 

@@ -136,7 +136,11 @@ def describe_file(dataset: str, path: str) -> ExamplesFile:
     """Returns the row groups of an examples file as its footer tells them; `path` is below `dataset`."""
     filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
     with filesystem.open_input_file(full_path) as file:
-        metadata = pq.read_metadata(file)
+        return row_groups_of(path, pq.read_metadata(file))
+
+
+def row_groups_of(path: str, metadata: pq.FileMetaData) -> ExamplesFile:
+    """Returns the row groups of the examples file `path` of which `metadata` is the footer."""
     ids = next(
         column
         for column in range(metadata.num_columns)

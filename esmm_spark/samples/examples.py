@@ -43,10 +43,12 @@ class Written(NamedTuple):
     Attributes:
         partitions: `split=train` -> what is in it. A partition without groups is left out.
         sources: the lines of the contexts and of the impressions.
+        rejects_files: the files of rejected lines, relative to the dataset.
     """
 
     partitions: dict[str, PartitionCounts]
     sources: list[SourceCounts]
+    rejects_files: list[str]
 
 
 def write_examples(
@@ -88,9 +90,9 @@ def write_examples(
             raise InputError(f"{path} is empty: {plan.source} needs lines in it")
     if ranges is not None:
         check_bytes(read, size, len(lines.files or ()))
-    partitions = _commit(plan, reports)
+    partitions, rejects_files = _commit(plan, reports)
     counted = reduce(LineCounts.__add__, (report.lines for report in reports))
-    written = Written(partitions, _describe_sources(plan.source, paths, read, counted))
+    written = Written(partitions, _describe_sources(plan.source, paths, read, counted), rejects_files)
     check_counts(written)
     return written
 
@@ -165,8 +167,12 @@ def _run_tasks_with_repeated(
     return reports
 
 
-def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, PartitionCounts]:
-    """Gives reported files their final names, deletes all others; returns the partitions' counts."""
+def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> tuple[dict[str, PartitionCounts], list[str]]:
+    """Gives reported files their final names, deletes all others.
+
+    Returns:
+        The partitions' counts, and the files of rejects.
+    """
     parts: dict[str, list[PartitionCounts]] = {}
     kept = set()
     for report in reports:
@@ -186,7 +192,8 @@ def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, Partitio
             is_ours = folder != REJECTS or name.startswith(f"{plan.source}-")
             if is_ours and f"{folder}/{name}" not in kept:
                 storage.delete(storage.join(plan.dataset, folder, name))
-    return {partition: add_counts(counts) for partition, counts in parts.items()}
+    counted = {partition: add_counts(counts) for partition, counts in parts.items()}
+    return counted, sorted(path for path in kept if path.startswith(f"{REJECTS}/"))
 
 
 def _describe_sources(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from esmm_spark import storage
+from esmm_spark import replacing, storage
 from esmm_spark.config import Config
 from esmm_spark.errors import InputError
 from esmm_spark.manifest import VOCABULARY
@@ -22,7 +22,7 @@ from esmm_spark.model import directory
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.training.cluster import Cluster
-from esmm_spark.training.folders import CHECKPOINTS, write_folder
+from esmm_spark.training.folders import CHECKPOINTS, ModelLease, told, write_folder
 from esmm_spark.training.state import TrainState
 
 _BEST = "best"
@@ -43,7 +43,7 @@ def best_uri(root: str) -> str:
 
 
 def write_best(
-    root: str,
+    holder: ModelLease,
     state: TrainState,
     metrics: Mapping[str, float | None],
     arena: EmbeddingArena,
@@ -53,7 +53,7 @@ def write_best(
     """Keeps the parameters as the best so far. All ranks call this together.
 
     Args:
-        root: `paths.model`.
+        holder: this run's right to write `paths.model`.
         state: says after which step.
         metrics: validation metrics.
         arena: this rank's rows.
@@ -69,10 +69,11 @@ def write_best(
         directory.write_dense(staging, model)
         storage.write_text(storage.join(staging, _FACTS), facts.model_dump_json(indent=1))
 
-    write_folder(best_uri(root), write_shard, write_rest, cluster)
+    rest = (directory.DENSE_NAME, _FACTS)
+    write_folder(best_uri(holder.root), write_shard, write_rest, rest, cluster, holder)
 
 
-def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster) -> str:
+def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster: Cluster) -> str:
     """Makes the best model of a finished run the newest version and returns its URI. All ranks call this.
 
     A run that was published before has no best model any more: then the newest version is returned.
@@ -80,33 +81,36 @@ def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster)
     Raises:
         InputError: there is neither a best model nor a version.
     """
+    root = holder.root
     best = best_uri(root)
     if cluster.is_first:
-        storage.recover(best)
+        replacing.recover(best)
     if not cluster.from_first(int(cluster.is_first and storage.is_complete(best)), "best.exists"):
         return directory.find_model(root)
     facts = _read_facts(best)
     model: Esmm | None = None
     info: directory.ModelInfo | None = None
-    if cluster.is_first:
+    new: replacing.Replacement | None = None
+    if holder.lease is not None:
         model = build_esmm(config.model, config.features)
         directory.load_parameters(model, storage.join(best, directory.DENSE_NAME))
         info = directory.new_version(
             root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards
         )
-    staging = cluster.text_from_first(directory.staging_of(root, info) if info else "", "best.staging")
+        new = directory.begin_version(root, info, holder.lease)
+    staging = cluster.text_from_first(new.folder if new else "", "best.staging")
 
     def copy_shards() -> None:
         for shard in range(cluster.rank, facts.num_shards, cluster.num_ranks):
             _copy(storage.join(best, directory.shard_name(shard, facts.num_shards)), staging, shard, facts)
 
     def finish() -> str:
-        if info is None or model is None:
+        if info is None or model is None or new is None:
             return ""
         needs_vocabulary = config.features.needs_vocabulary
         vocabulary = storage.join(config.paths.dataset, VOCABULARY) if needs_vocabulary else None
         uri = directory.publish(
-            root,
+            new,
             info,
             model,
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
@@ -117,8 +121,11 @@ def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster)
         storage.delete(best)
         return uri
 
-    cluster.together(copy_shards, "best.copy")
-    return cluster.text_from_first(cluster.together(finish, "best.publish"), "best.published")
+    what = f"paths.model {root}"
+    cluster.together(lambda: told(what, copy_shards), "best.copy")
+    return cluster.text_from_first(
+        cluster.together(lambda: told(what, finish), "best.publish"), "best.published"
+    )
 
 
 def metrics_at(version: str) -> dict[str, float | None]:

@@ -23,7 +23,7 @@ from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.local_copy import localize
 from esmm_spark.model.tensor_file import read_tensors, write_tensors
 from esmm_spark.training.cluster import Cluster
-from esmm_spark.training.folders import CHECKPOINTS, write_folder
+from esmm_spark.training.folders import CHECKPOINTS, ModelLease, write_folder
 from esmm_spark.training.state import TrainState
 
 _STATE = "state.json"
@@ -48,7 +48,7 @@ def complete_steps(root: str) -> list[int]:
 
 
 def write_checkpoint(
-    root: str,
+    holder: ModelLease,
     state: TrainState,
     arena: EmbeddingArena,
     model: Esmm,
@@ -59,7 +59,7 @@ def write_checkpoint(
     """Writes a checkpoint and deletes all but the `keep` newest; all ranks call this together.
 
     Args:
-        root: `paths.model`.
+        holder: this run's right to write `paths.model`.
         state: the position, its counts summed over ranks.
         arena: this rank's rows.
         model: the dense part, alike on every rank.
@@ -67,6 +67,7 @@ def write_checkpoint(
         cluster: the ranks.
         keep: checkpoints that stay.
     """
+    root = holder.root
     target = checkpoint_uri(root, state.global_step)
 
     def write_shard(staging: str) -> None:
@@ -79,7 +80,8 @@ def write_checkpoint(
         summed = state.model_copy(update={"num_shards": cluster.num_ranks})
         storage.write_text(storage.join(staging, _STATE), summed.model_dump_json(indent=1))
 
-    write_folder(target, write_shard, write_rest, cluster)
+    rest = (directory.DENSE_NAME, _OPTIMIZER, _STATE)
+    write_folder(target, write_shard, write_rest, rest, cluster, holder)
     if cluster.is_first:
         for step in complete_steps(root)[:-keep]:
             storage.delete(checkpoint_uri(root, step))

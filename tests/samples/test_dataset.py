@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
+from esmm_spark import replacing
 from esmm_spark.command import run_command
 from esmm_spark.config import SplitLogs
 from esmm_spark.errors import CountMismatchError, InputError, TooManyRejectsError
@@ -248,7 +248,7 @@ def test_a_kill_leaves_the_old_dataset_whole_and_a_rerun_completes(
 
     with monkeypatch.context() as patch:
         if where == "replace":
-            patch.setattr(storage, "replace_directory", kill)
+            patch.setattr(replacing, "replace_directory", kill)
         else:
             patch.setattr(dataset_module, where, kill)
         with pytest.raises(Killed):
@@ -338,7 +338,7 @@ def test_a_lost_line_is_a_failure() -> None:
             lines_accepted=lines_accepted,
             rejects={"bad_label": 2},
         )
-        return Written({"split=t": counts}, [contexts, skeleton])
+        return Written({"split=t": counts}, [contexts, skeleton], [])
 
     check_counts(written(10, 8))
     with pytest.raises(CountMismatchError, match="11 lines read, but 8 accepted and 2 rejected"):
