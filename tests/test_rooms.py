@@ -34,21 +34,22 @@ ALLOWED: dict[str, set[str]] = {
     **{contract: CONTRACTS for contract in CONTRACTS},
     "session": CONTRACTS,
     "failures": CONTRACTS,
+    "steps": set(),
     "daemon": set(),
-    "simulation": CONTRACTS | {"session", "failures"},
+    "simulation": CONTRACTS | {"session", "failures", "steps"},
     "logs": CONTRACTS | {"session"},
-    "samples": CONTRACTS | {"session", "failures", "daemon", "logs"},
+    "samples": CONTRACTS | {"session", "failures", "steps", "daemon", "logs"},
     "feed": CONTRACTS,
     "model": CONTRACTS,
     "training": CONTRACTS | {"feed", "model"},
-    "scoring": CONTRACTS | {"session", "failures", "daemon", "logs", "samples", "feed", "model"},
-    "evaluation": CONTRACTS | {"session", "failures"},
+    "scoring": CONTRACTS | {"session", "failures", "steps", "daemon", "logs", "samples", "feed", "model"},
+    "evaluation": CONTRACTS | {"session", "failures", "steps"},
     "train": CONTRACTS | {"training"},
 }
 
 # library -> the rooms that may import it
 LIBRARIES: dict[str, set[str]] = {
-    "pyspark": {"session", "failures", "daemon", "simulation", "logs", "samples", "scoring", "evaluation"},
+    "pyspark": {"session", "failures", "steps", "daemon", "simulation", "logs", "samples", "scoring", "evaluation"},
     "torch": {"feed", "model", "training", "scoring"},
     "petastorm": {"feed"},
     "horovod": {"model", "training"},

@@ -17,6 +17,7 @@ from esmm_spark.evaluation.summary import metrics_json
 from esmm_spark.evaluation.targets import BASELINE, MODEL, ORACLE
 from esmm_spark.failures import user_errors
 from esmm_spark.replacing import replacing
+from esmm_spark.steps import step
 
 METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
@@ -70,9 +71,11 @@ def _evaluate(spark: SparkSession, config: Config) -> tuple[Subject, Measurement
         baseline = _read(spark, baseline_folder(section.baseline_scores, section.partition))
     if section.truth is not None:
         truth = read_truth(spark, section.truth)
-    aligned = align(scores.frame, scores.num_rows, baseline.frame if baseline else None, truth)
+    with step(spark, "align scores and labels"):
+        aligned = align(scores.frame, scores.num_rows, baseline.frame if baseline else None, truth)
     try:
-        measured = measure(aligned, section.bootstrap_samples, section.seed, section.calibration_bins)
+        with step(spark, "measure"):
+            measured = measure(aligned, section.bootstrap_samples, section.seed, section.calibration_bins)
     finally:
         aligned.impressions.unpersist()
     subject = _subject(config, scores, baseline)

@@ -22,6 +22,7 @@ from esmm_spark.samples.counting import require_counted
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan, HeldOut
 from esmm_spark.samples.vocabulary import write_vocabulary
+from esmm_spark.steps import step
 
 TRAIN, TEST = "train", "test"
 
@@ -75,7 +76,8 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Man
         logs = config.logs.splits[split]
         lines, plan = read_split(spark, logs), grouping_plan(config, split, staging)
         if split == TRAIN and plan.vocabulary is not None:
-            write_vocabulary(lines, plan.spec, plan.held_out, plan.vocabulary)
+            with step(spark, f"count the values of {split}"):
+                write_vocabulary(lines, plan.spec, plan.held_out, plan.vocabulary)
         paths = logs.common_features, logs.skeleton
         written = write_examples(spark, lines, paths, plan, config.samples.num_files)
         manifest.sources.extend(written.sources)

@@ -52,6 +52,7 @@ from esmm_spark.samples.event_sources import (
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.join_report import report_join
 from esmm_spark.samples.plan import GroupingPlan
+from esmm_spark.steps import step
 
 _CONTEXT_LINES, _IMPRESSION_LINES = "context-lines", "impression-lines"
 _LINE_SCHEMA = "key string, line string"
@@ -86,7 +87,8 @@ def changed_days(spark: SparkSession, config: Config, day: Day) -> list[str]:
     for name in list_days(config.paths.dataset):
         if name < day.name:
             logs = read_day_logs(spark, _events(config), day.on(name), with_features=False)
-            labelled = label_day(_events(config), logs, day.on(name))
+            with step(spark, f"{name}: look for labels that have changed"):
+                labelled = label_day(_events(config), logs, day.on(name))
             if labelled.digest != read_day(config.paths.dataset, name).day.label_digest:
                 changed.append(name)
             labelled.unpersist()
@@ -101,7 +103,8 @@ def build_day(spark: SparkSession, config: Config, day: Day) -> DayPartition:
         with dataset_lease(dataset):
             check_dataset(config)
         logs = read_day_logs(spark, _events(config), day, with_features=True)
-        labelled = label_day(_events(config), logs, day)
+        with step(spark, f"{day.name}: attribute clicks and conversions"):
+            labelled = label_day(_events(config), logs, day)
         try:
             partition = _write_day(spark, config, day, logs, labelled, staging)
         finally:
@@ -139,17 +142,20 @@ def _write_day(
     spark: SparkSession, config: Config, day: Day, logs: DayLogs, labelled: Labelled, staging: str
 ) -> DayPartition:
     paths = {name: getattr(_events(config), name).path for name in (IMPRESSIONS, CLICKS, CONVERSIONS)}
-    sources = count_lines(logs, day, paths)
+    with step(spark, f"{day.name}: count lines"):
+        sources = count_lines(logs, day, paths)
     for source in sources:
         check_rejects(source, config.logs.max_reject_fraction)
     labelled.impressions.select(*LABEL_COLUMNS).write.parquet(
         storage.spark_path(storage.join(staging, LABELS))
     )
     rejected_lines(logs, day).coalesce(1).write.parquet(storage.spark_path(storage.join(staging, REJECTS)))
-    report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day)
+    with step(spark, f"{day.name}: report the join"):
+        report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day)
     examples = None
     if report["impressions"]["total"] > 0:
-        _write_lines(config, logs, labelled, staging)
+        with step(spark, f"{day.name}: join features"):
+            _write_lines(config, logs, labelled, staging)
         examples = _write_examples(spark, config, day, sources[0], staging)
     _account_for(sources[0], labelled.dropped, examples.impressions if examples else 0)
     return DayPartition(

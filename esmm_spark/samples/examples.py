@@ -28,6 +28,7 @@ from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
 from esmm_spark.samples.repeated import find_repeated, mark_kinds
 from esmm_spark.samples.sorting import pack_files, pack_frame, packing, sort_lines
 from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, compile_kernels, run_task
+from esmm_spark.steps import step
 
 # A task sorts this much of raw lines, and writes a file of about 0.4 times that.
 _BYTES_PER_TASK = 128 << 20
@@ -146,7 +147,8 @@ def _run_tasks(packed: DataFrame, plan: GroupingPlan, num_files: int) -> list[Ta
     def task(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         return run_task(batches, plan)
 
-    rows = sort_lines(packed, num_files).mapInArrow(task, "report string").collect()
+    with step(packed.sparkSession, f"group the lines of {plan.source}"):
+        rows = sort_lines(packed, num_files).mapInArrow(task, "report string").collect()
     return sorted(
         (TaskReport.model_validate_json(row.report) for row in rows), key=lambda report: report.task
     )
@@ -159,7 +161,8 @@ def _run_tasks_with_repeated(
     folder = storage.spark_path(storage.join(plan.dataset, f"repeated-{plan.source}"))
     # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it is
     # small.
-    find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(folder)
+    with step(spark, "look for impressions of several contexts"):
+        find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(folder)
     repeated = spark.read.schema("id string, key string").parquet(folder)
     packed = pack_frame(_all_lines(lines, repeated), packing(plan.held_out, 0))
     reports = _run_tasks(packed, plan, num_files)

@@ -26,6 +26,7 @@ from esmm_spark.scoring.partition import (
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
 from esmm_spark.scoring.task import PROBABILITIES, ScoreJob, ScoreReport, run_tasks
 from esmm_spark.scoring.work import num_tasks, share_out
+from esmm_spark.steps import step
 
 # Below the staged partition. Spark and pyarrow read only what begins with neither `_` nor `.`.
 _ATTEMPTS, _EXAMPLES = "_attempts", "_examples"
@@ -165,7 +166,8 @@ def _run_tasks(spark: SparkSession, plan: ScoringPlan, source: GroupSource, fold
         return run_tasks(batches, job)
 
     count = len(job.shares)
-    rows = spark.range(0, count, 1, count).mapInArrow(run, "report string").collect()
+    with step(spark, f"score {plan.config.score.partition}"):
+        rows = spark.range(0, count, 1, count).mapInArrow(run, "report string").collect()
     reports = [ScoreReport.model_validate_json(row.report) for row in rows]
     assert sorted(report.task for report in reports) == list(range(count)), reports
     return sorted(reports, key=lambda report: report.task)

@@ -31,6 +31,7 @@ from esmm_spark.simulation.event_parts import DAY_S, EventPart, draw_event_part,
 from esmm_spark.simulation.presets import preset_named
 from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, OUTPUT, SUMMARY_FILE
 from esmm_spark.simulation.world import World
+from esmm_spark.steps import step
 
 MAX_DAYS = 366
 LOGS = ("impressions", "clicks", "conversions")
@@ -122,7 +123,8 @@ def _write(
             yield pa.RecordBatch.from_pylist(reports, schema=_REPORT)
 
     numbers = spark.range(0, len(parts), 1, len(parts))
-    rows = numbers.mapInArrow(write, "impressions bigint, clicks bigint, conversions bigint").collect()
+    with step(spark, "simulate events"):
+        rows = numbers.mapInArrow(write, "impressions bigint, clicks bigint, conversions bigint").collect()
     if len(rows) != len(parts):
         raise CountMismatchError(f"{len(rows)} parts were reported written, not {len(parts)}")
     num_items = chosen.num_shops * chosen.items_per_shop
