@@ -8,13 +8,16 @@ On a terminal a bar, from the first second on; in a log a line every ten seconds
 A step that ends within these ten seconds leaves no line. All of it goes to stderr.
 """
 
+import os
+import stat
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from pyspark.sql import SparkSession
 
@@ -63,7 +66,8 @@ def step(spark: SparkSession, name: str) -> Iterator[None]:
     before = [context.getLocalProperty(key) for key in _GROUP]
     group = f"esmm_spark step {next(_numbers)}"
     context.setJobGroup(group, name)
-    display = BarDisplay(name) if sys.stderr.isatty() else LineDisplay(name)
+    screen = terminal()
+    display = LineDisplay(name) if screen is None else BarDisplay(name, screen)
     started_s, ended = time.monotonic(), threading.Event()
     watcher = threading.Thread(target=_watch, args=(spark, group, display, started_s, ended), daemon=True)
     watcher.start()
@@ -125,8 +129,8 @@ class BarDisplay:
 
     seconds_between = _SECONDS_BETWEEN_FRAMES
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, screen: TextIO) -> None:
+        self._name, self._screen = name, screen
         self._bar: Any = None
 
     def show(self, tasks: Tasks, elapsed_s: float) -> None:
@@ -148,10 +152,30 @@ class BarDisplay:
 
         if self._bar is None:
             columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}")
-            self._bar = Progress(*columns, console=Console(stderr=True))
+            # What is printed meanwhile goes where it would go: stdout may be a file.
+            console = Console(file=self._screen)
+            self._bar = Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
             self._bar.start()
             self._bar.add_task(self._name, text="")
         self._bar.update(self._bar.task_ids[0], completed=done, total=total, text=text)
+
+
+@cache
+def terminal() -> TextIO | None:
+    """Returns the terminal that stderr is, None where it is none.
+
+    Below spark-submit it is spark-submit's own: its JVM reads all that Python writes, and passes it on.
+    """
+    if sys.stderr.isatty():
+        return sys.stderr
+    theirs = f"/proc/{os.getppid()}/fd/2"
+    try:
+        if "PYSPARK_GATEWAY_PORT" not in os.environ or not stat.S_ISCHR(os.stat(theirs).st_mode):
+            return None
+        stream = os.fdopen(os.open(theirs, os.O_WRONLY | os.O_NOCTTY), "w")
+    except OSError:
+        return None
+    return stream if stream.isatty() else None
 
 
 def description(tasks: Tasks, elapsed_s: float) -> str:

@@ -1,14 +1,22 @@
 """Long Spark steps: what a log and a terminal show of them."""
 
+import io
+import os
+import pty
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark import steps
 from esmm_spark.steps import BarDisplay, Tasks, description, seconds, step
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def slow_job(spark: SparkSession, num_tasks: int) -> int:
@@ -59,13 +67,34 @@ def test_an_estimate_takes_what_is_left_for_as_long_as_what_is_done() -> None:
     assert [seconds(each) for each in (0.4, 59.6, 7260)] == ["0 s", "1 min 0 s", "2 h 1 min"]
 
 
-def test_a_terminal_shows_a_bar_from_the_first_second_on(capsys: pytest.CaptureFixture[str]) -> None:
-    short, long = BarDisplay("short"), BarDisplay("group lines")
+def test_a_terminal_shows_a_bar_from_the_first_second_on() -> None:
+    screen = io.StringIO()
+    short, long = BarDisplay("short", screen), BarDisplay("group lines", screen)
     short.show(Tasks(0, 4), 0.5)
     short.close(0.6, succeeded=True)
-    assert capsys.readouterr().err == ""
+    assert screen.getvalue() == ""
     long.show(Tasks(1, 4), 1.5)
     long.close(6.2, succeeded=True)
-    shown = capsys.readouterr().err
-    assert "group lines" in shown
-    assert "done in 6 s" in shown
+    assert re.search(r"group lines .* done in 6 s", screen.getvalue())
+
+
+def test_below_spark_submit_the_terminal_is_its_own_and_a_log_stays_as_it_is(tmp_path: Path) -> None:
+    ours = "from esmm_spark import steps; t = steps.terminal(); t and print('seen', file=t, flush=True)"
+    theirs = (
+        "import subprocess, sys; "
+        "subprocess.run([sys.executable, '-c', sys.argv[1]], stdout=-1, stderr=-2)"
+    )
+    command = [sys.executable, "-c", theirs, ours]
+    environment = {**os.environ, "PYSPARK_GATEWAY_PORT": "1"}
+    leader, follower = pty.openpty()
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    try:
+        subprocess.run(command, stderr=follower, env=environment, cwd=ROOT, check=True, timeout=120)
+        assert os.read(leader, 100) == b"seen\r\n"
+        with log.open("a") as file:
+            subprocess.run(command, stderr=file, env=environment, cwd=ROOT, check=True, timeout=120)
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert log.read_text() == "before\n"
