@@ -49,7 +49,17 @@ ALLOWED: dict[str, set[str]] = {
 
 # library -> the rooms that may import it
 LIBRARIES: dict[str, set[str]] = {
-    "pyspark": {"session", "failures", "steps", "daemon", "simulation", "logs", "samples", "scoring", "evaluation"},
+    "pyspark": {
+        "session",
+        "failures",
+        "steps",
+        "daemon",
+        "simulation",
+        "logs",
+        "samples",
+        "scoring",
+        "evaluation",
+    },
     "torch": {"feed", "model", "training", "scoring"},
     "petastorm": {"feed"},
     "horovod": {"model", "training"},

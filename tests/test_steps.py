@@ -81,8 +81,7 @@ def test_a_terminal_shows_a_bar_from_the_first_second_on() -> None:
 def test_below_spark_submit_the_terminal_is_its_own_and_a_log_stays_as_it_is(tmp_path: Path) -> None:
     ours = "from esmm_spark import steps; t = steps.terminal(); t and print('seen', file=t, flush=True)"
     theirs = (
-        "import subprocess, sys; "
-        "subprocess.run([sys.executable, '-c', sys.argv[1]], stdout=-1, stderr=-2)"
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], stdout=-1, stderr=-2)"
     )
     command = [sys.executable, "-c", theirs, ours]
     environment = {**os.environ, "PYSPARK_GATEWAY_PORT": "1"}
