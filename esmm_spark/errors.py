@@ -21,11 +21,17 @@ A message says what failed, the value found, the limit, where, and what to do, f
 <= 12 ranks".
 """
 
+from esmm_spark.locations import redacted
+
 
 class EsmmSparkError(Exception):
     """The root of all errors that esmm_spark raises on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Returns the message, without credentials in the URIs that it names."""
+        return redacted(super().__str__())
 
 
 class UserError(EsmmSparkError):

@@ -6,7 +6,9 @@ item.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from esmm_spark.section import InputPath, Section
 
 TimeUnit = Literal["s", "ms", "us", "iso"]
 
@@ -16,15 +18,11 @@ _IMMATURE = (
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Table(_Section):
+class _Table(Section):
     """Files that one table lies in."""
 
     path: Annotated[
-        str, Field(description="File or folder; files whose names begin with `.` or `_` are no part.")
+        InputPath, Field(description="File or folder; files whose names begin with `.` or `_` are no part.")
     ]
     file_format: Annotated[
         Literal["parquet", "json", "csv"],
@@ -103,7 +101,7 @@ class ConversionLog(_EventLog):
     item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
 
 
-class Attribution(_Section):
+class Attribution(Section):
     """Which event belongs to which; both ends of a window are in it."""
 
     click_window_s: Annotated[
@@ -148,7 +146,7 @@ class Catalog(_Table):
         return self
 
 
-class History(_Section):
+class History(Section):
     """A feature field counted from a user's events strictly before the impression minus the lag."""
 
     field: Annotated[str, Field(description="The feature field's name.")]
@@ -174,7 +172,7 @@ class History(_Section):
     ] = 0
 
 
-class Cross(_Section):
+class Cross(Section):
     """A feature field: the impression's values that are in its history, with the history's weight."""
 
     field: Annotated[str, Field(description="The feature field's name, e.g. `508`.")]
@@ -182,7 +180,7 @@ class Cross(_Section):
     value: Annotated[str, Field(description="An attribute of the impression, e.g. `206`.")]
 
 
-class EventLogs(_Section):
+class EventLogs(Section):
     """Impressions, clicks and conversions, and how they are joined."""
 
     impressions: ImpressionLog

@@ -1,8 +1,9 @@
 """Files and folders by URI or plain path, and what a reader may take for whole.
 
-Paths are local, `hdfs://`, `s3a://` or `gs://`. A folder is complete when it holds `MARKER`. While it is
-replaced (`replacing.py`) it may be missing for a moment, in which the old one stands beside it under another
-name. Readers wait that moment (`await_complete`) and change nothing: what they find may be a job at work.
+locations.py says what a path may be, filesystems.py what serves it. A folder is complete when it holds
+`MARKER`. While it is replaced (`replacing.py`) it may be missing for a moment, in which the old one stands
+beside it under another name. Readers wait that moment (`await_complete`) and change nothing: what they find
+may be a job at work.
 """
 
 import os
@@ -10,13 +11,16 @@ import posixpath
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
 from pyarrow import NativeFile, fs
 
 from esmm_spark import moving
 from esmm_spark.errors import IncompleteError, InputError, UnsafeFileError
+from esmm_spark.filesystems import absolute as absolute
+from esmm_spark.filesystems import filesystem_of as filesystem_of
+from esmm_spark.filesystems import spark_path as spark_path
+from esmm_spark.filesystems import spark_source as spark_source
 
 MARKER = moving.MARKER
 
@@ -27,34 +31,6 @@ _PAUSE_S = 0.1
 # petastorm keeps a pickled schema in these; Spark and esmm_spark never write them.
 _PICKLE_NAMES = ("_common_metadata", "_metadata")
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt")
-
-
-def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
-    """Returns the pyarrow file system that serves `uri` and the path of `uri` in it.
-
-    Args:
-        uri: a plain path, or `file://`, `hdfs://`, `s3a://`, `s3://`, `gs://`.
-
-    Raises:
-        InputError: the scheme is unknown or its file system can't be reached.
-    """
-    if "://" not in uri and not uri.startswith("file:"):
-        return fs.LocalFileSystem(), str(Path(uri).absolute())
-    try:
-        filesystem, path = fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
-    except (OSError, ValueError) as error:
-        raise InputError(f"no file system for {uri}: {error}") from error
-    return filesystem, path
-
-
-def spark_path(uri: str) -> str:
-    """Returns `uri` as Spark is to take it: a plain path is this host's, whatever Spark's own default is."""
-    return uri if "://" in uri else f"file://{filesystem_of(uri)[1]}"
-
-
-def absolute(uri: str) -> str:
-    """Returns `uri` as it leads to the same place from every process's working folder."""
-    return uri if "://" in uri else filesystem_of(uri)[1]
 
 
 def resolved(uri: str) -> str:

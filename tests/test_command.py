@@ -38,6 +38,29 @@ def test_help_explains_the_command(command: str) -> None:
     assert "usage:" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "override", "expected"),
+    [
+        (
+            COMMANDS[1],
+            "paths.scores=demo/dataset/examples",
+            "paths.dataset = demo/dataset holds paths.scores",
+        ),
+        (COMMANDS[2], "paths.model=demo/dataset/", "is the same place as paths.model = demo/dataset"),
+        (COMMANDS[3], "paths.dataset=s3a://KEY:SECRET@bucket/x", "s3a://***@bucket/x carries credentials"),
+        (COMMANDS[4], "paths.report=ftp://host/x", "the scheme ftp is not supported"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_one_line_and_exit_code_2(
+    command: str, override: str, expected: str
+) -> None:
+    done = run(command, "--config", "conf/demo.yaml", override)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert expected in line
+    assert "SECRET" not in line
+
+
 @pytest.mark.parametrize("command", COMMANDS[1:])
 def test_an_unknown_key_is_one_line_and_exit_code_2(command: str) -> None:
     done = run(command, "--config", "conf/demo.yaml", "train.batch_sise=1")

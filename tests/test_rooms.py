@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "esmm_spark"
 
 CONTRACTS = {
+    "locations",
     "errors",
     "memory",
     "moving",
@@ -20,8 +21,12 @@ CONTRACTS = {
     "replacing",
     "footers",
     "compiling",
+    "filesystems",
+    "section",
+    "path_config",
     "features",
     "config",
+    "disjoint_paths",
     "event_config",
     "selection",
     "config_file",
