@@ -284,6 +284,13 @@ class Config(Section):
                 f"features.fields {', '.join(nowhere)} come from nowhere: name them in features of "
                 "the impressions or a catalog, in history or in crosses, all in logs.events"
             )
+        crosses = {cross.field for cross in self.logs.events.crosses}
+        misplaced = [f.name for f in self.features.fields if f.name in crosses and f.level == "context"]
+        if misplaced:
+            raise ValueError(
+                f"features.fields {', '.join(misplaced)} are crosses with level: context, but a cross is of "
+                "a history and an impression: set level: impression"
+            )
         counted = [field.name for field in self.features.fields if field.min_count > 1]
         if counted:
             raise ValueError(

@@ -188,6 +188,16 @@ class EventLogs(Section):
     conversions: ConversionLog
     attribution: Attribution = Attribution()
     immature: Annotated[Literal["drop", "keep", "flag"], Field(description=_IMMATURE)] = "drop"
+    min_match_rate: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="If a smaller share of a day's clicks has an impression, or of its conversions a "
+            "click, nothing is published: most likely their ids don't agree. Asked of a log with 100 events "
+            "or more on the day; 0 turns it off.",
+        ),
+    ] = 0.001
     catalogs: Annotated[list[Catalog], Field(description="Tables to join in.")] = []
     history: Annotated[list[History], Field(description="Features from the past, point-in-time.")] = []
     crosses: Annotated[list[Cross], Field(description="Features that join a history and an impression.")] = []

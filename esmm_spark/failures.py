@@ -19,10 +19,10 @@ from pyspark.sql import SparkSession
 
 from esmm_spark import errors
 from esmm_spark.errors import EsmmSparkError, InputError, UnwritableError
+from esmm_spark.unreadable import unreadable_file
 from esmm_spark.write_errors import refusal
 
 _RAISED_IN_WORKER = re.compile(r"^esmm_spark\.errors\.(\w+): (.*)$", re.MULTILINE)
-_UNREADABLE_FILE = re.compile(r"\[FAILED_READ_FILE\.(\w+)\] Encountered error while reading file (\S+?)\.\s")
 _NOT_THERE = re.compile(r"\[PATH_NOT_FOUND\] Path does not exist: (\S+?)\.\s")
 # What a worker's Python, pyarrow and Java say when the operating system refuses.
 _REFUSED_IN_WORKER = re.compile(r"^(?:\w+\.)*\w*Error: (\[[Ee]rrno (\d+)\].*)$", re.MULTILINE)
@@ -31,10 +31,6 @@ _REFUSED_IN_JAVA = re.compile(
     r"|(Permission denied|Read-only file system|Not a directory|Mkdirs failed to create)).*$",
     re.MULTILINE,
 )
-_REASON_BY_CONDITION = {
-    "FILE_NOT_EXIST": "it was deleted while it was read",
-    "PARQUET_COLUMN_DATA_TYPE_MISMATCH": "a column has another type",
-}
 
 
 @contextmanager
@@ -81,10 +77,9 @@ def _cause_for_people(failure: Exception, remedy: str) -> EsmmSparkError | None:
         kind = getattr(errors, raised[1], None)
         if isinstance(kind, type) and issubclass(kind, EsmmSparkError):
             return kind(raised[2])
-    unreadable = _UNREADABLE_FILE.search(text + "\n")
-    if unreadable:
-        reason = _REASON_BY_CONDITION.get(unreadable[1], "it is truncated, corrupt or no Parquet file")
-        return InputError(f"can't read {unreadable[2]}: {reason}: {remedy}")
+    unreadable = unreadable_file(text, remedy)
+    if unreadable is not None:
+        return unreadable
     missing = _NOT_THERE.search(text + "\n")
     if missing:
         return InputError(f"no file at {missing[1]}: {remedy}")

@@ -24,6 +24,12 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         .config("spark.sql.parquet.compression.codec", "zstd")
         # By default a batch is bounded in rows alone, and a row may be a line of any length.
         .config("spark.sql.execution.arrow.maxBytesPerBatch", str(8 << 20))
+        # Columns of logs are what they are called: `user` and `User` are two.
+        .config("spark.sql.caseSensitive", "true")
+        # Else Parquet's timestamps in nanoseconds, which pandas writes, can't be read at all.
+        .config("spark.sql.legacy.parquet.nanosAsLong", "true")
+        # Two keys of a map that are one value, 11 and 11.0: no reason to fail.
+        .config("spark.sql.mapKeyDedupPolicy", "LAST_WIN")
         # A cached frame keeps spark.sql.shuffle.partitions tasks otherwise, however few rows it has.
         .config("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "true")
     )

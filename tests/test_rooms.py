@@ -11,6 +11,7 @@ PACKAGE = ROOT / "esmm_spark"
 CONTRACTS = {
     "locations",
     "errors",
+    "unreadable",
     "memory",
     "moving",
     "storage",

@@ -31,10 +31,15 @@ def join_section(dataset: str) -> Section | None:
         "sign of a clock that is wrong: its id names a later one, or, where user and item tell, it is an "
         "orphan and one of that user and item comes within a window after it."
     )
-    html += _clicks(shown) + _conversions(shown) + _losses(shown)
+    html += _warnings(shown) + _clicks(shown) + _conversions(shown) + _losses(shown)
     for kind, title in _NAMES.items():
         html += f"<h3>Seconds from {title}</h3>" + _delays(shown, kind)
     return Section("Join of the event logs", html + "<h3>Most frequent keys</h3>" + _top_keys(shown))
+
+
+def _warnings(days: dict[str, DayCounts]) -> str:
+    rows = [(name, ["; ".join(day.warnings)]) for name, day in days.items() if day.warnings]
+    return "<h3>Warnings</h3>" + _table(("what was noticed",), rows) if rows else ""
 
 
 def _clicks(days: dict[str, DayCounts]) -> str:

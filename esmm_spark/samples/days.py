@@ -51,6 +51,7 @@ from esmm_spark.samples.event_sources import (
 )
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.join_report import report_join
+from esmm_spark.samples.matching import check_matches
 from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.steps import step
 
@@ -152,6 +153,7 @@ def _write_day(
     rejected_lines(logs, day).coalesce(1).write.parquet(storage.spark_path(storage.join(staging, REJECTS)))
     with step(spark, f"{day.name}: report the join"):
         report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day)
+    warnings = [*logs.warnings, *check_matches(report, labelled, day, _events(config).min_match_rate)]
     examples = None
     if report["impressions"]["total"] > 0:
         with step(spark, f"{day.name}: join features"):
@@ -165,7 +167,7 @@ def _write_day(
             label_digest=labelled.digest,
             immature=labelled.immature,
             sources=sources,
-            warnings=logs.warnings,
+            warnings=warnings,
             join=report,
         ),
     )

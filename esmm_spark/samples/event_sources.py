@@ -7,7 +7,8 @@ from pyspark.sql import functions as F
 
 from esmm_spark.event_config import Catalog, ClickLog, ConversionLog, EventLogs, ImpressionLog
 from esmm_spark.logs.event_files import days_around
-from esmm_spark.logs.events import read_catalog, read_events
+from esmm_spark.logs.events import EventLines, read_catalog, read_events
+from esmm_spark.samples.column_agreement import check_agreement
 from esmm_spark.samples.day import SECOND_US, Day
 from esmm_spark.samples.deduplication import reject_duplicates
 from esmm_spark.samples.history import history_range_us
@@ -25,12 +26,14 @@ class DayLogs(NamedTuple):
             Impressions of other days are there to compete for clicks, and have no attributes.
         catalogs: each with all its lines, not cached.
         warnings: what was noticed about the files.
+        byte_order_marks: log -> how many of the files of `raw` begin with one; `catalogs.0` likewise.
     """
 
     raw: dict[str, DataFrame]
     lines: dict[str, DataFrame]
     catalogs: list[tuple[Catalog, DataFrame]]
     warnings: list[str]
+    byte_order_marks: dict[str, int]
 
     def accepted(self, log: str) -> DataFrame:
         """Returns the events that are no rejects."""
@@ -86,14 +89,15 @@ def read_day_logs(spark: SparkSession, logs: EventLogs, day: Day, with_features:
             is read has no say in whether a line is malformed.
 
     Raises:
-        ConfigError, InputError: as `read_events`.
+        ConfigError, InputError: as `read_events`, or ids whose types can't be made equal.
     """
     configs: dict[str, ImpressionLog | ClickLog | ConversionLog] = {
         IMPRESSIONS: logs.impressions,
         CLICKS: logs.clicks,
         CONVERSIONS: logs.conversions,
     }
-    result = DayLogs({}, {}, [], [])
+    result = DayLogs({}, {}, [], [], {})
+    tables: dict[str, EventLines] = {}
     for name, (first, last) in time_ranges(logs, day).items():
         config = configs[name]
         if not with_features and config.file_format == "parquet":
@@ -109,11 +113,15 @@ def read_day_logs(spark: SparkSession, logs: EventLogs, day: Day, with_features:
             lines = _without_others_attributes(lines, day)
         result.raw[name] = read.near
         result.lines[name] = _deduplicated(lines, name).persist()
-        result.warnings.extend(read.warnings)
+        tables[name] = read
     for number, catalog in enumerate(logs.catalogs if with_features else []):
         table = read_catalog(spark, number, catalog)
-        result.warnings.extend(table.warnings)
+        tables[f"catalogs.{number}"] = table
         result.catalogs.append((catalog, table.lines))
+    check_agreement(logs, {name: table.types for name, table in tables.items()})
+    for name, table in tables.items():
+        result.warnings.extend(table.warnings)
+        result.byte_order_marks[name] = table.byte_order_marks
     return result
 
 

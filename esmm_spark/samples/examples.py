@@ -18,6 +18,7 @@ from esmm_spark import storage
 from esmm_spark.attempts import keep_attempt
 from esmm_spark.errors import CountMismatchError, InputError
 from esmm_spark.logs.arrays import Int64s
+from esmm_spark.logs.heads import BYTE_ORDER_MARK, BYTE_ORDER_MARKS
 from esmm_spark.logs.line_files import file_ranges
 from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.logs.raw_files import CanonicalLines
@@ -90,10 +91,14 @@ def write_examples(
         if num_lines == 0:
             raise InputError(f"{path} is empty: {plan.source} needs lines in it")
     if ranges is not None:
+        size -= sum(lines.byte_order_marks) * len(BYTE_ORDER_MARK)
         check_bytes(read, size, len(lines.files or ()))
     partitions, rejects_files = _commit(plan, reports)
     counted = reduce(LineCounts.__add__, (report.lines for report in reports))
     written = Written(partitions, _describe_sources(plan.source, paths, read, counted), rejects_files)
+    for source, marks in zip(written.sources, lines.byte_order_marks, strict=True):
+        if marks:
+            source.notes[BYTE_ORDER_MARKS] = marks
     check_counts(written)
     return written
 

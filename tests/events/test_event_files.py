@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.logs.event_files import check_columns, days_around, list_log_files, read_columns
+from esmm_spark.logs.columns import check_columns, read_columns
+from esmm_spark.logs.event_files import days_around, list_log_files
 
 ANY_DAY = (date.min, date.max)
 
@@ -21,7 +22,7 @@ def write(path: Path, **columns: list[object]) -> str:
 
 def columns_of(tmp_path: Path, file_format: str = "parquet") -> list[str]:
     files = read_columns(list_log_files(str(tmp_path), None, *ANY_DAY), file_format)
-    return check_columns("logs.events.clicks", files, {"user_id": "user", "time": "t"})
+    return check_columns("logs.events.clicks", files, {"user_id": "user", "time": "t"}).warnings
 
 
 def test_only_the_asked_days_folders_are_read_and_hidden_files_never(tmp_path: Path) -> None:
