@@ -53,21 +53,22 @@ def user_errors(spark: SparkSession, remedy: str, what: str | None = None) -> It
     try:
         yield
     except (PySparkException, Py4JJavaError) as failure:
-        found = _cause_for_people(failure, remedy) or _refusal(
-            spark, failure, what or "Spark's scratch folder"
-        )
+        spark.sparkContext.setLogLevel("ERROR")
+        found = _cause_for_people(failure, remedy)
+        found = found or _refusal(spark, failure, what or "Spark's scratch folder")
         if found is None:
             raise
         raise found from failure
     except KeyboardInterrupt:
-        # Tasks would go on, and write into a folder that is being deleted.
+        # Tasks would go on, and write into a folder that is being deleted. The log stays silent: executors
+        # that are stopped have much to say. There may be no JVM any more: it got the signal, too.
         with suppress(Exception):
             spark.sparkContext.cancelAllJobs()
         raise
-    finally:
-        # After Ctrl-C there may be no Spark left to tell.
-        with suppress(Exception):
-            spark.sparkContext.setLogLevel("ERROR")
+    except BaseException:
+        spark.sparkContext.setLogLevel("ERROR")
+        raise
+    spark.sparkContext.setLogLevel("ERROR")
 
 
 def _cause_for_people(failure: Exception, remedy: str) -> EsmmSparkError | None:

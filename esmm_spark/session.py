@@ -1,8 +1,12 @@
 """The Spark session that all jobs share."""
 
+import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
+from types import FrameType
 
 from pyspark.sql import SparkSession
 
@@ -39,4 +43,14 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    if threading.current_thread() is threading.main_thread():
+        # pyspark's handler of Ctrl-C asks a JVM that may have been stopped by it, too, and fails instead of
+        # telling: `failures.user_errors` cancels the jobs.
+        signal.signal(signal.SIGINT, _interrupt)
     return session
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Ends the process at Ctrl-C; py4j would log a stack trace of it."""
+    logging.disable(logging.CRITICAL)
+    raise KeyboardInterrupt

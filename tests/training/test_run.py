@@ -148,7 +148,10 @@ def test_a_full_disk_is_told_in_one_line(folder: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_tensors", refuse)
-    with pytest.raises(UserError, match=r"can't write .*step-00000005: .*No space left on device: make room"):
+    with pytest.raises(
+        UserError,
+        match=r"no room to write paths\.model .*step-00000005, .*No space left on device: make room",
+    ):
         train(small_config(folder, **SETTINGS))
     assert steps_with_checkpoint(folder / "model") == []
 
