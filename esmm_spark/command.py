@@ -12,6 +12,7 @@ from typing import NoReturn
 from esmm_spark.config import Config
 from esmm_spark.config_file import load_config
 from esmm_spark.errors import ConfigError, EsmmSparkError
+from esmm_spark.section import output_path
 
 # As a shell says of a command that SIGINT ended.
 INTERRUPTED_EXIT_CODE = 130
@@ -42,6 +43,14 @@ def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[
     """Returns the parsed arguments and the config that they name. Raises ConfigError."""
     arguments = parser.parse_intermixed_args(argv)
     return arguments, load_config(arguments.config, arguments.overrides)
+
+
+def parse_output(flag: str, value: str) -> str:
+    """Returns the path that a flag names, in the form that a config's paths have. Raises ConfigError."""
+    try:
+        return output_path(value)
+    except ValueError as error:
+        raise ConfigError(f"{flag} = {value!r}: {error}") from error
 
 
 def run_command(command: Callable[[Sequence[str]], None]) -> None:

@@ -58,12 +58,13 @@ def spark_path(uri: str) -> str:
 def spark_source(uri: str, is_glob: bool = False) -> str:
     """Returns `uri` as Spark is to read it.
 
-    Spark takes every path that it reads for a glob. Escaped is all of `uri`, or, if it is meant as a glob,
-    what its author didn't write: the folder that a relative one begins in.
+    Spark takes every path that it reads for a glob. Escaped is all of `uri`, or, if it may be a glob, what
+    its author didn't write: the folder that a relative one begins in. What stands here under that very name
+    is meant itself.
     """
-    if not is_glob:
-        return escape_glob(spark_path(uri))
     scheme, _, path = _split(uri)
+    if not is_glob or (not scheme and Path(path).exists()):
+        return escape_glob(spark_path(uri))
     if scheme or path.startswith("/"):
         return spark_path(uri)
     return f"file://{escape_glob(str(Path.cwd()))}/{path}"

@@ -117,7 +117,7 @@ def normal_location(location: str) -> str:
 
 
 def check_glob(location: str) -> None:
-    """Raises ValueError where a bracket or brace of a glob is never closed: Spark would fail on it."""
+    """Raises ValueError where a glob is none, as with a bracket that is never closed: Spark would fail."""
     text = re.sub(r"\\.", "", location)
     for opening, closing in ("[]", "{}"):
         if text.count(opening) > text.count(closing):
@@ -125,6 +125,10 @@ def check_glob(location: str) -> None:
                 f"it is taken as a glob, in which {opening} is never closed: write \\{opening} for the "
                 "character itself"
             )
+    try:
+        re.compile(glob_regex(location))
+    except re.error as error:
+        raise ValueError(f"it is taken as a glob, and is none: {error.msg}") from error
 
 
 def escape_glob(path: str) -> str:
@@ -135,6 +139,12 @@ def escape_glob(path: str) -> str:
 def glob_characters(location: str) -> str:
     """Returns the characters of a location that have a meaning in a glob, in the order of their codes."""
     return "".join(sorted(GLOB_CHARACTERS.intersection(location)))
+
+
+def glob_hint(location: str) -> str:
+    """Returns what to tell of a glob that matches nothing, to be put behind the message; else nothing."""
+    found = glob_characters(location)
+    return f" (it is taken as a glob: write {found[0]} as \\{found[0]} to mean itself)" if found else ""
 
 
 def place_of(location: str, is_glob: bool = False) -> Place:

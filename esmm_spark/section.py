@@ -54,7 +54,8 @@ def _as_number(value: Any, is_whole: bool) -> Any:
     return value
 
 
-def _output(value: str) -> str:
+def output_path(value: str) -> str:
+    """Returns a path to write to in its normal form. Raises ValueError where none can be written."""
     location = normal_location(value)
     if found := glob_characters(location):
         raise ValueError(f"it holds {found}, which Spark would take for a glob: name a folder without it")
@@ -68,6 +69,6 @@ def _glob(value: str) -> str:
 
 
 # A folder that a command writes; a file or folder that one reads; the same, or a glob of several.
-OutputPath = Annotated[str, AfterValidator(_output)]
+OutputPath = Annotated[str, AfterValidator(output_path)]
 InputPath = Annotated[str, AfterValidator(normal_location)]
 InputGlob = Annotated[str, AfterValidator(_glob)]

@@ -8,12 +8,17 @@ spark-submit jobs/preprocess.py --config conf/events.yaml --ds DAY [--as-of TIME
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from esmm_spark.command import config_parser, parse_config, run_command
 from esmm_spark.config import Config
+from esmm_spark.disjoint_paths import paths_of
 from esmm_spark.errors import ConfigError
 from esmm_spark.manifest import DayCounts, PartitionCounts, SourceCounts, read_manifest
 from esmm_spark.samples.day import Day, parse_day
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _SESSION = {"spark.python.daemon.module": "esmm_spark.samples.daemon"}
 _EXAMPLE = "spark-submit jobs/preprocess.py --config conf/demo.yaml samples.row_group_mb=2"
@@ -43,19 +48,26 @@ def main(argv: Sequence[str]) -> None:
         _build_days(config, parse_day(arguments.ds, arguments.as_of), arguments.backfill)
         return
     from esmm_spark.samples.dataset import preprocess
-    from esmm_spark.session import spark_session
 
-    spark = spark_session("esmm_spark preprocess", _SESSION)
+    spark = _open_session(config)
     started = time.monotonic()
     manifest = preprocess(spark, config)
     _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, time.monotonic() - started)
 
 
-def _build_days(config: Config, day: Day, backfill: bool) -> None:
-    from esmm_spark.samples.days import build_days
-    from esmm_spark.session import spark_session
+def _open_session(config: Config) -> "SparkSession":
+    from esmm_spark.session import require_filesystems, spark_session
 
     spark = spark_session("esmm_spark preprocess", _SESSION)
+    paths = [path for path in paths_of(config) if path.key.startswith(("logs.", "paths.dataset"))]
+    require_filesystems(spark, paths)
+    return spark
+
+
+def _build_days(config: Config, day: Day, backfill: bool) -> None:
+    from esmm_spark.samples.days import build_days
+
+    spark = _open_session(config)
     started = time.monotonic()
     written = build_days(spark, config, day, backfill)
     manifest = read_manifest(config.paths.dataset)

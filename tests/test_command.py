@@ -61,6 +61,21 @@ def test_a_path_that_cannot_be_used_is_one_line_and_exit_code_2(
     assert "SECRET" not in line
 
 
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("s3a://KEY:SECRET@bucket/x", "s3a://***@bucket/x carries credentials"),
+        ("out[1]", "--output = 'out[1]': it holds [], which Spark would take for a glob"),
+    ],
+)
+def test_an_output_that_cannot_be_used_is_one_line_and_exit_code_2(output: str, expected: str) -> None:
+    done = run(COMMANDS[0], "--output", output, "--num-groups", "2", "--seed", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert expected in line
+    assert "SECRET" not in line
+
+
 @pytest.mark.parametrize("command", COMMANDS[1:])
 def test_an_unknown_key_is_one_line_and_exit_code_2(command: str) -> None:
     done = run(command, "--config", "conf/demo.yaml", "train.batch_sise=1")

@@ -8,7 +8,13 @@ from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.evaluation.alignment import align
 from esmm_spark.evaluation.history import read_history, read_objective
-from esmm_spark.evaluation.inputs import baseline_folder, model_version, read_scores, read_truth
+from esmm_spark.evaluation.inputs import (
+    baseline_folder,
+    model_version,
+    read_scores,
+    read_truth,
+    require_other_scores,
+)
 from esmm_spark.evaluation.join_section import join_section
 from esmm_spark.evaluation.measurement import Measurements, measure
 from esmm_spark.evaluation.sections import report_html
@@ -68,7 +74,9 @@ def _evaluate(spark: SparkSession, config: Config) -> tuple[Subject, Measurement
     scores = _read(spark, storage.join(config.paths.scores, section.partition))
     baseline = truth = None
     if section.baseline_scores is not None:
-        baseline = _read(spark, baseline_folder(section.baseline_scores, section.partition))
+        folder = baseline_folder(section.baseline_scores, section.partition)
+        require_other_scores(folder, scores.folder)
+        baseline = _read(spark, folder)
     if section.truth is not None:
         truth = read_truth(spark, section.truth)
     with step(spark, "align scores and labels"):

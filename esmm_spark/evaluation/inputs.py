@@ -22,7 +22,8 @@ from pyspark.sql.types import (
 )
 
 from esmm_spark import storage
-from esmm_spark.errors import InputError
+from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.locations import place_of
 
 # Grain: one row per scored impression. Key: impression_id.
 SCORES_SCHEMA = StructType(
@@ -72,7 +73,7 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     storage.refuse_pickles(folder, "scores")
     num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
     _check_record(folder, num_rows)
-    return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_path(folder)), num_rows
+    return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_source(folder)), num_rows
 
 
 def read_truth(spark: SparkSession, path: str) -> DataFrame:
@@ -81,7 +82,7 @@ def read_truth(spark: SparkSession, path: str) -> DataFrame:
         raise InputError(f"no truth at {path}: evaluate.truth names the truth.parquet of jobs/simulate.py")
     _check_files(path, TRUTH_SCHEMA, "truth")
     # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
-    truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_path(path))
+    truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_source(path))
     return truth.select(*TRUTH_SCHEMA.names)
 
 
@@ -90,6 +91,15 @@ def baseline_folder(path: str, partition: str) -> str:
     below = storage.join(path, partition)
     is_partition = posixpath.basename(path.rstrip("/")) == partition or storage.is_complete(path)
     return path if is_partition and not storage.exists(below) else below
+
+
+def require_other_scores(baseline: str, scores: str) -> None:
+    """Raises ConfigError if both folders are one, so that a model would be compared with itself."""
+    if place_of(baseline) == place_of(scores):
+        raise ConfigError(
+            f"evaluate.baseline_scores leads to {baseline}, the scores that are evaluated: name those of "
+            "another model, or set evaluate.baseline_scores=null"
+        )
 
 
 def model_version(scores: DataFrame, folder: str) -> str:

@@ -55,7 +55,7 @@ def read_raw(
 def _read(
     spark: SparkSession, files: Sequence[LogFile], file_format: str, types: Mapping[str, ColumnType]
 ) -> DataFrame:
-    paths = [storage.spark_path(file.path) for file in files]
+    paths = [storage.spark_source(file.path) for file in files]
     names = [F.col(quoted(name)) for name in types]
     if file_format == "parquet":
         here = {name: files[0].columns[name] for name in types}

@@ -7,16 +7,19 @@ not mended on the way.
 
 from typing import NamedTuple
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark import storage
 from esmm_spark.config import SplitLogs
 from esmm_spark.errors import InputError
+from esmm_spark.locations import glob_hint
 from esmm_spark.logs.heads import check_opaque, is_opaque, read_head
 from esmm_spark.logs.line_files import local_path, plain_paths
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
+from esmm_spark.session import first_line
 
 _KEY_COLUMN_OF_IMPRESSION = 4
 
@@ -101,12 +104,7 @@ def _is_blank() -> Column:
 def _read_lines(spark: SparkSession, path: str, what: str) -> DataFrame:
     try:
         # lineSep: by default a lone carriage return would end a line, too.
-        lines = spark.read.text(storage.spark_path(path), lineSep="\n")
+        lines = spark.read.text(storage.spark_source(path, is_glob=True), lineSep="\n")
         return lines.select(F.col("value").alias("line"))
-    except AnalysisException as error:
-        raise InputError(f"no {what} at {path}: {_first_line(error)}") from error
-
-
-def _first_line(error: AnalysisException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else "Spark can't read it"
+    except (PySparkException, Py4JJavaError) as error:
+        raise InputError(f"no {what} at {path}: {first_line(error)}{glob_hint(path)}") from error

@@ -1,19 +1,23 @@
 """Raw logs to a dataset: examples and rejects of every split, the manifest, the marker of completeness."""
 
+from collections.abc import Mapping
+
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, TooManyRejectsError
+from esmm_spark.errors import ConfigError, InputError, TooManyRejectsError
 from esmm_spark.failures import user_errors
 from esmm_spark.logs.raw_files import read_split
 from esmm_spark.manifest import (
     EXAMPLES,
     MANIFEST_NAME,
     REJECTS,
+    TRAIN_PARTITION,
     VALIDATION_PARTITION,
     VOCABULARY,
     Manifest,
+    PartitionCounts,
     SourceCounts,
     write_manifest,
 )
@@ -44,7 +48,8 @@ def preprocess(spark: SparkSession, config: Config) -> Manifest:
 
     Raises:
         ConfigError: values are to be counted, but on nothing, or too many are frequent.
-        InputError: a raw file is missing or empty, or `paths.dataset` holds more than a dataset.
+        InputError: a raw file is missing or empty, nothing is left to train on, or `paths.dataset` holds more
+            than a dataset.
         TooManyRejectsError: a source has more bad lines than `logs.max_reject_fraction` allows.
         CountMismatchError: a line got lost.
     """
@@ -85,11 +90,30 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Man
         rejects += written.rejects_files
     for source in manifest.sources:
         check_rejects(source, config.logs.max_reject_fraction)
+    _require_training_groups(manifest.partitions, config)
     write_manifest(staging, manifest)
     examples = require_counted(staging, manifest.partitions.values(), rejects, manifest.sources)
     vocabulary = [f"{VOCABULARY}/{name}" for name, _ in storage.list_files(storage.join(staging, VOCABULARY))]
     new.files = [MANIFEST_NAME, *examples, *rejects, *vocabulary]
     return manifest
+
+
+def _require_training_groups(partitions: Mapping[str, PartitionCounts], config: Config) -> None:
+    """Raises InputError if there is a train split, and no group of it is left to train on."""
+    logs, samples = config.logs.splits.get("train"), config.samples
+    if logs is None or TRAIN_PARTITION in partitions:
+        return
+    held_out = partitions.get(VALIDATION_PARTITION)
+    if held_out is not None:
+        raise InputError(
+            f"all {held_out.groups} groups of logs.splits.train are held out for validation, none is left to "
+            f"train on: lower samples.validation_fraction = {samples.validation_fraction}, or set another "
+            f"samples.seed than {samples.seed}"
+        )
+    raise InputError(
+        f"nothing to train on: {logs.skeleton} has no impression of a context in {logs.common_features} that "
+        "is no reject"
+    )
 
 
 def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:

@@ -202,7 +202,7 @@ def _write_examples(
         compression=config.samples.compression,
     )
     reader = spark.read.schema(_LINE_SCHEMA)
-    contexts, impressions = (reader.parquet(storage.spark_path(path)) for path in paths)
+    contexts, impressions = (reader.parquet(storage.spark_source(path)) for path in paths)
     lines = CanonicalLines(contexts, impressions)
     written = write_examples(spark, lines, (paths[0], source.path), plan, config.samples.num_files)
     for reason, count in written.sources[1].rejects.items():

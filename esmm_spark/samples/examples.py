@@ -163,15 +163,17 @@ def _run_tasks_with_repeated(
     spark: SparkSession, lines: CanonicalLines, plan: GroupingPlan, num_files: int
 ) -> list[TaskReport]:
     """Runs the pass where ids stand under several contexts."""
-    folder = storage.spark_path(storage.join(plan.dataset, f"repeated-{plan.source}"))
+    folder = storage.join(plan.dataset, f"repeated-{plan.source}")
     # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it is
     # small.
     with step(spark, "look for impressions of several contexts"):
-        find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(folder)
-    repeated = spark.read.schema("id string, key string").parquet(folder)
+        find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(
+            storage.spark_path(folder)
+        )
+    repeated = spark.read.schema("id string, key string").parquet(storage.spark_source(folder))
     packed = pack_frame(_all_lines(lines, repeated), packing(plan.held_out, 0))
     reports = _run_tasks(packed, plan, num_files)
-    storage.delete(storage.join(plan.dataset, f"repeated-{plan.source}"))
+    storage.delete(folder)
     return reports
 
 

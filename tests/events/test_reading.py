@@ -47,6 +47,21 @@ def test_one_noon_in_every_unit(spark: SparkSession, tmp_path: Path, unit: str, 
     assert (row["time_us"], row["reason"]) == (NOON_US, None)
 
 
+@pytest.mark.parametrize("file_format", ["json", "parquet"])
+def test_names_that_spark_takes_for_globs_are_read_as_they_are(
+    spark: SparkSession, tmp_path: Path, file_format: str
+) -> None:
+    folder = tmp_path / "log {a,b} ü%20"
+    row = {"t": 1795435200, "user": "u", "item": "i"}
+    if file_format == "json":
+        write_json_lines(folder / "part[0].json", [row])
+    else:
+        folder.mkdir()
+        pq.write_table(pa.table({key: [value] for key, value in row.items()}), folder / "part[0].parquet")
+    (found,) = read(spark, folder, file_format=file_format, time_unit="s")
+    assert (found["user_id"], found["time_us"]) == ("u", NOON_US)
+
+
 def test_csv_and_json_say_the_same_whatever_the_order_of_columns(spark: SparkSession, tmp_path: Path) -> None:
     csv, json = tmp_path / "csv", tmp_path / "json"
     csv.mkdir()

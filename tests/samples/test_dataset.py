@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from esmm_spark import replacing
 from esmm_spark.command import run_command
 from esmm_spark.config import SplitLogs
 from esmm_spark.errors import CountMismatchError, InputError, TooManyRejectsError
+from esmm_spark.logs.raw_files import read_split
 from esmm_spark.manifest import Manifest, PartitionCounts, SourceCounts, read_manifest
 from esmm_spark.samples import dataset as dataset_module
 from esmm_spark.samples.dataset import preprocess
@@ -190,6 +192,43 @@ def test_files_that_spark_must_unpack_become_the_same_dataset(spark: SparkSessio
     assert found[0] == found[1]
     assert found[0][1][1]["rejects"] == {"duplicate_impression": 1, "too_few_columns": 1}
     assert found[0][1][1]["notes"] == {"blank_lines": 1}
+
+
+def test_folders_may_have_any_name_and_be_given_as_a_uri(spark: SparkSession, tmp_path: Path) -> None:
+    logs = write_split(tmp_path / "räw [1] %20", CLEAN_CONTEXTS, CLEAN_IMPRESSIONS)
+    named = SplitLogs(
+        common_features=f"file://{quote(logs.common_features)}",
+        skeleton=rf"{tmp_path}/r?w \[1\] %20/skel*.csv",
+    )
+    manifest = preprocess(spark, config_for(tmp_path / "öut %20", {"train": named}))
+    assert manifest.partitions["split=train"].impressions == len(CLEAN_IMPRESSIONS)
+
+
+@pytest.mark.parametrize("name", ["[a]", "a:b/*"])
+def test_a_glob_that_matches_nothing_says_that_it_is_one(
+    spark: SparkSession, tmp_path: Path, name: str
+) -> None:
+    logs = write_split(tmp_path, CLEAN_CONTEXTS, CLEAN_IMPRESSIONS)
+    with pytest.raises(
+        InputError, match=r"no skeleton at .*it is taken as a glob: write . as \\. to"
+    ) as caught:
+        read_split(spark, logs.model_copy(update={"skeleton": str(tmp_path / name)}))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_train_split_with_nothing_left_to_train_on_is_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    held_out = write_split(tmp_path / "a", CLEAN_CONTEXTS[:1], CLEAN_IMPRESSIONS[:5])
+    config = config_for(tmp_path, {"train": held_out}, samples={"validation_fraction": 0.999})
+    with pytest.raises(
+        InputError, match=r"all 1 groups of logs\.splits\.train are held out .*validation_fraction = 0\.999"
+    ):
+        preprocess(spark, config)
+    assert list(Path(config.paths.dataset).parent.iterdir()) == []
+    rejected = write_split(tmp_path / "b", CLEAN_CONTEXTS[:1], CLEAN_IMPRESSIONS[5:])
+    with pytest.raises(
+        InputError, match=r"nothing to train on: .*skeleton\.csv has no impression of a context"
+    ):
+        preprocess(spark, config_for(tmp_path, {"train": rejected}))
 
 
 @pytest.mark.parametrize(("size", "fails"), [(106, False), (105, False), (104, True), (107, True)])
