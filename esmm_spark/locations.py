@@ -147,6 +147,11 @@ def glob_hint(location: str) -> str:
     return f" (it is taken as a glob: write {found[0]} as \\{found[0]} to mean itself)" if found else ""
 
 
+def literal_hint(location: str) -> str:
+    """Returns what to tell of a location that isn't there, where it may be meant as a glob; else nothing."""
+    return " (no glob is taken here: name one file or folder)" if glob_characters(location) else ""
+
+
 def place_of(location: str, is_glob: bool = False) -> Place:
     """Returns where a location that `normal_location` gave leads, links, `.` and `..` resolved."""
     scheme, authority, path = split_location(location)

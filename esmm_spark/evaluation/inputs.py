@@ -23,7 +23,7 @@ from pyspark.sql.types import (
 
 from esmm_spark import storage
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.locations import place_of
+from esmm_spark.locations import literal_hint, place_of
 
 # Grain: one row per scored impression. Key: impression_id.
 SCORES_SCHEMA = StructType(
@@ -79,7 +79,10 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
 def read_truth(spark: SparkSession, path: str) -> DataFrame:
     """Returns the simulator's truth, of all splits. Raises InputError as `read_scores` does."""
     if not storage.exists(path):
-        raise InputError(f"no truth at {path}: evaluate.truth names the truth.parquet of jobs/simulate.py")
+        raise InputError(
+            f"no truth at {path}{literal_hint(path)}: evaluate.truth names the truth.parquet of "
+            "jobs/simulate.py"
+        )
     _check_files(path, TRUTH_SCHEMA, "truth")
     # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
     truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_source(path))

@@ -4,6 +4,7 @@ from datetime import date, timedelta
 
 from esmm_spark import storage
 from esmm_spark.errors import InputError
+from esmm_spark.locations import literal_hint
 
 
 def list_log_files(
@@ -15,7 +16,7 @@ def list_log_files(
         InputError: there is no file at all, or none lies in a day folder where there should be some.
     """
     if not storage.exists(path):
-        raise InputError(f"no file or folder at {path}")
+        raise InputError(f"no file or folder at {path}{literal_hint(path)}")
     filesystem, inner = storage.filesystem_of(path)
     if filesystem.get_file_info(inner).is_file:
         return [(path, None)]

@@ -44,8 +44,10 @@ def test_an_event_may_lie_a_folder_early_or_some_late() -> None:
 
 
 def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no file or folder at .*nowhere"):
+    with pytest.raises(InputError, match=r"no file or folder at .*nowhere$"):
         list_log_files(str(tmp_path / "nowhere"), None, *ANY_DAY)
+    with pytest.raises(InputError, match=r"no file or folder at .*/\*\.json \(no glob is taken here"):
+        list_log_files(str(tmp_path / "*.json"), None, *ANY_DAY)
     with pytest.raises(InputError, match="no files in"):
         list_log_files(str(tmp_path), None, *ANY_DAY)
     write(tmp_path / "a.parquet", t=[1])
