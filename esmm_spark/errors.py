@@ -4,6 +4,7 @@
     |-- UserError                  a user's mistake: one line on stderr, exit code 2
     |   |-- ConfigError            an unknown key, a value out of range
     |   |-- InputError             missing, empty, truncated or corrupt input
+    |   |   `-- MissingLogError    lines of an event log that should be there are not
     |   |-- TooManyRejectsError    more bad lines than max_reject_fraction allows
     |   |-- SpecMismatchError      a dataset or model of another feature spec
     |   |-- IncompleteError        a half-written dataset, model or partition
@@ -46,6 +47,10 @@ class ConfigError(UserError):
 
 class InputError(UserError):
     """Input that is missing, empty, truncated or corrupt."""
+
+
+class MissingLogError(InputError):
+    """Lines of an event log that should be there are not: a folder is missing, or holds less than it did."""
 
 
 class TooManyRejectsError(UserError):

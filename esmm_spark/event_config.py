@@ -4,6 +4,7 @@ Whatever is not set is not in the log: clicks without an `impression_id` column 
 item.
 """
 
+from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -36,6 +37,10 @@ class _Table(Section):
             description="Unit of the times since 1970, or `iso`: timestamps or ISO 8601 text, UTC by default."
         ),
     ] = "ms"
+    earliest_time: Annotated[
+        date,
+        Field(description="Earlier times are rejected as `time_out_of_range`: most likely another unit."),
+    ] = date(2000, 1, 1)
 
 
 class _EventLog(_Table):
@@ -43,7 +48,11 @@ class _EventLog(_Table):
 
     day_folders: Annotated[
         str | None,
-        Field(description="`ds` where the files lie in folders `ds=2026-11-23`; by default they don't."),
+        Field(
+            pattern="^[A-Za-z0-9_-]+$",
+            description="`ds` where the files lie in folders `ds=2026-11-23` or `ds=20261123`; by default "
+            "they don't.",
+        ),
     ] = None
     late_days: Annotated[
         int,

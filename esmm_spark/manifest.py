@@ -150,6 +150,15 @@ class DayCounts(_Strict):
     immature: Annotated[int, Field(description="Impressions whose windows end after `as_of`.")]
     sources: Annotated[list[SourceCounts], Field(description="Impressions, clicks, conversions of the day.")]
     warnings: list[str] = []
+    events_per_day: Annotated[
+        dict[str, dict[str, int]],
+        Field(
+            description="Log -> UTC day -> accepted events that the day was made from, of its whole range."
+        ),
+    ] = {}
+    allowed_missing: Annotated[
+        list[str], Field(description="The `--allow-missing` of the run that made it.")
+    ] = []
     join: Annotated[dict[str, Any], Field(description="The report of the join, see samples/join_report.py.")]
 
 

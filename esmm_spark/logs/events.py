@@ -29,7 +29,7 @@ BAD_ID = (
     "bad_id"  # an id holds a comma or a control character, which the examples' writer could not tell apart
 )
 UNPARSABLE_TIME = "unparsable_time"  # no time of the config's unit
-TIME_OUT_OF_RANGE = "time_out_of_range"  # before 1970 or after 2099: most likely another unit
+TIME_OUT_OF_RANGE = "time_out_of_range"  # before `earliest_time` or after 2099: most likely another unit
 WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is never looked for
 NEVER_VALID = "never_valid"  # a catalog's row whose valid_to is not after its valid_from
 REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, WRONG_FOLDER)
@@ -38,7 +38,7 @@ ID_KEYS = ("impression_id", "click_id", "conversion_id", "user_id", "item_id", "
 
 # An id is a double too large to be exact; an attribute is a list or an object where nobody knew of one.
 _INEXACT, _IS_OTHER_TYPE = "__inexact", "__is_other_type"
-_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _DAY_US = 86_400_000_000
 _END_US = 4_102_444_800_000_000  # 2100-01-01
 _BAD_ID_PATTERN = "[,\\x00-\\x1f]"
@@ -77,7 +77,7 @@ def read_events(
     spark: SparkSession,
     name: str,
     log: ImpressionLog | ClickLog | ConversionLog,
-    folders: tuple[date, date],
+    files: Sequence[tuple[str, date | None]],
     near: tuple[date, date],
 ) -> EventLines:
     """Returns the lines of a log as described above.
@@ -86,25 +86,25 @@ def read_events(
         spark: the session.
         name: `impressions`, `clicks` or `conversions`.
         log: its config.
-        folders: the first and the last day whose folder is read, where the log has day folders.
-        near: the first and the last of them where lines of the day may lie.
+        files: those to be read, with the days of their folders.
+        near: the first and the last day in whose folder lines of the day may lie.
 
     Raises:
         ConfigError: a mapped column isn't there.
-        InputError: no files, or files that don't agree.
+        InputError: files that don't agree.
     """
     ids = mapped_ids(log)
     wanted = {**ids, "time": log.time, **{f"features.{key}": value for key, value in log.features.items()}}
-    files = read_columns(list_log_files(log.path, log.day_folders, *folders), log.file_format)
-    types, warnings = check_columns(f"logs.events.{name}", files, wanted)
+    logged = read_columns(files, log.file_format)
+    types, warnings = check_columns(f"logs.events.{name}", logged, wanted)
 
     def lines_of(chosen: Sequence[LogFile]) -> DataFrame:
         parts = [_parsed(raw, log, ids, types) for raw in read_raw(spark, chosen, log.file_format, types)]
         return reduce(DataFrame.unionByName, parts)
 
-    some = [file for file in files if file.day is None or near[0] <= file.day <= near[1]]
-    lines = lines_of(files)
-    near_lines = lines if len(some) == len(files) else lines_of(some)
+    some = [file for file in logged if file.day is None or near[0] <= file.day <= near[1]]
+    lines = lines_of(logged)
+    near_lines = lines if len(some) == len(logged) else lines_of(some)
     return EventLines(lines, near_lines, warnings, types, sum(file.has_mark for file in some))
 
 
@@ -130,7 +130,7 @@ def _parsed(
         _folder_day(log.day_folders).alias("folder_day"),
         *_line_columns(raw, ids.values(), log.features.values(), types),
     )
-    return _with_reason(parsed, _reason(list(ids), log.late_days))
+    return _with_reason(parsed, _reason(list(ids), log))
 
 
 def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLines:
@@ -144,7 +144,7 @@ def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLin
     times = {key: getattr(catalog, key) for key in ("valid_from", "valid_to") if getattr(catalog, key)}
     features = {f"features.{key}": value for key, value in catalog.features.items()}
     wanted = {"key_column": catalog.key_column, **times, **features}
-    files = read_columns(list_log_files(catalog.path, None, date.min, date.max), catalog.file_format)
+    files = read_columns(list_log_files(catalog.path, None), catalog.file_format)
     types, warnings = check_columns(f"logs.events.catalogs.{number}", files, wanted)
     parts = [
         _parsed_catalog(raw, catalog, times, types)
@@ -181,6 +181,7 @@ def _parsed_catalog(
         .when(F.col(key_id).isNull(), MISSING_ID)
         .when(F.col(_INEXACT), BAD_ID)
         .when(unparsable, UNPARSABLE_TIME)
+        .when(_is_out_of_validity(catalog), TIME_OUT_OF_RANGE)
         .when(ends <= begins, NEVER_VALID)
     )
     return _with_reason(parsed, reason)
@@ -190,9 +191,12 @@ def _time_us(raw: DataFrame, column: str, unit: str) -> Column:
     if raw.schema[column].dataType.typeName() in ("timestamp", "timestamp_ntz", "date"):
         return F.unix_micros(F.col(quoted(column)).cast("timestamp"))
     if unit == "iso":
-        return F.unix_micros(F.try_to_timestamp(F.col(quoted(column)).cast("string")))
+        text = F.trim(F.col(quoted(column)).cast("string"))
+        # Else Spark takes a time of day for today's, and a year or a month for their first moment.
+        has_day = (F.substring(text, 5, 1) == "-") & (F.instr(F.substring(text, 7, 2), "-") > 0)
+        return F.unix_micros(F.when(has_day, F.try_to_timestamp(text)))
     # Through decimal: a double of seconds has no exact microseconds beyond 2^53.
-    number = F.col(quoted(column)).try_cast("decimal(30, 6)") * F.lit(_MICROSECONDS[unit])
+    number = F.col(quoted(column)).try_cast("decimal(30, 6)") * F.lit(MICROSECONDS[unit])
     return number.try_cast("bigint")
 
 
@@ -229,8 +233,10 @@ def _folder_day(day_folders: str | None) -> Column:
     if day_folders is None:
         return F.lit(None).cast("date")
     # Plain text functions: a pattern would be looked for in every line.
-    behind = F.substring_index(PATH, f"/{day_folders}=", -1)
-    return F.substring(behind, 1, len("2026-11-23")).try_cast("date")
+    folder = F.substring_index(F.substring_index(PATH, f"/{day_folders}=", -1), "/", 1)
+    year, month, day = (F.substring(folder, *part) for part in ((1, 4), (5, 2), (7, 2)))
+    is_compact = F.length(folder) == len("20261123")
+    return F.when(is_compact, F.concat_ws("-", year, month, day)).otherwise(folder).try_cast("date")
 
 
 def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
@@ -240,18 +246,30 @@ def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
     return judged.drop(CORRUPT, _IS_OTHER_TYPE, _INEXACT, "raw")
 
 
-def _reason(ids: Sequence[str], late_days: int) -> Column:
+def _reason(ids: Sequence[str], log: ImpressionLog | ClickLog | ConversionLog) -> Column:
     missing = reduce(Column.__or__, (F.col(key).isNull() for key in ids))
     bad = F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN) | F.col(_INEXACT)
     time_us = F.col("time_us")
     # In whole days since 1970: a time's date by the calendar takes ten times as long.
     days_late = F.unix_date("folder_day") - F.floor(time_us / _DAY_US).cast("int")
-    is_elsewhere = ~days_late.between(-1, late_days)
+    is_elsewhere = ~days_late.between(-1, log.late_days)
     return (
         F.when(_is_malformed(), MALFORMED_LINE)
         .when(missing, MISSING_ID)
         .when(bad, BAD_ID)
         .when(time_us.isNull(), UNPARSABLE_TIME)
-        .when((time_us < 0) | (time_us >= _END_US), TIME_OUT_OF_RANGE)
+        .when((time_us < _earliest_us(log)) | (time_us >= _END_US), TIME_OUT_OF_RANGE)
         .when(is_elsewhere, WRONG_FOLDER)
     )
+
+
+def _is_out_of_validity(catalog: Catalog) -> Column:
+    """Returns whether a catalog's time is out of range; one up to 1970, or an end from 2100 on, is none."""
+    begins, ends = F.col("valid_from_us"), F.col("valid_to_us")
+    earliest_us = _earliest_us(catalog)
+    is_early = ((begins > 0) & (begins < earliest_us)) | ((ends > 0) & (ends < earliest_us))
+    return F.coalesce(is_early, F.lit(False)) | F.coalesce(begins >= _END_US, F.lit(False))
+
+
+def _earliest_us(table: ImpressionLog | ClickLog | ConversionLog | Catalog) -> int:
+    return (table.earliest_time - date(1970, 1, 1)).days * _DAY_US

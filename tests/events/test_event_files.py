@@ -9,9 +9,7 @@ import pytest
 
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.logs.columns import check_columns, read_columns
-from esmm_spark.logs.event_files import days_around, list_log_files
-
-ANY_DAY = (date.min, date.max)
+from esmm_spark.logs.event_files import days_around, files_between, list_log_files
 
 
 def write(path: Path, **columns: list[object]) -> str:
@@ -21,21 +19,25 @@ def write(path: Path, **columns: list[object]) -> str:
 
 
 def columns_of(tmp_path: Path, file_format: str = "parquet") -> list[str]:
-    files = read_columns(list_log_files(str(tmp_path), None, *ANY_DAY), file_format)
+    files = read_columns(list_log_files(str(tmp_path), None), file_format)
     return check_columns("logs.events.clicks", files, {"user_id": "user", "time": "t"}).warnings
 
 
-def test_only_the_asked_days_folders_are_read_and_hidden_files_never(tmp_path: Path) -> None:
-    for day in ("22", "23", "24"):
-        write(tmp_path / f"ds=2026-11-{day}" / "a.parquet", t=[1])
-    write(tmp_path / "ds=2026-11-23" / "_hidden.parquet", t=[1])
+def test_only_the_asked_days_folders_are_read_and_hidden_or_empty_files_never(tmp_path: Path) -> None:
+    for day in ("2026-11-22", "20261123", "2026-11-24"):
+        write(tmp_path / f"ds={day}" / "a.parquet", t=[1])
+    write(tmp_path / "ds=20261123" / "_hidden.parquet", t=[1])
     write(tmp_path / ".staging" / "ds=2026-11-23" / "b.parquet", t=[1])
-    found = list_log_files(str(tmp_path), "ds", date(2026, 11, 23), date(2026, 11, 24))
+    (tmp_path / "ds=20261123" / "empty.parquet").write_bytes(b"")
+    files = list_log_files(str(tmp_path), "ds")
+    found = files_between(files, date(2026, 11, 23), date(2026, 11, 24))
     assert [(Path(path).parent.name, day) for path, day in found] == [
-        ("ds=2026-11-23", date(2026, 11, 23)),
         ("ds=2026-11-24", date(2026, 11, 24)),
+        ("ds=20261123", date(2026, 11, 23)),
     ]
-    assert len(list_log_files(str(tmp_path), None, *ANY_DAY)) == 3
+    undated = list_log_files(str(tmp_path), None)
+    assert len(undated) == 3
+    assert files_between(undated, date.max, date.max) == undated
 
 
 def test_an_event_may_lie_a_folder_early_or_some_late() -> None:
@@ -44,18 +46,41 @@ def test_an_event_may_lie_a_folder_early_or_some_late() -> None:
 
 
 def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no file or folder at .*nowhere$"):
-        list_log_files(str(tmp_path / "nowhere"), None, *ANY_DAY)
+    with pytest.raises(InputError, match=r"no file or folder at .*nowhere"):
+        list_log_files(str(tmp_path / "nowhere"), None)
     with pytest.raises(InputError, match=r"no file or folder at .*/\*\.json \(no glob is taken here"):
-        list_log_files(str(tmp_path / "*.json"), None, *ANY_DAY)
-    with pytest.raises(InputError, match="no files in"):
-        list_log_files(str(tmp_path), None, *ANY_DAY)
-    write(tmp_path / "a.parquet", t=[1])
-    with pytest.raises(InputError, match=r"no folder ds=YYYY-MM-DD in .*leave day_folders out"):
-        list_log_files(str(tmp_path), "ds", *ANY_DAY)
-    write(tmp_path / "ds=yesterday" / "a.parquet", t=[1])
-    with pytest.raises(InputError, match="ds=yesterday is no day"):
-        list_log_files(str(tmp_path), "ds", *ANY_DAY)
+        list_log_files(str(tmp_path / "*.json"), None)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["ds=yesterday", "ds=2026-W48-1", "ds=2026-11-2", "ds=20261123T00", "ds=2026"],
+)
+def test_a_folder_that_is_no_day_is_refused(tmp_path: Path, folder: str) -> None:
+    write(tmp_path / "ds=2026-11-22" / "a.parquet", t=[1])
+    write(tmp_path / folder / "a.parquet", t=[1])
+    with pytest.raises(InputError, match=f"{folder} is no day, it must be like ds=2026-11-23 or ds=20261123"):
+        list_log_files(str(tmp_path), "ds")
+
+
+def test_a_file_outside_of_the_day_folders_is_refused(tmp_path: Path) -> None:
+    for folder in (".", "2026-11-23", "dt=2026-11-23"):
+        write(tmp_path / folder / "b.parquet", t=[1])
+        with pytest.raises(
+            InputError, match=r"b.parquet lies in no folder like ds=2026-11-23 .*leave day_folders"
+        ):
+            list_log_files(str(tmp_path), "ds")
+        (tmp_path / folder / "b.parquet").unlink()
+        write(tmp_path / "ds=2026-11-22" / "a.parquet", t=[1])
+
+
+def test_two_folders_of_one_day_must_be_written_alike(tmp_path: Path) -> None:
+    write(tmp_path / "eu" / "ds=2026-11-23" / "a.parquet", t=[1])
+    write(tmp_path / "us" / "ds=2026-11-23" / "a.parquet", t=[1])
+    assert len(list_log_files(str(tmp_path), "ds")) == 2
+    write(tmp_path / "us" / "ds=20261123" / "a.parquet", t=[1])
+    with pytest.raises(InputError, match="two folders of one day, ds=20261123 and ds=2026-11-23"):
+        list_log_files(str(tmp_path), "ds")
 
 
 def test_an_unknown_column_is_a_config_error_that_names_it_and_those_there_are(tmp_path: Path) -> None:

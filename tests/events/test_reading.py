@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.errors import TooManyRejectsError
 from esmm_spark.event_config import ClickLog
+from esmm_spark.logs.event_files import list_log_files
 from esmm_spark.logs.events import read_events
 from esmm_spark.manifest import read_manifest
 from esmm_spark.samples.day import parse_day
@@ -24,7 +25,8 @@ NOON_US = 1_795_435_200_000_000  # 2026-11-23 12:00
 
 def read(spark: SparkSession, path: Path, **keys: Any) -> list[dict[str, Any]]:
     log = ClickLog(**{"path": str(path), "time": "t", "user_id": "user", "item_id": "item", **keys})
-    lines = read_events(spark, "clicks", log, *[(date.min, date.max)] * 2).lines
+    files = list_log_files(log.path, log.day_folders)
+    lines = read_events(spark, "clicks", log, files, (date.min, date.max)).lines
     return [row.asDict() for row in lines.orderBy("line", "time_us").collect()]
 
 
@@ -125,9 +127,9 @@ def test_a_line_in_a_folder_where_its_day_never_looks_is_rejected(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     # The day before midnight and the first second of the day, late_days = 1.
-    for folder in ("22", "23", "24", "25"):
+    for folder, name in {"22": "2026-11-22", "23": "20261123", "24": "20261124", "25": "2026-11-25"}.items():
         rows = [{"t": 1_795_392_000 + shift, "user": folder, "item": "i"} for shift in (-1, 0)]
-        write_json_lines(tmp_path / f"ds=2026-11-{folder}" / "a.json", rows)
+        write_json_lines(tmp_path / f"ds={name}" / "a.json", rows)
     rows = read(spark, tmp_path, file_format="json", time_unit="s", day_folders="ds")
     found = {(row["user_id"], row["time_us"] == 1_795_392_000 * 1_000_000): row["reason"] for row in rows}
     assert found == {
@@ -140,6 +142,41 @@ def test_a_line_in_a_folder_where_its_day_never_looks_is_rejected(
         ("25", False): "wrong_folder",
         ("25", True): "wrong_folder",
     }
+
+
+def test_what_names_no_day_and_what_is_before_the_earliest_time_is_no_time(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    no_times = (
+        "10:00:00",
+        "T10:00:00",
+        "10:00:00-08:00",
+        "2026",
+        "2026-11",
+        "2026-11-",
+        "-2026-11-23",
+        "now",
+    )
+    times = {
+        " 2026-11-23T12:00:00Z": None,
+        "2026-11-23": None,
+        "1999-12-31 23:59:59.999999": "time_out_of_range",
+        "2000-01-01": None,
+        **dict.fromkeys(no_times, "unparsable_time"),
+    }
+    rows = [{"t": time, "user": "u", "item": f"i{number}"} for number, time in enumerate(times)]
+    write_json_lines(tmp_path / "iso" / "a.json", rows)
+    read_rows = read(spark, tmp_path / "iso", file_format="json", time_unit="iso")
+    found = {row["item_id"]: row["reason"] for row in read_rows}
+    assert {time: found[f"i{number}"] for number, time in enumerate(times)} == times
+
+    # Seconds, taken for milliseconds; a log of the nineties may say so.
+    old = {"t": 1_795_435_200, "user": "u", "item": "i"}
+    write_json_lines(tmp_path / "s" / "a.json", [old])
+    (row,) = read(spark, tmp_path / "s", file_format="json", time_unit="ms")
+    assert row["reason"] == "time_out_of_range"
+    (row,) = read(spark, tmp_path / "s", file_format="json", time_unit="ms", earliest_time=date(1970, 1, 1))
+    assert (row["reason"], row["time_us"]) == (None, 1_795_435_200_000)
 
 
 @pytest.mark.slow
@@ -166,7 +203,7 @@ def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
     write_log(logs / "clicks", [*clicks, event(at(1, 3), item="nowhere", click_id="c1")])
     write_log(logs / "conversions", [event(at(1, 2), item="j0"), event(at(1, 2), item="nobody's")])
     dirty = config(tmp_path, clicks={"click_id": "click_id"})
-    build_days(spark, dirty, parse_day(DAYS[1], None), backfill=False)
+    build_days(spark, dirty, parse_day(DAYS[1], None))
     manifest = read_manifest(dirty.paths.dataset)
     impressions, of_clicks, _ = manifest.days["ds=2026-11-24"].sources
     assert impressions.rejects == {"bad_id": 1, "bad_token": 1, "duplicate_impression": 2, "missing_id": 1}
@@ -190,5 +227,5 @@ def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
 
     strict = dirty.model_copy(update={"logs": dirty.logs.model_copy(update={"max_reject_fraction": 0.1})})
     with pytest.raises(TooManyRejectsError, match=r"5 of 10 lines|4 of 10 lines"):
-        build_days(spark, strict, parse_day(DAYS[1], None), backfill=False)
+        build_days(spark, strict, parse_day(DAYS[1], None))
     assert read_manifest(dirty.paths.dataset) == manifest
