@@ -38,14 +38,34 @@ def main(argv: Sequence[str]) -> None:
         action="store_true",
         help="event logs: also build each earlier day of the dataset whose labels have changed since",
     )
+    parser.add_argument(
+        "--backfill-days",
+        type=int,
+        metavar="N",
+        help="event logs: --backfill, N days back; by default those that the windows can still change",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="append",
+        default=[],
+        metavar="LOG",
+        help="event logs: it is right that impressions, clicks or conversions have no lines of the day; "
+        "repeatable, or with commas",
+    )
     arguments, config = parse_config(parser, argv)
     is_events = config.logs.format == "events"
     if is_events and arguments.ds is None:
         raise ConfigError("logs.format is events: name the day to build, e.g. --ds 2026-11-23")
-    if not is_events and (arguments.ds or arguments.as_of or arguments.backfill):
-        raise ConfigError("--ds, --as-of and --backfill are for event logs, and logs.format is aliccp")
+    looks_back = arguments.backfill or arguments.backfill_days is not None
+    if not is_events and (arguments.ds or arguments.as_of or looks_back or arguments.allow_missing):
+        raise ConfigError(
+            "--ds, --as-of, --backfill and --allow-missing are for event logs, and logs.format is aliccp"
+        )
     if is_events:
-        _build_days(config, parse_day(arguments.ds, arguments.as_of), arguments.backfill)
+        if arguments.backfill_days is not None and arguments.backfill_days < 1:
+            raise ConfigError(f"--backfill-days {arguments.backfill_days}: must be at least 1")
+        day, allowed_missing = parse_day(arguments.ds, arguments.as_of), _logs_named(arguments.allow_missing)
+        _build_days(config, day, looks_back, arguments.backfill_days, allowed_missing)
         return
     from esmm_spark.samples.dataset import preprocess
 
@@ -53,6 +73,17 @@ def main(argv: Sequence[str]) -> None:
     started = time.monotonic()
     manifest = preprocess(spark, config)
     _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, time.monotonic() - started)
+
+
+def _logs_named(texts: Sequence[str]) -> list[str]:
+    """Returns the logs that `--allow-missing` names."""
+    from esmm_spark.samples.event_sources import LOGS
+
+    names = [name.strip() for text in texts for name in text.split(",")]
+    for name in names:
+        if name not in LOGS:
+            raise ConfigError(f"--allow-missing {name}: must be one of {', '.join(LOGS)}")
+    return names
 
 
 def _open_session(config: Config) -> "SparkSession":
@@ -64,12 +95,17 @@ def _open_session(config: Config) -> "SparkSession":
     return spark
 
 
-def _build_days(config: Config, day: Day, backfill: bool) -> None:
+def _build_days(
+    config: Config, day: Day, looks_back: bool, num_days: int | None, allowed_missing: Sequence[str]
+) -> None:
+    from esmm_spark.samples.backfill import days_that_can_change
     from esmm_spark.samples.days import build_days
 
     spark = _open_session(config)
     started = time.monotonic()
-    written = build_days(spark, config, day, backfill)
+    assert config.logs.events is not None
+    backfill_days = (num_days or days_that_can_change(config.logs.events)) if looks_back else 0
+    written, left_alone = build_days(spark, config, day, backfill_days, allowed_missing)
     manifest = read_manifest(config.paths.dataset)
     assert manifest.days is not None
     for warning in dict.fromkeys(text for name in written for text in manifest.days[name].warnings):
@@ -79,9 +115,12 @@ def _build_days(config: Config, day: Day, backfill: bool) -> None:
     _print_summary(sources, partitions, config.paths.dataset, time.monotonic() - started)
     for name in written:
         _print_day(name, manifest.days[name])
-    if backfill:
+    if looks_back:
         earlier = ", ".join(written[1:]) or "none"
         print(f"earlier days whose labels had changed, built again: {earlier}")
+        print(f"earlier days whose logs are no longer whole, left alone: {', '.join(left_alone) or 'none'}")
+    for reason in left_alone.values():
+        print(f"warning: left alone: {reason}", file=sys.stderr)
 
 
 def _print_day(name: str, day: DayCounts) -> None:
@@ -90,7 +129,8 @@ def _print_day(name: str, day: DayCounts) -> None:
         f"{name}: {clicks['matched']:,} of {clicks['total']:,} clicks matched, "
         f"{clicks['orphans']:,} orphans; "
         f"{conversions['matched']:,} of {conversions['total']:,} conversions matched, "
-        f"{conversions['orphans'] + conversions['of_orphan_clicks']:,} orphans; "
+        f"{conversions['orphans'] + conversions['of_orphan_clicks']:,} orphans, "
+        f"{conversions['of_earlier_clicks']:,} of earlier clicks; "
         f"{day.immature:,} impressions immature"
     )
 

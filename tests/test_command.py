@@ -82,3 +82,20 @@ def test_an_unknown_key_is_one_line_and_exit_code_2(command: str) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "unknown key train.batch_sise: allowed here are batch_size" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--allow-missing", "clicks,sales"),
+            "--allow-missing sales: must be one of impressions, clicks, conv",
+        ),
+        (("--backfill-days", "0"), "--backfill-days 0: must be at least 1"),
+    ],
+)
+def test_a_wrong_flag_of_a_day_is_one_line_and_exit_code_2(arguments: tuple[str, ...], said: str) -> None:
+    done = run("jobs/preprocess.py", "--config", "conf/events.yaml", "--ds", "2026-11-23", *arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert said in line

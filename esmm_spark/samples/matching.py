@@ -68,8 +68,8 @@ def check_matches(
     )
     for match in matches:
         counts, num_causes = report[match.log], report[match.cause]["total"]
-        # A conversion of an orphan click has found that click.
-        matched = counts["matched"] + (counts["of_orphan_clicks"] if match.log == CONVERSIONS else 0)
+        # A conversion of an orphan click, or of one before the day, has found that click.
+        matched = counts["matched"] + counts["of_orphan_clicks"] + counts["of_earlier_clicks"]
         total = counts["total"]
         # Of a day without causes the logs' own checks tell.
         is_asked = total >= _MIN_EVENTS and num_causes > 0
