@@ -111,9 +111,7 @@ def _check_codec(path: str, raw: bytes) -> str:
     for codec in _CODECS:
         if codec.start.match(raw):
             if not codec.is_read:
-                raise InputError(
-                    f"{path} is {codec.name} by its first bytes, no text that is read: {_REMEDY}"
-                )
+                raise InputError(f"{path} is {codec.name} by its first bytes, which isn't read: {_REMEDY}")
             if not path.endswith(codec.suffix):
                 raise InputError(
                     f"{path} is {codec.name} by its first bytes, but not by its name, which counts: let "

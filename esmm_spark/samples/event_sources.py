@@ -1,5 +1,6 @@
 """Which lines of the three logs and of the catalogs a day needs."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
@@ -34,7 +35,7 @@ class DayLogs(NamedTuple):
     lines: dict[str, DataFrame]
     catalogs: list[tuple[Catalog, DataFrame]]
     warnings: list[str]
-    byte_order_marks: dict[str, int]
+    byte_order_marks: Mapping[str, int] = {}
 
     def accepted(self, log: str) -> DataFrame:
         """Returns the events that are no rejects."""
@@ -166,10 +167,10 @@ def read_day_logs(
         tables[f"catalogs.{number}"] = table
         result.catalogs.append((catalog, table.lines))
     check_agreement(logs, {name: table.types for name, table in tables.items()})
-    for name, table in tables.items():
+    for table in tables.values():
         result.warnings.extend(table.warnings)
-        result.byte_order_marks[name] = table.byte_order_marks
-    return result
+    marks = {name: table.byte_order_marks for name, table in tables.items()}
+    return result._replace(byte_order_marks=marks)
 
 
 def _without_others_attributes(lines: DataFrame, day: Day) -> DataFrame:

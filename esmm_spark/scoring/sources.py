@@ -90,7 +90,7 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
     )
 
 
-def _why_nothing_is_left(contexts: SourceCounts, impressions: SourceCounts) -> str:
+def why_nothing_is_left(contexts: SourceCounts, impressions: SourceCounts) -> str:
     """Returns a message for raw files of which no impression became an example."""
     if not impressions.rejects:
         return f"{impressions.path} holds blank lines alone: there is nothing to score"
@@ -160,7 +160,7 @@ def _group_raw_files(
         for reason, lines in source.rejects.items():
             rejects[reason] = rejects.get(reason, 0) + lines
     if partition not in written.partitions:
-        raise InputError(_why_nothing_is_left(written.sources[0], written.sources[1]))
+        raise InputError(why_nothing_is_left(written.sources[0], written.sources[1]))
     return GroupSource(
         folder,
         written.partitions[partition],

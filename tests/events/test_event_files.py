@@ -8,8 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.logs.columns import check_columns, read_columns
+from esmm_spark.logs.column_types import parquet_type
+from esmm_spark.logs.columns import Columns, check_columns, read_columns
 from esmm_spark.logs.event_files import days_around, files_between, list_log_files
+from esmm_spark.samples.column_agreement import check_agreement
+from tests.events.small_logs import config
 
 
 def write(path: Path, **columns: list[object]) -> str:
@@ -133,3 +136,68 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
     Path(path).write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"a.parquet is no whole Parquet file"):
         columns_of(tmp_path)
+
+
+def json_columns(folder: Path, **files: str) -> Columns:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(content)
+    files_of = read_columns(list_log_files(str(folder), None, *ANY_DAY), "json")
+    wanted = {"user_id": "user", "time": "t", "features.tags": "tags"}
+    return check_columns("logs.events.clicks", files_of, wanted)
+
+
+def test_a_sparse_json_key_has_the_type_that_any_file_knows(tmp_path: Path) -> None:
+    line = '{"user": "u", "t": 1}\n'
+    tagged = '{"user": "u", "t": 1, "tags": ["a"]}\n'
+    for number, first in enumerate((line, '{"user": "u", "t": 1, "tags": null}\n', "")):
+        found = json_columns(tmp_path / str(number), a=first, b=tagged)
+        assert (str(found.types["tags"]), found.warnings) == ("array", [])
+    found = json_columns(tmp_path / "nowhere", a=line)
+    (warning,) = found.warnings
+    assert "logs.events.clicks.features.tags = 'tags' stands in no line that was looked at" in warning
+    with pytest.raises(ConfigError, match=r"clicks.user_id = 'user' is no column of .*a.json: it has t"):
+        json_columns(tmp_path / "no id", a='{"t": 1}\n')
+    with pytest.raises(InputError, match=r"a.json has no JSON object in its first lines"):
+        json_columns(tmp_path / "empty", a="")
+    mixed = '{"user": "u", "t": 1, "tags": "a"}\n' + tagged
+    with pytest.raises(InputError, match=r"features.tags: column tags is string and array in .*a.json"):
+        json_columns(tmp_path / "mixed", a=mixed)
+
+
+def test_columns_of_one_name_are_refused_only_where_they_are_mapped(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"user,x,x,t\ru,1,2,3\r")
+    assert columns_of(tmp_path, "csv") == []
+    (tmp_path / "a.csv").write_bytes(b"user,t,t\r\nu,1,2\r\n")
+    with pytest.raises(InputError, match=r"clicks.time: .*a.csv has 2 columns t: give each its own name"):
+        columns_of(tmp_path, "csv")
+
+
+def test_ids_whose_types_can_not_be_made_equal_name_both_columns_and_types(tmp_path: Path) -> None:
+    logs = config(tmp_path).logs.events
+    assert logs is not None
+
+    def check(**users: pa.DataType) -> None:
+        types = {}
+        for log in ("impressions", "clicks", "conversions"):
+            kinds = {
+                "user_id": users.get(log, pa.int64()),
+                "category": users.get(f"{log}_category", pa.string()),
+            }
+            types[log] = {name: parquet_type(kind, "") for name, kind in kinds.items()}
+        check_agreement(logs, types)
+
+    for kind in (pa.uint8(), pa.float64(), pa.decimal128(9, 2), pa.large_string(), pa.binary(), pa.null()):
+        check(clicks=kind)
+    for kind in (pa.timestamp("us"), pa.bool_(), pa.date32()):
+        with pytest.raises(ConfigError) as told:
+            check(clicks=kind)
+        assert str(told.value).startswith(
+            "user_id: logs.events.impressions.user_id = 'user_id' is int64, logs.events.clicks.user_id = "
+            f"'user_id' is {kind}: no value of the one can equal one of the other"
+        )
+    check(clicks_category=pa.int32())
+    with pytest.raises(
+        ConfigError, match=r"cross cross: .*features.category = 'category' is string, .*timestamp"
+    ):
+        check(clicks_category=pa.timestamp("us"))

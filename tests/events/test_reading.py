@@ -1,5 +1,8 @@
 """Raw lines to canonical ones: formats, time units, and what is rejected and why."""
 
+import gzip
+import json
+from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -84,6 +87,26 @@ def test_csv_and_json_say_the_same_whatever_the_order_of_columns(spark: SparkSes
     rows = read(spark, json, file_format="json", **keys)
     found = sorted((row["user_id"], row["item_id"], row["time_us"], row["@tags"]) for row in rows)
     assert found == [("u", "7", NOON_US, ["a", "b"]), ("v", "j", NOON_US, None)]
+
+
+def test_json_lines_may_lack_keys_and_weights_may_be_null(spark: SparkSession, tmp_path: Path) -> None:
+    good = {"t": 1795435200, "user": 11.0, "item": "i"}
+    features = {"features": {"prices": "prices", "brand": "brand"}}
+    write_json_lines(tmp_path / "a.json", [good, {**good, "prices": None}])
+    rows: list[dict[str, Any]] = [
+        {**good, "prices": {"price": None, "": 2, "7.0": 0.5, "nan": float("nan")}},
+        {**good, "prices": {"price": None}},
+    ]
+    # Nobody knows what a brand is until one comes, in a place where nobody looked.
+    rows += [good] * 2000 + [{**good, "brand": brand} for brand in ("b", ["b"], {"b": 1})]
+    lines = b"\xef\xbb\xbf" + "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(lines))
+    found = read(spark, tmp_path, file_format="json", time_unit="s", **features)
+    assert Counter(row["reason"] for row in found) == {None: 2005, "malformed_line": 2}
+    assert {row["user_id"] for row in found} == {"11"}
+    accepted = [row for row in found if row["reason"] is None]
+    assert [row["@prices"] for row in accepted if row["@prices"]] == [{"7": 0.5}]
+    assert [row["@brand"] for row in accepted if row["@brand"]] == ["b"]
 
 
 def test_each_bad_line_has_its_reason_and_is_kept_as_it_was(spark: SparkSession, tmp_path: Path) -> None:

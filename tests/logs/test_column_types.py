@@ -1,4 +1,4 @@
-"""Every type that a Parquet file can have, as id, time, attribute, and in a column that nobody mapped."""
+"""Every type that a Parquet file can have, as id, time and attribute, and in a column that nobody mapped."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal

@@ -1,6 +1,7 @@
 """Datasets as a whole: nothing is lost, nothing depends on how work is cut, nothing half-written is seen."""
 
 import gzip
+import lzma
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -170,12 +171,18 @@ def test_the_content_does_not_depend_on_files_partitions_or_the_order_of_lines(
     assert set(found[0]) == {"split=train", "split=validation"}
 
 
+MARK = b"\xef\xbb\xbf"
+
+
 def test_files_that_spark_must_unpack_become_the_same_dataset(spark: SparkSession, tmp_path: Path) -> None:
     lines = [*CLEAN_IMPRESSIONS, b"", impression("3-1", "c50"), b"broken"]
     found = []
     for packed in (False, True):
         folder = tmp_path / str(packed)
-        logs = write_split(folder, CLEAN_CONTEXTS, lines)
+        # A byte order mark in front of a file is no part of its first id.
+        logs = write_split(
+            folder, [MARK + CLEAN_CONTEXTS[0], *CLEAN_CONTEXTS[1:]], [MARK + lines[0], *lines[1:]]
+        )
         if packed:
             for name in ("common_features", "skeleton"):
                 path = Path(getattr(logs, name))
@@ -191,7 +198,8 @@ def test_files_that_spark_must_unpack_become_the_same_dataset(spark: SparkSessio
         assert_nothing_lost(manifest)
     assert found[0] == found[1]
     assert found[0][1][1]["rejects"] == {"duplicate_impression": 1, "too_few_columns": 1}
-    assert found[0][1][1]["notes"] == {"blank_lines": 1}
+    assert found[0][1][0]["notes"] == {"byte_order_marks": 1}
+    assert found[0][1][1]["notes"] == {"blank_lines": 1, "byte_order_marks": 1}
 
 
 def test_folders_may_have_any_name_and_be_given_as_a_uri(spark: SparkSession, tmp_path: Path) -> None:
@@ -328,8 +336,13 @@ def test_too_many_bad_lines_end_the_job_with_the_counts_and_replace_nothing(
         (lambda path: path.unlink(), "no skeleton at .*PATH_NOT_FOUND"),
         (lambda path: path.write_bytes(b""), "skeleton.csv is empty"),
         (lambda path: path.write_bytes(b"\n\r\n"), "skeleton.csv is empty"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\r") * 2),
+            r"skeleton.csv ends its lines by carriage returns alone: write line feeds, e.g. tr '\\r' '\\n'$",
+        ),
+        (lambda path: path.write_bytes(lzma.compress(b"")), "is xz by its first bytes, which isn't read"),
     ],
-    ids=["missing", "empty", "blank"],
+    ids=["missing", "empty", "blank", "carriage returns", "xz"],
 )
 def test_missing_or_empty_input_is_named(
     spark: SparkSession, tmp_path: Path, break_file: Callable[[Path], None], message: str
