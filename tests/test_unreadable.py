@@ -60,7 +60,7 @@ def test_a_command_ends_with_that_line_and_keeps_the_trace_of_all_else(
 ) -> None:
     trace = (
         "An error occurred while calling o1.count.\n: org.apache.spark.SparkException: "
-        "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:///logs/a.gz.  SQLSTATE: KD001\n"
+        "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:///logs/a.gz.  SQLSTATE: 1\n"
         "Caused by: java.io.IOException: outer\n\tat A.b(C.scala:1)\nCaused by: java.io.EOFException: inner\n"
     )
 
