@@ -8,6 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from esmm_spark import storage
 from esmm_spark.command import run_command
 from esmm_spark.errors import InputError
 from esmm_spark.unreadable import unreadable_file
@@ -19,7 +20,7 @@ def told(spark: SparkSession, path: Path) -> str:
     reader = spark.read.option("parquet.page.verify-checksum.enabled", "true").schema("a bigint")
     kind = "parquet" if path.suffix == ".parquet" else "json"
     with pytest.raises(Exception, match="FAILED_READ_FILE") as failed:
-        reader.format(kind).load(path.as_uri()).agg(F.max("a")).collect()
+        reader.format(kind).load(storage.spark_path(str(path))).agg(F.max("a")).collect()
     error = unreadable_file(failed.value)
     assert isinstance(error, InputError)
     assert "\n" not in str(error)
@@ -34,7 +35,7 @@ def test_truncated_damaged_and_unreadable_files_are_named_with_their_cause(
     packed = gzip.compress(lines)
     short = tmp_path / "a b.json.gz"
     short.write_bytes(packed[: len(packed) // 2])
-    assert "b.json.gz can't be read to its end: Unexpected end of input stream: the file is trunc" in told(
+    assert "a b.json.gz can't be read to its end: Unexpected end of input stream: the file is trunc" in told(
         spark, short
     )
 
