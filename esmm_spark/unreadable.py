@@ -19,10 +19,7 @@ _REASONS = {
 _CAUSE = re.compile(r"^Caused by: (?:[\w.$]+(?:Exception|Error): )?(.*)$", re.MULTILINE)
 _HINTS = (
     ("zStandard library not available", "Spark's Hadoop has no zstd here: write the file as .gz or .bz2"),
-    (
-        "Unexpected end of input stream",
-        "the file is truncated, or not compressed as its name says: write it again",
-    ),
+    ("Unexpected end of input stream", "write it again, whole"),
     ("checksum", "its content has changed since it was written: write it again"),
 )
 _MAX_REASON = 200

@@ -9,8 +9,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark import storage
-from esmm_spark.command import run_command
 from esmm_spark.errors import InputError
+from esmm_spark.failures import user_errors
 from esmm_spark.unreadable import unreadable_file
 
 NUM_LINES = 20_000
@@ -19,12 +19,10 @@ NUM_LINES = 20_000
 def told(spark: SparkSession, path: Path) -> str:
     reader = spark.read.option("parquet.page.verify-checksum.enabled", "true").schema("a bigint")
     kind = "parquet" if path.suffix == ".parquet" else "json"
-    with pytest.raises(Exception, match="FAILED_READ_FILE") as failed:
+    with pytest.raises(InputError) as failed, user_errors(spark, "write it again"):
         reader.format(kind).load(storage.spark_path(str(path))).agg(F.max("a")).collect()
-    error = unreadable_file(failed.value)
-    assert isinstance(error, InputError)
-    assert "\n" not in str(error)
-    return str(error)
+    assert "\n" not in str(failed.value)
+    return str(failed.value)
 
 
 @pytest.mark.spark
@@ -35,9 +33,9 @@ def test_truncated_damaged_and_unreadable_files_are_named_with_their_cause(
     packed = gzip.compress(lines)
     short = tmp_path / "a b.json.gz"
     short.write_bytes(packed[: len(packed) // 2])
-    assert "a b.json.gz can't be read to its end: Unexpected end of input stream: the file is trunc" in told(
-        spark, short
-    )
+    said = told(spark, short)
+    assert "a b.json.gz: it is truncated" in said
+    assert "(Unexpected end of input stream): write it again, whole" in said
 
     zstandard = tmp_path / "a.json.zst"
     with pa.CompressedOutputStream(str(zstandard), "zstd") as stream:
@@ -56,23 +54,13 @@ def test_truncated_damaged_and_unreadable_files_are_named_with_their_cause(
     assert "its content has changed since it was written" in told(spark, flipped)
 
 
-def test_a_command_ends_with_that_line_and_keeps_the_trace_of_all_else(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_innermost_cause_of_a_failure_is_told() -> None:
     trace = (
         "An error occurred while calling o1.count.\n: org.apache.spark.SparkException: "
         "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:///logs/a.gz.  SQLSTATE: 1\n"
         "Caused by: java.io.IOException: outer\n\tat A.b(C.scala:1)\nCaused by: java.io.EOFException: inner\n"
     )
-
-    def fail(message: str) -> None:
-        raise RuntimeError(message)
-
-    with pytest.raises(SystemExit) as end:
-        run_command(lambda _: fail(trace))
-    assert end.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: file:///logs/a.gz can't be read to its end: inner: the file is damaged, write it again\n"
-    )
-    with pytest.raises(RuntimeError, match="a defect"):
-        run_command(lambda _: fail("a defect"))
+    found = unreadable_file(trace, "mend the logs")
+    assert "can't read file:///logs/a.gz: " in str(found)
+    assert "(inner): mend the logs" in str(found)
+    assert unreadable_file("a defect", "mend the logs") is None
