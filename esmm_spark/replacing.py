@@ -16,13 +16,13 @@ import fnmatch
 import json
 import os
 import posixpath
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyarrow import fs
 
-from esmm_spark import moving, storage
+from esmm_spark import moving, seals, storage
 from esmm_spark.errors import CountMismatchError, InputError
 from esmm_spark.lease import Lease, leased
 from esmm_spark.write_errors import require_folder_possible, told_in_one_line
@@ -43,6 +43,7 @@ class Replacement:
         ours: as for `require_own_folder`.
         files: what the folder must hold in the end, relative to it, but for its marker; None where that isn't
             known beforehand.
+        digests: file directly in the folder -> its SHA-256, known from when it was written.
     """
 
     target: str
@@ -51,6 +52,7 @@ class Replacement:
     what: str
     ours: Sequence[str]
     files: Collection[str] | None = None
+    digests: dict[str, str] = field(default_factory=dict)
 
     def publish(self) -> None:
         """Completes the folder and puts it in the place of the target.
@@ -62,7 +64,7 @@ class Replacement:
         """
         if self.files is not None:
             require_files(self.folder, self.files)
-        complete(self.folder)
+        complete(self.folder, self.digests)
         require_own_folder(self.target, self.what, self.ours)
         self.lease.require_held()
         replace_directory(self.folder, self.target)
@@ -132,12 +134,11 @@ def staging_folders(target: str) -> list[str]:
     ]
 
 
-def complete(folder: str) -> None:
-    """Writes the folder's marker, which lists the files and folders below it."""
+def complete(folder: str, digests: Mapping[str, str]) -> None:
+    """Writes the folder's marker: the files and folders below it, and digests as `seals.digests_of` gives."""
     entries = sorted(name for name in _entries(folder) if name != storage.MARKER)
-    storage.write_text(
-        storage.join(folder, storage.MARKER), json.dumps({"entries": entries}, indent=0) + "\n"
-    )
+    content = {"entries": entries, seals.KEY: seals.digests_of(folder, digests)}
+    storage.write_text(storage.join(folder, storage.MARKER), json.dumps(content, indent=0) + "\n")
 
 
 def require_files(folder: str, files: Collection[str]) -> None:

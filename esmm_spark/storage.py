@@ -138,8 +138,11 @@ def read_bytes(uri: str) -> bytes:
 
 
 def read_text(uri: str) -> str:
-    """Returns the content of the UTF-8 file at `uri`. Raises InputError where there is none."""
-    return read_bytes(uri).decode("utf-8")
+    """Returns the content of the UTF-8 file at `uri`. Raises InputError where there is none, or no UTF-8."""
+    try:
+        return read_bytes(uri).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{uri} is damaged: it is no UTF-8 text ({error})") from error
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.locations import literal_hint, place_of
 
@@ -58,6 +58,7 @@ _ARROW_TYPES = {
 }
 
 _RECORD_NAME = "_score.json"  # the scorer's own count of what it wrote, see scoring/partition.py
+_SCORE_AGAIN = "score the partition again with --force"
 _MAX_VERSIONS = 3  # named in a message
 
 
@@ -65,14 +66,16 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     """Returns the scores in a partition's folder and their number of rows, from the files' footers.
 
     Raises:
-        InputError: nothing there, no rows, a file that isn't Parquet or lacks a column, or another number of
-            rows than the scorer wrote.
+        InputError: nothing there, no rows, a file that isn't Parquet, lacks a column or is damaged, or
+            another number of rows than the scorer wrote.
         IncompleteError: the partition is half-written.
     """
     storage.require_complete(folder, "scores", "run jobs/score.py")
     storage.refuse_pickles(folder, "scores")
     num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
     _check_record(folder, num_rows)
+    names = [name for name, _ in storage.list_files(folder, ".parquet", recursive=False) if _is_data(name)]
+    seals.verify(folder, names, _SCORE_AGAIN)
     return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_source(folder)), num_rows
 
 
@@ -186,13 +189,13 @@ def _check_record(folder: str, num_rows: int) -> None:
     if not storage.exists(uri):
         return
     try:
-        expected = json.loads(storage.read_text(uri))["impressions"]
+        expected = json.loads(seals.read_sealed(uri, _SCORE_AGAIN))["impressions"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{uri} can't be read: score the partition again with --force") from error
+        raise InputError(f"{uri} can't be read: {_SCORE_AGAIN}") from error
     if expected != num_rows:
         raise InputError(
             f"the scores at {folder} have {num_rows} rows, {_RECORD_NAME} tells of {expected} impressions: "
-            "score the partition again with --force"
+            f"{_SCORE_AGAIN}"
         )
 
 

@@ -25,7 +25,7 @@ from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
 from esmm_spark.config import Model
 from esmm_spark.errors import IncompleteError, InputError
 from esmm_spark.features import FeatureSpec
@@ -211,7 +211,7 @@ def read_info(uri: str) -> ModelInfo:
     storage.refuse_pickles(uri, "model")
     where = storage.join(uri, MODEL_NAME)
     try:
-        info = ModelInfo.model_validate_json(storage.read_bytes(where))
+        info = ModelInfo.model_validate_json(seals.read_sealed(where, _TRAIN))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole file"

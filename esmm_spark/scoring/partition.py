@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
+from esmm_spark.errors import InputError
 
 FORMAT_VERSION = 1
 # Spark and pyarrow read only what begins with neither `_` nor `.`.
@@ -56,13 +57,13 @@ def partition_uri(scores: str, partition: str) -> str:
 
 
 def read_record(uri: str) -> ScoreRecord | None:
-    """Returns what the partition at `uri` was made from, or None if it isn't complete or of this format."""
+    """Returns what the partition at `uri` was made from, or None if it or its record isn't whole."""
     record = storage.join(uri, RECORD_NAME)
     if not storage.is_complete(uri) or not storage.exists(record):
         return None
     try:
-        found = ScoreRecord.model_validate_json(storage.read_bytes(record))
-    except ValidationError:
+        found = ScoreRecord.model_validate_json(seals.read_sealed(record, "score again"))
+    except (ValidationError, InputError):
         return None
     return found if found.format_version == FORMAT_VERSION else None
 

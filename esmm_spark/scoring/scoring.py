@@ -134,7 +134,8 @@ def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> S
                 f"{written:,} scores were written for {source.counts.impressions:,} impressions "
                 f"({', '.join(plan.inputs.paths)}): {plan.folder} stays as it was"
             )
-        scores = _keep_files(staged, reports)
+        new.digests = _keep_files(staged, reports)
+        scores = list(new.digests)
         if source.rejects_folder is not None:
             storage.move(source.rejects_folder, storage.join(staged, REJECTS_FOLDER))
     record = ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports))
@@ -173,12 +174,12 @@ def _run_tasks(spark: SparkSession, plan: ScoringPlan, source: GroupSource, fold
     return sorted(reports, key=lambda report: report.task)
 
 
-def _keep_files(staged: str, reports: list[ScoreReport]) -> list[str]:
-    """Moves the reported files into the staged partition, deletes all others; returns their names."""
+def _keep_files(staged: str, reports: list[ScoreReport]) -> dict[str, str]:
+    """Moves the reported files into the staged partition, deletes all others; returns name -> SHA-256."""
     attempts = storage.join(staged, _ATTEMPTS)
-    kept = [keep_attempt(attempts, report.file, staged) for report in reports]
+    digests = {keep_attempt(attempts, report.file, staged): report.sha256 for report in reports}
     storage.delete(attempts)
-    return kept
+    return digests
 
 
 def _means(reports: list[ScoreReport]) -> dict[str, float | None]:

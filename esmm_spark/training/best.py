@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from esmm_spark import replacing, storage
+from esmm_spark import replacing, seals, storage
 from esmm_spark.config import Config
 from esmm_spark.errors import InputError
 from esmm_spark.manifest import VOCABULARY
@@ -130,16 +130,21 @@ def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster:
 
 def metrics_at(version: str) -> dict[str, float | None]:
     """Returns the validation metrics of a model directory."""
-    content: dict[str, float | None] = json.loads(storage.read_text(storage.join(version, "metrics.json")))
+    uri = storage.join(version, "metrics.json")
+    try:
+        content: dict[str, float | None] = json.loads(seals.read_sealed(uri, "train again"))
+    except ValueError as error:
+        raise InputError(f"{uri} can't be read: train again") from error
     return content
 
 
 def _read_facts(best: str) -> BestFacts:
     uri = storage.join(best, _FACTS)
+    remedy = f"delete {best} and train again"
     try:
-        return BestFacts.model_validate_json(storage.read_text(uri))
+        return BestFacts.model_validate_json(seals.read_sealed(uri, remedy))
     except ValidationError as error:
-        raise InputError(f"{uri} can't be read: delete {best} and train again") from error
+        raise InputError(f"{uri} can't be read: {remedy}") from error
 
 
 def _copy(source: str, staging: str, shard: int, facts: BestFacts) -> None:

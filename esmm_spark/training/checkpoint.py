@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
 from esmm_spark.errors import InputError
 from esmm_spark.model import directory
 from esmm_spark.model.arena import EmbeddingArena
@@ -100,12 +100,11 @@ def _delete_unfinished(root: str) -> None:
 def read_state(root: str, global_step: int) -> TrainState:
     """Returns the position that a checkpoint holds. Raises InputError where it can't be read."""
     uri = storage.join(checkpoint_uri(root, global_step), _STATE)
+    remedy = "delete that checkpoint, an older one will be used"
     try:
-        return TrainState.model_validate_json(storage.read_text(uri))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{uri} is no state of a run: delete that checkpoint, an older one will be used"
-        ) from error
+        return TrainState.model_validate_json(seals.read_sealed(uri, remedy))
+    except ValidationError as error:
+        raise InputError(f"{uri} is no state of a run: {remedy}") from error
 
 
 def load_checkpoint(

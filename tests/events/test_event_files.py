@@ -142,7 +142,7 @@ def json_columns(folder: Path, **files: str) -> Columns:
     folder.mkdir()
     for name, content in files.items():
         (folder / f"{name}.json").write_text(content)
-    files_of = read_columns(list_log_files(str(folder), None, *ANY_DAY), "json")
+    files_of = read_columns(list_log_files(str(folder), None), "json")
     wanted = {"user_id": "user", "time": "t", "features.tags": "tags"}
     return check_columns("logs.events.clicks", files_of, wanted)
 

@@ -27,6 +27,7 @@ from esmm_spark.model.directory import (
 )
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.serving_embedding import ServingEmbedding
+from tests.synthetic_examples import rewrite
 
 SPEC = FeatureSpec.model_validate(
     {
@@ -243,7 +244,7 @@ def test_dense_parameters_of_another_network_are_named(tmp_path: Path) -> None:
 
 def edit_info(uri: str, **changes: object) -> None:
     path = Path(uri) / "model.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    rewrite(path, json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_a_model_json_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
