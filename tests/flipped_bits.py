@@ -1,6 +1,7 @@
 """One bit of a file the other way round, at places all over it."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ def flips_of(path: Path, count: int, seed: int = 0) -> Iterator[int]:
     """
     content = path.read_bytes()
     random = np.random.default_rng(seed)
-    bounds = np.linspace(0, len(content), min(count, len(content)) + 1).astype(int)
+    bounds = np.linspace(0, len(content), min(count, len(content)) + 1).astype(int).tolist()
     try:
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in pairwise(bounds):
             place = int(random.integers(start, stop))
             changed = bytearray(content)
             changed[place] ^= 1 << int(random.integers(8))

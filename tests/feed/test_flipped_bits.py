@@ -1,4 +1,4 @@
-"""A flipped bit in a file of examples, wherever it is: the feed tells of it in one line and names the file."""
+"""A flipped bit in a file of examples, wherever it is: told in one line that names the file."""
 
 from pathlib import Path
 
