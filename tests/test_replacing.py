@@ -236,7 +236,7 @@ def test_a_full_disk_is_told_and_what_was_there_stays(
 ) -> None:
     write(tmp_path / "dataset", "old")
 
-    def fail(folder: str) -> None:
+    def fail(*_: object) -> None:
         with open("/dev/full", "w") as full:
             full.write("x" * 100_000)
 
