@@ -22,15 +22,19 @@ from esmm_spark.errors import (
     CountMismatchError,
     IncompleteError,
     InputError,
+    LeaseLostError,
     NonFiniteLossError,
     SpecMismatchError,
+    TargetBusyError,
     UnsafeFileError,
     UserError,
 )
+from esmm_spark.lease import leased
 from esmm_spark.manifest import read_manifest, write_manifest
 from esmm_spark.training import checkpoint
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.run import train
+from tests.disks import read_only_folder
 from tests.synthetic_examples import config_content, small_config
 from tests.training.conftest import SETTINGS
 from tests.training.runs import (
@@ -152,6 +156,40 @@ def test_a_full_disk_is_told_in_one_line(folder: Path, monkeypatch: pytest.Monke
         UserError,
         match=r"no room to write paths\.model .*step-00000005, .*No space left on device: make room",
     ):
+        train(small_config(folder, **SETTINGS))
+    assert steps_with_checkpoint(folder / "model") == []
+
+
+def test_a_models_folder_that_cant_be_written_is_told_before_the_first_step(folder: Path) -> None:
+    config = small_config(folder, **{**SETTINGS, "tensorboard": True})
+    with read_only_folder(folder / "model"):
+        with pytest.raises(UserError, match=r"refuses while paths\.model .*/model is written: "):
+            train(config)
+    (folder / "model" / "tensorboard").write_text("a file")
+    with pytest.raises(UserError, match=r"paths\.model .*/model/tensorboard is a file: name a folder"):
+        train(config)
+    assert [path.name for path in (folder / "model").iterdir()] == ["tensorboard"]
+
+
+def test_a_second_run_on_one_models_folder_is_refused(folder: Path) -> None:
+    config = small_config(folder, **SETTINGS)
+    with leased(str(folder / "model" / ".train.lease"), "paths.model"):
+        with pytest.raises(TargetBusyError, match=r"paths\.model .*/model is being written by process"):
+            train(config)
+    assert list((folder / "model").iterdir()) == []
+
+
+def test_a_run_that_lost_its_lease_publishes_no_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = checkpoint.write_tensors
+
+    def write_suspended(uri: str, tensors: Any) -> None:
+        (folder / "model" / ".train.lease").write_text("another run's")
+        write(uri, tensors)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", write_suspended)
+    with pytest.raises(LeaseLostError):
         train(small_config(folder, **SETTINGS))
     assert steps_with_checkpoint(folder / "model") == []
 
