@@ -25,7 +25,7 @@ from esmm_spark.manifest import (
     DayPartition,
     PartitionCounts,
     SourceCounts,
-    read_manifest,
+    read_written_manifest,
     require_same_spec,
 )
 from esmm_spark.samples.backfill import look_back
@@ -169,7 +169,7 @@ def check_dataset(config: Config) -> None:
     dataset = config.paths.dataset
     if not storage.is_complete(dataset):
         return
-    manifest = read_manifest(dataset)
+    manifest = read_written_manifest(dataset)
     if manifest.days is None:
         raise ConfigError(f"{dataset} holds a dataset without days: set paths.dataset to another folder")
     require_same_spec(config.features, "the config", manifest.feature_spec, f"the dataset {dataset}")
