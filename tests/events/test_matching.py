@@ -6,9 +6,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.errors import InputError
+from esmm_spark.event_config import Catalog
 from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.day_labels import Labelled
-from esmm_spark.samples.matching import check_matches
+from esmm_spark.samples.matching import check_matches, unused_catalogs
 from tests.events.small_logs import at
 
 pytestmark = pytest.mark.spark
@@ -33,6 +34,26 @@ def labelled(spark: SparkSession) -> Labelled:
         what_immature="keep",
         digest="",
     )
+
+
+def test_a_catalog_of_which_no_context_has_an_attribute_is_told(
+    spark: SparkSession, labelled: Labelled
+) -> None:
+    schema = "context_key string, `@brand` string, `@kind` string, `@age` string"
+    contexts = spark.createDataFrame([("a", None, None, "7"), ("b", None, None, None)], schema)
+    shared = {"path": "p", "key": "item", "key_column": "item"}
+    catalogs = [
+        (
+            Catalog(**shared, features={"brand": "b", "kind": "k"}),
+            spark.createDataFrame([("007",)], "item_id string"),
+        ),
+        (Catalog(**shared, features={"age": "age"}), spark.createDataFrame([("007",)], "item_id string")),
+    ]
+    assert unused_catalogs(contexts, labelled.all_impressions, catalogs) == [
+        "logs.events.catalogs.0: none of 2 contexts has an attribute of it (item_id is like 'i' in "
+        "impressions and like '007' in the catalog)"
+    ]
+    assert unused_catalogs(contexts, labelled.all_impressions, []) == []
 
 
 def report(clicks: int, matched: int, impressions: int = 7) -> dict[str, Any]:
