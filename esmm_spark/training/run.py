@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from esmm_spark.config import Config
+from esmm_spark.examples_file import check_files
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
 from esmm_spark.feed.reader import open_feed
@@ -19,6 +20,7 @@ from esmm_spark.training.launch import first_rank_speaks
 from esmm_spark.training.loop import StoppedError, Trainer
 from esmm_spark.training.resume import first_position
 from esmm_spark.training.state import EpochRecord
+from esmm_spark.training.trained_data import digests_of_data, require_same_data
 
 # A process that ends at a signal's request says so by 128 + its number.
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
@@ -59,6 +61,19 @@ class _Run:
         self.validation = data.validation or default_validation(manifest, data.train)
         self.validation_counts = select(manifest, self.validation, dataset) if self.validation else None
         self.state, self.resumed_from = first_position(config, self.train_counts, cluster)
+        cluster.together(self._require_same_data, "resume.data")
+
+    def _require_same_data(self) -> None:
+        """Raises UserError if the run goes on from, or ended on, other data than there is now."""
+        dataset, found = self.config.paths.dataset, digests_of_data(self.config, self.manifest)
+        if self.resumed_from is not None:
+            require_same_data(self.resumed_from, self.state.data, found, dataset)
+        self.state.data = found
+        # Whoever reads them all, compares them all.
+        if self.state.finished and self.cluster.is_first:
+            check_files(dataset, self.train_counts)
+            if self.validation_counts is not None:
+                check_files(dataset, self.validation_counts)
 
     def fit(self) -> str | None:
         """Trains to the end and publishes the best model."""

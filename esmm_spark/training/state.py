@@ -36,6 +36,9 @@ class TrainState(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     run_digest: Annotated[str, Field(description="What the run's result depends on; see run.run_digest.")]
+    data: Annotated[
+        dict[str, dict[str, str]], Field(description="What it has; see trained_data.digests_of_data.")
+    ] = {}
     num_streams: int
     num_shards: Annotated[int, Field(description="Shards of the embedding in the checkpoint.")] = 1
     epoch: Annotated[int, Field(description="The epoch that goes on, from 0.")] = 0
