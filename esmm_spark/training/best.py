@@ -1,6 +1,6 @@
 """The best model of a run so far, and how it becomes a version that gets scored.
 
-    <paths.model>/checkpoints/best/
+    <paths.model>/checkpoints/best-0001/    of run 1
         _SUCCESS, best.json            the step and the validation metrics
         dense.safetensors, embedding/shard-*.safetensors
 
@@ -16,16 +16,15 @@ from pydantic import BaseModel, ValidationError
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import InputError
+from esmm_spark.errors import IncompleteError, InputError
 from esmm_spark.manifest import VOCABULARY
 from esmm_spark.model import directory
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.training.cluster import Cluster
-from esmm_spark.training.folders import CHECKPOINTS, write_folder
+from esmm_spark.training.folders import CHECKPOINTS, best_name, write_folder
 from esmm_spark.training.state import TrainState
 
-_BEST = "best"
 _FACTS = "best.json"
 
 
@@ -37,9 +36,16 @@ class BestFacts(BaseModel):
     metrics: dict[str, float | None]
 
 
-def best_uri(root: str) -> str:
+def best_uri(root: str, run_number: int) -> str:
     """Returns where the best model of a run lies below the models' root."""
-    return storage.join(root, CHECKPOINTS, _BEST)
+    return storage.join(root, CHECKPOINTS, best_name(run_number))
+
+
+def is_unpublished(root: str, run_number: int) -> bool:
+    """Returns whether a run has a best model that is no version yet."""
+    best = best_uri(root, run_number)
+    storage.recover(best)
+    return storage.is_complete(best)
 
 
 def write_best(
@@ -69,7 +75,7 @@ def write_best(
         directory.write_dense(staging, model)
         storage.write_text(storage.join(staging, _FACTS), facts.model_dump_json(indent=1))
 
-    write_folder(best_uri(root), write_shard, write_rest, cluster)
+    write_folder(best_uri(root, state.run_number), write_shard, write_rest, cluster)
 
 
 def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster) -> str:
@@ -78,30 +84,38 @@ def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster)
     A run that was published before has no best model any more: then the newest version is returned.
 
     Raises:
-        InputError: there is neither a best model nor a version.
+        UserError: the best model or the newest version can't be read, or there is neither.
     """
-    best = best_uri(root)
-    if cluster.is_first:
-        storage.recover(best)
-    if not cluster.from_first(int(cluster.is_first and storage.is_complete(best)), "best.exists"):
-        return directory.find_model(root)
-    facts = _read_facts(best)
-    model: Esmm | None = None
-    info: directory.ModelInfo | None = None
-    if cluster.is_first:
+    best = best_uri(root, state.run_number)
+
+    def begin() -> tuple[BestFacts, directory.ModelInfo, Esmm] | str:
+        if not cluster.is_first:
+            return ""
+        if not is_unpublished(root, state.run_number):
+            return _published(root)
+        facts = _read_facts(best)
         model = build_esmm(config.model, config.features)
         directory.load_parameters(model, storage.join(best, directory.DENSE_NAME))
         info = directory.new_version(
             root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards
         )
+        return facts, info, model
+
+    begun = cluster.together(begin, "best.begin")
+    already = cluster.text_from_first(begun if isinstance(begun, str) else "", "best.already")
+    if already:
+        return already
+    facts, info, model = begun if not isinstance(begun, str) else (None, None, None)
     staging = cluster.text_from_first(directory.staging_of(root, info) if info else "", "best.staging")
+    num_shards = cluster.from_first(facts.num_shards if facts else 0, "best.shards")
 
     def copy_shards() -> None:
-        for shard in range(cluster.rank, facts.num_shards, cluster.num_ranks):
-            _copy(storage.join(best, directory.shard_name(shard, facts.num_shards)), staging, shard, facts)
+        for shard in range(cluster.rank, num_shards, cluster.num_ranks):
+            name = directory.shard_name(shard, num_shards)
+            storage.copy_file(storage.join(best, name), storage.join(staging, name))
 
     def finish() -> str:
-        if info is None or model is None:
+        if info is None or model is None or facts is None:
             return ""
         needs_vocabulary = config.features.needs_vocabulary
         vocabulary = storage.join(config.paths.dataset, VOCABULARY) if needs_vocabulary else None
@@ -135,5 +149,18 @@ def _read_facts(best: str) -> BestFacts:
         raise InputError(f"{uri} can't be read: delete {best} and train again") from error
 
 
-def _copy(source: str, staging: str, shard: int, facts: BestFacts) -> None:
-    storage.copy_file(source, storage.join(staging, directory.shard_name(shard, facts.num_shards)))
+def _published(root: str) -> str:
+    """Returns the newest version. Raises InputError where it was deleted, wholly or in part."""
+    try:
+        version = directory.find_model(root)
+        info = directory.read_info(version)
+        names = [directory.shard_name(shard, info.num_shards) for shard in range(info.num_shards)]
+        for name in (directory.DENSE_NAME, "metrics.json", *names):
+            if not storage.exists(storage.join(version, name)):
+                raise IncompleteError(f"{version} lacks {name}")
+    except (IncompleteError, InputError) as error:
+        raise InputError(
+            f"this run was trained and published, but its model was deleted, wholly or in part ({error}): "
+            "train.resume=false trains it again"
+        ) from error
+    return version

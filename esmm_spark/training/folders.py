@@ -7,6 +7,12 @@ from esmm_spark.errors import UserError
 from esmm_spark.training.cluster import Cluster
 
 CHECKPOINTS = "checkpoints"
+BEST_PREFIX = "best-"
+
+
+def best_name(run_number: int) -> str:
+    """Returns the name, among the checkpoints, of a run's best model so far: `best-0001`."""
+    return f"{BEST_PREFIX}{run_number:04d}"
 
 
 def write_folder(

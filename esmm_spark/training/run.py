@@ -1,7 +1,7 @@
 """A whole training run: epochs, validation, early stopping, checkpoints, and the model that comes of it."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
@@ -10,6 +10,7 @@ from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest, require_same_spec
+from esmm_spark.model.directory import read_info
 from esmm_spark.selection import default_validation, select
 from esmm_spark.training import best, checkpoint
 from esmm_spark.training.build import build_trainer
@@ -18,6 +19,7 @@ from esmm_spark.training.launch import first_rank_speaks
 from esmm_spark.training.loop import StoppedError, Trainer
 from esmm_spark.training.resume import first_position
 from esmm_spark.training.state import EpochRecord
+from esmm_spark.training.summary import metrics_line
 
 # A process that ends at a signal's request says so by 128 + its number.
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
@@ -81,9 +83,15 @@ class _Run:
                 self.resumed_from, self.state, trainer.arena, trainer.model, trainer.optimizer
             )
             trainer.progress.message(
-                f"resuming at epoch {self.state.epoch + 1}, step {self.state.next_step} from "
-                f"{self.resumed_from}"
+                f"resuming{self._run_name} at epoch {self.state.epoch + 1}, step {self.state.next_step} "
+                f"from {self.resumed_from}"
             )
+
+    @property
+    def _run_name(self) -> str:
+        """` run 2` where the folder has seen several runs, ` run 2026-11-23` where it has a name."""
+        name = self.state.run_id or (str(self.state.run_number) if self.state.run_number > 1 else "")
+        return f" run {name}" if name else ""
 
     def _epochs(self, trainer: Trainer) -> None:
         train, state = self.config.train, self.state
@@ -124,9 +132,8 @@ class _Run:
             with self._batches(self.validation, plan, 0) as batches:
                 metrics = trainer.validate(batches, self.validation_counts)
             trainer.log.scalars(state.global_step, {f"validation/{name}": v for name, v in metrics.items()})
-            trainer.progress.message(
-                f"epoch {state.epoch + 1}/{self.config.train.epochs} validation: {_metrics_line(metrics)}"
-            )
+            epoch = f"epoch {state.epoch + 1}/{self.config.train.epochs}"
+            trainer.progress.message(f"{epoch} validation: {self._metrics_line(metrics)}")
         state.history.epochs.append(EpochRecord(epoch=state.epoch, step=state.global_step, **metrics))
         auc = metrics.get("ctcvr_auc")
         # Without a validation AUC there is no better or worse: the last epoch's model is the one to keep.
@@ -141,9 +148,14 @@ class _Run:
         if not self.cluster.is_first:
             return None
         if already:
-            return f"already trained: model {uri}; train.resume=false starts over"
-        metrics = _metrics_line(best.metrics_at(uri))
-        return f"model {uri} after {self.state.global_step} steps, validation: {metrics}"
+            other = "train.resume=false" if self.config.train.run_id is None else "another train.run_id"
+            return f"already trained: model {uri}; {other} starts over"
+        steps, trained = read_info(uri).step, self.state.global_step
+        after = f"{steps} steps" if steps == trained else f"{steps} of {trained} steps, the best epoch's end"
+        return f"model {uri} after {after}, validation: {self._metrics_line(best.metrics_at(uri))}"
+
+    def _metrics_line(self, metrics: Mapping[str, float | None]) -> str:
+        return metrics_line(metrics, self.validation, self.validation_counts)
 
     def _stopped(self, trainer: Trainer) -> SystemExit:
         uri = self._checkpoint(trainer)
@@ -207,16 +219,3 @@ def _sigterm(trainer: Trainer) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _metrics_line(metrics: dict[str, float | None]) -> str:
-    names = {
-        "ctr_auc": "CTR AUC",
-        "cvr_auc": "CVR AUC on clicks",
-        "ctcvr_auc": "CTCVR AUC",
-        "ctr_calibration": "CTR calibration",
-        "ctcvr_calibration": "CTCVR calibration",
-    }
-    known = [(title, metrics.get(name)) for name, title in names.items()]
-    shown = [f"{title} {value:.4f}" for title, value in known if value is not None]
-    return ", ".join(shown) or "none (the dataset has no validation partition)"
