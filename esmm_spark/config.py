@@ -218,7 +218,11 @@ class Train(_Section):
     ] = None
     tensorboard: Annotated[bool, Field(description="Write TensorBoard logs below the model folder.")] = True
     stall_timeout_s: Annotated[
-        int, Field(ge=5, description="Seconds that a rank waits for the others before all of them stop.")
+        int,
+        Field(
+            ge=5,
+            description="Seconds that a rank waits for one that works or is silent before all of them stop.",
+        ),
     ] = 60
 
 

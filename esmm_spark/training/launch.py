@@ -12,6 +12,8 @@ from esmm_spark.errors import RankFailedError, UserError
 
 # Within this time a rank that failed on its own has told why. horovodrun kills 5 s after it asked to end.
 _SECONDS_FOR_OTHERS = 2.0
+# Within this time a message has reached horovodrun, and the other ranks.
+_SECONDS_TO_PASS_ON = 0.5
 # Within this time horovodrun has ended all ranks after the one that told why.
 _SECONDS_TO_BE_ENDED = 10.0
 
@@ -38,6 +40,15 @@ def first_rank_speaks() -> Iterator[None]:
         if launched_rank() > 0:
             time.sleep(_SECONDS_TO_BE_ENDED)
         raise
+
+
+def end_now(message: str | None) -> NoReturn:
+    """Ends this process from whatever thread, with a message if it is the one to speak."""
+    if message is not None:
+        # Not print: the main thread may hold its lock.
+        os.write(2, f"error: {message}\n".encode())
+        time.sleep(_SECONDS_TO_PASS_ON)
+    os._exit(RankFailedError.exit_code)
 
 
 def end_after_failure_elsewhere(error: RankFailedError) -> NoReturn:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
+from esmm_spark.activity import Kind, doing
 from esmm_spark.config import Config
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
@@ -170,15 +171,16 @@ class _Run:
         trainer.require_finite(self.state)
         impressions, hash_sum = trainer.sum_seen(self.state)
         summed = self.state.model_copy(update={"seen_impressions": impressions, "seen_hash_sum": hash_sum})
-        trainer.last_checkpoint = checkpoint.write_checkpoint(
-            self.root,
-            summed,
-            trainer.arena,
-            trainer.model,
-            trainer.optimizer,
-            self.cluster,
-            self.config.train.keep_checkpoints,
-        )
+        with doing("writing a checkpoint", Kind.UNHURRIED):
+            trainer.last_checkpoint = checkpoint.write_checkpoint(
+                self.root,
+                summed,
+                trainer.arena,
+                trainer.model,
+                trainer.optimizer,
+                self.cluster,
+                self.config.train.keep_checkpoints,
+            )
         return trainer.last_checkpoint
 
     def _plan(self, counts: PartitionCounts, epoch: int, shuffle: bool) -> EpochPlan:
