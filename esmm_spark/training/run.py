@@ -14,6 +14,7 @@ from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest, requir
 from esmm_spark.model.directory import read_info
 from esmm_spark.selection import default_validation, select
 from esmm_spark.training import best, checkpoint
+from esmm_spark.training.agreement import require_agreement
 from esmm_spark.training.build import build_trainer
 from esmm_spark.training.cluster import Cluster, open_cluster
 from esmm_spark.training.launch import first_rank_speaks
@@ -45,6 +46,7 @@ def train(config: Config) -> str | None:
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
         counts = select(manifest, config.data.train, dataset)
     with open_cluster(config.train.stall_timeout_s) as cluster:
+        require_agreement(config, counts, cluster)
         cluster.together(lambda: require_row_groups(counts, cluster.num_ranks, config), "start")
         return _Run(config, manifest, cluster).fit()
 
