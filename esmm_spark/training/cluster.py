@@ -8,7 +8,7 @@ by a watch of our own (watch.py).
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,16 +145,18 @@ class Cluster:
         return future.result()
 
     def distributed_optimizer(
-        self, optimizer: torch.optim.Optimizer, named_parameters: Mapping[str, torch.nn.Parameter]
+        self, optimizer: torch.optim.Optimizer, model: torch.nn.Module
     ) -> torch.optim.Optimizer:
-        """Returns an optimizer that steps with the sum of all ranks' gradients, from rank 0's parameters."""
+        """Returns an optimizer that steps with all ranks' gradients, summed, from rank 0's parameters."""
         if self.num_ranks == 1:
             return optimizer
         import horovod.torch as hvd
 
         with waiting("the first exchange of parameters"):
-            hvd.broadcast_parameters(dict(named_parameters), root_rank=0)
-        wrapped = hvd.DistributedOptimizer(optimizer, named_parameters=named_parameters.items(), op=hvd.Sum)
+            hvd.broadcast_parameters(dict(model.named_parameters()), root_rank=0)
+            hvd.broadcast_parameters(dict(model.named_buffers()), root_rank=0)
+        named = list(model.named_parameters())
+        wrapped = hvd.DistributedOptimizer(optimizer, named_parameters=named, op=hvd.Sum)
         return cast(torch.optim.Optimizer, wrapped)
 
 

@@ -19,6 +19,7 @@ from esmm_spark.manifest import PartitionCounts, wrapped_sum
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.embedding import BatchLookup, embed_batch
 from esmm_spark.model.esmm import Esmm, Logits
+from esmm_spark.training.buffers import average_buffers
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.curve import Curve
 from esmm_spark.training.finite import not_finite
@@ -73,6 +74,7 @@ class Trainer:
     stop_requested: bool = False
     last_checkpoint: str | None = None
     _curve: Curve = field(init=False)
+    _steps_with_impressions: int = 0
 
     def train_epoch(
         self,
@@ -163,6 +165,7 @@ class Trainer:
             state: the position.
         """
         self._seed_at(state.global_step)
+        self._set_mode(started.batch.num_impressions)
         batch, problem = started.batch, started.problem
         self.optimizer.zero_grad()
         started.lookup.fetch()
@@ -189,6 +192,18 @@ class Trainer:
             self._fail_non_finite(float(own_loss), batch, state)
         self._curve.add(global_loss, num_impressions)
         return bool(stops > 0), following
+
+    def _set_mode(self, num_impressions: int) -> None:
+        """Sets training mode, but for a single impression: BatchNorm, for one, can't be trained on that."""
+        is_trained = num_impressions > 1
+        self._steps_with_impressions += is_trained
+        if self.model.training != (num_impressions != 1):
+            self.model.train(num_impressions != 1)
+
+    def average_buffers(self) -> None:
+        """Makes the network's buffers alike on all ranks, which must call this together."""
+        average_buffers(self.model, self._steps_with_impressions, self.cluster)
+        self._steps_with_impressions = 0
 
     def _seed_at(self, global_step: int) -> None:
         """Seeds by position, so that a network with dropout gives the same in a resumed run."""

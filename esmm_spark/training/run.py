@@ -128,6 +128,7 @@ class _Run:
 
     def _validate(self, trainer: Trainer) -> None:
         state = self.state
+        trainer.average_buffers()
         trainer.require_finite(state)
         metrics: dict[str, float | None] = {}
         if self.validation and self.validation_counts and self.validation_counts.impressions:
@@ -170,6 +171,7 @@ class _Run:
 
     def _checkpoint(self, trainer: Trainer) -> str:
         """Writes a checkpoint of the state summed over ranks; this rank keeps its own share."""
+        trainer.average_buffers()
         trainer.require_finite(self.state)
         impressions, hash_sum = trainer.sum_seen(self.state)
         summed = self.state.model_copy(update={"seen_impressions": impressions, "seen_hash_sum": hash_sum})

@@ -281,7 +281,7 @@ class Headless(torch.nn.Module):
 def test_a_network_without_one_logit_per_impression_is_refused_before_training(folder: Path) -> None:
     content = config_content(folder, **SETTINGS)
     content["model"]["network"] = "tests.training.test_run:Headless"
-    with pytest.raises(ConfigError, match=r"network Headless gave logits of shape \(2, 3\)"):
+    with pytest.raises(ConfigError, match=r"network Headless gave logits of shape \(3, 3\)"):
         train(Config.model_validate(content))
 
 
