@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `--help` answers at once.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -11,6 +12,10 @@ from typing import NoReturn
 from esmm_spark.config import Config
 from esmm_spark.config_file import load_config
 from esmm_spark.errors import ConfigError, EsmmSparkError
+from esmm_spark.section import output_path
+
+# As a shell says of a command that SIGINT ended.
+INTERRUPTED_EXIT_CODE = 130
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -40,14 +45,36 @@ def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[
     return arguments, load_config(arguments.config, arguments.overrides)
 
 
+def parse_output(flag: str, value: str) -> str:
+    """Returns the path that a flag names, in the form that a config's paths have. Raises ConfigError."""
+    try:
+        return output_path(value)
+    except ValueError as error:
+        raise ConfigError(f"{flag} = {value!r}: {error}") from error
+
+
 def run_command(command: Callable[[Sequence[str]], None]) -> None:
     """Runs a command on `sys.argv` and ends the process if it fails.
 
     An error that esmm_spark raises on purpose becomes one line on stderr and its exit code: 2 for a user's
-    mistake, 1 for the rest. Any other exception is a defect and keeps its stack trace.
+    mistake, 1 for the rest; Ctrl-C becomes one line and 130. Any other exception is a defect and keeps its
+    stack trace.
     """
     try:
         command(sys.argv[1:])
     except EsmmSparkError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    except BaseException as error:
+        if not _is_interrupted(error):
+            raise
+        print("stopped by Ctrl-C: what was there before is whole", file=sys.stderr, flush=True)
+        # Not sys.exit: threads that are at work would be waited for, and libraries would tell of their ends.
+        os._exit(INTERRUPTED_EXIT_CODE)
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Returns whether Ctrl-C caused the error: Spark, too, is stopped by it, and cleaning up may fail."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

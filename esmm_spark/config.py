@@ -5,10 +5,13 @@ A relative path in a config is relative to the folder in which the command runs.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from esmm_spark.event_config import EventLogs
 from esmm_spark.features import FeatureSpec
+from esmm_spark.path_config import Paths as Paths
+from esmm_spark.path_config import SplitLogs as SplitLogs
+from esmm_spark.section import InputPath, Section, require_no_secrets
 
 # A partition of the dataset, or a range of days; selection.py reads it.
 SELECTION_PATTERN = (
@@ -18,27 +21,7 @@ SELECTION_PATTERN = (
 Compression = Literal["lz4", "zstd"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Paths(_Section):
-    """Where each stage writes, and the next one reads."""
-
-    dataset: Annotated[str, Field(description="Examples, rejects and manifest; written by preprocess.")]
-    model: Annotated[str, Field(description="Models and checkpoints; written by train.")]
-    scores: Annotated[str, Field(description="Scores; written by score.")]
-    report: Annotated[str, Field(description="metrics.json and report.html; written by evaluate.")]
-
-
-class SplitLogs(_Section):
-    """The raw files of one split."""
-
-    skeleton: Annotated[str, Field(description="File, folder or glob of the impressions.")]
-    common_features: Annotated[str, Field(description="File, folder or glob of the contexts.")]
-
-
-class Logs(_Section):
+class Logs(Section):
     """The raw logs."""
 
     format: Annotated[Literal["aliccp", "events"], Field(description="The format of the raw files.")] = (
@@ -63,7 +46,7 @@ class Logs(_Section):
         return self
 
 
-class Samples(_Section):
+class Samples(Section):
     """How impressions become examples."""
 
     max_group_size: Annotated[int, Field(ge=1, description="A group of more impressions is split.")] = 256
@@ -74,7 +57,9 @@ class Samples(_Section):
     num_files: Annotated[
         int | None,
         Field(
-            ge=1, description="Parquet files per partition; by default as many as the input's size asks for."
+            ge=1,
+            le=1_000_000,
+            description="Parquet files per partition; by default as many as the input's size asks for.",
         ),
     ] = None
     row_group_mb: Annotated[
@@ -89,7 +74,7 @@ class Samples(_Section):
     ] = "lz4"
 
 
-class Data(_Section):
+class Data(Section):
     """Which partitions of the dataset are trained on."""
 
     train: Annotated[
@@ -108,7 +93,7 @@ class Data(_Section):
     ] = None
 
 
-class Model(_Section):
+class Model(Section):
     """The model."""
 
     network: Annotated[
@@ -143,7 +128,7 @@ class Model(_Section):
     ] = 0.01
 
 
-class Train(_Section):
+class Train(Section):
     """Training."""
 
     batch_size: Annotated[
@@ -226,7 +211,7 @@ class Train(_Section):
     ] = 60
 
 
-class Score(_Section):
+class Score(Section):
     """Offline scoring."""
 
     partition: Annotated[
@@ -248,6 +233,7 @@ class Score(_Section):
         int | None,
         Field(
             ge=1,
+            le=1_000_000,
             description="Parquet files of the partition, and tasks that score it, at most one per row group; "
             "by default one per million impressions and at least two per core.",
         ),
@@ -262,17 +248,18 @@ class Score(_Section):
         return self
 
 
-class Evaluate(_Section):
+class Evaluate(Section):
     """Evaluation."""
 
     partition: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_]+=[^/]+$", description="The scored partition to evaluate.")
     ] = "split=test"
     truth: Annotated[
-        str | None, Field(description="The simulator's truth.parquet, for CVR AUC over the entire space.")
+        InputPath | None,
+        Field(description="The simulator's truth.parquet, for CVR AUC over the entire space."),
     ] = None
     baseline_scores: Annotated[
-        str | None,
+        InputPath | None,
         Field(description="Scores of another model on the same impressions (e.g. BASE), shown beside."),
     ] = None
     baseline_name: Annotated[
@@ -285,7 +272,7 @@ class Evaluate(_Section):
     calibration_bins: Annotated[int, Field(ge=2, le=1000, description="Bins of the calibration curves.")] = 20
 
 
-class Config(_Section):
+class Config(Section):
     """All sections."""
 
     paths: Paths
@@ -298,6 +285,13 @@ class Config(_Section):
     score: Score = Score()
     evaluate: Evaluate = Evaluate()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_secrets(cls, content: Any) -> Any:
+        # Of every key: a config is stored with datasets and models, and shown in messages.
+        require_no_secrets(content)
+        return content
+
     @model_validator(mode="after")
     def _check_events(self) -> Self:
         if self.logs.events is None:
@@ -307,6 +301,13 @@ class Config(_Section):
             raise ValueError(
                 f"features.fields {', '.join(nowhere)} come from nowhere: name them in features of "
                 "the impressions or a catalog, in history or in crosses, all in logs.events"
+            )
+        crosses = {cross.field for cross in self.logs.events.crosses}
+        misplaced = [f.name for f in self.features.fields if f.name in crosses and f.level == "context"]
+        if misplaced:
+            raise ValueError(
+                f"features.fields {', '.join(misplaced)} are crosses with level: context, but a cross is of "
+                "a history and an impression: set level: impression"
             )
         counted = [field.name for field in self.features.fields if field.min_count > 1]
         if counted:

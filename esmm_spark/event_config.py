@@ -4,9 +4,12 @@ Whatever is not set is not in the log: clicks without an `impression_id` column 
 item.
 """
 
+from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from esmm_spark.section import InputPath, Section
 
 TimeUnit = Literal["s", "ms", "us", "iso"]
 
@@ -16,15 +19,11 @@ _IMMATURE = (
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Table(_Section):
+class _Table(Section):
     """Files that one table lies in."""
 
     path: Annotated[
-        str, Field(description="File or folder; files whose names begin with `.` or `_` are no part.")
+        InputPath, Field(description="File or folder; files whose names begin with `.` or `_` are no part.")
     ]
     file_format: Annotated[
         Literal["parquet", "json", "csv"],
@@ -38,6 +37,10 @@ class _Table(_Section):
             description="Unit of the times since 1970, or `iso`: timestamps or ISO 8601 text, UTC by default."
         ),
     ] = "ms"
+    earliest_time: Annotated[
+        date,
+        Field(description="Earlier times are rejected as `time_out_of_range`: most likely another unit."),
+    ] = date(2000, 1, 1)
 
 
 class _EventLog(_Table):
@@ -45,7 +48,11 @@ class _EventLog(_Table):
 
     day_folders: Annotated[
         str | None,
-        Field(description="`ds` where the files lie in folders `ds=2026-11-23`; by default they don't."),
+        Field(
+            pattern="^[A-Za-z0-9_-]+$",
+            description="`ds` where the files lie in folders `ds=2026-11-23` or `ds=20261123`; by default "
+            "they don't.",
+        ),
     ] = None
     late_days: Annotated[
         int,
@@ -103,7 +110,7 @@ class ConversionLog(_EventLog):
     item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
 
 
-class Attribution(_Section):
+class Attribution(Section):
     """Which event belongs to which; both ends of a window are in it."""
 
     click_window_s: Annotated[
@@ -148,7 +155,7 @@ class Catalog(_Table):
         return self
 
 
-class History(_Section):
+class History(Section):
     """A feature field counted from a user's events strictly before the impression minus the lag."""
 
     field: Annotated[str, Field(description="The feature field's name.")]
@@ -174,7 +181,7 @@ class History(_Section):
     ] = 0
 
 
-class Cross(_Section):
+class Cross(Section):
     """A feature field: the impression's values that are in its history, with the history's weight."""
 
     field: Annotated[str, Field(description="The feature field's name, e.g. `508`.")]
@@ -182,7 +189,7 @@ class Cross(_Section):
     value: Annotated[str, Field(description="An attribute of the impression, e.g. `206`.")]
 
 
-class EventLogs(_Section):
+class EventLogs(Section):
     """Impressions, clicks and conversions, and how they are joined."""
 
     impressions: ImpressionLog
@@ -190,6 +197,16 @@ class EventLogs(_Section):
     conversions: ConversionLog
     attribution: Attribution = Attribution()
     immature: Annotated[Literal["drop", "keep", "flag"], Field(description=_IMMATURE)] = "drop"
+    min_match_rate: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="If a smaller share of a day's clicks has an impression, or of its conversions a "
+            "click, nothing is published: most likely their ids don't agree. Asked of a log with 100 events "
+            "or more on the day; 0 turns it off.",
+        ),
+    ] = 0.001
     catalogs: Annotated[list[Catalog], Field(description="Tables to join in.")] = []
     history: Annotated[list[History], Field(description="Features from the past, point-in-time.")] = []
     crosses: Annotated[list[Cross], Field(description="Features that join a history and an impression.")] = []

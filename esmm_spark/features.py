@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from esmm_spark.section import Section
 
 HASH_FUNCTION = "xxhash64"
 HASH_SEED = 42
@@ -22,18 +24,14 @@ RARE_BUCKET = 0
 Level = Literal["context", "impression"]
 
 
-class TableSpec(BaseModel):
+class TableSpec(Section):
     """One table of the arena: the buckets that the values of its fields share."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     num_buckets: Annotated[int, Field(ge=2, description="Buckets of the table; bucket 0 holds rare values.")]
 
 
-class FieldSpec(BaseModel):
+class FieldSpec(Section):
     """One feature field, as it is named in the log."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1, description="The field's name in the log.")]
     level: Annotated[
@@ -69,10 +67,8 @@ class FieldSpec(BaseModel):
         return self.table or self.name
 
 
-class FeatureSpec(BaseModel):
+class FeatureSpec(Section):
     """All fields and tables. Two specs with the same `digest` turn the same log into the same rows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tables: Annotated[dict[str, TableSpec], Field(min_length=1, description="Table name -> its size.")]
     fields: Annotated[
@@ -91,6 +87,11 @@ class FeatureSpec(BaseModel):
         unused = sorted(set(self.tables) - {field.table_name for field in self.fields})
         if unused:
             raise ValueError(f"no field uses the tables {unused}")
+        if self.num_rows >= 2**63:
+            raise ValueError(
+                f"the tables have {self.num_rows:,} buckets together, but rows are numbered in 64 bits, "
+                "below 2^63: lower num_buckets"
+            )
         return self
 
     def of_level(self, level: Level) -> list[FieldSpec]:

@@ -28,12 +28,14 @@ An examples file holds one row per impression group, EXAMPLE_COLUMNS in this ord
     impression_lengths  array<int>      [n * impression fields]
 """
 
+import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from itertools import accumulate
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
 from esmm_spark.errors import InputError, SpecMismatchError
 from esmm_spark.features import HASH_FUNCTION, HASH_SEED, FeatureSpec, describe_difference
 
@@ -93,6 +95,14 @@ class SourceCounts(_Strict):
     ] = {}
 
 
+class Block(NamedTuple):
+    """A stretch of a file: where it begins, its bytes, and their checksum as `xxh64.checksum_of` gives it."""
+
+    offset: int
+    num_bytes: int
+    checksum: str
+
+
 class ExamplesFile(_Strict):
     """One Parquet file of a partition and its row groups."""
 
@@ -101,6 +111,19 @@ class ExamplesFile(_Strict):
     ]
     groups: Annotated[list[int], Field(description="Impression groups in each row group.")]
     impressions: Annotated[list[int], Field(description="Impressions in each row group.")]
+    num_bytes: Annotated[
+        list[int], Field(description="Bytes of each row group, then of the footer: the whole file.")
+    ] = []
+    checksums: Annotated[
+        list[str], Field(description="XXH64 of each of these; datasets of before have none.")
+    ] = []
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The file's row groups and its footer as they lie in it; none in datasets of before."""
+        ends = accumulate(self.num_bytes)
+        blocks = zip(ends, self.num_bytes, self.checksums, strict=True)
+        return [Block(end - size, size, checksum) for end, size, checksum in blocks]
 
 
 class PartitionCounts(_Strict):
@@ -116,6 +139,12 @@ class PartitionCounts(_Strict):
         int, Field(description="Sum of group_hash modulo 2^64, as a signed 64-bit integer.")
     ]
     files: list[ExamplesFile]
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that change when anything in the examples does: a label, a token, their order."""
+        content = self.model_dump_json(exclude={"files": {"__all__": {"path"}}})
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
     def num_row_groups(self) -> int:
@@ -150,6 +179,15 @@ class DayCounts(_Strict):
     immature: Annotated[int, Field(description="Impressions whose windows end after `as_of`.")]
     sources: Annotated[list[SourceCounts], Field(description="Impressions, clicks, conversions of the day.")]
     warnings: list[str] = []
+    events_per_day: Annotated[
+        dict[str, dict[str, int]],
+        Field(
+            description="Log -> UTC day -> accepted events that the day was made from, of its whole range."
+        ),
+    ] = {}
+    allowed_missing: Annotated[
+        list[str], Field(description="The `--allow-missing` of the run that made it.")
+    ] = []
     join: Annotated[dict[str, Any], Field(description="The report of the join, see samples/join_report.py.")]
 
 
@@ -201,7 +239,7 @@ def read_manifest(dataset: str) -> Manifest:
     storage.refuse_pickles(dataset, "dataset")
     uri = storage.join(dataset, MANIFEST_NAME)
     try:
-        manifest = Manifest.model_validate_json(storage.read_text(uri))
+        manifest = Manifest.model_validate_json(seals.read_sealed(uri, "preprocess again"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
@@ -211,6 +249,11 @@ def read_manifest(dataset: str) -> Manifest:
             f"{uri} has format version {manifest.format_version}, this esmm_spark reads {FORMAT_VERSION}: "
             "preprocess again"
         )
+    if manifest.feature_spec.digest != manifest.feature_spec_digest:
+        raise InputError(
+            f"{uri} says feature spec {manifest.feature_spec_digest}, what it holds has "
+            f"{manifest.feature_spec.digest}: it is damaged or was changed, preprocess again"
+        )
     return manifest if manifest.days is None else _with_days(manifest, dataset)
 
 
@@ -218,7 +261,7 @@ def read_day(dataset: str, name: str) -> DayPartition:
     """Returns what a day's own folder says of it: `name` is like `ds=2026-11-23`."""
     uri = storage.join(dataset, EXAMPLES, name, DAY_PARTITION)
     try:
-        return DayPartition.model_validate_json(storage.read_text(uri))
+        return DayPartition.model_validate_json(seals.read_sealed(uri, "preprocess that day again"))
     except ValidationError as error:
         raise InputError(f"{uri} is not of this version: preprocess that day again") from error
 

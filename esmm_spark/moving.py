@@ -5,7 +5,10 @@ their names, and pyarrow refuses to move a folder there: each file is copied and
 copied after all other files, and deleted before them.
 """
 
+import errno
+import os
 import posixpath
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 from pyarrow import fs
@@ -21,6 +24,43 @@ _MAX_COPY_BYTES = 5 << 30
 def can_rename(filesystem: fs.FileSystem) -> bool:
     """Returns whether a folder can be renamed there, by one atomic step."""
     return filesystem.type_name in _RENAMING
+
+
+def create(filesystem: fs.FileSystem, path: str, content: bytes, token: str) -> bool:
+    """Writes a file in one atomic step, unless there is one at `path`: returns false then.
+
+    Only where folders can be renamed. `token` is the caller's alone: for a temporary name.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem):
+        try:
+            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        try:
+            os.write(file, content)
+        except OSError:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(file)
+        return True
+    if filesystem.get_file_info(path).type != fs.FileType.NotFound:
+        return False
+    temporary = f"{path}.{token}.new"
+    with filesystem.open_output_stream(temporary) as stream:
+        stream.write(content)
+    try:
+        # HDFS refuses to rename to a name that is taken.
+        filesystem.move(temporary, path)
+    except OSError:
+        filesystem.delete_file(temporary)
+        if filesystem.get_file_info(path).type != fs.FileType.NotFound:
+            return False
+        raise
+    return True
 
 
 def delete(filesystem: fs.FileSystem, path: str) -> None:
@@ -40,7 +80,7 @@ def delete(filesystem: fs.FileSystem, path: str) -> None:
 
 
 def move(filesystem: fs.FileSystem, source: str, target: str) -> None:
-    """Moves the file or folder at `source` to `target`.
+    """Moves the file or folder at `source` to `target`: by copying it where that is on another disk.
 
     A file takes the place of a file. A folder's target must not be there, where folders can be renamed; in an
     object store what is there is deleted.
@@ -49,7 +89,12 @@ def move(filesystem: fs.FileSystem, source: str, target: str) -> None:
         OSError: there is no source, or the file system refuses.
     """
     if can_rename(filesystem):
-        filesystem.move(source, target)
+        try:
+            filesystem.move(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.move(source, target)
         return
     info = filesystem.get_file_info(source)
     if info.type != fs.FileType.Directory:

@@ -1,22 +1,26 @@
-"""Files and folders by URI or plain path, and how a folder is replaced so that no reader sees half of it.
+"""Files and folders by URI or plain path, and what a reader may take for whole.
 
-Paths are local, `hdfs://`, `s3a://` or `gs://`. A folder is complete when it holds `MARKER`. It is written
-under a staging name beside its target (`staging_path`) and takes the target's place by two moves
-(`replace_directory`); a job killed between the two leaves the old folder under a name that `recover` knows.
-Only writers recover. Readers wait a moment (`await_complete`): what they find may be a job at work.
+locations.py says what a path may be, filesystems.py what serves it. A folder is complete when it holds
+`MARKER`. While it is replaced (`replacing.py`) it may be missing for a moment, in which the old one stands
+beside it under another name. Readers wait that moment (`await_complete`) and change nothing: what they find
+may be a job at work.
 """
 
+import os
 import posixpath
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
 from pyarrow import NativeFile, fs
 
 from esmm_spark import moving
 from esmm_spark.errors import IncompleteError, InputError, UnsafeFileError
+from esmm_spark.filesystems import absolute as absolute
+from esmm_spark.filesystems import filesystem_of as filesystem_of
+from esmm_spark.filesystems import spark_path as spark_path
+from esmm_spark.filesystems import spark_source as spark_source
 
 MARKER = moving.MARKER
 
@@ -29,32 +33,19 @@ _PICKLE_NAMES = ("_common_metadata", "_metadata")
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt")
 
 
-def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
-    """Returns the pyarrow file system that serves `uri` and the path of `uri` in it.
+def resolved(uri: str) -> str:
+    """Returns `uri`, not relative, with its symbolic links followed: where a writer must write.
 
-    Args:
-        uri: a plain path, or `file://`, `hdfs://`, `s3a://`, `s3://`, `gs://`.
-
-    Raises:
-        InputError: the scheme is unknown or its file system can't be reached.
+    Only local paths have links. What a link leads to need not be there.
     """
-    if "://" not in uri and not uri.startswith("file:"):
-        return fs.LocalFileSystem(), str(Path(uri).absolute())
-    try:
-        filesystem, path = fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
-    except (OSError, ValueError) as error:
-        raise InputError(f"no file system for {uri}: {error}") from error
-    return filesystem, path
+    filesystem, path = filesystem_of(uri)
+    return os.path.realpath(path) if isinstance(filesystem, fs.LocalFileSystem) else uri.rstrip("/")
 
 
-def spark_path(uri: str) -> str:
-    """Returns `uri` as Spark is to take it: a plain path is this host's, whatever Spark's own default is."""
-    return uri if "://" in uri else f"file://{filesystem_of(uri)[1]}"
-
-
-def absolute(uri: str) -> str:
-    """Returns `uri` as it leads to the same place from every process's working folder."""
-    return uri if "://" in uri else filesystem_of(uri)[1]
+def is_link(uri: str) -> bool:
+    """Returns whether a symbolic link stands at `uri`."""
+    filesystem, path = filesystem_of(uri)
+    return isinstance(filesystem, fs.LocalFileSystem) and os.path.islink(path)
 
 
 def join(uri: str, *parts: str) -> str:
@@ -76,15 +67,15 @@ def is_complete(uri: str) -> bool:
 def await_complete(uri: str) -> bool:
     """Returns whether the folder at `uri` was written to its end, as a reader must ask.
 
-    While `replace_directory` is at work the folder may be missing, and the old one stands beside it: this
-    waits for 2 seconds, in which renames are done and moves in an object store may be.
+    While a folder is replaced it may be missing, and the old one stands beside it: this waits for 2 seconds,
+    in which renames are done and moves in an object store may be.
 
     Raises:
         IncompleteError: the folder is still missing then.
     """
     give_up = time.monotonic() + _PATIENCE_S
     while not is_complete(uri):
-        if not is_complete(_sibling(uri, "previous")):
+        if not is_complete(sibling(uri, "previous")):
             # Perhaps it came, and the old one went, between the two questions.
             return is_complete(uri)
         if time.monotonic() > give_up:
@@ -147,8 +138,11 @@ def read_bytes(uri: str) -> bytes:
 
 
 def read_text(uri: str) -> str:
-    """Returns the content of the UTF-8 file at `uri`. Raises InputError where there is none."""
-    return read_bytes(uri).decode("utf-8")
+    """Returns the content of the UTF-8 file at `uri`. Raises InputError where there is none, or no UTF-8."""
+    try:
+        return read_bytes(uri).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{uri} is damaged: it is no UTF-8 text ({error})") from error
 
 
 @contextmanager
@@ -202,63 +196,6 @@ def copy_file(source: str, target: str) -> None:
     moving.copy(filesystem, filesystem.get_file_info(source_path), filesystem_of(target)[1])
 
 
-def staging_path(target: str) -> str:
-    """Returns the name under which the folder `target` is written before it takes its place.
-
-    Spark and petastorm skip names that begin with a dot.
-    """
-    return _sibling(target, "staging")
-
-
-def replace_directory(target: str) -> None:
-    """Puts the finished folder at `staging_path(target)` in the place of `target`.
-
-    The folder must hold its marker. Two moves: target -> previous, staging -> target. What was there before
-    is whole until the new one stands; `recover` mends a kill on the way. Only one job may write a target.
-    """
-    staged, previous = staging_path(target), _sibling(target, "previous")
-    assert is_complete(staged), staged
-    recover(target)
-    if exists(target):
-        delete(previous)
-        move(target, previous)
-    move(staged, target)
-    delete(previous)
-
-
-def recover(target: str) -> None:
-    """Brings `target` back if a job was killed while `replace_directory` moved it.
-
-    For whoever is going to write `target`, and nobody else: it would take the folder from a job at work.
-    """
-    previous = _sibling(target, "previous")
-    # An object store can leave a part of the target, which has no marker.
-    can_be_part = not moving.can_rename(filesystem_of(target)[0])
-    is_part = can_be_part and not is_complete(target) and is_complete(previous)
-    if is_part or (not exists(target) and exists(previous)):
-        move(previous, target)
-
-
-def require_own_folder(uri: str, what: str, ours: Collection[str]) -> None:
-    """Raises InputError if `uri` is a file or holds anything foreign, which replacing it would delete.
-
-    Args:
-        uri: the folder that is going to be replaced; it need not be there.
-        what: the setting that names it, for the message ("paths.report").
-        ours: the names of files and folders that belong directly into it.
-    """
-    filesystem, path = filesystem_of(uri)
-    if filesystem.get_file_info(path).is_file:
-        raise InputError(f"{what} {uri} is a file: name a folder")
-    names = {name for name, _ in list_files(uri, recursive=False)} | set(list_directories(uri))
-    others = sorted(names - set(ours))
-    if others:
-        raise InputError(
-            f"{what} {uri} holds {', '.join(others[:3])}{' and more' if others[3:] else ''}, which would be "
-            "deleted: the whole folder is replaced, so give it one of its own"
-        )
-
-
 def refuse_pickles(uri: str, what: str) -> None:
     """Raises UnsafeFileError if a file below `uri` carries a pickle or is of a kind that does.
 
@@ -275,6 +212,10 @@ def refuse_pickles(uri: str, what: str) -> None:
             )
 
 
-def _sibling(target: str, suffix: str) -> str:
-    target = target.rstrip("/")
+def sibling(target: str, suffix: str) -> str:
+    """Returns a hidden name beside what `target` leads to: `data/.examples.previous` of `data/examples`.
+
+    Spark and petastorm skip names that begin with a dot.
+    """
+    target = resolved(target)
     return posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{suffix}")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from esmm_spark.command import config_parser, parse_config, run_command
+from esmm_spark.disjoint_paths import paths_of
 
 
 def main(argv: Sequence[str]) -> None:
@@ -23,10 +24,12 @@ def main(argv: Sequence[str]) -> None:
 
     from esmm_spark.evaluation.evaluating import evaluate
     from esmm_spark.evaluation.terminal import terminal_summary
-    from esmm_spark.session import spark_session
+    from esmm_spark.session import require_filesystems, spark_session
 
     spark = spark_session("esmm_spark evaluate")
     try:
+        read = ("paths.scores", "evaluate.")
+        require_filesystems(spark, [path for path in paths_of(config) if path.key.startswith(read)])
         done = evaluate(spark, config)
     finally:
         spark.stop()

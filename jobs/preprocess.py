@@ -8,12 +8,17 @@ spark-submit jobs/preprocess.py --config conf/events.yaml --ds DAY [--as-of TIME
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from esmm_spark.command import config_parser, parse_config, run_command
 from esmm_spark.config import Config
+from esmm_spark.disjoint_paths import paths_of
 from esmm_spark.errors import ConfigError
 from esmm_spark.manifest import DayCounts, PartitionCounts, SourceCounts, read_manifest
 from esmm_spark.samples.day import Day, parse_day
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _SESSION = {"spark.python.daemon.module": "esmm_spark.samples.daemon"}
 _EXAMPLE = "spark-submit jobs/preprocess.py --config conf/demo.yaml samples.row_group_mb=2"
@@ -33,31 +38,74 @@ def main(argv: Sequence[str]) -> None:
         action="store_true",
         help="event logs: also build each earlier day of the dataset whose labels have changed since",
     )
+    parser.add_argument(
+        "--backfill-days",
+        type=int,
+        metavar="N",
+        help="event logs: --backfill, N days back; by default those that the windows can still change",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="append",
+        default=[],
+        metavar="LOG",
+        help="event logs: it is right that impressions, clicks or conversions have no lines of the day; "
+        "repeatable, or with commas",
+    )
     arguments, config = parse_config(parser, argv)
     is_events = config.logs.format == "events"
     if is_events and arguments.ds is None:
         raise ConfigError("logs.format is events: name the day to build, e.g. --ds 2026-11-23")
-    if not is_events and (arguments.ds or arguments.as_of or arguments.backfill):
-        raise ConfigError("--ds, --as-of and --backfill are for event logs, and logs.format is aliccp")
+    looks_back = arguments.backfill or arguments.backfill_days is not None
+    if not is_events and (arguments.ds or arguments.as_of or looks_back or arguments.allow_missing):
+        raise ConfigError(
+            "--ds, --as-of, --backfill and --allow-missing are for event logs, and logs.format is aliccp"
+        )
     if is_events:
-        _build_days(config, parse_day(arguments.ds, arguments.as_of), arguments.backfill)
+        if arguments.backfill_days is not None and arguments.backfill_days < 1:
+            raise ConfigError(f"--backfill-days {arguments.backfill_days}: must be at least 1")
+        day, allowed_missing = parse_day(arguments.ds, arguments.as_of), _logs_named(arguments.allow_missing)
+        _build_days(config, day, looks_back, arguments.backfill_days, allowed_missing)
         return
     from esmm_spark.samples.dataset import preprocess
-    from esmm_spark.session import spark_session
 
-    spark = spark_session("esmm_spark preprocess", _SESSION)
+    spark = _open_session(config)
     started = time.monotonic()
     manifest = preprocess(spark, config)
     _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, time.monotonic() - started)
 
 
-def _build_days(config: Config, day: Day, backfill: bool) -> None:
-    from esmm_spark.samples.days import build_days
-    from esmm_spark.session import spark_session
+def _logs_named(texts: Sequence[str]) -> list[str]:
+    """Returns the logs that `--allow-missing` names."""
+    from esmm_spark.samples.event_sources import LOGS
+
+    names = [name.strip() for text in texts for name in text.split(",")]
+    for name in names:
+        if name not in LOGS:
+            raise ConfigError(f"--allow-missing {name}: must be one of {', '.join(LOGS)}")
+    return names
+
+
+def _open_session(config: Config) -> "SparkSession":
+    from esmm_spark.session import require_filesystems, spark_session
 
     spark = spark_session("esmm_spark preprocess", _SESSION)
+    paths = [path for path in paths_of(config) if path.key.startswith(("logs.", "paths.dataset"))]
+    require_filesystems(spark, paths)
+    return spark
+
+
+def _build_days(
+    config: Config, day: Day, looks_back: bool, num_days: int | None, allowed_missing: Sequence[str]
+) -> None:
+    from esmm_spark.samples.backfill import days_that_can_change
+    from esmm_spark.samples.days import build_days
+
+    spark = _open_session(config)
     started = time.monotonic()
-    written = build_days(spark, config, day, backfill)
+    assert config.logs.events is not None
+    backfill_days = (num_days or days_that_can_change(config.logs.events)) if looks_back else 0
+    written, left_alone = build_days(spark, config, day, backfill_days, allowed_missing)
     manifest = read_manifest(config.paths.dataset)
     assert manifest.days is not None
     for warning in dict.fromkeys(text for name in written for text in manifest.days[name].warnings):
@@ -67,9 +115,12 @@ def _build_days(config: Config, day: Day, backfill: bool) -> None:
     _print_summary(sources, partitions, config.paths.dataset, time.monotonic() - started)
     for name in written:
         _print_day(name, manifest.days[name])
-    if backfill:
+    if looks_back:
         earlier = ", ".join(written[1:]) or "none"
         print(f"earlier days whose labels had changed, built again: {earlier}")
+        print(f"earlier days whose logs are no longer whole, left alone: {', '.join(left_alone) or 'none'}")
+    for reason in left_alone.values():
+        print(f"warning: left alone: {reason}", file=sys.stderr)
 
 
 def _print_day(name: str, day: DayCounts) -> None:
@@ -78,7 +129,8 @@ def _print_day(name: str, day: DayCounts) -> None:
         f"{name}: {clicks['matched']:,} of {clicks['total']:,} clicks matched, "
         f"{clicks['orphans']:,} orphans; "
         f"{conversions['matched']:,} of {conversions['total']:,} conversions matched, "
-        f"{conversions['orphans'] + conversions['of_orphan_clicks']:,} orphans; "
+        f"{conversions['orphans'] + conversions['of_orphan_clicks']:,} orphans, "
+        f"{conversions['of_earlier_clicks']:,} of earlier clicks; "
         f"{day.immature:,} impressions immature"
     )
 

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from datetime import date
 
-from esmm_spark.command import OneLineParser, run_command
+from esmm_spark.command import OneLineParser, parse_output, run_command
 from esmm_spark.errors import ConfigError
 
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
         "--first-day", default="2026-11-20", metavar="DAY", help="events: the first of them (2026-11-20)"
     )
     arguments = parser.parse_args(argv)
+    arguments.output = parse_output("--output", arguments.output)
     if arguments.format == "events":
         _simulate_events(arguments)
         return

@@ -5,7 +5,8 @@
 #
 # The source is patched before the build. Horovod 0.28.1 asks CMake for C++14; torch 2.13's headers need C++17. And the thread of
 # its Gloo that watches sockets asks again without pause while another thread writes to one: where ranks share a host's cores,
-# it keeps the writer off its core (docs/decisions/014).
+# it keeps the writer off its core (docs/decisions/014). And horovodrun puts `[0]<stdout>:` before all that rank 0, which speaks for
+# all, has to say: only other ranks' lines say whose they are.
 # The wheel is cached outside the tree ($ESMM_SPARK_CACHE, else $XDG_CACHE_HOME/esmm_spark, else ~/.cache/esmm_spark),
 # under a name made of everything it was built against and of this script: a second checkout takes it from there.
 set -euo pipefail
@@ -36,33 +37,50 @@ done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-log=$work/build.log
-echo "building Horovod $version for $build_for (about two minutes, once per machine) ..." >&2
-{
+log=$(mktemp "${TMPDIR:-/tmp}/esmm_spark-horovod.XXXXXX")
+# A space in a path breaks Horovod's Makefiles: they get the environment by another name.
+prefix=$("$python" -c 'import sys; print(sys.prefix)')
+case $prefix in *" "*) ln -s "$prefix" "$work/venv"; python=$work/venv/bin/python ;; esac
+
+build() {
     # CMake 4 refuses Horovod's third-party projects; it is needed for this build alone.
     "$python" -m pip install --target "$work/tools" "cmake==3.31.10"
     "$python" -m pip download --no-deps --no-binary :all: --no-build-isolation -d "$work" "horovod==$version"
     tar -xzf "$work/horovod-$version.tar.gz" -C "$work"
-    sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' \
-        "$work/horovod-$version/CMakeLists.txt" "$work/horovod-$version/horovod/torch/CMakeLists.txt"
-    pair=$work/horovod-$version/third_party/gloo/gloo/transport/tcp/pair.cc
+    local source=$work/horovod-$version gpu_flags=()
+    sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "$source/CMakeLists.txt" "$source/horovod/torch/CMakeLists.txt"
+    local pair=$source/third_party/gloo/gloo/transport/tcp/pair.cc
     sed -i -e '/std::try_to_lock/{n;s/if (!lock) {/&\n    std::this_thread::yield();/}' -e '1i #include <thread>' "$pair"
-    gpu_flags=()
+    grep this_thread::yield "$pair"
+    local launcher=$source/horovod/runner/common/util/safe_shell_exec.py
+    sed -i 's/if index is not None and prefix is not None:/if index and prefix is not None:/' "$launcher"
+    grep 'if index and prefix' "$launcher"
     if [ -n "$gpu_operations" ]; then
         gpu_flags=("HOROVOD_GPU_OPERATIONS=$gpu_operations")
     else
         # Else it would build against the CUDA toolkit whenever torch is a CUDA build and there is any trace of one.
-        sed -i 's/(CUDA_HOME is not None)/(False)/' "$work/horovod-$version/cmake/Modules/FindPytorch.cmake"
+        sed -i 's/(CUDA_HOME is not None)/(False)/' "$source/cmake/Modules/FindPytorch.cmake"
     fi
-    grep this_thread::yield "$pair" && env PATH="$work/tools/bin:$PATH" PYTHONPATH="$work/tools" \
+    env PATH="$work/tools/bin:$PATH" PYTHONPATH="$work/tools" \
         HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
         HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 "${gpu_flags[@]}" \
-        "$python" -m pip wheel --no-deps --no-build-isolation -w "$work/wheel" "$work/horovod-$version"
-} >"$log" 2>&1 || {
-    tail -n 40 "$log" >&2
-    echo "error: Horovod $version did not build, the end of its log is above" >&2
-    exit 1
+        "$python" -m pip wheel --no-deps --no-build-isolation -w "$work/wheel" "$source"
 }
+
+echo "building Horovod $version for $build_for (about two minutes, once per machine) ..." >&2
+# Not `build || ...`: there it would go on after a command that failed.
+set +e
+(set -e && build) >"$log" 2>&1
+failed=$?
+set -e
+if [ "$failed" != 0 ]; then
+    # What the compiler said stands hundreds of lines before the log's end.
+    { grep -E '(^|[: ])error: |CMake Error' "$log" | grep -v subprocess-exited-with-error | head -n 5 | grep . || tail -n 20 "$log"; } \
+        | cut -c1-400 >&2
+    echo "error: Horovod $version did not build: its first errors are above, the whole log is in $log" >&2
+    exit 1
+fi
+rm -f "$log"
 # A rename within one file system is atomic: two checkouts that build at the same time never see half a wheel.
 mkdir -p "$cache"
 wheel_name=$(basename "$work"/wheel/horovod-*.whl)

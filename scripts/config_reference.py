@@ -18,9 +18,20 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "config.md"
 
 HEADER = """# Config reference
 
-One YAML file holds one section per stage; an unknown key is an error. Any key can be set on the command line
-by its dotted path: `train.batch_size=8192`. A value is read as YAML. `extends: other.yaml` begins with the
-content of another file, named relative to this one, and merges sections key by key; `conf/` has examples.
+One YAML file holds one section per stage; an unknown key is an error. Any key can be set on the command
+line by its dotted path, an item of a list by its number from 0 on: `train.batch_size=8192`,
+`features.fields.0.min_count=2`. A value is read as YAML; where a key wants text, the text is taken as it is
+(`paths.dataset=1e5`). Types are strict: `true` is no number, `1` is no `true`. `extends: other.yaml` begins
+with the content of another file, named relative to this one, and merges sections key by key; `conf/` has
+examples.
+
+**Paths** are plain paths, `file:///` (percent-encoded or not), `hdfs://`, `s3a://` (or `s3://`, the same
+place) or `gs://`. URIs must not carry credentials or a query, which would be stored with datasets and
+models: give those in the environment (`AWS_*`) or in Spark's settings. Raw files may be globs (`*`, `?`,
+`[a-c]`, `{a,b}`; a backslash takes a character's meaning away); what a command writes may hold no such
+character. All `paths`, raw files, event logs, catalogs, truth and baseline scores are places of their own:
+no output may be, hold or lie in another output or an input, links and `..` resolved; inputs may share
+places. Only `evaluate.baseline_scores` may be `paths.scores`, so that the config scores its own baseline.
 
 <!-- Written by `make docs` from esmm_spark/config.py; `make lint` fails when it is out of date. -->
 """

@@ -6,18 +6,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .venv/bin/activate
-# Spark's own start-up messages fill a screen before ours begin: conf/spark keeps errors.
+# Local mode, with 4 GB for Spark.
 export SPARK_CONF_DIR=$PWD/conf/spark
 
 num_groups=${NUM_GROUPS:-60000}
 seed=${SEED:-1}
 ranks=${RANKS:-2}
 started=$SECONDS
-
-# Spark's progress bar is for people: it would fill a log file with its frames.
-if [ ! -t 2 ]; then
-    spark-submit() { command spark-submit --conf spark.ui.showConsoleProgress=false "$@"; }
-fi
 
 step() { printf '\n\033[1m[%3ds] %s\033[0m\n' $((SECONDS - started)) "$*"; }
 

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .venv/bin/activate
-# Spark's own start-up messages fill a screen before ours begin: conf/spark keeps errors.
+# Local mode, with 4 GB for Spark.
 export SPARK_CONF_DIR=$PWD/conf/spark
 
 num_groups=${NUM_GROUPS:-10000}
@@ -16,12 +16,9 @@ ranks=${RANKS:-2}
 config=conf/events.yaml
 started=$SECONDS
 
-# Spark's progress bar is for people: it would fill a log file with its frames.
-progress=$([ -t 2 ] && echo true || echo false)
 # In a run of a minute Java's optimizing compiler takes more than it gives: a fifth of the CPU seconds of a day.
 spark-submit() {
-    command spark-submit --driver-java-options -XX:TieredStopAtLevel=1 \
-        --conf "spark.ui.showConsoleProgress=$progress" "$@"
+    command spark-submit --driver-java-options -XX:TieredStopAtLevel=1 "$@"
 }
 
 step() { printf '\n\033[1m[%3ds] %s\033[0m\n' $((SECONDS - started)) "$*"; }

@@ -38,6 +38,12 @@ def test_rows_become_bigint_from_2_to_the_31_on() -> None:
     assert spec(user=2**31 - 20).row_type == "bigint"
 
 
+def test_an_arena_whose_rows_do_not_fit_into_64_bits_is_refused() -> None:
+    assert spec(user=2**63 - 21).num_rows == 2**63 - 1
+    with pytest.raises(ValidationError, match="the tables have 9,223,372,036,854,775,808 buckets together"):
+        spec(user=2**63 - 20)
+
+
 def test_the_digest_changes_with_whatever_changes_rows_or_bags() -> None:
     digests = [spec(), spec(user=11), spec(min_count=2), spec(pooling="mean"), spec(weighted=True)]
     assert len({one.digest for one in digests}) == len(digests)

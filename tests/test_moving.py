@@ -8,6 +8,7 @@ from pyarrow import fs
 
 from esmm_spark import moving, storage
 from esmm_spark.errors import IncompleteError, InputError
+from esmm_spark.replacing import recover, replacing
 from tests.object_store import Killed, ObjectStore
 
 TARGET = "mem://bucket/dataset"
@@ -28,13 +29,15 @@ def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
 
 def publish(version: str) -> None:
     """What each writer does."""
-    storage.recover(TARGET)
-    staged = storage.staging_path(TARGET)
-    storage.delete(staged)
-    for name in FILES:
-        storage.write_text(storage.join(staged, name), version)
-    storage.write_text(storage.join(staged, storage.MARKER), version)
-    storage.replace_directory(TARGET)
+    with replacing(TARGET, "paths.dataset", ()) as new:
+        for name in FILES:
+            storage.write_text(storage.join(new.folder, name), version)
+        new.files = FILES
+
+
+def forget_leases(store: ObjectStore) -> None:
+    for name in [name for name in store.objects if ".lease/" in name]:
+        del store.objects[name]
 
 
 def read() -> str | None:
@@ -43,9 +46,9 @@ def read() -> str | None:
         storage.require_complete(TARGET, "dataset", "write it")
     except (IncompleteError, InputError):
         return None
-    found = {name: storage.read_text(storage.join(TARGET, name)) for name, _ in storage.list_files(TARGET)}
-    assert set(found) == {*FILES, storage.MARKER}
-    (version,) = set(found.values())
+    names = {name for name, _ in storage.list_files(TARGET)}
+    assert names == {*FILES, storage.MARKER}
+    (version,) = {storage.read_text(storage.join(TARGET, name)) for name in FILES}
     return version
 
 
@@ -90,19 +93,20 @@ def test_wherever_a_writer_is_killed_a_reader_sees_one_whole_version_or_none_and
         try:
             publish("new")
         except Killed:
-            pass
+            # Its lease is that of a dead process now.
+            forget_leases(store)
         else:
             break
         # However often the writer is killed while it mends what the first kill left.
         for more in range(3):
             store.steps_until_killed = 4 * more
             try:
-                storage.recover(TARGET)
+                recover(TARGET)
             except Killed:
                 pass
             seen.add(read())
         store.steps_until_killed = -1
-        storage.recover(TARGET)
+        recover(TARGET)
         assert read() in {"old", "new"}, f"nothing is left after {steps} steps"
         publish("newer")
         assert read() == "newer"

@@ -1,9 +1,12 @@
-"""scripts/setup.sh where something is missing: one line that says what to install, and nothing is made."""
+"""scripts/setup.sh: what a machine lacks is told in one line, before anything is made; what else it makes."""
 
+import importlib.util
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -44,30 +47,121 @@ def error_of_setup(machine: Path, **environment: str) -> str:
     return line
 
 
-def test_a_machine_without_java_is_told_what_to_install(machine: Path) -> None:
+def test_everything_that_a_bare_machine_lacks_is_told_in_one_line_with_its_packages(machine: Path) -> None:
     assert error_of_setup(machine) == (
-        "error: Spark needs Java 17, found none: install it (Debian: apt-get install openjdk-17-jre-headless)"
+        "error: missing: Java 17 (found none), Python 3.11 with venv and Python.h (found none), g++, make: "
+        "on Debian 12 apt-get install openjdk-17-jre-headless python3.11-venv python3.11-dev build-essential "
+        "(or set PYTHON=/path/to/python3.11)"
     )
 
 
 def test_another_java_is_named_with_where_it_was_found(machine: Path) -> None:
     add(machine, "java", JAVA.format(version="11.0.2"))
-    assert "Spark needs Java 17, found 11: install it" in error_of_setup(machine)
+    assert "missing: Java 17 (found 11), " in error_of_setup(machine)
     home = machine.parent / "jdk"
     (home / "bin").mkdir(parents=True)
     add(home / "bin", "java", JAVA.format(version="1.8.0_292"))
-    assert f"found JAVA_HOME={home} with 1: install it" in error_of_setup(machine, JAVA_HOME=str(home))
+    assert f"Java 17 (found JAVA_HOME={home} with 1), " in error_of_setup(machine, JAVA_HOME=str(home))
 
 
-def test_a_missing_or_other_python_and_a_missing_compiler_are_named(machine: Path) -> None:
+def test_another_python_is_named_and_a_missing_compiler(machine: Path) -> None:
     add(machine, "java", JAVA.format(version="17.0.9"))
-    assert "error: python3.11 not found: install Python 3.11 (Debian: apt-get install python3.11-venv)" in (
-        error_of_setup(machine)
-    )
-    add(machine, "python3.12", '#!/bin/sh\n[ "$1" = --version ] && echo Python 3.12.1 && exit 0\nexit 1\n')
-    assert error_of_setup(machine, PYTHON="python3.12").startswith("error: Python 3.12.1 found, 3.11 needed")
+    add(machine, "python3", "#!/bin/sh\necho Python 3.12.1\n")
+    error = error_of_setup(machine)
+    assert error.startswith("error: missing: Python 3.11 with venv and Python.h (found Python 3.12.1), g++")
+    assert error.endswith("build-essential (or set PYTHON=/path/to/python3.11)")
+    assert "(found Python 3.12.1)" in error_of_setup(machine, PYTHON="python3")
     add(machine, "python3.11", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     assert error_of_setup(machine) == (
-        "error: g++ not found, Horovod is built from source: install it "
-        "(Debian: apt-get install build-essential)"
+        "error: missing: g++, make: on Debian 12 apt-get install build-essential"
     )
+
+
+def test_a_missing_header_is_found_before_anything_is_made(machine: Path) -> None:
+    add(machine, "java", JAVA.format(version="17.0.9"))
+    add(machine, "python3.11", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    add(machine, "make", "#!/bin/sh\n")
+    # As g++ does without python3.11-dev.
+    add(machine, "g++", "#!/bin/sh\nwhile read -r line; do case $line in *Python.h*) exit 1 ;; esac; done\n")
+    error = error_of_setup(machine)
+    assert error.startswith("error: missing: Python.h of python3.11 (looked in /")
+    assert error.endswith("on Debian 12 apt-get install python3.11-dev (or set PYTHON=/path/to/python3.11)")
+
+
+def test_a_failed_build_of_horovod_shows_the_compilers_error_and_keeps_its_log(tmp_path: Path) -> None:
+    words = [f"noise {number}" for number in range(60)]
+    lines = ["error: subprocess-exited-with-error", "/tmp/a.cc:3:10: fatal error: b.h: No such file", *words]
+    failing = tmp_path / "python"
+    failing.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        "*is_available*) ;;\n"
+        "*sys.prefix*) echo /nowhere ;;\n"
+        "*torch*) echo cp311-torch0 ;;\n"
+        "*) cat <<END\n" + "\n".join(lines) + "\nEND\nexit 1 ;;\n"
+        "esac\n"
+    )
+    failing.chmod(0o755)
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "build_horovod.sh"), str(failing)],
+        env={**os.environ, "TMPDIR": str(tmp_path), "ESMM_SPARK_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    _, first, last = done.stderr.splitlines()
+    assert first == lines[1]
+    log = last.rpartition(" ")[2]
+    assert (
+        last == f"error: Horovod 0.28.1 did not build: its first errors are above, the whole log is in {log}"
+    )
+    assert Path(log).read_text().splitlines() == lines
+
+
+def test_readme_and_docs_name_the_packages_that_setup_asks_for(machine: Path) -> None:
+    asked = set(error_of_setup(machine).partition("apt-get install ")[2].partition(" (or")[0].split())
+    readme = (ROOT / "README.md").read_text()
+    (line,) = (text for text in readme.splitlines() if text.strip().startswith("apt-get install"))
+    assert {*asked, "git"} == set(line.split()[2:])
+    assert all(f"`{package}`" in (ROOT / "docs" / "installation.md").read_text() for package in asked)
+
+
+def test_spark_is_made_quiet_once_and_its_old_files_are_left_to_who_shares_them(tmp_path: Path) -> None:
+    home, other = tmp_path / "spark", tmp_path / "spark-class-of-another-venv"
+    (home / "bin").mkdir(parents=True)
+    script = home / "bin" / "spark-class"
+    start = 'CMD=(java --add-modules=jdk.incubator.vector Main "a b" 0)\nLAST=4\nCMD=("${CMD[@]:0:$LAST}")\n'
+    script.write_text(f"#!/usr/bin/env bash\n{start}printf '<%s>' \"${{CMD[@]}}\"\n")
+    script.chmod(0o755)
+    other.hardlink_to(script)
+    quieten = script_named("quiet_spark").quieten
+    quieten(home)
+    quieten(home)
+    assert subprocess.run([str(script)], capture_output=True, text=True).stdout == "<java><Main><a b>"
+    assert "esmm_spark" not in other.read_text()
+    assert "level = error" in (home / "conf" / "log4j2.properties").read_text()
+    script.write_text("another")
+    with pytest.raises(SystemExit, match="is not that of Spark"):
+        quieten(home)
+
+
+def test_setup_compiles_the_kernels_of_preprocessing_for_every_type_of_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = script_named("compile_kernels")
+    compiled: list[str] = []
+    monkeypatch.setattr(script, "compile_kernels", lambda spec: compiled.append(spec.row_type))
+    monkeypatch.setattr(script, "compile_for_training", lambda configs: None)
+    script.main()
+    assert compiled == ["int"]
+
+
+def script_named(name: str) -> ModuleType:
+    """Returns a script as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,6 +1,5 @@
 """From a config to a report: reads the inputs, measures, and puts both files in their place together."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
@@ -9,13 +8,22 @@ from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.evaluation.alignment import align
 from esmm_spark.evaluation.history import read_history, read_objective
-from esmm_spark.evaluation.inputs import baseline_folder, model_version, read_scores, read_truth
+from esmm_spark.evaluation.inputs import (
+    baseline_folder,
+    model_version,
+    read_scores,
+    read_truth,
+    require_other_scores,
+)
 from esmm_spark.evaluation.join_section import join_section
 from esmm_spark.evaluation.measurement import Measurements, measure
 from esmm_spark.evaluation.sections import report_html
 from esmm_spark.evaluation.subject import Subject
 from esmm_spark.evaluation.summary import metrics_json
 from esmm_spark.evaluation.targets import BASELINE, MODEL, ORACLE
+from esmm_spark.failures import user_errors
+from esmm_spark.replacing import replacing
+from esmm_spark.steps import step
 
 METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
@@ -44,28 +52,44 @@ def evaluate(spark: SparkSession, config: Config) -> Evaluation:
     Raises:
         InputError: scores, baseline or truth missing, corrupt, or not of the same impressions; something else
             lies in `paths.report`.
+        TargetBusyError: another run writes the report.
         IncompleteError: scores that are half-written.
         CountMismatchError: an impression got lost on the way.
     """
-    section, report = config.evaluate, config.paths.report
-    storage.recover(report)
-    storage.require_own_folder(report, "paths.report", (METRICS_NAME, REPORT_NAME, storage.MARKER))
+    report, files = config.paths.report, (METRICS_NAME, REPORT_NAME)
+    with (
+        replacing(report, "paths.report", files) as new,
+        user_errors(spark, "write it again", f"paths.report {report}"),
+    ):
+        subject, measured, html = _evaluate(spark, config)
+        new.files = files
+        storage.write_text(storage.join(new.folder, METRICS_NAME), metrics_json(subject, measured))
+        storage.write_text(storage.join(new.folder, REPORT_NAME), html)
+    return Evaluation(subject, measured, storage.join(report, REPORT_NAME))
+
+
+def _evaluate(spark: SparkSession, config: Config) -> tuple[Subject, Measurements, str]:
+    """Returns what was evaluated, the numbers, and the report's HTML."""
+    section = config.evaluate
     scores = _read(spark, storage.join(config.paths.scores, section.partition))
     baseline = truth = None
     if section.baseline_scores is not None:
-        baseline = _read(spark, baseline_folder(section.baseline_scores, section.partition))
+        folder = baseline_folder(section.baseline_scores, section.partition)
+        require_other_scores(folder, scores.folder)
+        baseline = _read(spark, folder)
     if section.truth is not None:
         truth = read_truth(spark, section.truth)
-    aligned = align(scores.frame, scores.num_rows, baseline.frame if baseline else None, truth)
+    with step(spark, "align scores and labels"):
+        aligned = align(scores.frame, scores.num_rows, baseline.frame if baseline else None, truth)
     try:
-        measured = measure(aligned, section.bootstrap_samples, section.seed, section.calibration_bins)
+        with step(spark, "measure"):
+            measured = measure(aligned, section.bootstrap_samples, section.seed, section.calibration_bins)
     finally:
         aligned.impressions.unpersist()
     subject = _subject(config, scores, baseline)
     joined = join_section(config.paths.dataset)
     html = report_html(subject, measured, (joined,) if joined else ())
-    _write(report, {METRICS_NAME: metrics_json(subject, measured), REPORT_NAME: html})
-    return Evaluation(subject, measured, storage.join(report, REPORT_NAME))
+    return subject, measured, html
 
 
 def _read(spark: SparkSession, folder: str) -> _Scores:
@@ -94,13 +118,3 @@ def _subject(config: Config, scores: _Scores, baseline: _Scores | None) -> Subje
         history=history,
         history_note=note,
     )
-
-
-def _write(report: str, files: Mapping[str, str]) -> None:
-    staged = storage.staging_path(report)
-    storage.delete(staged)
-    storage.make_directory(staged)
-    for name, content in files.items():
-        storage.write_text(storage.join(staged, name), content)
-    storage.write_text(storage.join(staged, storage.MARKER), "")
-    storage.replace_directory(report)

@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
+from esmm_spark.errors import InputError
 
 
 class StepPoint(BaseModel):
@@ -57,7 +58,9 @@ def read_history(models: str, version: str) -> tuple[History | None, str]:
     if not storage.exists(uri):
         return None, f"there is no {uri}"
     try:
-        history = History.model_validate_json(storage.read_bytes(uri))
+        history = History.model_validate_json(seals.read_sealed(uri, "train again"))
+    except InputError as error:
+        return None, str(error)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
@@ -73,8 +76,8 @@ def read_objective(models: str, version: str) -> str | None:
     if not storage.exists(uri):
         return None
     try:
-        return _ModelFile.model_validate_json(storage.read_bytes(uri)).model.objective
-    except ValidationError:
+        return _ModelFile.model_validate_json(seals.read_sealed(uri, "train again")).model.objective
+    except (ValidationError, InputError):
         return None
 
 

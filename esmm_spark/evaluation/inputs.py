@@ -21,8 +21,9 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from esmm_spark import storage
-from esmm_spark.errors import InputError
+from esmm_spark import seals, storage
+from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.locations import literal_hint, place_of
 
 # Grain: one row per scored impression. Key: impression_id.
 SCORES_SCHEMA = StructType(
@@ -57,6 +58,7 @@ _ARROW_TYPES = {
 }
 
 _RECORD_NAME = "_score.json"  # the scorer's own count of what it wrote, see scoring/partition.py
+_SCORE_AGAIN = "score the partition again with --force"
 _MAX_VERSIONS = 3  # named in a message
 
 
@@ -64,24 +66,29 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     """Returns the scores in a partition's folder and their number of rows, from the files' footers.
 
     Raises:
-        InputError: nothing there, no rows, a file that isn't Parquet or lacks a column, or another number of
-            rows than the scorer wrote.
+        InputError: nothing there, no rows, a file that isn't Parquet, lacks a column or is damaged, or
+            another number of rows than the scorer wrote.
         IncompleteError: the partition is half-written.
     """
     storage.require_complete(folder, "scores", "run jobs/score.py")
     storage.refuse_pickles(folder, "scores")
     num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
     _check_record(folder, num_rows)
-    return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_path(folder)), num_rows
+    names = [name for name, _ in storage.list_files(folder, ".parquet", recursive=False) if _is_data(name)]
+    seals.verify(folder, names, _SCORE_AGAIN)
+    return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_source(folder)), num_rows
 
 
 def read_truth(spark: SparkSession, path: str) -> DataFrame:
     """Returns the simulator's truth, of all splits. Raises InputError as `read_scores` does."""
     if not storage.exists(path):
-        raise InputError(f"no truth at {path}: evaluate.truth names the truth.parquet of jobs/simulate.py")
+        raise InputError(
+            f"no truth at {path}{literal_hint(path)}: evaluate.truth names the truth.parquet of "
+            "jobs/simulate.py"
+        )
     _check_files(path, TRUTH_SCHEMA, "truth")
     # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
-    truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_path(path))
+    truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_source(path))
     return truth.select(*TRUTH_SCHEMA.names)
 
 
@@ -90,6 +97,15 @@ def baseline_folder(path: str, partition: str) -> str:
     below = storage.join(path, partition)
     is_partition = posixpath.basename(path.rstrip("/")) == partition or storage.is_complete(path)
     return path if is_partition and not storage.exists(below) else below
+
+
+def require_other_scores(baseline: str, scores: str) -> None:
+    """Raises ConfigError if both folders are one, so that a model would be compared with itself."""
+    if place_of(baseline) == place_of(scores):
+        raise ConfigError(
+            f"evaluate.baseline_scores leads to {baseline}, the scores that are evaluated: name those of "
+            "another model, or set evaluate.baseline_scores=null"
+        )
 
 
 def model_version(scores: DataFrame, folder: str) -> str:
@@ -173,13 +189,13 @@ def _check_record(folder: str, num_rows: int) -> None:
     if not storage.exists(uri):
         return
     try:
-        expected = json.loads(storage.read_text(uri))["impressions"]
+        expected = json.loads(seals.read_sealed(uri, _SCORE_AGAIN))["impressions"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{uri} can't be read: score the partition again with --force") from error
+        raise InputError(f"{uri} can't be read: {_SCORE_AGAIN}") from error
     if expected != num_rows:
         raise InputError(
             f"the scores at {folder} have {num_rows} rows, {_RECORD_NAME} tells of {expected} impressions: "
-            "score the partition again with --force"
+            f"{_SCORE_AGAIN}"
         )
 
 

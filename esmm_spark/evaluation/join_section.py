@@ -27,14 +27,20 @@ def join_section(dataset: str) -> Section | None:
     shown = dict(sorted(days.items())[-_MAX_DAYS:])
     html = paragraph(
         "Which events found their cause, day by day. An orphan click has no impression within the window; an "
-        "orphan conversion no click, or only one without an impression. An event before its cause is the "
-        "sign of a clock that is wrong: its id names a later one, or, where user and item tell, it is an "
-        "orphan and one of that user and item comes within a window after it."
+        "orphan conversion no click, or only one without an impression; of clicks long "
+        "before the day it is not looked for. An event before its cause is the "
+        "sign of a clock that is wrong: its id names one that comes within a window after it, or, where "
+        "user and item tell, it is an orphan and one of that user and item does."
     )
-    html += _clicks(shown) + _conversions(shown) + _losses(shown)
+    html += _warnings(shown) + _clicks(shown) + _conversions(shown) + _losses(shown)
     for kind, title in _NAMES.items():
         html += f"<h3>Seconds from {title}</h3>" + _delays(shown, kind)
     return Section("Join of the event logs", html + "<h3>Most frequent keys</h3>" + _top_keys(shown))
+
+
+def _warnings(days: dict[str, DayCounts]) -> str:
+    rows = [(name, ["; ".join(day.warnings)]) for name, day in days.items() if day.warnings]
+    return "<h3>Warnings</h3>" + _table(("what was noticed",), rows) if rows else ""
 
 
 def _clicks(days: dict[str, DayCounts]) -> str:
@@ -49,13 +55,21 @@ def _clicks(days: dict[str, DayCounts]) -> str:
 
 
 def _conversions(days: dict[str, DayCounts]) -> str:
-    heads = ("impressions converted", "conversions", "matched", "orphans", "before cause")
+    heads = (
+        "impressions converted",
+        "conversions",
+        "of earlier clicks",
+        "matched",
+        "orphans",
+        "before cause",
+    )
     rows = []
     for name, day in days.items():
         conversions = day.join["conversions"]
         lost = conversions["orphans"] + conversions["of_orphan_clicks"]
         matched = _percent(conversions["match_rate"])
-        numbers = [conversions["total"], matched, lost, conversions["before_cause"]]
+        earlier = conversions.get("of_earlier_clicks", 0)
+        numbers = [conversions["total"], earlier, matched, lost, conversions["before_cause"]]
         rows.append((name, [day.join["impressions"]["converted"], *numbers]))
     return "<h3>Conversions</h3>" + _table(heads, rows)
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from esmm_spark.config import Config
 from esmm_spark.errors import TooFewRowGroupsError
-from esmm_spark.manifest import EXAMPLES, PartitionCounts
+from esmm_spark.manifest import EXAMPLES, Block, PartitionCounts
 from esmm_spark.storage import join
 
 MIN_DEFAULT_STREAMS = 4
@@ -46,12 +46,16 @@ class RowGroup:
         index: which row group of the file it is, from 0.
         groups: impression groups in it.
         impressions: impressions in it.
+        block: where it lies in the file, and its checksum; None in datasets of before.
+        footer: likewise of the file's footer.
     """
 
     path: str
     index: int
     groups: int
     impressions: int
+    block: Block | None = None
+    footer: Block | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,13 @@ class Read:
 
 def row_groups_of(counts: PartitionCounts) -> list[RowGroup]:
     """Returns the row groups of a partition in the manifest's order."""
-    return [
-        RowGroup(file.path, index, groups, impressions)
-        for file in counts.files
-        for index, (groups, impressions) in enumerate(zip(file.groups, file.impressions, strict=True))
-    ]
+    found = []
+    for file in counts.files:
+        blocks: list[Block | None] = [*file.blocks] or [None] * (len(file.groups) + 1)
+        footer = blocks.pop()
+        parts = zip(file.groups, file.impressions, blocks, strict=True)
+        found += [RowGroup(file.path, index, *part, footer) for index, part in enumerate(parts)]
+    return found
 
 
 def default_num_streams(num_ranks: int) -> int:

@@ -12,7 +12,7 @@ folder.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +25,11 @@ from pyarrow import fs
 
 from esmm_spark import storage
 from esmm_spark.errors import InputError
+from esmm_spark.examples_file import DamagedBlockError, read_footer, read_row_group
 from esmm_spark.features import FeatureSpec
 from esmm_spark.feed.groups import COLUMNS, Groups, read_groups
 from esmm_spark.feed.plan import Read, RowGroup
+from esmm_spark.manifest import Block
 
 with warnings.catch_warnings():
     # Its imports use names that pyarrow 14 and setuptools warn about.
@@ -75,7 +77,7 @@ def open_row_groups(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             reader = _PlannedReader(filesystem, root, wanted, spec, threads)
-    except (pa.ArrowException, OSError) as error:
+    except (DamagedBlockError, pa.ArrowException, OSError) as error:
         raise _unreadable(dataset, wanted, error) from error
     try:
         yield _in_order(reader, wanted, dataset)
@@ -111,14 +113,15 @@ def _in_order(reader: "_PlannedReader", wanted: Sequence[RowGroup], dataset: str
 
 def _unreadable(dataset: str, wanted: Sequence[RowGroup], error: Exception) -> InputError:
     """Returns the error that names the file whose footer can't be read."""
-    for path in dict.fromkeys(row_group.path for row_group in wanted):
+    footers = {row_group.path: row_group.footer for row_group in wanted}
+    for path in footers:
         filesystem, name = storage.filesystem_of(storage.join(dataset, path))
         try:
             with filesystem.open_input_file(name) as file:
-                pq.read_metadata(file)
+                read_footer(file, footers[path])
         except FileNotFoundError:
             return InputError(f"{storage.join(dataset, path)} is missing: preprocess again")
-        except (pa.ArrowException, OSError) as found:
+        except (DamagedBlockError, pa.ArrowException, OSError) as found:
             return InputError(f"{storage.join(dataset, path)}: {_one_line(found)}; {_REMEDY}")
     return InputError(f"{dataset}: {_one_line(error)}; {_REMEDY}")
 
@@ -147,8 +150,10 @@ class _PlannedReader(Reader):  # type: ignore[misc]
         threads: int,
     ) -> None:
         self._wanted = [(storage.join(root, row_group.path), row_group.index) for row_group in wanted]
+        self._blocks = [row_group.block for row_group in wanted]
+        footers = {storage.join(root, row_group.path): row_group.footer for row_group in wanted}
         super().__init__(
-            _Files(filesystem),
+            _Files(filesystem, footers),
             list(dict.fromkeys(path for path, _ in self._wanted)),
             schema_fields=[f"^{column}$" for column in COLUMNS],
             shuffle_row_groups=False,
@@ -170,7 +175,10 @@ class _PlannedReader(Reader):  # type: ignore[misc]
         return [places[wanted] for wanted in self._wanted], None
 
     def _create_ventilator(self, row_group_indexes: list[int], *_: Any) -> "_Ventilator":
-        items = [{"piece_index": piece, "read_index": index} for index, piece in enumerate(row_group_indexes)]
+        items = [
+            {"piece_index": piece, "read_index": index, "block": self._blocks[index]}
+            for index, piece in enumerate(row_group_indexes)
+        ]
         ahead = self._workers_pool.workers_count + READ_AHEAD
         return _Ventilator(self._workers_pool.ventilate, items, max_ventilation_queue_size=ahead)
 
@@ -201,25 +209,19 @@ class _Found:
 class _Worker(ArrowReaderWorker):  # type: ignore[misc]
     """Decodes row groups without making a Python object of any list."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._footers: dict[str, pq.FileMetaData] = {}
-
     @staticmethod
     def new_results_queue_reader() -> "_Results":
         """Returns what takes results out of the pool."""
         return _Results()
 
-    def process(self, piece_index: int, read_index: int) -> None:
+    def process(self, piece_index: int, read_index: int, block: Block | None) -> None:
         """Publishes the groups of a row group, or the error: raising here would print a stack trace."""
         piece = self._split_pieces[piece_index]
         result: Groups | Exception
         try:
             with self._filesystem.open(piece.path) as file:
-                parquet = pq.ParquetFile(file, metadata=self._footers.get(piece.path))
-                self._footers.setdefault(piece.path, parquet.metadata)
-                # One thread: the others belong to training.
-                table = parquet.read_row_group(piece.row_group, columns=list(COLUMNS), use_threads=False)
+                metadata = self._filesystem.metadata_of(piece.path, file)
+                table = read_row_group(file, metadata, piece.row_group, block, list(COLUMNS))
             result = self._transform_spec.func(table)
         except Exception as error:
             result = error
@@ -244,10 +246,15 @@ class _Files(legacy_filesystem.FileSystem):  # type: ignore[misc]
     """The file system that petastorm wants, on top of the one that pyarrow has today: local, HDFS, S3 or GCS.
 
     petastorm 0.12 takes only file systems of pyarrow's old kind.
+
+    Args:
+        filesystem: the one of today.
+        footers: path -> what the manifest says of the file's footer, which petastorm reads by itself.
     """
 
-    def __init__(self, filesystem: fs.FileSystem) -> None:
-        self._filesystem = filesystem
+    def __init__(self, filesystem: fs.FileSystem, footers: Mapping[str, Block | None]) -> None:
+        self._filesystem, self._footers = filesystem, footers
+        self._metadata: dict[str, pq.FileMetaData] = {}
 
     def isdir(self, path: str) -> bool:
         """Returns whether a folder stands at `path`."""
@@ -258,6 +265,18 @@ class _Files(legacy_filesystem.FileSystem):  # type: ignore[misc]
         return bool(self._filesystem.get_file_info(path).type == fs.FileType.File)
 
     def open(self, path: str, mode: str = "rb") -> pa.NativeFile:
-        """Returns the file at `path`, opened for reading."""
+        """Returns the file at `path`, opened for reading, its footer checked."""
         assert mode == "rb", mode
-        return self._filesystem.open_input_file(path)
+        file = self._filesystem.open_input_file(path)
+        try:
+            self.metadata_of(path, file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def metadata_of(self, path: str, file: pa.NativeFile) -> pq.FileMetaData:
+        """Returns what the footer of `file`, opened at `path`, says; read once."""
+        if path not in self._metadata:
+            self._metadata[path] = read_footer(file, self._footers[path])
+        return self._metadata[path]

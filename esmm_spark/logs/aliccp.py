@@ -63,7 +63,7 @@ def parse_impression(
         data: uint8, the raw bytes.
         start: the first byte of a skeleton line.
         end: the byte after its last.
-        labels_required: if false, both labels may be empty: click and conversion are then NO_LABEL.
+        labels_required: if false, both labels may be empty, or the conversion alone: NO_LABEL stands for it.
     """
     if not is_utf8(data, start, end):
         return INVALID_UTF8, 0, 0, 0, 0, 0, 0, 0
@@ -91,11 +91,14 @@ def _parse_labels(
     click_length, conversion_length = click_end - click_start, conversion_end - click_end - 1
     if not labels_required and click_length == 0 and conversion_length == 0:
         return ACCEPTED, NO_LABEL, NO_LABEL
-    if click_length != 1 or conversion_length != 1:
+    if click_length != 1 or not (_ZERO <= data[click_start] <= _ONE):
         return BAD_LABEL, 0, 0
-    click_byte, conversion_byte = data[click_start], data[click_end + 1]
-    if not (_ZERO <= click_byte <= _ONE) or not (_ZERO <= conversion_byte <= _ONE):
+    click_byte = data[click_start]
+    if not labels_required and conversion_length == 0:
+        return ACCEPTED, int(click_byte == _ONE), NO_LABEL
+    if conversion_length != 1 or not (_ZERO <= data[click_end + 1] <= _ONE):
         return BAD_LABEL, 0, 0
+    conversion_byte = data[click_end + 1]
     if click_byte == _ZERO and conversion_byte == _ONE:
         return CONVERSION_WITHOUT_CLICK, 0, 0
     return ACCEPTED, int(click_byte == _ONE), int(conversion_byte == _ONE)

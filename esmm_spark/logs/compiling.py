@@ -24,6 +24,7 @@ KERNEL_FILES = (
     "samples/packing.py",
     "samples/placing.py",
     "samples/value_counts.py",
+    "xxh64.py",
 )
 
 

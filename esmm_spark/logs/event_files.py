@@ -1,107 +1,68 @@
-"""The files of an event log or a catalog, their columns, and whether all of them agree.
+"""The files of an event log or a catalog: which there are, whether they hold anything, which a day reads."""
 
-Looks at names, footers and first lines only, on the driver: no data passes through here.
-"""
-
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from esmm_spark import storage
-from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.errors import InputError
+from esmm_spark.locations import literal_hint
 
-_HEAD_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class LogFile:
-    """One file of a log.
-
-    Attributes:
-        path: as Spark takes it.
-        day: the day of its folder; None where the log has no day folders.
-        columns: column -> type as people write it, `string` for all of CSV's, in the file's order.
-    """
-
-    path: str
-    day: date | None
-    columns: Mapping[str, str]
+_DAY = re.compile(r"\d{4}-\d\d-\d\d|\d{8}", re.ASCII)
 
 
-def list_log_files(
-    path: str, day_folders: str | None, first: date, last: date
-) -> list[tuple[str, date | None]]:
-    """Returns (path, day of its folder) of the files of a log, sorted; only those of `first` to `last`.
+def list_log_files(path: str, day_folders: str | None) -> list[tuple[str, date | None]]:
+    """Returns (path, day of its folder) of a log's files, sorted; without those that hold nothing.
 
     Raises:
-        InputError: there is no file at all, or none lies in a day folder where there should be some.
+        InputError: nothing stands there, a file lies in no day's folder where it should, or two folders of
+            one day are written differently.
     """
     if not storage.exists(path):
-        raise InputError(f"no file or folder at {path}")
+        raise InputError(f"no file or folder at {path}{literal_hint(path)}")
     filesystem, inner = storage.filesystem_of(path)
     if filesystem.get_file_info(inner).is_file:
-        return [(path, None)]
-    below = [name for name, _ in storage.list_files(path)]
-    names = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
-    files = [storage.join(path, name) for name in names]
-    if not files:
-        raise InputError(f"no files in {path}")
+        size = filesystem.get_file_info(inner).size
+        files = [path] if size else []
+    else:
+        files = [
+            storage.join(path, name)
+            for name, size in storage.list_files(path)
+            if size and not any(part.startswith((".", "_")) for part in name.split("/"))
+        ]
     if day_folders is None:
         return [(file, None) for file in files]
-    dated = [(file, _day_of(file, day_folders)) for file in files]
-    if all(day is None for _, day in dated):
-        raise InputError(
-            f"no folder {day_folders}=YYYY-MM-DD in {path}: its files are like {files[0]}; without such "
-            "folders leave day_folders out"
-        )
-    return [(file, day) for file, day in dated if day is not None and first <= day <= last]
+    folders = [_day_folder(file, day_folders) for file in files]
+    _require_one_spelling(files, folders)
+    return [(file, day) for file, (_, day) in zip(files, folders, strict=True)]
 
 
-def read_columns(files: Sequence[tuple[str, date | None]], file_format: str) -> list[LogFile]:
-    """Returns the files with their columns. Raises InputError where a file can't be read, naming it."""
-    return [LogFile(path, day, _columns_of(path, file_format)) for path, day in files]
+def files_between(
+    files: Sequence[tuple[str, date | None]], first: date, last: date
+) -> list[tuple[str, date | None]]:
+    """Returns the files in folders of the days `first` to `last`, and those in no day's folder."""
+    return [(path, day) for path, day in files if day is None or first <= day <= last]
 
 
-def check_columns(name: str, files: Sequence[LogFile], wanted: Mapping[str, str]) -> list[str]:
-    """Returns a warning for each column that is new since the first file.
+def holds_lines(path: str, file_format: str) -> bool:
+    """Returns whether a file holds a line, as far as its footer tells; broken ones are told of elsewhere."""
+    if file_format != "parquet":
+        return True
+    filesystem, inner = storage.filesystem_of(path)
+    try:
+        return bool(parquet.read_metadata(inner, filesystem=filesystem).num_rows > 0)
+    except (OSError, pa.ArrowInvalid):
+        return True
 
-    Args:
-        name: the log, as the config names it: `logs.events.clicks`.
-        files: in order; the first one is what the others are held against.
-        wanted: config key -> column that the config maps.
 
-    Raises:
-        ConfigError: the config maps a column that the first file doesn't have.
-        InputError: a mapped column is missing from a later file, or has another type there.
-    """
-    if not files:
-        return []
-    first = files[0]
-    for key, column in wanted.items():
-        if column not in first.columns:
-            raise ConfigError(
-                f"{name}.{key} = {column!r} is no column of {first.path}: it has {', '.join(first.columns)}"
-            )
-    warnings: dict[str, str] = {}
-    for file in files[1:]:
-        for column in wanted.values():
-            expected, found = first.columns[column], file.columns.get(column)
-            if found != expected:
-                what = "is missing" if found is None else f"is {found}"
-                raise InputError(
-                    f"{file.path}: column {column} {what}, in {first.path} it is {expected}: write the file "
-                    "again with that type, or move it out of the log"
-                )
-        for column in file.columns:
-            if column not in first.columns:
-                warnings.setdefault(column, f"{name}: column {column} is new in {file.path}, it is ignored")
-    return list(warnings.values())
+def parse_date(text: str) -> date:
+    """Returns the day that a text like 2026-11-23 or 20261123 names. Raises ValueError if it is no other."""
+    if not _DAY.fullmatch(text):
+        raise ValueError(f"{text!r} is no day: write it like 2026-11-23 or 20261123")
+    return date.fromisoformat(text)
 
 
 def days_around(first_us: int, last_us: int, late_days: int) -> tuple[date, date]:
@@ -114,81 +75,30 @@ def day_of_time(time_us: int) -> date:
     return date(1970, 1, 1) + timedelta(microseconds=time_us)
 
 
-def _day_of(path: str, day_folders: str) -> date | None:
+def _day_folder(path: str, day_folders: str) -> tuple[str, date]:
+    """Returns the name and the day of the innermost day folder that a file lies in."""
     for part in reversed(path.split("/")[:-1]):
         key, separator, value = part.partition("=")
         if separator and key == day_folders:
             try:
-                return date.fromisoformat(value)
+                return part, parse_date(value)
             except ValueError as error:
                 raise InputError(
-                    f"{path}: {part} is no day, it must be like {day_folders}=2026-11-23"
+                    f"{path}: {part} is no day, it must be like {day_folders}=2026-11-23 or "
+                    f"{day_folders}=20261123"
                 ) from error
-    return None
+    raise InputError(
+        f"{path} lies in no folder like {day_folders}=2026-11-23 or {day_folders}=20261123: move it out of "
+        "the log; if the log has other day folders name them in day_folders, if none leave day_folders out"
+    )
 
 
-def _columns_of(path: str, file_format: str) -> dict[str, str]:
-    if file_format == "parquet":
-        schema = read_parquet_schema(path)
-        return {field.name: str(_plain(field.type)) for field in schema}
-    text = _head(path)
-    if file_format == "csv":
-        header = next(csv.reader(io.StringIO(text)), [])
-        if not header:
-            raise InputError(f"{path} is empty: a CSV file must begin with the names of its columns")
-        return dict.fromkeys(header, "string")
-    return _json_columns(path, text)
-
-
-def read_parquet_schema(path: str) -> pa.Schema:
-    """Returns the schema in a Parquet file's footer. Raises InputError where there is none to read."""
-    filesystem, inner = storage.filesystem_of(path)
-    try:
-        return parquet.read_schema(inner, filesystem=filesystem)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} is no whole Parquet file: {' '.join(str(error).split())[:200]}") from error
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _head(path: str) -> str:
-    """Returns the first lines of a file, whole ones; .gz and the like are opened by their suffix."""
-    filesystem, inner = storage.filesystem_of(path)
-    try:
-        with filesystem.open_input_stream(inner) as stream:
-            content = stream.read(_HEAD_BYTES)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error}") from error
-    text = str(content.decode("utf-8-sig", errors="replace"))
-    whole, newline, _ = text.rpartition("\n")
-    return whole if newline and len(content) == _HEAD_BYTES else text
-
-
-def _json_columns(path: str, text: str) -> dict[str, str]:
-    """Returns the columns of the first lines with the JSON type that each has where it isn't null."""
-    columns: dict[str, str] = {}
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # rejected as `malformed_line` when the data is read
-        if isinstance(record, dict):
-            for column, value in record.items():
-                if columns.get(column, "null") == "null":
-                    columns[column] = _json_type(value)
-    if not columns:
-        raise InputError(f"{path} has no JSON object in its first lines")
-    return columns
-
-
-def _json_type(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    for kind, name in ((int | float, "number"), (str, "string"), (list, "array"), (dict, "object")):
-        if isinstance(value, kind):
-            return name
-    raise AssertionError(value)
+def _require_one_spelling(files: Sequence[str], folders: Sequence[tuple[str, date]]) -> None:
+    seen: dict[date, tuple[str, str]] = {}
+    for file, (name, day) in zip(files, folders, strict=True):
+        other_name, other_file = seen.setdefault(day, (name, file))
+        if name != other_name:
+            raise InputError(
+                f"{file} and {other_file} lie in two folders of one day, {name} and {other_name}: its events "
+                "would count twice, so keep one of them"
+            )

@@ -8,26 +8,20 @@ reason       string   null, or why the line is rejected: the first of REASONS th
 line         string   the mapped columns as JSON, for rejects/
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
-from itertools import groupby
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
-from pyspark.sql.types import ArrayType, DataType, DoubleType, MapType, StringType, StructField, StructType
 
-from esmm_spark import storage
 from esmm_spark.event_config import Catalog, ClickLog, ConversionLog, ImpressionLog
-from esmm_spark.logs.event_files import (
-    LogFile,
-    check_columns,
-    list_log_files,
-    read_columns,
-    read_parquet_schema,
-)
+from esmm_spark.logs.column_types import NOTHING, ColumnType
+from esmm_spark.logs.columns import LogFile, check_columns, read_columns
+from esmm_spark.logs.event_files import list_log_files
+from esmm_spark.logs.raw_columns import CORRUPT, PATH, read_raw
+from esmm_spark.logs.values import attribute_value, is_inexact, quoted, text_value
 
 MALFORMED_LINE = "malformed_line"  # no JSON object of the mapped types, or another number of CSV columns
 MISSING_ID = "missing_id"  # a mapped id is null or empty
@@ -35,15 +29,16 @@ BAD_ID = (
     "bad_id"  # an id holds a comma or a control character, which the examples' writer could not tell apart
 )
 UNPARSABLE_TIME = "unparsable_time"  # no time of the config's unit
-TIME_OUT_OF_RANGE = "time_out_of_range"  # before 1970 or after 2099: most likely another unit
+TIME_OUT_OF_RANGE = "time_out_of_range"  # before `earliest_time` or after 2099: most likely another unit
 WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is never looked for
 NEVER_VALID = "never_valid"  # a catalog's row whose valid_to is not after its valid_from
 REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, WRONG_FOLDER)
 
 ID_KEYS = ("impression_id", "click_id", "conversion_id", "user_id", "item_id", "context_key")
 
-_CORRUPT = "__corrupt"
-_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+# An id is a double too large to be exact; an attribute is a list or an object where nobody knew of one.
+_INEXACT, _IS_OTHER_TYPE = "__inexact", "__is_other_type"
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _DAY_US = 86_400_000_000
 _END_US = 4_102_444_800_000_000  # 2100-01-01
 _BAD_ID_PATTERN = "[,\\x00-\\x1f]"
@@ -57,11 +52,15 @@ class EventLines:
         lines: of all files.
         near: of those alone in whose folders lines of the day may lie; for a catalog, all.
         warnings: about new columns.
+        types: column -> its type, of those that are mapped.
+        byte_order_marks: files of `near` that begin with one, which is skipped.
     """
 
     lines: DataFrame
     near: DataFrame
     warnings: list[str]
+    types: Mapping[str, ColumnType]
+    byte_order_marks: int
 
 
 def attribute(name: str) -> Column:
@@ -78,7 +77,7 @@ def read_events(
     spark: SparkSession,
     name: str,
     log: ImpressionLog | ClickLog | ConversionLog,
-    folders: tuple[date, date],
+    files: Sequence[tuple[str, date | None]],
     near: tuple[date, date],
 ) -> EventLines:
     """Returns the lines of a log as described above.
@@ -87,42 +86,51 @@ def read_events(
         spark: the session.
         name: `impressions`, `clicks` or `conversions`.
         log: its config.
-        folders: the first and the last day whose folder is read, where the log has day folders.
-        near: the first and the last of them where lines of the day may lie.
+        files: those to be read, with the days of their folders.
+        near: the first and the last day in whose folder lines of the day may lie.
 
     Raises:
         ConfigError: a mapped column isn't there.
-        InputError: no files, or files that don't agree.
+        InputError: files that don't agree.
     """
+    ids = mapped_ids(log)
+    wanted = {**ids, "time": log.time, **{f"features.{key}": value for key, value in log.features.items()}}
+    logged = read_columns(files, log.file_format)
+    types, warnings = check_columns(f"logs.events.{name}", logged, wanted)
+
+    def lines_of(chosen: Sequence[LogFile]) -> DataFrame:
+        parts = [_parsed(raw, log, ids, types) for raw in read_raw(spark, chosen, log.file_format, types)]
+        return reduce(DataFrame.unionByName, parts)
+
+    some = [file for file in logged if file.day is None or near[0] <= file.day <= near[1]]
+    lines = lines_of(logged)
+    near_lines = lines if len(some) == len(logged) else lines_of(some)
+    return EventLines(lines, near_lines, warnings, types, sum(file.has_mark for file in some))
+
+
+def mapped_ids(log: ImpressionLog | ClickLog | ConversionLog) -> dict[str, str]:
+    """Returns the ids that a log has, e.g. `user_id` -> their columns."""
     ids = {key: getattr(log, key) for key in ID_KEYS if getattr(log, key, None) is not None}
     if isinstance(log, ImpressionLog):
         ids.setdefault("context_key", log.user_id)
-    wanted = {**ids, "time": log.time, **{f"features.{key}": value for key, value in log.features.items()}}
-    files = read_columns(list_log_files(log.path, log.day_folders, *folders), log.file_format)
-    warnings = check_columns(f"logs.events.{name}", files, wanted)
-    columns = list(dict.fromkeys(wanted.values()))
-
-    def lines_of(chosen: Sequence[LogFile]) -> DataFrame:
-        return _parsed(_read(spark, chosen, log.file_format, columns), log, ids, columns)
-
-    some = [file for file in files if file.day is None or near[0] <= file.day <= near[1]]
-    lines = lines_of(files)
-    return EventLines(lines, lines if len(some) == len(files) else lines_of(some), warnings)
+    return ids
 
 
 def _parsed(
-    raw: DataFrame, log: ImpressionLog | ClickLog | ConversionLog, ids: Mapping[str, str], columns: list[str]
+    raw: DataFrame,
+    log: ImpressionLog | ClickLog | ConversionLog,
+    ids: Mapping[str, str],
+    types: Mapping[str, ColumnType],
 ) -> DataFrame:
     """Returns raw columns as canonical ones."""
     parsed = raw.select(
-        *(_id(column).alias(key) for key, column in ids.items()),
+        *(_id(raw, column).alias(key) for key, column in ids.items()),
         _time_us(raw, log.time, log.time_unit).alias("time_us"),
-        *(_value(raw, column).alias(f"@{key}") for key, column in log.features.items()),
+        *(attribute_value(raw, column).alias(f"@{key}") for key, column in log.features.items()),
         _folder_day(log.day_folders).alias("folder_day"),
-        F.struct(*(_quoted(column) for column in columns)).alias("raw"),
-        F.col(_CORRUPT),
+        *_line_columns(raw, ids.values(), log.features.values(), types),
     )
-    return _with_reason(parsed, _reason(list(ids), log.late_days))
+    return _with_reason(parsed, _reason(list(ids), log))
 
 
 def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLines:
@@ -136,22 +144,31 @@ def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLin
     times = {key: getattr(catalog, key) for key in ("valid_from", "valid_to") if getattr(catalog, key)}
     features = {f"features.{key}": value for key, value in catalog.features.items()}
     wanted = {"key_column": catalog.key_column, **times, **features}
-    files = read_columns(list_log_files(catalog.path, None, date.min, date.max), catalog.file_format)
-    warnings = check_columns(f"logs.events.catalogs.{number}", files, wanted)
-    columns = list(dict.fromkeys(wanted.values()))
-    raw = _read(spark, files, catalog.file_format, columns)
+    files = read_columns(list_log_files(catalog.path, None), catalog.file_format)
+    types, warnings = check_columns(f"logs.events.catalogs.{number}", files, wanted)
+    parts = [
+        _parsed_catalog(raw, catalog, times, types)
+        for raw in read_raw(spark, files, catalog.file_format, types)
+    ]
+    lines = reduce(DataFrame.unionByName, parts)
+    return EventLines(lines, lines, warnings, types, sum(file.has_mark for file in files))
+
+
+def _parsed_catalog(
+    raw: DataFrame, catalog: Catalog, times: Mapping[str, str], types: Mapping[str, ColumnType]
+) -> DataFrame:
+    """Returns raw columns of a catalog as canonical ones."""
     key_id = f"{catalog.key}_id"
     parsed = raw.select(
-        _id(catalog.key_column).alias(key_id),
+        _id(raw, catalog.key_column).alias(key_id),
         *(
             (
                 _time_us(raw, times[key], catalog.time_unit) if key in times else F.lit(None).cast("bigint")
             ).alias(f"{key}_us")
             for key in ("valid_from", "valid_to")
         ),
-        *(_value(raw, column).alias(f"@{key}") for key, column in catalog.features.items()),
-        F.struct(*(_quoted(column) for column in columns)).alias("raw"),
-        F.col(_CORRUPT),
+        *(attribute_value(raw, column).alias(f"@{key}") for key, column in catalog.features.items()),
+        *_line_columns(raw, [catalog.key_column], catalog.features.values(), types),
     )
     begins, ends = F.col("valid_from_us"), F.col("valid_to_us")
     unparsable = F.lit(False)
@@ -160,136 +177,99 @@ def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLin
     if "valid_to" in times:
         unparsable |= ends.isNull() & F.col("raw").getField(times["valid_to"]).isNotNull()
     reason = (
-        F.when(F.col(_CORRUPT).isNotNull(), MALFORMED_LINE)
+        F.when(_is_malformed(), MALFORMED_LINE)
         .when(F.col(key_id).isNull(), MISSING_ID)
+        .when(F.col(_INEXACT), BAD_ID)
         .when(unparsable, UNPARSABLE_TIME)
+        .when(_is_out_of_validity(catalog), TIME_OUT_OF_RANGE)
         .when(ends <= begins, NEVER_VALID)
     )
-    lines = _with_reason(parsed, reason)
-    return EventLines(lines, lines, warnings)
-
-
-def _read(spark: SparkSession, files: Sequence[LogFile], file_format: str, columns: list[str]) -> DataFrame:
-    """Returns the raw columns of all files, and `__corrupt`: the line where it could not be parsed."""
-    if file_format == "parquet":
-        frame = _read_parquet(spark, files, columns)
-    elif file_format == "json":
-        schema = StructType([StructField(column, _json_type(files, column)) for column in columns])
-        frame = _read_text(spark, [file.path for file in files], "json", schema)
-    else:
-        # By position in the file, so files with other headers are read for themselves.
-        parts = []
-        ordered = sorted(files, key=lambda file: list(file.columns))
-        for header, group in groupby(ordered, key=lambda file: list(file.columns)):
-            schema = StructType([StructField(column, StringType()) for column in header])
-            parts.append(_read_text(spark, [file.path for file in group], "csv", schema))
-        kept = [part.select(*map(_quoted, columns), _CORRUPT, "_metadata") for part in parts]
-        frame = (
-            reduce(DataFrame.unionByName, kept) if kept else _read_text(spark, [], "csv", _strings(columns))
-        )
-    return frame.select(*map(_quoted, columns), _CORRUPT, F.col("_metadata.file_path").alias("__path"))
-
-
-def _read_parquet(spark: SparkSession, files: Sequence[LogFile], columns: list[str]) -> DataFrame:
-    if not files:
-        return _read_text(spark, [], "csv", _strings(columns))
-    arrow = read_parquet_schema(files[0].path)
-    schema = from_arrow_schema(arrow)
-    wanted = StructType([schema[column] for column in columns])
-    frame = spark.read.schema(wanted).parquet(*(storage.spark_path(file.path) for file in files))
-    return frame.withColumn(_CORRUPT, F.lit(None).cast("string")).select("*", "_metadata")
-
-
-def _read_text(spark: SparkSession, paths: list[str], file_format: str, schema: StructType) -> DataFrame:
-    if not paths:
-        metadata = F.struct(F.lit(None).cast("string").alias("file_path")).alias("_metadata")
-        return spark.createDataFrame([], StructType([*schema, _corrupt_field()])).withColumn(
-            "_metadata", metadata
-        )
-    reader = spark.read.schema(StructType([*schema, _corrupt_field()])).option("mode", "PERMISSIVE")
-    reader = reader.option("columnNameOfCorruptRecord", _CORRUPT)
-    if file_format == "csv":
-        # RFC 4180: a quote inside quotes is written twice.
-        reader = reader.option("header", True).option("escape", '"')
-    frame = reader.format(file_format).load([storage.spark_path(path) for path in paths])
-    return frame.select("*", "_metadata")
-
-
-def _corrupt_field() -> StructField:
-    return StructField(_CORRUPT, StringType())
-
-
-def _strings(columns: Sequence[str]) -> StructType:
-    return StructType([StructField(column, StringType()) for column in columns])
-
-
-def _json_type(files: Sequence[LogFile], column: str) -> DataType:
-    """Returns what to read a JSON column as: text where it is no list or object, numbers as they stand."""
-    kind = files[0].columns[column] if files else "string"
-    types: Mapping[str, DataType] = {
-        "array": ArrayType(StringType()),
-        "object": MapType(StringType(), DoubleType()),
-    }
-    return types.get(kind, StringType())
-
-
-def _quoted(column: str) -> Column:
-    return F.col(f"`{column}`")
-
-
-def _id(column: str) -> Column:
-    text = _quoted(column).cast("string")
-    return F.when(text != "", text)
+    return _with_reason(parsed, reason)
 
 
 def _time_us(raw: DataFrame, column: str, unit: str) -> Column:
     if raw.schema[column].dataType.typeName() in ("timestamp", "timestamp_ntz", "date"):
-        return F.unix_micros(_quoted(column).cast("timestamp"))
+        return F.unix_micros(F.col(quoted(column)).cast("timestamp"))
     if unit == "iso":
-        return F.unix_micros(F.try_to_timestamp(_quoted(column).cast("string")))
+        text = F.trim(F.col(quoted(column)).cast("string"))
+        # Else Spark takes a time of day for today's, and a year or a month for their first moment.
+        has_day = (F.substring(text, 5, 1) == "-") & (F.instr(F.substring(text, 7, 2), "-") > 0)
+        return F.unix_micros(F.when(has_day, F.try_to_timestamp(text)))
     # Through decimal: a double of seconds has no exact microseconds beyond 2^53.
-    number = _quoted(column).try_cast("decimal(30, 6)") * F.lit(_MICROSECONDS[unit])
+    number = F.col(quoted(column)).try_cast("decimal(30, 6)") * F.lit(MICROSECONDS[unit])
     return number.try_cast("bigint")
 
 
-def _value(raw: DataFrame, column: str) -> Column:
-    """Returns an attribute in one of its three types; empty text, lists and maps become null."""
-    kind = raw.schema[column].dataType
-    if isinstance(kind, ArrayType):
-        values = F.filter(_quoted(column).cast("array<string>"), lambda value: value != "")
-        return F.when(F.size(values) > 0, values)
-    if isinstance(kind, MapType):
-        weights = _quoted(column).cast("map<string, double>")
-        return F.when(F.size(weights) > 0, weights)
-    return _id(column)
+def _id(raw: DataFrame, column: str) -> Column:
+    return text_value(F.col(quoted(column)), raw.schema[column].dataType)
+
+
+def _line_columns(
+    raw: DataFrame, ids: Iterable[str], attributes: Iterable[str], types: Mapping[str, ColumnType]
+) -> list[Column]:
+    """Returns what is only there to tell why a line is rejected, and to show it."""
+    inexact = [found for column in ids if (found := is_inexact(raw, column)) is not None]
+    # Of a JSON key that no looked at line had, nobody knows that it is no list or object until one comes.
+    unknown = [F.col(quoted(column)) for column in attributes if types[column].family == NOTHING]
+    nested = [value.startswith("[") | value.startswith("{") for value in unknown]
+    return [
+        F.struct(*(F.col(quoted(column)) for column in types)).alias("raw"),
+        F.col(CORRUPT),
+        _any(inexact).alias(_INEXACT),
+        _any(nested).alias(_IS_OTHER_TYPE),
+    ]
+
+
+def _any(conditions: Sequence[Column]) -> Column:
+    """Returns whether one is true; null is not."""
+    return reduce(Column.__or__, (F.coalesce(each, F.lit(False)) for each in conditions), F.lit(False))
+
+
+def _is_malformed() -> Column:
+    return F.col(CORRUPT).isNotNull() | F.col(_IS_OTHER_TYPE)
 
 
 def _folder_day(day_folders: str | None) -> Column:
     if day_folders is None:
         return F.lit(None).cast("date")
     # Plain text functions: a pattern would be looked for in every line.
-    behind = F.substring_index("__path", f"/{day_folders}=", -1)
-    return F.substring(behind, 1, len("2026-11-23")).try_cast("date")
+    folder = F.substring_index(F.substring_index(PATH, f"/{day_folders}=", -1), "/", 1)
+    year, month, day = (F.substring(folder, *part) for part in ((1, 4), (5, 2), (7, 2)))
+    is_compact = F.length(folder) == len("20261123")
+    return F.when(is_compact, F.concat_ws("-", year, month, day)).otherwise(folder).try_cast("date")
 
 
 def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
     """Returns `parsed` with `reason` and, only where there is one, `line`; without what they are made of."""
-    line = F.when(F.col("reason").isNotNull(), F.coalesce(_CORRUPT, F.to_json("raw")))
-    return parsed.withColumn("reason", reason).withColumn("line", line).drop(_CORRUPT, "raw")
+    line = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, F.to_json("raw")))
+    judged = parsed.withColumn("reason", reason).withColumn("line", line)
+    return judged.drop(CORRUPT, _IS_OTHER_TYPE, _INEXACT, "raw")
 
 
-def _reason(ids: Sequence[str], late_days: int) -> Column:
+def _reason(ids: Sequence[str], log: ImpressionLog | ClickLog | ConversionLog) -> Column:
     missing = reduce(Column.__or__, (F.col(key).isNull() for key in ids))
-    bad = F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN)
+    bad = F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN) | F.col(_INEXACT)
     time_us = F.col("time_us")
     # In whole days since 1970: a time's date by the calendar takes ten times as long.
     days_late = F.unix_date("folder_day") - F.floor(time_us / _DAY_US).cast("int")
-    is_elsewhere = ~days_late.between(-1, late_days)
+    is_elsewhere = ~days_late.between(-1, log.late_days)
     return (
-        F.when(F.col(_CORRUPT).isNotNull(), MALFORMED_LINE)
+        F.when(_is_malformed(), MALFORMED_LINE)
         .when(missing, MISSING_ID)
         .when(bad, BAD_ID)
         .when(time_us.isNull(), UNPARSABLE_TIME)
-        .when((time_us < 0) | (time_us >= _END_US), TIME_OUT_OF_RANGE)
+        .when((time_us < _earliest_us(log)) | (time_us >= _END_US), TIME_OUT_OF_RANGE)
         .when(is_elsewhere, WRONG_FOLDER)
     )
+
+
+def _is_out_of_validity(catalog: Catalog) -> Column:
+    """Returns whether a catalog's time is out of range; one up to 1970, or an end from 2100 on, is none."""
+    begins, ends = F.col("valid_from_us"), F.col("valid_to_us")
+    earliest_us = _earliest_us(catalog)
+    is_early = ((begins > 0) & (begins < earliest_us)) | ((ends > 0) & (ends < earliest_us))
+    return F.coalesce(is_early, F.lit(False)) | F.coalesce(begins >= _END_US, F.lit(False))
+
+
+def _earliest_us(table: ImpressionLog | ClickLog | ConversionLog | Catalog) -> int:
+    return (table.earliest_time - date(1970, 1, 1)).days * _DAY_US

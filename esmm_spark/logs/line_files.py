@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from esmm_spark.logs.heads import BYTE_ORDER_MARK
 from esmm_spark.logs.lines import Lines, split_lines
 
 BLOCK_BYTES = 32 << 20
@@ -39,13 +40,18 @@ class FileRange:
     kind: int
 
 
+def local_path(uri: str) -> str | None:
+    """Returns the path of a file of this host, None of any other."""
+    parts = urlsplit(uri)
+    path = unquote(parts.path)
+    return path if parts.scheme == "file" and not parts.netloc and os.path.isfile(path) else None
+
+
 def plain_paths(uris: Sequence[str]) -> list[str] | None:
     """Returns the local paths of `uris`, or None unless all are files here that aren't compressed."""
-    parts = [urlsplit(uri) for uri in uris]
-    paths = [unquote(part.path) for part in parts]
-    plain = all(part.scheme == "file" and part.netloc == "" for part in parts)
-    plain = plain and all(Path(path).suffix in _PLAIN_SUFFIXES for path in paths)
-    return paths if plain and all(os.path.isfile(path) for path in paths) else None
+    paths = [path for uri in uris if (path := local_path(uri)) is not None]
+    is_plain = len(paths) == len(uris) and all(Path(path).suffix in _PLAIN_SUFFIXES for path in paths)
+    return paths if is_plain else None
 
 
 def file_ranges(files: Sequence[tuple[str, int]], block_bytes: int = BLOCK_BYTES) -> list[FileRange]:
@@ -73,13 +79,23 @@ def share_out(ranges: Sequence[FileRange], task_bytes: int = _TASK_BYTES) -> lis
 
 
 def read_blocks(span: FileRange, block_bytes: int = BLOCK_BYTES) -> Iterator[Lines]:
-    """Yields the lines of a range, blank ones too, about `block_bytes` at a time."""
+    """Yields the lines of a range, blank ones too, about `block_bytes` at a time.
+
+    A byte order mark in front of the file is skipped, as Spark's text source does.
+    """
+    at_least = 0
     with Path(span.path).open("rb") as file:
         if span.start > 0:
             # The line that ends at or after `start` is another range's.
             file.seek(span.start - 1)
             file.readline()
-        while (left := span.end - file.tell()) > 0:
+        elif file.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK:
+            # The first line is this range's, wherever the mark ends.
+            at_least = 1
+        else:
+            file.seek(0)
+        while (left := max(span.end - file.tell(), at_least)) > 0:
+            at_least = 0
             data = file.read(min(block_bytes, left))
             if not data.endswith(b"\n"):
                 data += file.readline()

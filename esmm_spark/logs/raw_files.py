@@ -7,15 +7,19 @@ not mended on the way.
 
 from typing import NamedTuple
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark import storage
 from esmm_spark.config import SplitLogs
 from esmm_spark.errors import InputError
-from esmm_spark.logs.line_files import plain_paths
+from esmm_spark.locations import glob_hint
+from esmm_spark.logs.heads import check_opaque, is_opaque, read_head
+from esmm_spark.logs.line_files import local_path, plain_paths
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
+from esmm_spark.session import first_line
 
 _KEY_COLUMN_OF_IMPRESSION = 4
 
@@ -32,18 +36,26 @@ class CanonicalLines(NamedTuple):
         contexts: the lines of the common features.
         impressions: the lines of the skeleton.
         files: path and kind of the local files that hold the same lines as they are, or None.
+        byte_order_marks: files of the contexts and of the impressions that begin with one, which is skipped.
     """
 
     contexts: DataFrame
     impressions: DataFrame
     files: list[tuple[str, int]] | None = None
+    byte_order_marks: tuple[int, int] = (0, 0)
 
 
 def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:
-    """Returns the lines of one split's raw files. Raises InputError where a path leads to no file."""
+    """Returns the lines of one split's raw files.
+
+    Raises:
+        InputError: a path leads to no file, or to one that can't be read as lines of text.
+    """
     contexts = _read_lines(spark, logs.common_features, "common features")
     impressions = _read_lines(spark, logs.skeleton, "skeleton")
-    paths = [plain_paths(frame.inputFiles()) for frame in (contexts, impressions)]
+    uris = [frame.inputFiles() for frame in (contexts, impressions)]
+    marks = [sum(map(_check_text, of_kind)) for of_kind in uris]
+    paths = [plain_paths(of_kind) for of_kind in uris]
     files = None
     if paths[0] is not None and paths[1] is not None:
         files = [(path, CONTEXT) for path in paths[0]] + [(path, IMPRESSION) for path in paths[1]]
@@ -51,7 +63,27 @@ def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:
         contexts=contexts.withColumn("key", F.when(~_is_blank(), F.substring_index("line", ",", 1))),
         impressions=impressions.withColumn("key", F.when(~_is_blank(), impression_key())),
         files=files,
+        byte_order_marks=(marks[0], marks[1]),
     )
+
+
+def _check_text(uri: str) -> bool:
+    """Returns whether a file begins with a byte order mark; raises InputError where it holds no lines.
+
+    A file that Spark alone can reach is left to it.
+    """
+    path = local_path(uri)
+    if path is None:
+        return False
+    if is_opaque(path):
+        check_opaque(path)
+        return False
+    head = read_head(path)
+    if head.ends_lines_by_returns:
+        raise InputError(
+            f"{path} ends its lines by carriage returns alone: write line feeds, e.g. tr '\\r' '\\n'"
+        )
+    return head.has_mark
 
 
 def impression_id() -> Column:
@@ -72,12 +104,7 @@ def _is_blank() -> Column:
 def _read_lines(spark: SparkSession, path: str, what: str) -> DataFrame:
     try:
         # lineSep: by default a lone carriage return would end a line, too.
-        lines = spark.read.text(storage.spark_path(path), lineSep="\n")
+        lines = spark.read.text(storage.spark_source(path, is_glob=True), lineSep="\n")
         return lines.select(F.col("value").alias("line"))
-    except AnalysisException as error:
-        raise InputError(f"no {what} at {path}: {_first_line(error)}") from error
-
-
-def _first_line(error: AnalysisException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else "Spark can't read it"
+    except (PySparkException, Py4JJavaError) as error:
+        raise InputError(f"no {what} at {path}: {first_line(error)}{glob_hint(path)}") from error

@@ -2,9 +2,10 @@
 
 docs/architecture.md shows its files. Writing, on R ranks:
 
-    info = new_version(root, config.model, spec, esmm, step=..., num_shards=R)   # rank 0, then broadcast
-    write_shard(staging_of(root, info), arena.local_rows(), rank, R)             # every rank, then a barrier
-    publish(root, info, esmm, config_yaml=..., metrics=..., history=...)         # rank 0
+    info = new_version(root, config.model, spec, esmm, step=..., num_shards=R)   # rank 0
+    new = begin_version(root, info, lease)                                       # rank 0, then broadcast
+    write_shard(new.folder, arena.local_rows(), rank, R)                         # every rank, then a barrier
+    publish(new, info, esmm, config_yaml=..., metrics=..., history=...)          # rank 0
 
 Reading:
 
@@ -24,14 +25,16 @@ from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
 from esmm_spark.config import Model
 from esmm_spark.errors import IncompleteError, InputError
 from esmm_spark.features import FeatureSpec
+from esmm_spark.lease import Lease
 from esmm_spark.manifest import VOCABULARY
 from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings
 from esmm_spark.model.sharding import ShardedRows, num_local_rows
 from esmm_spark.model.tensor_file import map_tensors, read_tensors, tensor_bytes, write_tensors
+from esmm_spark.replacing import Replacement, begin
 
 FORMAT_VERSION = 1
 VERSIONS = "versions"
@@ -64,20 +67,20 @@ class ModelInfo(BaseModel):
 def new_version(
     root: str, model: Model, spec: FeatureSpec, esmm: Esmm, *, step: int, num_shards: int
 ) -> ModelInfo:
-    """Returns the info of the next version under `root`, whose staging folder now stands empty.
+    """Returns the info of the next version under `root`.
 
-    Only rank 0 calls it. The version is the next sequence number and 8 hex digits of a hash over the dense
-    parameters, the spec, the model section and the step: no clock, so a repeated run has the same version.
-    What a killed run left half-written under `root` is removed.
+    Only rank 0 calls it, while its run holds the lease on `root`. The version is the next sequence number and
+    8 hex digits of a hash over the dense parameters, the spec, the model section and the step: no clock, so a
+    repeated run has the same version. What a killed run left half-written under `root` is removed.
     """
     versions = storage.join(root, VERSIONS)
     for name in storage.list_directories(versions):
-        if name.startswith(".") and name.endswith(".staging"):
+        if name.startswith("."):
             storage.delete(storage.join(versions, name))
     sequence = 1 + max((int(name.split("-")[0]) for name in _version_names(versions)), default=0)
     identity = json.dumps([spec.digest, model.model_dump(mode="json"), step], sort_keys=True).encode()
     digest = hashlib.sha256(identity + tensor_bytes(_parameters(esmm))).hexdigest()[:8]
-    info = ModelInfo(
+    return ModelInfo(
         model_version=f"{sequence:06d}-{digest}",
         feature_spec=spec,
         feature_spec_digest=spec.digest,
@@ -85,8 +88,6 @@ def new_version(
         num_shards=num_shards,
         step=step,
     )
-    storage.make_directory(staging_of(root, info))
-    return info
 
 
 def version_uri(root: str, info: ModelInfo) -> str:
@@ -94,9 +95,9 @@ def version_uri(root: str, info: ModelInfo) -> str:
     return storage.join(root, VERSIONS, info.model_version)
 
 
-def staging_of(root: str, info: ModelInfo) -> str:
-    """Returns the URI under which the version is written before `publish` gives it its place."""
-    return storage.staging_path(version_uri(root, info))
+def begin_version(root: str, info: ModelInfo, lease: Lease) -> Replacement:
+    """Returns the folder in which the version is written until `publish`; rank 0 calls it."""
+    return begin(version_uri(root, info), "paths.model", (), lease)
 
 
 def shard_name(rank: int, num_ranks: int) -> str:
@@ -110,7 +111,7 @@ def write_shard(
     """Writes one rank's rows into the folder `directory`; every rank calls it.
 
     Args:
-        directory: `staging_of(...)`, or a checkpoint.
+        directory: of `begin_version`, or a checkpoint.
         rows: [L, D] float32, `EmbeddingArena.local_rows()`.
         rank: this rank.
         num_ranks: ranks that share the arena.
@@ -125,7 +126,7 @@ def write_dense(directory: str, esmm: Esmm) -> None:
 
 
 def publish(
-    root: str,
+    new: Replacement,
     info: ModelInfo,
     esmm: Esmm,
     *,
@@ -137,7 +138,7 @@ def publish(
     """Completes the version and returns its URI. Rank 0 calls it once all ranks have written their shards.
 
     Args:
-        root: the models folder, `paths.model`.
+        new: from `begin_version`.
         info: from `new_version`.
         esmm: the dense part, unchanged since `new_version`.
         config_yaml: the whole config of the run.
@@ -148,7 +149,8 @@ def publish(
     Raises:
         IncompleteError: a shard is missing; what was there before stays.
     """
-    staged = staging_of(root, info)
+    staged = new.folder
+    shards = [shard_name(rank, info.num_shards) for rank in range(info.num_shards)]
     for rank in range(info.num_shards):
         if not storage.exists(storage.join(staged, shard_name(rank, info.num_shards))):
             raise IncompleteError(
@@ -166,10 +168,10 @@ def publish(
         storage.make_directory(storage.join(staged, VOCABULARY))
         fs.copy_files(source, target, source_filesystem=source_fs, destination_filesystem=target_fs)
     storage.write_text(storage.join(staged, MODEL_NAME), info.model_dump_json(indent=1) + "\n")
-    storage.write_text(storage.join(staged, storage.MARKER), "")
-    target_uri = version_uri(root, info)
-    storage.replace_directory(target_uri)
-    return target_uri
+    words = [f"{VOCABULARY}/{name}" for name, _ in storage.list_files(storage.join(staged, VOCABULARY))]
+    new.files = [MODEL_NAME, DENSE_NAME, "config.yaml", "metrics.json", "history.json", *shards, *words]
+    new.publish()
+    return new.target
 
 
 def find_model(root_or_version: str) -> str:
@@ -209,7 +211,7 @@ def read_info(uri: str) -> ModelInfo:
     storage.refuse_pickles(uri, "model")
     where = storage.join(uri, MODEL_NAME)
     try:
-        info = ModelInfo.model_validate_json(storage.read_bytes(where))
+        info = ModelInfo.model_validate_json(seals.read_sealed(where, _TRAIN))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole file"

@@ -9,6 +9,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from esmm_spark import storage
+from esmm_spark.replacing import replacing
 
 _CACHE_VARIABLE = "ESMM_SPARK_CACHE"
 
@@ -37,13 +38,15 @@ def localize(uri: str) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not storage.is_complete(target):
             storage.require_complete(uri, "model", "run esmm_spark/train.py")
-            staged = storage.staging_path(target)
-            storage.delete(staged)
-            storage.make_directory(staged)
-            fs.copy_files(
-                path, staged, source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem()
-            )
-            storage.replace_directory(target)
+            # A copy that was cut off. Nobody keeps anything of his own there.
+            storage.delete(target)
+            with replacing(target, "the copy of a model", ()) as new:
+                fs.copy_files(
+                    path,
+                    new.folder,
+                    source_filesystem=filesystem,
+                    destination_filesystem=fs.LocalFileSystem(),
+                )
     return target
 
 

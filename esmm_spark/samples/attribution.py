@@ -17,8 +17,8 @@ from esmm_spark.samples.as_of import AT_US, LATEST, NEXT, join_as_of
 # What attributed clicks and conversions have beside their own columns; null where they belong to nothing.
 OWNER_ID, OWNER_TIME_US = "owner_impression_id", "owner_time_us"
 CLICK_TIME_US = "owner_click_time_us"
-# True where the cause is later than the event: that which the log's ids name, or, of an event that belongs to
-# nothing, one of the same user and item at most a window later.
+# True where the cause is later than the event, at most a window: that which the log's ids name, or, of an
+# event that belongs to nothing, one of the same user and item.
 BEFORE_CAUSE = "before_cause"
 
 _MICROSECONDS = 1_000_000
@@ -87,9 +87,7 @@ def attribute_conversions(clicks: DataFrame, conversions: DataFrame, attribution
     found = join_as_of(conversions.withColumn(AT_US, at_us), events, keys, ties, payload)
     time_us, next_us = F.col("time_us"), F.col(f"{NEXT}.{CLICK_TIME_US}")
     is_after = time_us - F.col(f"{LATEST}.{CLICK_TIME_US}") <= window_us if is_last else next_us <= time_us
-    is_before = _is_not(is_after) & (next_us > time_us)
-    if not by_id:
-        is_before &= next_us - time_us <= window_us
+    is_before = _is_not(is_after) & (next_us > time_us) & (next_us - time_us <= window_us)
     return _own(found, F.when(is_after, F.col(LATEST if is_last else NEXT)), is_before, payload)
 
 

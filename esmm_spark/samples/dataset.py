@@ -1,26 +1,44 @@
 """Raw logs to a dataset: examples and rejects of every split, the manifest, the marker of completeness."""
 
+from collections.abc import Mapping
+
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, TooManyRejectsError
+from esmm_spark.errors import ConfigError, InputError, TooManyRejectsError
+from esmm_spark.failures import user_errors
 from esmm_spark.logs.raw_files import read_split
 from esmm_spark.manifest import (
     EXAMPLES,
     MANIFEST_NAME,
     REJECTS,
+    TRAIN_PARTITION,
     VALIDATION_PARTITION,
     VOCABULARY,
     Manifest,
+    PartitionCounts,
     SourceCounts,
     write_manifest,
 )
+from esmm_spark.replacing import Replacement, replacing
+from esmm_spark.samples.counting import require_counted
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan, HeldOut
 from esmm_spark.samples.vocabulary import write_vocabulary
+from esmm_spark.steps import step
 
 TRAIN, TEST = "train", "test"
+
+# What a dataset holds whose marker lists nothing, see `replacing.require_own_folder`.
+_OURS = (
+    MANIFEST_NAME,
+    f"{EXAMPLES}/*/part-*.parquet",
+    f"{REJECTS}/*.parquet",
+    f"{VOCABULARY}/*.parquet",
+    f"{VOCABULARY}/_SUCCESS",
+    f"{VOCABULARY}/.*.crc",
+)
 
 
 def preprocess(spark: SparkSession, config: Config) -> Manifest:
@@ -30,28 +48,22 @@ def preprocess(spark: SparkSession, config: Config) -> Manifest:
 
     Raises:
         ConfigError: values are to be counted, but on nothing, or too many are frequent.
-        InputError: a raw file is missing or empty, or `paths.dataset` holds more than a dataset.
+        InputError: a raw file is missing or empty, nothing is left to train on, or `paths.dataset` holds more
+            than a dataset.
         TooManyRejectsError: a source has more bad lines than `logs.max_reject_fraction` allows.
         CountMismatchError: a line got lost.
     """
     target = config.paths.dataset
-    storage.recover(target)
-    storage.require_own_folder(
-        target, "paths.dataset", (storage.MARKER, MANIFEST_NAME, EXAMPLES, REJECTS, VOCABULARY)
-    )
-    staging = storage.absolute(storage.staging_path(target))
-    # What a killed run left.
-    storage.delete(staging)
-    try:
-        manifest = _write_dataset(spark, config, staging)
-    except Exception:
-        storage.delete(staging)
-        raise
-    storage.replace_directory(target)
+    with (
+        replacing(target, "paths.dataset", _OURS) as new,
+        user_errors(spark, "mend the raw files", f"paths.dataset {target}"),
+    ):
+        manifest = _write_dataset(spark, config, new)
     return manifest
 
 
-def _write_dataset(spark: SparkSession, config: Config, staging: str) -> Manifest:
+def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Manifest:
+    staging = new.folder
     manifest = Manifest(
         feature_spec=config.features,
         feature_spec_digest=config.features.digest,
@@ -63,21 +75,45 @@ def _write_dataset(spark: SparkSession, config: Config, staging: str) -> Manifes
         raise ConfigError(
             "features.fields have min_count > 1, which is counted on logs.splits.train: name its files"
         )
+    rejects: list[str] = []
     # train first: the other splits need its vocabulary.
     for split in sorted(config.logs.splits, key=lambda split: split != TRAIN):
         logs = config.logs.splits[split]
         lines, plan = read_split(spark, logs), grouping_plan(config, split, staging)
         if split == TRAIN and plan.vocabulary is not None:
-            write_vocabulary(lines, plan.spec, plan.held_out, plan.vocabulary)
+            with step(spark, f"count the values of {split}"):
+                write_vocabulary(lines, plan.spec, plan.held_out, plan.vocabulary)
         paths = logs.common_features, logs.skeleton
         written = write_examples(spark, lines, paths, plan, config.samples.num_files)
         manifest.sources.extend(written.sources)
         manifest.partitions.update(written.partitions)
+        rejects += written.rejects_files
     for source in manifest.sources:
         check_rejects(source, config.logs.max_reject_fraction)
+    _require_training_groups(manifest.partitions, config)
     write_manifest(staging, manifest)
-    storage.write_text(storage.join(staging, storage.MARKER), "")
+    examples = require_counted(staging, manifest.partitions.values(), rejects, manifest.sources)
+    vocabulary = [f"{VOCABULARY}/{name}" for name, _ in storage.list_files(storage.join(staging, VOCABULARY))]
+    new.files = [MANIFEST_NAME, *examples, *rejects, *vocabulary]
     return manifest
+
+
+def _require_training_groups(partitions: Mapping[str, PartitionCounts], config: Config) -> None:
+    """Raises InputError if there is a train split, and no group of it is left to train on."""
+    logs, samples = config.logs.splits.get("train"), config.samples
+    if logs is None or TRAIN_PARTITION in partitions:
+        return
+    held_out = partitions.get(VALIDATION_PARTITION)
+    if held_out is not None:
+        raise InputError(
+            f"all {held_out.groups} groups of logs.splits.train are held out for validation, none is left to "
+            f"train on: lower samples.validation_fraction = {samples.validation_fraction}, or set another "
+            f"samples.seed than {samples.seed}"
+        )
+    raise InputError(
+        f"nothing to train on: {logs.skeleton} has no impression of a context in {logs.common_features} that "
+        "is no reject"
+    )
 
 
 def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pyspark.sql import Column
 
 from esmm_spark.errors import ConfigError
+from esmm_spark.logs.event_files import parse_date
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
@@ -61,7 +62,7 @@ def parse_day(ds: str, as_of: str | None) -> Day:
         ConfigError: one of them is no date or time, or the day begins after `--as-of`.
     """
     try:
-        day = date.fromisoformat(ds)
+        day = parse_date(ds)
     except ValueError as error:
         raise ConfigError(f"--ds {ds} is no day: write it like 2026-11-23") from error
     if as_of is None:

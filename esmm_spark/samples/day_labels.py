@@ -30,7 +30,7 @@ class Labelled:
         conversions: likewise.
         immature: impressions whose windows end after `as_of`.
         what_immature: whether to drop, keep or flag them.
-        digest: a text that changes when a label of the day does, or which impressions have one.
+        digest: a text that changes when a label of the day does, or which impressions there are.
     """
 
     all_impressions: DataFrame
@@ -99,14 +99,12 @@ def _digest(all_impressions: DataFrame, what_immature: str) -> tuple[int, str]:
     """Returns how many impressions are immature, and the digest: in the pass that fills the cache."""
     is_kept = F.col("mature") if what_immature == "drop" else F.lit(True)
     flag = F.col("mature") if what_immature == "flag" else F.lit(None).cast("boolean")
-    # Others differ in their id and time only, unless they are flagged.
-    has_label = (F.col("click") == 1) | ~F.coalesce(flag, F.lit(True))
     label = F.xxhash64(*(name for name in LABEL_COLUMNS if name != "mature"), flag)
     row = all_impressions.agg(
         F.count_if(~F.col("mature")).alias("immature"),
         F.count_if(is_kept).alias("kept"),
         F.count_if(is_kept & (F.col("click") == 1)).alias("clicked"),
-        F.bit_xor(F.when(is_kept & has_label, label)).alias("labels"),
+        F.bit_xor(F.when(is_kept, label)).alias("labels"),
     ).collect()[0]
     return row.immature, f"{row.kept}-{row.clicked}-{(row.labels or 0) % 2**64:016x}"
 

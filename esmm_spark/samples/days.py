@@ -4,15 +4,20 @@ A day's partition follows from the logs, the config and `--as-of` alone: not fro
 what else is in the dataset. So a run may be repeated, and days may come in any order.
 """
 
+from collections.abc import Collection
+from contextlib import suppress
+from typing import NamedTuple
+
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, CountMismatchError
+from esmm_spark.errors import ConfigError, CountMismatchError, MissingLogError
 from esmm_spark.event_config import EventLogs
+from esmm_spark.failures import user_errors
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.manifest import (
-    EXAMPLES,
     LABEL_COLUMNS,
     LABELS,
     REJECTS,
@@ -20,14 +25,20 @@ from esmm_spark.manifest import (
     DayPartition,
     PartitionCounts,
     SourceCounts,
-    list_days,
-    read_day,
     read_manifest,
     require_same_spec,
 )
+from esmm_spark.samples.backfill import look_back
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.day import Day
-from esmm_spark.samples.day_folders import GROUPED, publish_day, write_day_manifest
+from esmm_spark.samples.day_folders import (
+    GROUPED,
+    REJECTED_CONTEXTS,
+    dataset_lease,
+    day_staging,
+    publish_day,
+    write_day_manifest,
+)
 from esmm_spark.samples.day_labels import Labelled, label_day
 from esmm_spark.samples.event_counts import count_lines, rejected_lines
 from esmm_spark.samples.event_features import add_features
@@ -35,13 +46,19 @@ from esmm_spark.samples.event_lines import canonical_lines
 from esmm_spark.samples.event_sources import (
     CLICKS,
     CONVERSIONS,
-    IMPRESSIONS,
     DayLogs,
+    log_configs,
+    own_click_range,
     read_day_logs,
 )
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.join_report import report_join
+from esmm_spark.samples.line_checks import check_lines
+from esmm_spark.samples.matching import check_matches
+from esmm_spark.samples.needed_folders import IsExcused, built_day, excuses
 from esmm_spark.samples.plan import GroupingPlan
+from esmm_spark.samples.whole_logs import count_events_per_day, require_whole
+from esmm_spark.steps import step
 
 _CONTEXT_LINES, _IMPRESSION_LINES = "context-lines", "impression-lines"
 _LINE_SCHEMA = "key string, line string"
@@ -49,58 +66,101 @@ _LINE_SCHEMA = "key string, line string"
 _JOIN_KEYS = {"attribution", "immature", "history", "crosses"}
 
 
-def build_days(spark: SparkSession, config: Config, day: Day, backfill: bool) -> list[str]:
-    """Builds the partition of a day, and with `backfill` every earlier one whose labels have changed.
+class BuiltDays(NamedTuple):
+    """What a run did.
 
-    Returns:
-        The partitions that were written, `day` first.
+    Attributes:
+        written: the partitions that it wrote, the day itself first.
+        left_alone: earlier ones that it could not look at -> why: their logs are no longer whole.
+    """
+
+    written: list[str]
+    left_alone: dict[str, str]
+
+
+def build_days(
+    spark: SparkSession,
+    config: Config,
+    day: Day,
+    backfill_days: int = 0,
+    allowed_missing: Collection[str] = (),
+) -> BuiltDays:
+    """Builds the partition of a day, and then every one of some days before it whose labels have changed.
+
+    Args:
+        spark: the session.
+        config: the config.
+        day: the day.
+        backfill_days: how many days before it to look at; `days_that_can_change` says how many make sense.
+        allowed_missing: logs that may lack days, and may hold less of `day` than it was built from before.
 
     Raises:
         ConfigError: the dataset was made by another join, or from other logs than events.
         SpecMismatchError: the dataset has another feature spec.
+        TargetBusyError: another run builds the day, or replaces the dataset.
+        MissingLogError: lines of the day that should be there are not.
         InputError, TooManyRejectsError, CountMismatchError: as in all preprocessing; the day stays as it was.
     """
-    # A run of this day that was killed may have left it under another name.
-    storage.recover(storage.join(config.paths.dataset, EXAMPLES, day.name))
-    check_dataset(config)
-    build_day(spark, config, day)
-    written = [day.name]
-    for name in changed_days(spark, config, day) if backfill else []:
-        build_day(spark, config, day.on(name))
-        written.append(name)
-    return written
+    with user_errors(spark, "mend the logs", f"paths.dataset {config.paths.dataset}"):
+        build_day(spark, config, day, frozenset(allowed_missing))
+        result = BuiltDays([day.name], {})
+        is_excused = excuses(config.paths.dataset, allowed_missing, None)
+        for earlier in look_back(spark, config, day, backfill_days, is_excused):
+            reason = earlier.left_alone
+            if earlier.has_changed:
+                try:
+                    build_day(spark, config, earlier.day, frozenset(allowed_missing), is_backfill=True)
+                    result.written.append(earlier.day.name)
+                except MissingLogError as error:
+                    reason = str(error)
+            if reason:
+                result.left_alone[earlier.day.name] = reason
+    return result
 
 
-def changed_days(spark: SparkSession, config: Config, day: Day) -> list[str]:
-    """Returns the dataset's partitions before `day` whose labels are no longer those of the logs."""
-    changed = []
-    for name in list_days(config.paths.dataset):
-        if name < day.name:
-            logs = read_day_logs(spark, _events(config), day.on(name), with_features=False)
-            labelled = label_day(_events(config), logs, day.on(name))
-            if labelled.digest != read_day(config.paths.dataset, name).day.label_digest:
-                changed.append(name)
-            labelled.unpersist()
-            logs.unpersist()
-    return changed
+def build_day(
+    spark: SparkSession,
+    config: Config,
+    day: Day,
+    allowed_missing: frozenset[str] = frozenset(),
+    is_backfill: bool = False,
+) -> DayPartition:
+    """Writes one day's examples, labels and rejects in the place of those that are there.
 
-
-def build_day(spark: SparkSession, config: Config, day: Day) -> DayPartition:
-    """Writes one day's examples, labels and rejects in the place of those that are there."""
-    dataset = storage.absolute(config.paths.dataset)
-    staging = storage.staging_path(storage.join(dataset, day.name))
-    # What a killed run left.
-    storage.delete(staging)
-    logs = read_day_logs(spark, _events(config), day, with_features=True)
-    labelled = label_day(_events(config), logs, day)
-    try:
-        partition = _write_day(spark, config, day, logs, labelled, staging)
-        publish_day(dataset, staging, day.name, partition)
-        write_day_manifest(dataset, config)
-    finally:
-        labelled.unpersist()
-        logs.unpersist()
-        storage.delete(staging)
+    Args:
+        spark: the session.
+        config: the config.
+        day: the day.
+        allowed_missing: logs that may lack days.
+        is_backfill: the run is about a later day: what it allows is not said of the lines that this one was
+            built from before, nor remembered with it.
+    """
+    dataset = config.paths.dataset
+    with day_staging(dataset, day.name) as (staging, lease):
+        with dataset_lease(dataset):
+            check_dataset(config)
+        built = built_day(dataset, day.name)
+        is_excused = excuses(dataset, allowed_missing, None if is_backfill else day.date)
+        logs = read_day_logs(spark, _events(config), day, with_features=True, is_excused=is_excused)
+        with step(spark, f"{day.name}: attribute clicks and conversions"):
+            labelled = label_day(_events(config), logs, day)
+        try:
+            events_per_day = count_events_per_day(logs, _events(config), day)
+            if built is not None:
+                require_whole(built, events_per_day, day, frozenset() if is_backfill else allowed_missing)
+            partition = _write_day(spark, config, day, logs, labelled, staging, is_excused)
+        finally:
+            # After Ctrl-C Spark may be gone.
+            with suppress(Py4JError):
+                labelled.unpersist()
+                logs.unpersist()
+        partition.day.events_per_day = events_per_day
+        remembered = built.allowed_missing if is_backfill and built is not None else allowed_missing
+        partition.day.allowed_missing = sorted(remembered)
+        with dataset_lease(dataset):
+            check_dataset(config)
+            publish_day(dataset, staging, day.name, partition, lease)
+            write_day_manifest(dataset, config)
     return partition
 
 
@@ -124,20 +184,31 @@ def check_dataset(config: Config) -> None:
 
 
 def _write_day(
-    spark: SparkSession, config: Config, day: Day, logs: DayLogs, labelled: Labelled, staging: str
+    spark: SparkSession,
+    config: Config,
+    day: Day,
+    logs: DayLogs,
+    labelled: Labelled,
+    staging: str,
+    is_excused: IsExcused,
 ) -> DayPartition:
-    paths = {name: getattr(_events(config), name).path for name in (IMPRESSIONS, CLICKS, CONVERSIONS)}
-    sources = count_lines(logs, day, paths)
-    for source in sources:
-        check_rejects(source, config.logs.max_reject_fraction)
+    events = _events(config)
+    configs = log_configs(events)
+    with step(spark, f"{day.name}: count lines"):
+        sources = count_lines(logs, day, {name: log.path for name, log in configs.items()})
+    check_lines(sources, logs.raw, configs, day, config.logs.max_reject_fraction, is_excused)
     labelled.impressions.select(*LABEL_COLUMNS).write.parquet(
         storage.spark_path(storage.join(staging, LABELS))
     )
     rejected_lines(logs, day).coalesce(1).write.parquet(storage.spark_path(storage.join(staging, REJECTS)))
-    report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day)
+    with step(spark, f"{day.name}: report the join"):
+        known_from_us, _ = own_click_range(events, day)
+        report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day, known_from_us)
+    warnings = [*logs.warnings, *check_matches(report, labelled, day, events.min_match_rate)]
     examples = None
     if report["impressions"]["total"] > 0:
-        _write_lines(config, logs, labelled, staging)
+        with step(spark, f"{day.name}: join features"):
+            _write_lines(config, logs, labelled, staging)
         examples = _write_examples(spark, config, day, sources[0], staging)
     _account_for(sources[0], labelled.dropped, examples.impressions if examples else 0)
     return DayPartition(
@@ -147,7 +218,7 @@ def _write_day(
             label_digest=labelled.digest,
             immature=labelled.immature,
             sources=sources,
-            warnings=logs.warnings,
+            warnings=warnings,
             join=report,
         ),
     )
@@ -182,14 +253,14 @@ def _write_examples(
         compression=config.samples.compression,
     )
     reader = spark.read.schema(_LINE_SCHEMA)
-    contexts, impressions = (reader.parquet(storage.spark_path(path)) for path in paths)
+    contexts, impressions = (reader.parquet(storage.spark_source(path)) for path in paths)
     lines = CanonicalLines(contexts, impressions)
     written = write_examples(spark, lines, (paths[0], source.path), plan, config.samples.num_files)
     for reason, count in written.sources[1].rejects.items():
         source.rejects[reason] = source.rejects.get(reason, 0) + count
     source.lines_accepted -= sum(written.sources[1].rejects.values())
     if any(written.sources[0].rejects.values()):
-        source.notes["rejected_contexts"] = sum(written.sources[0].rejects.values())
+        source.notes[REJECTED_CONTEXTS] = sum(written.sources[0].rejects.values())
     check_rejects(source, config.logs.max_reject_fraction)
     return written.partitions.get(day.name)
 

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.errors import CountMismatchError
 from esmm_spark.logs.events import REASONS
+from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 from esmm_spark.manifest import SourceCounts
 from esmm_spark.samples.day import Day
 from esmm_spark.samples.event_sources import LOGS, DayLogs
@@ -19,10 +20,11 @@ _ELSEWHERE = "elsewhere"
 def count_lines(logs: DayLogs, day: Day, paths: Mapping[str, str]) -> list[SourceCounts]:
     """Returns what became of the day's lines of each log, and of all lines of the catalogs.
 
-    Read = accepted + rejects + the notes.
+    Read = accepted + rejects + the notes below.
 
     The day's lines are those of its folder (without day folders: all that are read) and its events from other
-    folders. Noted are `other_days`, lines whose event is not of the day, and `after_as_of`.
+    folders. Noted are `other_days`, lines whose event is not of the day, and `after_as_of`; and, which is no
+    number of lines, `byte_order_marks`: files that begin with one.
 
     Raises:
         CountMismatchError: lines got lost between reading and judging them.
@@ -39,7 +41,12 @@ def count_lines(logs: DayLogs, day: Day, paths: Mapping[str, str]) -> list[Sourc
     # One job for all: there are few fates of lines.
     for row in reduce(DataFrame.unionByName, frames).collect():
         counts[row.log][row.stage][row.fate] = row["count"]
-    return [_source(name, paths[name], day, found["read"], found["judged"]) for name, found in counts.items()]
+    sources = []
+    for name, found in counts.items():
+        sources.append(_source(name, paths[name], day, found["read"], found["judged"]))
+        if logs.byte_order_marks.get(name):
+            sources[-1].notes[BYTE_ORDER_MARKS] = logs.byte_order_marks[name]
+    return sources
 
 
 def rejected_lines(logs: DayLogs, day: Day) -> DataFrame:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from esmm_spark import storage
 from esmm_spark.config import Compression
+from esmm_spark.examples_file import BlockStream
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.manifest import REJECT_COLUMNS, ExamplesFile, PartitionCounts
 from esmm_spark.samples.example_batches import row_bytes
@@ -42,6 +43,7 @@ class ExamplesWriter:
         self._row_group_bytes, self._compression = row_group_bytes, compression
         self._writer: pq.ParquetWriter | None = None
         self._stream: Any = None
+        self._blocks: BlockStream | None = None
         self._pending: list[pa.RecordBatch] = []
         self._pending_bytes: list[Int64s] = []
         self._totals = np.zeros(6, dtype=np.int64)
@@ -56,13 +58,17 @@ class ExamplesWriter:
     def close(self) -> PartitionCounts | None:
         """Completes the file; returns what is in it, or None where there was nothing to write."""
         self._write_row_groups(at_end=True)
-        if self._writer is None:
+        if self._writer is None or self._blocks is None:
             return None
         self._writer.close()
+        # The footer.
+        self._blocks.end_block()
         self._stream.close()
         groups, clicks, conversions, context_tokens, impression_tokens, hash_sum = map(int, self._totals)
         file = describe_file(self._dataset, self._path)
         assert sum(file.groups) == groups, (file, groups)
+        file.num_bytes, file.checksums = self._blocks.num_bytes, self._blocks.checksums
+        assert len(file.blocks) == len(file.groups) + 1, file
         return PartitionCounts(
             groups=groups,
             impressions=sum(file.impressions),
@@ -91,9 +97,12 @@ class ExamplesWriter:
         return sum(int(sizes.sum()) for sizes in self._pending_bytes)
 
     def _write_row_group(self, table: pa.Table) -> None:
-        if self._writer is None:
-            self._stream, self._writer = _open(self._dataset, self._path, self._schema, self._compression)
+        if self._writer is None or self._blocks is None:
+            self._stream = _open(self._dataset, self._path)
+            self._blocks = BlockStream(self._stream)
+            self._writer = _writer(self._blocks, self._schema, self._compression)
         self._writer.write_table(table, row_group_size=table.num_rows)
+        self._blocks.end_block()
 
 
 class RejectsWriter:
@@ -125,9 +134,8 @@ class RejectsWriter:
     def _flush(self) -> None:
         if self._pending:
             if self._writer is None:
-                self._stream, self._writer = _open(
-                    self._dataset, self._path, REJECTS_SCHEMA, _REJECTS_COMPRESSION
-                )
+                self._stream = _open(self._dataset, self._path)
+                self._writer = _writer(self._stream, REJECTS_SCHEMA, _REJECTS_COMPRESSION)
             self._writer.write_table(pa.Table.from_batches(self._pending, REJECTS_SCHEMA))
             self._pending = []
 
@@ -136,7 +144,11 @@ def describe_file(dataset: str, path: str) -> ExamplesFile:
     """Returns the row groups of an examples file as its footer tells them; `path` is below `dataset`."""
     filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
     with filesystem.open_input_file(full_path) as file:
-        metadata = pq.read_metadata(file)
+        return row_groups_of(path, pq.read_metadata(file))
+
+
+def row_groups_of(path: str, metadata: pq.FileMetaData) -> ExamplesFile:
+    """Returns the row groups of the examples file `path` of which `metadata` is the footer."""
     ids = next(
         column
         for column in range(metadata.num_columns)
@@ -153,17 +165,19 @@ def describe_file(dataset: str, path: str) -> ExamplesFile:
 
 def write_empty_rejects(dataset: str, path: str) -> None:
     """Writes a file of no rejects, so that the folder can be read whether there are any or not."""
-    stream, writer = _open(dataset, path, REJECTS_SCHEMA, _REJECTS_COMPRESSION)
-    writer.close()
-    stream.close()
+    with _open(dataset, path) as stream:
+        _writer(stream, REJECTS_SCHEMA, _REJECTS_COMPRESSION).close()
 
 
-def _open(
-    dataset: str, path: str, schema: pa.Schema, compression: Compression
-) -> tuple[Any, pq.ParquetWriter]:
+def _open(dataset: str, path: str) -> pa.NativeFile:
     filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
-    stream = filesystem.open_output_stream(full_path)
-    return stream, pq.ParquetWriter(
+    return filesystem.open_output_stream(full_path)
+
+
+def _writer(
+    stream: pa.NativeFile | BlockStream, schema: pa.Schema, compression: Compression
+) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
         stream,
         schema,
         # pyarrow's "lz4" is Parquet's LZ4_RAW, which Spark reads, not the older, ambiguous LZ4.

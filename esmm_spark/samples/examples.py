@@ -18,6 +18,7 @@ from esmm_spark import storage
 from esmm_spark.attempts import keep_attempt
 from esmm_spark.errors import CountMismatchError, InputError
 from esmm_spark.logs.arrays import Int64s
+from esmm_spark.logs.heads import BYTE_ORDER_MARK, BYTE_ORDER_MARKS
 from esmm_spark.logs.line_files import file_ranges
 from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.logs.raw_files import CanonicalLines
@@ -28,6 +29,7 @@ from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
 from esmm_spark.samples.repeated import find_repeated, mark_kinds
 from esmm_spark.samples.sorting import pack_files, pack_frame, packing, sort_lines
 from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, compile_kernels, run_task
+from esmm_spark.steps import step
 
 # A task sorts this much of raw lines, and writes a file of about 0.4 times that.
 _BYTES_PER_TASK = 128 << 20
@@ -43,10 +45,12 @@ class Written(NamedTuple):
     Attributes:
         partitions: `split=train` -> what is in it. A partition without groups is left out.
         sources: the lines of the contexts and of the impressions.
+        rejects_files: the files of rejected lines, relative to the dataset.
     """
 
     partitions: dict[str, PartitionCounts]
     sources: list[SourceCounts]
+    rejects_files: list[str]
 
 
 def write_examples(
@@ -87,10 +91,14 @@ def write_examples(
         if num_lines == 0:
             raise InputError(f"{path} is empty: {plan.source} needs lines in it")
     if ranges is not None:
+        size -= sum(lines.byte_order_marks) * len(BYTE_ORDER_MARK)
         check_bytes(read, size, len(lines.files or ()))
-    partitions = _commit(plan, reports)
+    partitions, rejects_files = _commit(plan, reports)
     counted = reduce(LineCounts.__add__, (report.lines for report in reports))
-    written = Written(partitions, _describe_sources(plan.source, paths, read, counted))
+    written = Written(partitions, _describe_sources(plan.source, paths, read, counted), rejects_files)
+    for source, marks in zip(written.sources, lines.byte_order_marks, strict=True):
+        if marks:
+            source.notes[BYTE_ORDER_MARKS] = marks
     check_counts(written)
     return written
 
@@ -144,7 +152,8 @@ def _run_tasks(packed: DataFrame, plan: GroupingPlan, num_files: int) -> list[Ta
     def task(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         return run_task(batches, plan)
 
-    rows = sort_lines(packed, num_files).mapInArrow(task, "report string").collect()
+    with step(packed.sparkSession, f"group the lines of {plan.source}"):
+        rows = sort_lines(packed, num_files).mapInArrow(task, "report string").collect()
     return sorted(
         (TaskReport.model_validate_json(row.report) for row in rows), key=lambda report: report.task
     )
@@ -154,19 +163,26 @@ def _run_tasks_with_repeated(
     spark: SparkSession, lines: CanonicalLines, plan: GroupingPlan, num_files: int
 ) -> list[TaskReport]:
     """Runs the pass where ids stand under several contexts."""
-    folder = storage.spark_path(storage.join(plan.dataset, f"repeated-{plan.source}"))
+    folder = storage.join(plan.dataset, f"repeated-{plan.source}")
     # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it is
     # small.
-    find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(folder)
-    repeated = spark.read.schema("id string, key string").parquet(folder)
+    with step(spark, "look for impressions of several contexts"):
+        find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(
+            storage.spark_path(folder)
+        )
+    repeated = spark.read.schema("id string, key string").parquet(storage.spark_source(folder))
     packed = pack_frame(_all_lines(lines, repeated), packing(plan.held_out, 0))
     reports = _run_tasks(packed, plan, num_files)
-    storage.delete(storage.join(plan.dataset, f"repeated-{plan.source}"))
+    storage.delete(folder)
     return reports
 
 
-def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, PartitionCounts]:
-    """Gives reported files their final names, deletes all others; returns the partitions' counts."""
+def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> tuple[dict[str, PartitionCounts], list[str]]:
+    """Gives reported files their final names, deletes all others.
+
+    Returns:
+        The partitions' counts, and the files of rejects.
+    """
     parts: dict[str, list[PartitionCounts]] = {}
     kept = set()
     for report in reports:
@@ -186,7 +202,8 @@ def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> dict[str, Partitio
             is_ours = folder != REJECTS or name.startswith(f"{plan.source}-")
             if is_ours and f"{folder}/{name}" not in kept:
                 storage.delete(storage.join(plan.dataset, folder, name))
-    return {partition: add_counts(counts) for partition, counts in parts.items()}
+    counted = {partition: add_counts(counts) for partition, counts in parts.items()}
+    return counted, sorted(path for path in kept if path.startswith(f"{REJECTS}/"))
 
 
 def _describe_sources(

@@ -1,9 +1,6 @@
-"""XXH64, and values to arena rows: the one place where a value becomes a row, in preprocess and in score.
+"""Values to arena rows: the one place where a value becomes a row, in preprocess and in score.
 
-Spark's `xxhash64(string)`, Python's `xxhash.xxh64(bytes, seed=42)` and `xxh64` here give the same 64 bits;
-here and in Spark they are read as a signed integer.
-
-Source: Collet, xxHash fast digest algorithm specification 0.1.1, "XXH64 algorithm description".
+A value's hash is its XXH64, seed 42, read as a signed integer, as Spark does.
 """
 
 from typing import NamedTuple
@@ -12,13 +9,9 @@ import numpy as np
 
 from esmm_spark.features import HASH_SEED, RARE_BUCKET, FeatureSpec
 from esmm_spark.logs.arrays import Bools, Bytes, Int64s, Words
-from esmm_spark.logs.compiling import inlined_kernel, kernel
+from esmm_spark.logs.compiling import inlined_kernel
+from esmm_spark.xxh64 import xxh64
 
-_PRIME_1 = np.uint64(0x9E3779B185EBCA87)
-_PRIME_2 = np.uint64(0xC2B2AE3D27D4EB4F)
-_PRIME_3 = np.uint64(0x165667B19E3779F9)
-_PRIME_4 = np.uint64(0x85EBCA77C2B2AE63)
-_PRIME_5 = np.uint64(0x27D4EB2F165667C5)
 _SEED = np.uint64(HASH_SEED)
 
 
@@ -128,64 +121,3 @@ def _is_frequent(value_hash: int, field: int, table: FieldTable) -> bool:
         else:
             high = middle
     return bool(low < last and table.vocabulary[low] == value_hash)
-
-
-@kernel
-def xxh64(words: Words, text: Bytes, first_word: int, length: int, seed: np.uint64) -> np.uint64:
-    """Returns the XXH64 of `length` bytes.
-
-    Args:
-        words: uint64, the bytes as little-endian words.
-        text: uint8, the same memory.
-        first_word: the place in `words` where the bytes begin.
-        length: in bytes.
-        seed: uint64.
-    """
-    word, end_word = first_word, first_word + (length >> 3)
-    if length >= 32:
-        end_of_stripes = end_word - (length >> 3) % 4
-        state = _hash_stripes(words, word, end_of_stripes, seed)
-        word = end_of_stripes
-    else:
-        state = seed + _PRIME_5
-    state += np.uint64(length)
-    while word < end_word:
-        state = _rotate(state ^ _round(np.uint64(0), words[word]), 27) * _PRIME_1 + _PRIME_4
-        word += 1
-    position, end = end_word << 3, (first_word << 3) + length
-    if end - position >= 4:
-        half = words[end_word] & np.uint64(0xFFFFFFFF)
-        state = _rotate(state ^ (half * _PRIME_1), 23) * _PRIME_2 + _PRIME_3
-        position += 4
-    while position < end:
-        state = _rotate(state ^ (np.uint64(text[position]) * _PRIME_5), 11) * _PRIME_1
-        position += 1
-    state = (state ^ (state >> np.uint64(33))) * _PRIME_2
-    state = (state ^ (state >> np.uint64(29))) * _PRIME_3
-    return state ^ (state >> np.uint64(32))
-
-
-@kernel
-def _hash_stripes(words: Words, start: int, end: int, seed: np.uint64) -> np.uint64:
-    """Returns the converged accumulators over `words[start:end]`, stripes of four words."""
-    first, second = seed + _PRIME_1 + _PRIME_2, seed + _PRIME_2
-    third, fourth = seed, seed - _PRIME_1
-    for word in range(start, end, 4):
-        first = _round(first, words[word])
-        second = _round(second, words[word + 1])
-        third = _round(third, words[word + 2])
-        fourth = _round(fourth, words[word + 3])
-    state = _rotate(first, 1) + _rotate(second, 7) + _rotate(third, 12) + _rotate(fourth, 18)
-    for accumulator in (first, second, third, fourth):
-        state = (state ^ _round(np.uint64(0), accumulator)) * _PRIME_1 + _PRIME_4
-    return state
-
-
-@kernel
-def _round(accumulator: np.uint64, lane: np.uint64) -> np.uint64:
-    return _rotate(accumulator + lane * _PRIME_2, 31) * _PRIME_1
-
-
-@kernel
-def _rotate(word: np.uint64, bits: int) -> np.uint64:
-    return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))

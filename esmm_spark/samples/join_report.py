@@ -2,6 +2,8 @@
 
 impressions  how many there are, how many clicked and converted
 clicks, conversions   of the day: how many, matched to an impression, orphans, before their cause
+             conversions of_earlier_clicks: whose click is so old that its impression isn't looked for; they
+             have no part in the match rate
 repeats      clicks and conversions beyond the first one of an impression
 delay_s      {"click": {"<= 60": 12, ...}, "conversion": ...}: of what belongs to the day's impressions
 top_keys     {"user_id": [[key, rows, share], ...], ...}: the most frequent keys
@@ -24,7 +26,7 @@ _REPEATED, _DELAY = "repeated ", "delay "
 
 
 def report_join(
-    impressions: DataFrame, clicks: DataFrame, conversions: DataFrame, day: Day
+    impressions: DataFrame, clicks: DataFrame, conversions: DataFrame, day: Day, owners_known_from_us: int
 ) -> dict[str, Any]:
     """Returns the report described above.
 
@@ -33,13 +35,19 @@ def report_join(
         clicks: what `attribute_clicks` gave, of all days.
         conversions: what `attribute_conversions` gave, of all days.
         day: the day.
+        owners_known_from_us: the impressions of clicks before it have not all been looked at.
     """
     has_click = F.col(CLICK_TIME_US).isNotNull()
+    is_of_earlier = F.coalesce(F.col(CLICK_TIME_US) < owners_known_from_us, F.lit(False))
     found = _collect(
         {
             "impressions": _long(impressions.agg(*_impression_counts())),
-            "clicks": _long(clicks.agg(*_event_counts(day, F.lit(False), F.col(OWNER_TIME_US)))),
-            "conversions": _long(conversions.agg(*_event_counts(day, has_click, F.col(CLICK_TIME_US)))),
+            "clicks": _long(
+                clicks.agg(*_event_counts(day, F.lit(False), F.col(OWNER_TIME_US), F.lit(False)))
+            ),
+            "conversions": _long(
+                conversions.agg(*_event_counts(day, has_click, F.col(CLICK_TIME_US), is_of_earlier))
+            ),
             "user_id": _top_keys(impressions, "user_id"),
             "item_id": _top_keys(impressions, "item_id"),
             "item_id of conversions": _top_keys(conversions.where(day.holds(F.col("time_us"))), "item_id"),
@@ -109,10 +117,10 @@ def _impression_counts() -> list[Column]:
     ]
 
 
-def _event_counts(day: Day, has_cause: Column, cause_us: Column) -> list[Column]:
+def _event_counts(day: Day, has_cause: Column, cause_us: Column, is_of_earlier: Column) -> list[Column]:
     """Returns the counts of the day's events, and the delays of those that belong to its impressions."""
-    is_of_day, is_matched = day.holds(F.col("time_us")), F.col(OWNER_ID).isNotNull()
-    is_lost = is_of_day & ~is_matched
+    is_of_day, is_matched = day.holds(F.col("time_us")), F.col(OWNER_ID).isNotNull() & ~is_of_earlier
+    is_lost = is_of_day & ~is_matched & ~is_of_earlier
     belongs = day.holds(F.col(OWNER_TIME_US))
     seconds = (F.col("time_us") - cause_us) / SECOND_US
     ends = [float("-inf"), *DELAY_BINS_S, float("inf")]
@@ -121,6 +129,7 @@ def _event_counts(day: Day, has_cause: Column, cause_us: Column) -> list[Column]
         F.count_if(is_of_day & is_matched).alias("matched"),
         F.count_if(is_lost & ~has_cause).alias("orphans"),
         F.count_if(is_lost & has_cause).alias("of_orphan_clicks"),
+        F.count_if(is_of_day & is_of_earlier).alias("of_earlier_clicks"),
         F.count_if(is_of_day & F.col(BEFORE_CAUSE)).alias("before_cause"),
         *(
             F.count_if(belongs & (seconds > after) & (seconds <= end)).alias(f"{_DELAY}{name}")
@@ -130,7 +139,8 @@ def _event_counts(day: Day, has_cause: Column, cause_us: Column) -> list[Column]
 
 
 def _with_rate(counts: dict[str, int]) -> dict[str, Any]:
-    rate = round(counts["matched"] / counts["total"], 6) if counts["total"] else None
+    known = counts["total"] - counts["of_earlier_clicks"]
+    rate = round(counts["matched"] / known, 6) if known else None
     return {**counts, "match_rate": rate}
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from esmm_spark.features import HASH_SEED
 from esmm_spark.logs.arrays import Bytes, Int32s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel
-from esmm_spark.samples.hashing import xxh64
+from esmm_spark.xxh64 import xxh64
 
 _SEED = np.uint64(HASH_SEED)
 _HASH_SIGN, _ZERO = b"#0"

@@ -9,8 +9,8 @@ from esmm_spark.logs.aliccp import find_comma, impression_key
 from esmm_spark.logs.arrays import Bytes, Int64s, Words
 from esmm_spark.logs.compiling import allocating_kernel, kernel
 from esmm_spark.logs.lines import CONTEXT, Lines
-from esmm_spark.samples.hashing import xxh64
 from esmm_spark.samples.line_order import compare_bytes
+from esmm_spark.xxh64 import xxh64
 
 # The place before all others.
 LOWEST = -0x8000_0000_0000_0000

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.arrays import Int64s
@@ -37,11 +37,12 @@ def load_vocabulary(folder: str, spec: FeatureSpec) -> dict[str, Int64s]:
         spec: their feature spec.
 
     Raises:
-        InputError: there is no vocabulary at `folder`.
+        InputError: there is no vocabulary at `folder`, or a file of it is damaged.
     """
     files = storage.list_files(folder, ".parquet")
     if not files:
         raise InputError(f"no vocabulary at {folder}, which fields with min_count > 1 need: preprocess again")
+    seals.verify(folder, [path for path, _ in files], "preprocess or train again")
     filesystem, root = storage.filesystem_of(folder)
     hashes: dict[str, list[Int64s]] = {field.name: [] for field in spec.fields if field.min_count > 1}
     for path, _ in files:
@@ -94,6 +95,8 @@ def write_vocabulary(
         .select(F.get(names, F.col("field")).alias("field"), "value_hash")
         .write.parquet(storage.spark_path(folder))
     )
+    # Spark's own marker is empty.
+    seals.seal(folder, suffixes=(".parquet",))
     num_values = _num_rows(folder)
     if num_values > max_values:
         raise ConfigError(

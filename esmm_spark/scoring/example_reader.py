@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from esmm_spark import storage
 from esmm_spark.errors import InputError
+from esmm_spark.examples_file import DamagedBlockError, read_footer, read_row_group
 from esmm_spark.features import FeatureSpec
 from esmm_spark.samples.example_batches import examples_schema
 from esmm_spark.scoring.groups import GROUP_COLUMNS
@@ -31,18 +31,19 @@ def read_segment(dataset: str, segment: Segment, spec: FeatureSpec) -> Iterator[
     filesystem, path = storage.filesystem_of(uri)
     groups = impressions = 0
     try:
-        with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
-            _check_columns(uri, file.schema_arrow, spec)
-            for index in range(segment.first, min(segment.last, file.num_row_groups)):
-                # One thread: Spark runs a task per core.
-                table = file.read_row_group(index, columns=list(GROUP_COLUMNS), use_threads=False)
+        with filesystem.open_input_file(path) as file:
+            metadata = read_footer(file, segment.footer)
+            _check_columns(uri, metadata.schema.to_arrow_schema(), spec)
+            for index in range(segment.first, min(segment.last, metadata.num_row_groups)):
+                block = segment.blocks[index - segment.first] if segment.blocks else None
+                table = read_row_group(file, metadata, index, block, list(GROUP_COLUMNS))
                 for batch in table.to_batches():
                     groups += batch.num_rows
                     impressions += len(batch.column("impression_id").flatten())
                     yield batch
     except FileNotFoundError as error:
         raise InputError(f"{uri} is missing: {_REMEDY}") from error
-    except (pa.ArrowException, OSError) as error:
+    except (DamagedBlockError, pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
             f"can't read {uri}: it is truncated, corrupt or no Parquet file ({reason}): {_REMEDY}"

@@ -1,14 +1,14 @@
 """Whether files are still those that they were: their names, sizes and times of change."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from pyarrow import fs
 
 from esmm_spark import storage
 from esmm_spark.errors import InputError
-
-_GLOB_CHARACTERS = frozenset("*?[{")
+from esmm_spark.locations import glob_characters, glob_hint, glob_regex
 
 # Path, bytes and time of change in ns.
 Fingerprint = tuple[str, int, int]
@@ -44,24 +44,33 @@ def fingerprints_at(uri: str) -> list[Fingerprint]:
         InputError: there is none.
     """
     filesystem, path = storage.filesystem_of(uri)
-    parts = path.split("/")
-    globs = [index for index, part in enumerate(parts) if _GLOB_CHARACTERS.intersection(part)]
-    is_file = filesystem.get_file_info(path).type == fs.FileType.File
-    root = "/".join(parts[: globs[0]]) if globs and not is_file else path
-    pattern = re.compile(_regex_of_glob(path) if root != path else re.escape(path))
+    kind = filesystem.get_file_info(path).type
+    root, pattern = (path, "") if kind != fs.FileType.NotFound else _split_glob(path, uri)
     infos: list[Any] = (
         [filesystem.get_file_info(path)]
-        if is_file
+        if kind == fs.FileType.File
         else filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
     )
+    matches = re.compile(re.escape(root) + pattern).fullmatch
     found = sorted(
         _fingerprint(info)
         for info in infos
-        if info.is_file and _is_visible(info.path, root) and any(map(pattern.fullmatch, _prefixes(info.path)))
+        if info.is_file and _is_visible(info.path, root) and any(map(matches, _prefixes(info.path)))
     )
     if not found:
-        raise InputError(f"no file at {uri}")
+        raise InputError(f"no file at {uri}{glob_hint(uri)}")
     return found
+
+
+def _split_glob(path: str, uri: str) -> tuple[str, str]:
+    """Returns the folders of `path` before the glob that `uri` ends in, and that glob as a regex."""
+    parts = path.split("/")
+    # What a relative one begins with is nobody's glob.
+    is_relative = "://" not in uri and not uri.startswith("/")
+    written = len(str(Path.cwd()).split("/")) if is_relative else 0
+    first = next((i for i, part in enumerate(parts) if i >= written and glob_characters(part)), len(parts))
+    glob = "/".join(parts[first:])
+    return "/".join(parts[:first]), f"/{glob_regex(glob)}" if glob else ""
 
 
 def _fingerprint(info: Any) -> Fingerprint:
@@ -77,19 +86,3 @@ def _prefixes(path: str) -> list[str]:
     """Returns the path and the folders above it: a glob may match a folder, and means the files in it."""
     parts = path.split("/")
     return ["/".join(parts[:end]) for end in range(len(parts), 0, -1)]
-
-
-def _regex_of_glob(glob: str) -> str:
-    """Returns Hadoop's glob as a regular expression: `*`, `?`, `[a-c]`, `[^a]` and `{a,b}`."""
-    simple = {"*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", "[": "[", "]": "]"}
-    regex, in_braces, in_brackets = "", 0, False
-    for character in glob:
-        in_braces += {"{": 1, "}": -1}.get(character, 0)
-        in_brackets = character == "[" or (in_brackets and character != "]")
-        if in_brackets and character in "-^":
-            regex += character
-        elif character == "," and in_braces:
-            regex += "|"
-        else:
-            regex += simple.get(character, re.escape(character))
-    return regex

@@ -1,4 +1,4 @@
-"""A scored partition: what it was made from, whether that is still so, and how it takes its place.
+"""A scored partition: what it was made from, and whether that is still so.
 
 <paths.scores>/<partition>/
     _SUCCESS         the partition is complete
@@ -12,12 +12,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
+from esmm_spark.errors import InputError
 
 FORMAT_VERSION = 1
 # Spark and pyarrow read only what begins with neither `_` nor `.`.
 RECORD_NAME = "_score.json"
 REJECTS_FOLDER = "_rejects"
+# What a partition holds whose marker lists nothing, see `replacing.require_own_folder`.
+OURS = ("part-*.parquet", RECORD_NAME, f"{REJECTS_FOLDER}/*.parquet")
 
 
 class _Strict(BaseModel):
@@ -54,27 +57,15 @@ def partition_uri(scores: str, partition: str) -> str:
 
 
 def read_record(uri: str) -> ScoreRecord | None:
-    """Returns what the partition at `uri` was made from, or None if it isn't complete or of this format."""
-    storage.recover(uri)
+    """Returns what the partition at `uri` was made from, or None if it or its record isn't whole."""
     record = storage.join(uri, RECORD_NAME)
     if not storage.is_complete(uri) or not storage.exists(record):
         return None
     try:
-        found = ScoreRecord.model_validate_json(storage.read_bytes(record))
-    except ValidationError:
+        found = ScoreRecord.model_validate_json(seals.read_sealed(record, "score again"))
+    except (ValidationError, InputError):
         return None
     return found if found.format_version == FORMAT_VERSION else None
-
-
-def publish(uri: str, record: ScoreRecord) -> None:
-    """Puts the scores that stand at `staging_path(uri)` in the place of the partition, with their record.
-
-    Other partitions are not touched.
-    """
-    staged = storage.staging_path(uri)
-    storage.write_text(storage.join(staged, RECORD_NAME), record.model_dump_json(indent=1) + "\n")
-    storage.write_text(storage.join(staged, storage.MARKER), "")
-    storage.replace_directory(uri)
 
 
 def digest_of(content: bytes) -> str:

@@ -1,5 +1,7 @@
 """Parquet files of scores, written by the tasks themselves with pyarrow."""
 
+import hashlib
+import io
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +31,25 @@ _ZSTD_LEVEL = 1
 _ROW_GROUP_BYTES = 8 << 20
 
 
+class _HashedStream(io.RawIOBase):
+    """Passes on what is written, and has its SHA-256."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        super().__init__()
+        self.digest = hashlib.sha256()
+        self._stream = stream
+
+    def writable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Writes the bytes."""
+        self.digest.update(data)
+        self._stream.write(data)
+        return len(data)
+
+
 class ScoreFile:
     """One Parquet file of scores, in row groups of about 8 MiB in memory. It may hold no rows at all."""
 
@@ -37,8 +58,9 @@ class ScoreFile:
         self._uri = uri
         filesystem, path = storage.filesystem_of(uri)
         self._stream: Any = filesystem.open_output_stream(path)
+        self._hashed = _HashedStream(self._stream)
         self._writer = pq.ParquetWriter(
-            self._stream,
+            self._hashed,
             SCORE_SCHEMA,
             compression="zstd",
             compression_level=_ZSTD_LEVEL,
@@ -58,14 +80,14 @@ class ScoreFile:
         if self._pending_bytes >= _ROW_GROUP_BYTES:
             self._flush()
 
-    def close(self) -> int:
-        """Completes the file; returns the number of its rows, as its footer tells it."""
+    def close(self) -> tuple[int, str]:
+        """Completes the file; returns the number of its rows, as its footer tells it, and its SHA-256."""
         self._flush()
         self._writer.close()
         self._stream.close()
         filesystem, path = storage.filesystem_of(self._uri)
         with filesystem.open_input_file(path) as stream:
-            return int(pq.read_metadata(stream).num_rows)
+            return int(pq.read_metadata(stream).num_rows), self._hashed.digest.hexdigest()
 
     def _flush(self) -> None:
         if self._pending:

@@ -6,27 +6,30 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
+from esmm_spark import footers, storage
 from esmm_spark.attempts import keep_attempt
 from esmm_spark.config import Config
 from esmm_spark.errors import CountMismatchError
+from esmm_spark.failures import user_errors
 from esmm_spark.manifest import require_same_spec
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
-from esmm_spark.scoring.failures import user_errors
+from esmm_spark.replacing import Replacement, replacing
 from esmm_spark.scoring.partition import (
+    OURS,
+    RECORD_NAME,
     REJECTS_FOLDER,
     ScoreInput,
     ScoreRecord,
     partition_uri,
-    publish,
     read_record,
 )
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
 from esmm_spark.scoring.task import PROBABILITIES, ScoreJob, ScoreReport, run_tasks
 from esmm_spark.scoring.work import num_tasks, share_out
+from esmm_spark.steps import step
 
 # Below the staged partition. Spark and pyarrow read only what begins with neither `_` nor `.`.
-_ATTEMPTS = "_attempts"
+_ATTEMPTS, _EXAMPLES = "_attempts", "_examples"
 
 
 @dataclass(frozen=True)
@@ -104,40 +107,46 @@ def score(spark: SparkSession, plan: ScoringPlan) -> Scored:
     Until all scores are written and counted the partition is what it was before.
 
     Raises:
-        InputError: a file is truncated, corrupt or empty.
+        TargetBusyError: another run scores the partition.
+        InputError: a file is truncated, corrupt or empty, or something foreign lies in the partition.
         TooManyRejectsError: raw files have more bad lines than `logs.max_reject_fraction` allows.
         CountMismatchError: there are more or fewer scores than impressions.
     """
-    staged = storage.staging_path(plan.folder)
-    # What a killed run left.
-    storage.delete(staged)
-    try:
-        record = _write_scores(spark, plan, staged)
-    except Exception:
-        storage.delete(staged)
-        raise
-    publish(plan.folder, record)
+    what = f"paths.scores {plan.folder}"
+    with (
+        replacing(plan.folder, "paths.scores", OURS) as new,
+        user_errors(spark, "mend the raw files", what),
+    ):
+        record = _write_scores(spark, plan, new)
     return Scored(plan.folder, record, is_new=True)
 
 
-def _write_scores(spark: SparkSession, plan: ScoringPlan, staged: str) -> ScoreRecord:
-    """Writes the scores to the folder `staged`, and returns what is to be said of them."""
-    workplace = storage.absolute(f"{staged}-examples")
-    with (
-        user_errors(spark, "mend the raw files"),
-        open_source(spark, plan.config, plan.info, plan.model_uri, workplace) as source,
-    ):
-        reports = _run_tasks(spark, plan, source, storage.absolute(storage.join(staged, _ATTEMPTS)))
+def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> ScoreRecord:
+    """Writes the scores, what is to be said of them, which is returned, and the rejected lines."""
+    staged = new.folder
+    with open_source(
+        spark, plan.config, plan.info, plan.model_uri, storage.join(staged, _EXAMPLES)
+    ) as source:
+        reports = _run_tasks(spark, plan, source, storage.join(staged, _ATTEMPTS))
         written = sum(report.impressions for report in reports)
         if written != source.counts.impressions:
             raise CountMismatchError(
                 f"{written:,} scores were written for {source.counts.impressions:,} impressions "
                 f"({', '.join(plan.inputs.paths)}): {plan.folder} stays as it was"
             )
-        _keep_files(staged, reports)
+        new.digests = _keep_files(staged, reports)
+        scores = list(new.digests)
         if source.rejects_folder is not None:
             storage.move(source.rejects_folder, storage.join(staged, REJECTS_FOLDER))
-    return ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports))
+    record = ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports))
+    footers.require_rows(staged, scores, record.impressions, "scores")
+    rejects = [
+        f"{REJECTS_FOLDER}/{name}" for name, _ in storage.list_files(storage.join(staged, REJECTS_FOLDER))
+    ]
+    footers.require_rows(staged, rejects, sum(record.rejects.values()), "rejected lines")
+    storage.write_text(storage.join(staged, RECORD_NAME), record.model_dump_json(indent=1) + "\n")
+    new.files = [RECORD_NAME, *scores, *rejects]
+    return record
 
 
 def _run_tasks(spark: SparkSession, plan: ScoringPlan, source: GroupSource, folder: str) -> list[ScoreReport]:
@@ -158,18 +167,19 @@ def _run_tasks(spark: SparkSession, plan: ScoringPlan, source: GroupSource, fold
         return run_tasks(batches, job)
 
     count = len(job.shares)
-    rows = spark.range(0, count, 1, count).mapInArrow(run, "report string").collect()
+    with step(spark, f"score {plan.config.score.partition}"):
+        rows = spark.range(0, count, 1, count).mapInArrow(run, "report string").collect()
     reports = [ScoreReport.model_validate_json(row.report) for row in rows]
     assert sorted(report.task for report in reports) == list(range(count)), reports
     return sorted(reports, key=lambda report: report.task)
 
 
-def _keep_files(staged: str, reports: list[ScoreReport]) -> None:
-    """Moves the reported files into the staged partition, and deletes what other attempts left."""
+def _keep_files(staged: str, reports: list[ScoreReport]) -> dict[str, str]:
+    """Moves the reported files into the staged partition, deletes all others; returns name -> SHA-256."""
     attempts = storage.join(staged, _ATTEMPTS)
-    for report in reports:
-        keep_attempt(attempts, report.file, staged)
+    digests = {keep_attempt(attempts, report.file, staged): report.sha256 for report in reports}
     storage.delete(attempts)
+    return digests
 
 
 def _means(reports: list[ScoreReport]) -> dict[str, float | None]:

@@ -15,7 +15,15 @@ from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.logs.raw_files import read_split
-from esmm_spark.manifest import REJECTS, VOCABULARY, PartitionCounts, read_manifest, require_same_spec
+from esmm_spark.logs.reasons import REASONS, UNKNOWN_CONTEXT
+from esmm_spark.manifest import (
+    REJECTS,
+    VOCABULARY,
+    PartitionCounts,
+    SourceCounts,
+    read_manifest,
+    require_same_spec,
+)
 from esmm_spark.model.directory import ModelInfo
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
@@ -82,6 +90,21 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
     )
 
 
+def why_nothing_is_left(contexts: SourceCounts, impressions: SourceCounts) -> str:
+    """Returns a message for raw files of which no impression became an example."""
+    if not impressions.rejects:
+        return f"{impressions.path} holds blank lines alone: there is nothing to score"
+    reason, number = max(impressions.rejects.items(), key=lambda item: item[1])
+    message = (
+        f"no impression of {impressions.path} can be scored: {number} of {impressions.lines_read} lines are "
+        f"rejected as {reason}"
+    )
+    if reason == REASONS[UNKNOWN_CONTEXT]:
+        bad = ", ".join(f"{reason} {count}" for reason, count in contexts.rejects.items())
+        message += f", their index stands in no good line of {contexts.path}" + (f" ({bad})" if bad else "")
+    return f"{message}: docs/line-format.md tells what a line must be"
+
+
 @contextmanager
 def open_source(
     spark: SparkSession, config: Config, info: ModelInfo, model_uri: str, workplace: str
@@ -137,7 +160,7 @@ def _group_raw_files(
         for reason, lines in source.rejects.items():
             rejects[reason] = rejects.get(reason, 0) + lines
     if partition not in written.partitions:
-        raise InputError(f"{raw.skeleton} has no impression of a context in {raw.common_features}")
+        raise InputError(why_nothing_is_left(written.sources[0], written.sources[1]))
     return GroupSource(
         folder,
         written.partitions[partition],

@@ -50,6 +50,7 @@ class ScoreReport(BaseModel):
 
     task: int
     file: str
+    sha256: str
     impressions: int
     sums: list[float]  # of pctr, pcvr and pctcvr
 
@@ -82,4 +83,5 @@ def score_share(job: ScoreJob, task: int, predictor: Predictor, name: str) -> Sc
             scores = predictor.score_groups(groups, job.batch_size)
             sums += [scores.column(name).to_numpy().sum(dtype=np.float64) for name in PROBABILITIES]
             file.write(scores)
-    return ScoreReport(task=task, file=name, impressions=file.close(), sums=sums.tolist())
+    impressions, sha256 = file.close()
+    return ScoreReport(task=task, file=name, sha256=sha256, impressions=impressions, sums=sums.tolist())

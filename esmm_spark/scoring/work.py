@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import groupby
 
-from esmm_spark.manifest import PartitionCounts
+from esmm_spark.manifest import Block, PartitionCounts
 
 # About 4 seconds of one core, and a file of about 15 MiB, in Ali-CCP's shape.
 _IMPRESSIONS_PER_TASK = 1_000_000
@@ -21,6 +21,8 @@ class Segment:
         last: the one after the last.
         groups: what the manifest says that they hold.
         impressions: likewise.
+        blocks: where they lie in the file, and their checksums; none in datasets of before.
+        footer: likewise of the file's footer.
     """
 
     path: str
@@ -28,6 +30,8 @@ class Segment:
     last: int
     groups: int
     impressions: int
+    blocks: tuple[Block, ...] = ()
+    footer: Block | None = None
 
 
 Work = tuple[Segment, ...]
@@ -56,10 +60,12 @@ def share_out(counts: PartitionCounts, tasks: int) -> list[Work]:
     # The task of a row group is the one that its middle impression falls to. Twice the middle, to stay whole.
     doubled, before = [], 0
     for file in counts.files:
+        blocks = file.blocks
+        footer = blocks[-1] if blocks else None
         for index, (groups, impressions) in enumerate(zip(file.groups, file.impressions, strict=True)):
-            doubled.append(
-                (2 * before + impressions, Segment(file.path, index, index + 1, groups, impressions))
-            )
+            own = tuple(blocks[index : index + 1])
+            segment = Segment(file.path, index, index + 1, groups, impressions, own, footer)
+            doubled.append((2 * before + impressions, segment))
             before += impressions
 
     def task_of(item: tuple[int, Segment]) -> int:
@@ -81,6 +87,8 @@ def _join(segments: list[Segment]) -> Work:
                 parts[-1].last,
                 sum(part.groups for part in parts),
                 sum(part.impressions for part in parts),
+                tuple(block for part in parts for block in part.blocks),
+                parts[0].footer,
             )
         )
     return tuple(joined)

@@ -14,13 +14,18 @@ from dataclasses import asdict, dataclass
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
-from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.errors import ConfigError
+from esmm_spark.failures import user_errors
+from esmm_spark.replacing import replacing, require_own_folder
 from esmm_spark.simulation.parts import plan_parts
 from esmm_spark.simulation.presets import preset_named
 from esmm_spark.simulation.world import World
 from esmm_spark.simulation.writing import output_folders, require_written, write_parts
 
 SUMMARY_FILE = "simulation.json"
+OUTPUT = "--output"
+# What a simulation holds whose marker lists nothing, see `replacing.require_own_folder`.
+_OURS = (SUMMARY_FILE, *(f"{folder}/part-*" for folder in output_folders()))
 
 MIN_GROUPS, MAX_GROUPS = 2, 10**10
 MAX_SEED = 2**63 - 1
@@ -58,7 +63,7 @@ def check_arguments(output: str, num_groups: int, seed: int, preset: str) -> Non
         raise ConfigError(f"--num-groups {num_groups}: must be from {MIN_GROUPS} to {MAX_GROUPS}")
     if not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"--seed {seed}: must be from 0 to {MAX_SEED}")
-    _require_replaceable(output)
+    require_own_folder(output, OUTPUT, _OURS)
 
 
 def simulate(
@@ -78,43 +83,25 @@ def simulate(
 
     Raises:
         ConfigError, InputError: as `check_arguments`.
+        TargetBusyError: another run writes the output.
         CountMismatchError: what was written isn't what was drawn.
     """
     check_arguments(output, num_groups, seed, preset)
-    target = storage.absolute(output)
-    staging = storage.staging_path(target)
-    storage.delete(staging)
-    for name in output_folders():
-        storage.make_directory(storage.join(staging, name))
-    world = World.calibrated(preset_named(preset), seed)
-    parts = plan_parts(world, num_groups)
-    counts = write_parts(spark, world, seed, parts, staging, num_tasks)
-    require_written(parts, counts, staging)
-    summary = Summary(
-        preset=preset,
-        seed=seed,
-        contexts=sum(count.contexts for count in counts),
-        impressions=sum(count.impressions for count in counts),
-        clicks=sum(count.clicks for count in counts),
-        conversions=sum(count.conversions for count in counts),
-    )
-    storage.write_text(storage.join(staging, SUMMARY_FILE), json.dumps(asdict(summary), indent=2) + "\n")
-    storage.write_text(storage.join(staging, storage.MARKER), "")
-    storage.replace_directory(target)
-    return summary
-
-
-def _require_replaceable(output: str) -> None:
-    """Raises InputError unless nothing stands at `output`, or an empty folder, or what a simulation wrote."""
-    storage.recover(output)
-    filesystem, path = storage.filesystem_of(output)
-    if filesystem.get_file_info(path).is_file:
-        raise InputError(f"--output {output} is a file: name a folder")
-    ours = {*output_folders(), SUMMARY_FILE, storage.MARKER}
-    found = {name.split("/")[0] for name, _ in storage.list_files(output)}
-    foreign = sorted(found - ours)
-    if foreign or (found and SUMMARY_FILE not in found):
-        raise InputError(
-            f"--output {output} holds {(foreign or sorted(found))[0]}, which no simulation wrote and which "
-            "would be deleted: name a new folder, or empty this one"
+    with replacing(output, OUTPUT, _OURS) as new, user_errors(spark, "simulate again", f"{OUTPUT} {output}"):
+        for name in output_folders():
+            storage.make_directory(storage.join(new.folder, name))
+        world = World.calibrated(preset_named(preset), seed)
+        parts = plan_parts(world, num_groups)
+        counts = write_parts(spark, world, seed, parts, new.folder, num_tasks)
+        require_written(parts, counts, new.folder)
+        summary = Summary(
+            preset=preset,
+            seed=seed,
+            contexts=sum(count.contexts for count in counts),
+            impressions=sum(count.impressions for count in counts),
+            clicks=sum(count.clicks for count in counts),
+            conversions=sum(count.conversions for count in counts),
         )
+        text = json.dumps(asdict(summary), indent=2) + "\n"
+        storage.write_text(storage.join(new.folder, SUMMARY_FILE), text)
+    return summary

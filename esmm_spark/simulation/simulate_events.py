@@ -22,17 +22,23 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from esmm_spark import storage
-from esmm_spark.errors import ConfigError, CountMismatchError, InputError
+from esmm_spark.errors import ConfigError, CountMismatchError
+from esmm_spark.failures import user_errors
+from esmm_spark.footers import require_rows
+from esmm_spark.replacing import Replacement, replacing, require_own_folder
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.event_parts import DAY_S, EventPart, draw_event_part, item_table, plan_event_parts
 from esmm_spark.simulation.presets import preset_named
-from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, SUMMARY_FILE
+from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, OUTPUT, SUMMARY_FILE
 from esmm_spark.simulation.world import World
+from esmm_spark.steps import step
 
 MAX_DAYS = 366
 LOGS = ("impressions", "clicks", "conversions")
 _ITEMS, _TRUTH = "items", "truth.parquet"
 _ITEMS_PER_FILE = 1_000_000
+# What a simulation holds whose marker lists nothing, see `replacing.require_own_folder`.
+_OURS = (SUMMARY_FILE, *(f"{log}/ds=*/part-*" for log in LOGS), f"{_ITEMS}/part-*", f"{_TRUTH}/part-*")
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,7 @@ def check_event_arguments(output: str, num_groups: int, seed: int, preset: str, 
         raise ConfigError(f"--num-days {num_days}: must be from 1 to {MAX_DAYS}")
     if not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"--seed {seed}: must be from 0 to {MAX_SEED}")
-    storage.recover(output)
-    found = {name.split("/")[0] for name, _ in storage.list_files(output)}
-    foreign = sorted(found - {*LOGS, _ITEMS, _TRUTH, SUMMARY_FILE, storage.MARKER})
-    if foreign or (found and SUMMARY_FILE not in found):
-        raise InputError(
-            f"--output {output} holds {(foreign or sorted(found))[0]}, which no simulation of events wrote "
-            "and which would be deleted: name a new folder, or empty this one"
-        )
+    require_own_folder(output, OUTPUT, _OURS)
 
 
 def simulate_events(
@@ -92,13 +91,26 @@ def simulate_events(
 
     Raises:
         ConfigError, InputError: as `check_event_arguments`.
-        CountMismatchError: a task's report is missing.
+        TargetBusyError: another run writes the output.
+        CountMismatchError: a task's report is missing, or a file isn't what was drawn.
     """
     check_event_arguments(output, num_groups, seed, preset, num_days)
-    chosen = preset_named(preset)
-    target = storage.absolute(output)
-    staging = storage.staging_path(target)
-    storage.delete(staging)
+    with replacing(output, OUTPUT, _OURS) as new, user_errors(spark, "simulate again", f"{OUTPUT} {output}"):
+        summary = _write(spark, num_groups, seed, preset, first_day, num_days, new)
+    return summary
+
+
+def _write(
+    spark: SparkSession,
+    num_groups: int,
+    seed: int,
+    preset: str,
+    first_day: date,
+    num_days: int,
+    new: Replacement,
+) -> EventSummary:
+    """Writes all files; returns what is in them, once their rows are counted."""
+    chosen, staging = preset_named(preset), new.folder
     world, parts = World.calibrated(chosen, seed), plan_event_parts(num_groups, num_days)
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -111,10 +123,12 @@ def simulate_events(
             yield pa.RecordBatch.from_pylist(reports, schema=_REPORT)
 
     numbers = spark.range(0, len(parts), 1, len(parts))
-    rows = numbers.mapInArrow(write, "impressions bigint, clicks bigint, conversions bigint").collect()
+    with step(spark, "simulate events"):
+        rows = numbers.mapInArrow(write, "impressions bigint, clicks bigint, conversions bigint").collect()
     if len(rows) != len(parts):
-        raise CountMismatchError(f"{len(rows)} parts were reported written to {output}, not {len(parts)}")
-    _write_items(Catalogue(chosen, seed), chosen.num_shops * chosen.items_per_shop, first_day, staging)
+        raise CountMismatchError(f"{len(rows)} parts were reported written, not {len(parts)}")
+    num_items = chosen.num_shops * chosen.items_per_shop
+    _write_items(Catalogue(chosen, seed), num_items, first_day, staging)
     summary = EventSummary(
         preset=preset,
         seed=seed,
@@ -124,9 +138,16 @@ def simulate_events(
         click_lines=sum(row.clicks for row in rows),
         conversion_lines=sum(row.conversions for row in rows),
     )
+    counted = {
+        "impressions": summary.impressions,
+        "clicks": summary.click_lines,
+        _TRUTH: summary.impressions,
+        _ITEMS: num_items,
+    }
+    for folder, expected in counted.items():
+        paths = [f"{folder}/{name}" for name, _ in storage.list_files(storage.join(staging, folder))]
+        require_rows(staging, paths, expected, folder)
     storage.write_text(storage.join(staging, SUMMARY_FILE), json.dumps(asdict(summary), indent=2) + "\n")
-    storage.write_text(storage.join(staging, storage.MARKER), "")
-    storage.replace_directory(target)
     return summary
 
 

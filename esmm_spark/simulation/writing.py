@@ -21,6 +21,7 @@ from esmm_spark.simulation.lines import (
 from esmm_spark.simulation.parts import SPLITS, Part
 from esmm_spark.simulation.randomness import IdHash
 from esmm_spark.simulation.world import Block, World
+from esmm_spark.steps import step
 
 TRUTH_FOLDER = "truth.parquet"
 
@@ -92,7 +93,8 @@ def write_parts(
     """
     numbers = spark.range(0, len(parts), 1, num_tasks or len(parts))
     schema = ", ".join(f"{field.name} bigint" for field in fields(PartCounts))
-    rows = numbers.mapInArrow(_part_writer(world, seed, parts, folder), schema).collect()
+    with step(spark, "simulate impressions"):
+        rows = numbers.mapInArrow(_part_writer(world, seed, parts, folder), schema).collect()
     return sorted((PartCounts(**row.asDict()) for row in rows), key=lambda counts: counts.part)
 
 

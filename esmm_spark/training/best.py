@@ -10,11 +10,12 @@ training still goes on.
 
 import json
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from esmm_spark import storage
+from esmm_spark import replacing, seals, storage
 from esmm_spark.config import Config
 from esmm_spark.errors import IncompleteError, InputError
 from esmm_spark.manifest import VOCABULARY
@@ -22,7 +23,7 @@ from esmm_spark.model import directory
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.training.cluster import Cluster
-from esmm_spark.training.folders import CHECKPOINTS, best_name, write_folder
+from esmm_spark.training.folders import CHECKPOINTS, ModelLease, best_name, told, write_folder
 from esmm_spark.training.state import TrainState
 
 _FACTS = "best.json"
@@ -36,20 +37,29 @@ class BestFacts(BaseModel):
     metrics: dict[str, float | None]
 
 
+class _Publication(NamedTuple):
+    """The best model on its way to be a version."""
+
+    facts: BestFacts
+    model: Esmm
+    info: directory.ModelInfo
+    version: replacing.Replacement
+
+
 def best_uri(root: str, run_number: int) -> str:
     """Returns where the best model of a run lies below the models' root."""
     return storage.join(root, CHECKPOINTS, best_name(run_number))
 
 
 def is_unpublished(root: str, run_number: int) -> bool:
-    """Returns whether a run has a best model that is no version yet."""
+    """Returns whether a run has a best model that is no version yet. Only the holder of the lease asks."""
     best = best_uri(root, run_number)
-    storage.recover(best)
+    replacing.recover(best)
     return storage.is_complete(best)
 
 
 def write_best(
-    root: str,
+    holder: ModelLease,
     state: TrainState,
     metrics: Mapping[str, float | None],
     arena: EmbeddingArena,
@@ -59,7 +69,7 @@ def write_best(
     """Keeps the parameters as the best so far. All ranks call this together.
 
     Args:
-        root: `paths.model`.
+        holder: this run's right to write `paths.model`.
         state: says after which step.
         metrics: validation metrics.
         arena: this rank's rows.
@@ -75,10 +85,11 @@ def write_best(
         directory.write_dense(staging, model)
         storage.write_text(storage.join(staging, _FACTS), facts.model_dump_json(indent=1))
 
-    write_folder(best_uri(root, state.run_number), write_shard, write_rest, cluster)
+    rest = (directory.DENSE_NAME, _FACTS)
+    write_folder(best_uri(holder.root, state.run_number), write_shard, write_rest, rest, cluster, holder)
 
 
-def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster) -> str:
+def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster: Cluster) -> str:
     """Makes the best model of a finished run the newest version and returns its URI. All ranks call this.
 
     A run that was published before has no best model any more: then the newest version is returned.
@@ -86,10 +97,11 @@ def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster)
     Raises:
         UserError: the best model or the newest version can't be read, or there is neither.
     """
+    root = holder.root
     best = best_uri(root, state.run_number)
 
-    def begin() -> tuple[BestFacts, directory.ModelInfo, Esmm] | str:
-        if not cluster.is_first:
+    def begin() -> _Publication | str:
+        if holder.lease is None:
             return ""
         if not is_unpublished(root, state.run_number):
             return _published(root)
@@ -99,15 +111,16 @@ def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster)
         info = directory.new_version(
             root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards
         )
-        return facts, info, model
+        return _Publication(facts, model, info, directory.begin_version(root, info, holder.lease))
 
-    begun = cluster.together(begin, "best.begin")
-    already = cluster.text_from_first(begun if isinstance(begun, str) else "", "best.already")
+    what = f"paths.model {root}"
+    begun = cluster.together(lambda: told(what, begin), "best.begin")
+    already, new = ("", begun) if isinstance(begun, _Publication) else (begun, None)
+    already = cluster.text_from_first(already, "best.already")
     if already:
         return already
-    facts, info, model = begun if not isinstance(begun, str) else (None, None, None)
-    staging = cluster.text_from_first(directory.staging_of(root, info) if info else "", "best.staging")
-    num_shards = cluster.from_first(facts.num_shards if facts else 0, "best.shards")
+    staging = cluster.text_from_first(new.version.folder if new else "", "best.staging")
+    num_shards = cluster.from_first(new.facts.num_shards if new else 0, "best.shards")
 
     def copy_shards() -> None:
         for shard in range(cluster.rank, num_shards, cluster.num_ranks):
@@ -115,38 +128,45 @@ def publish_best(root: str, config: Config, state: TrainState, cluster: Cluster)
             storage.copy_file(storage.join(best, name), storage.join(staging, name))
 
     def finish() -> str:
-        if info is None or model is None or facts is None:
+        if new is None:
             return ""
         needs_vocabulary = config.features.needs_vocabulary
         vocabulary = storage.join(config.paths.dataset, VOCABULARY) if needs_vocabulary else None
         uri = directory.publish(
-            root,
-            info,
-            model,
+            new.version,
+            new.info,
+            new.model,
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
-            metrics=facts.metrics,
+            metrics=new.facts.metrics,
             history=state.history.model_dump(mode="json"),
             vocabulary=vocabulary,
         )
         storage.delete(best)
         return uri
 
-    cluster.together(copy_shards, "best.copy")
-    return cluster.text_from_first(cluster.together(finish, "best.publish"), "best.published")
+    cluster.together(lambda: told(what, copy_shards), "best.copy")
+    return cluster.text_from_first(
+        cluster.together(lambda: told(what, finish), "best.publish"), "best.published"
+    )
 
 
 def metrics_at(version: str) -> dict[str, float | None]:
     """Returns the validation metrics of a model directory."""
-    content: dict[str, float | None] = json.loads(storage.read_text(storage.join(version, "metrics.json")))
+    uri = storage.join(version, "metrics.json")
+    try:
+        content: dict[str, float | None] = json.loads(seals.read_sealed(uri, "train again"))
+    except ValueError as error:
+        raise InputError(f"{uri} can't be read: train again") from error
     return content
 
 
 def _read_facts(best: str) -> BestFacts:
     uri = storage.join(best, _FACTS)
+    remedy = f"delete {best} and train again"
     try:
-        return BestFacts.model_validate_json(storage.read_text(uri))
+        return BestFacts.model_validate_json(seals.read_sealed(uri, remedy))
     except ValidationError as error:
-        raise InputError(f"{uri} can't be read: delete {best} and train again") from error
+        raise InputError(f"{uri} can't be read: {remedy}") from error
 
 
 def _published(root: str) -> str:

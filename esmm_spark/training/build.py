@@ -13,6 +13,7 @@ from esmm_spark.memory import keep_freed_memory
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
 from esmm_spark.model.networks import BUILT_IN, failure
 from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.folders import TENSORBOARD
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.need import require_memory
 from esmm_spark.training.progress import TensorBoardLog, progress_for
@@ -65,7 +66,7 @@ def _log_folder(config: Config) -> str | None:
     """Returns where TensorBoard's logs go, or None: its writer can only append to local files."""
     filesystem, root = storage.filesystem_of(config.paths.model)
     is_local = isinstance(filesystem, fs.LocalFileSystem)
-    return storage.join(root, "tensorboard") if config.train.tensorboard and is_local else None
+    return storage.join(root, TENSORBOARD) if config.train.tensorboard and is_local else None
 
 
 def _try(model: Esmm, config: Config, device: torch.device) -> None:

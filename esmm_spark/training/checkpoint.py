@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esmm_spark import storage
+from esmm_spark import seals, storage
 from esmm_spark.errors import InputError
 from esmm_spark.model import directory
 from esmm_spark.model.arena import EmbeddingArena
@@ -23,7 +23,7 @@ from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.local_copy import localize
 from esmm_spark.model.tensor_file import read_tensors, write_tensors
 from esmm_spark.training.cluster import Cluster
-from esmm_spark.training.folders import BEST_PREFIX, CHECKPOINTS, best_name, write_folder
+from esmm_spark.training.folders import BEST_PREFIX, CHECKPOINTS, ModelLease, best_name, write_folder
 from esmm_spark.training.state import TrainState
 
 _STATE = "state.json"
@@ -48,7 +48,7 @@ def complete_steps(root: str) -> list[int]:
 
 
 def write_checkpoint(
-    root: str,
+    holder: ModelLease,
     state: TrainState,
     arena: EmbeddingArena,
     model: Esmm,
@@ -59,7 +59,7 @@ def write_checkpoint(
     """Writes a checkpoint and deletes all but the run's `keep` newest; all ranks call this together.
 
     Args:
-        root: `paths.model`.
+        holder: this run's right to write `paths.model`.
         state: the position, its counts summed over ranks.
         arena: this rank's rows.
         model: the dense part, alike on every rank.
@@ -67,6 +67,7 @@ def write_checkpoint(
         cluster: the ranks.
         keep: checkpoints of this run that stay. Those of other runs go: this run now has one of its own.
     """
+    root = holder.root
     target = checkpoint_uri(root, state.global_step)
 
     def write_shard(staging: str) -> None:
@@ -79,7 +80,8 @@ def write_checkpoint(
         summed = state.model_copy(update={"num_shards": cluster.num_ranks})
         storage.write_text(storage.join(staging, _STATE), summed.model_dump_json(indent=1))
 
-    write_folder(target, write_shard, write_rest, cluster)
+    rest = (directory.DENSE_NAME, _OPTIMIZER, _STATE)
+    write_folder(target, write_shard, write_rest, rest, cluster, holder)
     # Together: an object store may take long to delete.
     cluster.together(lambda: _prune(root, state, keep) if cluster.is_first else None, "checkpoint.prune")
     return target
@@ -98,7 +100,7 @@ def _prune(root: str, state: TrainState, keep: int) -> None:
     folder = storage.join(root, CHECKPOINTS)
     best = best_name(state.run_number)
     for name in storage.list_directories(folder):
-        if name.startswith(".step-") or (name.startswith(BEST_PREFIX) and name != best):
+        if name.startswith((".step-", f".{BEST_PREFIX}")) or (name.startswith(BEST_PREFIX) and name != best):
             storage.delete(storage.join(folder, name))
 
 
@@ -113,12 +115,11 @@ def _number_of(root: str, global_step: int) -> int | None:
 def read_state(root: str, global_step: int) -> TrainState:
     """Returns the position that a checkpoint holds. Raises InputError where it can't be read."""
     uri = storage.join(checkpoint_uri(root, global_step), _STATE)
+    remedy = "delete that checkpoint, an older one will be used"
     try:
-        return TrainState.model_validate_json(storage.read_text(uri))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{uri} is no state of a run: delete that checkpoint, an older one will be used"
-        ) from error
+        return TrainState.model_validate_json(seals.read_sealed(uri, remedy))
+    except ValidationError as error:
+        raise InputError(f"{uri} is no state of a run: {remedy}") from error
 
 
 def load_checkpoint(

@@ -1,13 +1,23 @@
-"""Folders that all ranks write together, each its shard."""
+"""Folders that all ranks write together, each its shard, and the one run that may write them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
-from esmm_spark import storage
-from esmm_spark.errors import UserError
+from esmm_spark import replacing, storage
+from esmm_spark.lease import Lease, leased
+from esmm_spark.model.directory import VERSIONS, shard_name
 from esmm_spark.training.cluster import Cluster
+from esmm_spark.write_errors import require_writable, told_in_one_line
 
 CHECKPOINTS = "checkpoints"
 BEST_PREFIX = "best-"
+TENSORBOARD = "tensorboard"
+
+_LEASE = ".train.lease"
+
+T = TypeVar("T")
 
 
 def best_name(run_number: int) -> str:
@@ -15,40 +25,90 @@ def best_name(run_number: int) -> str:
     return f"{BEST_PREFIX}{run_number:04d}"
 
 
+@dataclass(frozen=True)
+class ModelLease:
+    """A run's right to write `paths.model`.
+
+    Attributes:
+        root: `paths.model`.
+        run: the run's name, alike on all ranks.
+        lease: on the first rank; None on the others.
+    """
+
+    root: str
+    run: str
+    lease: Lease | None
+
+
+@contextmanager
+def model_lease(root: str, cluster: Cluster) -> Iterator[ModelLease]:
+    """Yields the right to write the models' folder, once every rank has tried. All ranks call this together.
+
+    Raises:
+        TargetBusyError: another run trains there.
+        InputError, UnwritableError: a rank can't write there.
+    """
+
+    def require_all_writable() -> None:
+        name = f"rank-{cluster.rank}"
+        require_writable(root, "paths.model", name)
+        for folder in (CHECKPOINTS, VERSIONS, TENSORBOARD):
+            if storage.exists(storage.join(root, folder)):
+                require_writable(storage.join(root, folder), "paths.model", name)
+
+    def begin() -> Lease | None:
+        uri = storage.join(storage.resolved(root), _LEASE)
+        return leases.enter_context(leased(uri, f"paths.model {root}")) if cluster.is_first else None
+
+    with ExitStack() as leases:
+        cluster.together(require_all_writable, "model.writable")
+        lease = cluster.together(begin, "model.lease")
+        run = cluster.text_from_first(lease.run if lease is not None else "", "model.run")
+        yield ModelLease(root, run, lease)
+
+
 def write_folder(
-    target: str, write_shard: Callable[[str], None], write_rest: Callable[[str], None], cluster: Cluster
+    target: str,
+    write_shard: Callable[[str], None],
+    write_rest: Callable[[str], None],
+    rest: Sequence[str],
+    cluster: Cluster,
+    holder: ModelLease,
 ) -> None:
     """Writes a folder that all ranks contribute to, and puts it in the place of `target`.
 
     Args:
-        target: the folder.
+        target: the folder, below `paths.model`.
         write_shard: called on every rank with the staging folder.
         write_rest: called on the first rank with the staging folder, once all shards are written.
+        rest: the names of the files that `write_rest` writes.
         cluster: the ranks.
+        holder: this run's right to do so.
 
     Raises:
-        UserError: the file system refuses, for example because it is full; what was there before stays.
+        UnwritableError: the file system refuses, for example because it is full; what was there before stays.
+        LeaseLostError: another run took the models' folder over.
     """
-    staging = storage.staging_path(target)
+    shards = [shard_name(rank, cluster.num_ranks) for rank in range(cluster.num_ranks)]
+    ours = (*rest, "embedding/shard-*")
+    staging = replacing.staging_path(target, holder.run)
 
-    def begin() -> None:
-        storage.delete(staging)
-        storage.make_directory(staging)
+    def begin() -> replacing.Replacement | None:
+        return replacing.begin(target, "paths.model", ours, holder.lease) if holder.lease else None
 
     def finish() -> None:
-        write_rest(staging)
-        storage.write_text(storage.join(staging, storage.MARKER), "")
-        storage.replace_directory(target)
+        if new is not None:
+            write_rest(staging)
+            new.files = [*shards, *rest]
+            new.publish()
 
-    def told(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except OSError as error:
-            raise UserError(
-                f"can't write {target}: {error}: make room or mend the access, and the same command goes on "
-                "from the newest checkpoint"
-            ) from error
+    what = f"paths.model {target}"
+    new = cluster.together(lambda: told(what, begin), "folder.begin")
+    cluster.together(lambda: told(what, lambda: write_shard(staging)), "folder.shards")
+    cluster.together(lambda: told(what, finish), "folder.end")
 
-    cluster.together(lambda: told(begin) if cluster.is_first else None, "folder.begin")
-    cluster.together(lambda: told(lambda: write_shard(staging)), "folder.shards")
-    cluster.together(lambda: told(finish) if cluster.is_first else None, "folder.end")
+
+def told(what: str, work: Callable[[], T]) -> T:
+    """Returns what `work` returns; what the file system refuses meanwhile ends in one line."""
+    with told_in_one_line(what):
+        return work()

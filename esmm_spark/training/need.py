@@ -33,9 +33,9 @@ def require_memory(config: Config, cluster: Cluster, device: torch.device) -> No
         host = "this host" if ranks == 1 else f"this host, which {ranks} ranks share,"
         rows_text = f"{rows:,} rows x (dim {config.model.dim} + 1) x 4 bytes"
         raise ConfigError(
-            f"the model takes {_gib(needed)}, {'a GPU' if on_gpu else host} has {_gib(limit)}: "
-            f"the embedding {_gib(ranks * arena)} ({rows_text} over {cluster.num_ranks} ranks), the towers with "
-            f"Adam {_gib(ranks * towers)}: lower features.tables.*.num_buckets, model.dim or the towers' widths, "
+            f"the model takes {_gib(needed)}, {'a GPU' if on_gpu else host} has {_gib(limit)}: the embedding "
+            f"{_gib(ranks * arena)} ({rows_text} over {cluster.num_ranks} ranks), the towers with Adam "
+            f"{_gib(ranks * towers)}: lower features.tables.*.num_buckets, model.dim or the towers' widths, "
             "or train on more hosts"
         )
 

@@ -17,6 +17,7 @@ from esmm_spark.training import best, checkpoint
 from esmm_spark.training.agreement import require_agreement
 from esmm_spark.training.build import build_trainer
 from esmm_spark.training.cluster import Cluster, open_cluster
+from esmm_spark.training.folders import ModelLease, model_lease
 from esmm_spark.training.launch import first_rank_speaks
 from esmm_spark.training.loop import StoppedError, Trainer
 from esmm_spark.training.resume import first_position
@@ -34,7 +35,7 @@ def train(config: Config) -> str | None:
         On the first rank, what to tell the user; None on the others.
 
     Raises:
-        UserError: the dataset or a checkpoint can't be used, see `errors`.
+        UserError: the dataset or a checkpoint can't be used, another run trains there, see `errors`.
         CountMismatchError: an epoch did not see every impression once.
         NonFiniteLossError: the loss became NaN or infinite.
         RankFailedError: another rank ended.
@@ -48,15 +49,16 @@ def train(config: Config) -> str | None:
     with open_cluster(config.train.stall_timeout_s) as cluster:
         require_agreement(config, counts, cluster)
         cluster.together(lambda: require_row_groups(counts, cluster.num_ranks, config), "start")
-        return _Run(config, manifest, cluster).fit()
+        with model_lease(config.paths.model, cluster) as holder:
+            return _Run(config, manifest, cluster, holder).fit()
 
 
 class _Run:
     """One rank's part of a run."""
 
-    def __init__(self, config: Config, manifest: Manifest, cluster: Cluster) -> None:
+    def __init__(self, config: Config, manifest: Manifest, cluster: Cluster, holder: ModelLease) -> None:
         self.config, self.manifest, self.cluster = config, manifest, cluster
-        self.root = config.paths.model
+        self.holder = holder
         dataset, data = config.paths.dataset, config.data
         self.train_counts = select(manifest, data.train, dataset)
         self.validation = data.validation or default_validation(manifest, data.train)
@@ -143,12 +145,12 @@ class _Run:
         # Without a validation AUC there is no better or worse: the last epoch's model is the one to keep.
         if auc is None or state.best_ctcvr_auc is None or auc > state.best_ctcvr_auc:
             state.best_ctcvr_auc, state.epochs_without_gain = auc, 0
-            best.write_best(self.root, state, metrics, trainer.arena, trainer.model, self.cluster)
+            best.write_best(self.holder, state, metrics, trainer.arena, trainer.model, self.cluster)
         else:
             state.epochs_without_gain += 1
 
     def _publish(self, already: bool) -> str | None:
-        uri = best.publish_best(self.root, self.config, self.state, self.cluster)
+        uri = best.publish_best(self.holder, self.config, self.state, self.cluster)
         if not self.cluster.is_first:
             return None
         if already:
@@ -177,7 +179,7 @@ class _Run:
         summed = self.state.model_copy(update={"seen_impressions": impressions, "seen_hash_sum": hash_sum})
         with doing("writing a checkpoint", Kind.UNHURRIED):
             trainer.last_checkpoint = checkpoint.write_checkpoint(
-                self.root,
+                self.holder,
                 summed,
                 trainer.arena,
                 trainer.model,

@@ -9,8 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.errors import IncompleteError, InputError, UnsafeFileError
-from esmm_spark.evaluation.inputs import baseline_folder, model_version, read_scores, read_truth
+from esmm_spark.errors import ConfigError, IncompleteError, InputError, UnsafeFileError
+from esmm_spark.evaluation.inputs import (
+    baseline_folder,
+    model_version,
+    read_scores,
+    read_truth,
+    require_other_scores,
+)
 from tests.evaluation.scored_data import truth_of, write_scores, write_truth
 
 pytestmark = pytest.mark.spark
@@ -132,3 +138,10 @@ def test_a_baseline_is_named_by_its_root_or_its_partition(folder: Path) -> None:
     assert baseline_folder(root, "split=test") == str(folder)
     assert baseline_folder(str(folder), "split=test") == str(folder)
     assert baseline_folder(root, "split=train") == f"{root}/split=train"
+
+
+def test_scores_are_not_compared_with_themselves(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    require_other_scores(str(tmp_path / "base"), str(tmp_path / "scores"))
+    with pytest.raises(ConfigError, match=r"leads to .*/link/scores, the scores that are evaluated"):
+        require_other_scores(str(tmp_path / "link" / "scores"), str(tmp_path / "scores"))

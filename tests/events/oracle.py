@@ -67,11 +67,9 @@ def conversion_is_before_its_cause(
 ) -> bool:
     if belongs_to_click(conversion, clicks, window_s, by_id, which) is not None:
         return False
-    if by_id:
-        named = [c for c in clicks if c["click_id"] == conversion["click_id"]]
-        return any(c["time_us"] > conversion["time_us"] for c in named)
+    keys = ["click_id"] if by_id else ["user_id", "item_id"]
     return any(
-        (c["user_id"], c["item_id"]) == (conversion["user_id"], conversion["item_id"])
+        all(c[key] == conversion[key] for key in keys)
         and conversion["time_us"] < c["time_us"] <= conversion["time_us"] + window_s * SECOND
         for c in clicks
     )
@@ -106,3 +104,11 @@ def labels(
         key: (len(times), len(converted.get(key, [])), min(times), min(converted.get(key, []), default=None))
         for key, times in clicked.items()
     }
+
+
+def without_repeats(events: Sequence[Event], id_key: str) -> list[Event]:
+    """Of the events of one id on one UTC day, the earliest."""
+    kept: dict[tuple[str, int], Event] = {}
+    for event in sorted(events, key=lambda event: event["time_us"]):
+        kept.setdefault((event[id_key], event["time_us"] // (86_400 * SECOND)), event)
+    return list(kept.values())

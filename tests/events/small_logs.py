@@ -21,7 +21,7 @@ DAYS = ("2026-11-23", "2026-11-24", "2026-11-25", "2026-11-26")
 
 
 def at(day: int, hours: float) -> int:
-    """Returns the microseconds of a time `hours` into a day of DAYS."""
+    """Returns the microseconds of a time `hours` into a day of DAYS, counted from 0."""
     return (FIRST_DAY_S + day * DAY_S) * SECOND + round(hours * 3600 * SECOND)
 
 

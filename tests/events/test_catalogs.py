@@ -38,17 +38,24 @@ def users(path: Path, **keys: Any) -> Catalog:
     return Catalog(**{"path": str(path), **USERS, "features": {"age": "age"}, **keys})
 
 
-def test_a_users_row_holds_from_its_first_time_until_just_before_its_last(
+def test_of_a_users_rows_that_hold_the_one_that_began_last_is_taken(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    table = {"user": ["u", "u", "v"], "since": [10, 20, 5], "until": [None, 30, None], "age": [6, 7, 8]}
+    table = {
+        "user": ["u", "u", "v", "x", "x"],
+        "since": [10, 20, 5, 10, 20],
+        "until": [None, 30, None, 40, 30],
+        "age": [6, 7, 8, 6, 7],
+    }
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     lines = read_catalog(spark, 0, users(tmp_path)).lines.where("reason is null")
     asked = [("u", 9), ("u", 10), ("u", 19), ("u", 20), ("u", 29), ("u", 30), ("v", 4), ("v", 99), ("w", 10)]
+    # Of x one row lies within the other.
+    asked += [("x", 19), ("x", 20), ("x", 29), ("x", 30), ("x", 39), ("x", 40)]
     rows = spark.createDataFrame([(u, s * 1_000_000) for u, s in asked], "user_id string, time_us bigint")
     found = join_catalog(rows, lines, "user_id", is_versioned=True).collect()
     ages = {(row.user_id, row.time_us // 1_000_000): row["@age"] for row in found}
-    expected = [None, "6", "6", "7", "7", None, None, "8", None]
+    expected = [None, "6", "6", "7", "7", None, None, "8", None, "6", "7", "7", "6", "6", None]
     assert ages == dict(zip(asked, expected, strict=True))
 
 
@@ -174,7 +181,7 @@ def test_a_day_with_catalogs_brings_counts_alone_to_the_driver_and_loops_over_no
     )
     day = parse_day(DAYS[1], None)
     with watched() as (numbers, plans):
-        build_days(spark, small, day, backfill=False)
+        build_days(spark, small, day, allowed_missing=("clicks", "conversions"))
     assert len(plans) > len(numbers) > 0
     assert sum(numbers) < 200 < size
     for plan in plans:

@@ -18,9 +18,13 @@ pytestmark = pytest.mark.spark
 
 
 def build(
-    spark: SparkSession, config: Config, day: str, as_of: str | None = None, backfill: bool = False
+    spark: SparkSession, config: Config, day: str, as_of: str | None = None, backfill_days: int = 0
 ) -> list[str]:
-    return build_days(spark, config, parse_day(day, as_of), backfill)
+    # Little happens here: there are days without a click or a conversion.
+    rare = ("clicks", "conversions")
+    written, left_alone = build_days(spark, config, parse_day(day, as_of), backfill_days, rare)
+    assert left_alone == {}
+    return written
 
 
 def write_three_days(logs: Path) -> None:
@@ -53,7 +57,7 @@ def test_three_daily_runs_backfilled_equal_one_run_over_all_of_it(
     daily = config(tmp_path)
     ends = (*DAYS[1:3], "2026-11-26")
     written = [
-        build(spark, daily, day, f"{end}T00:00:00", backfill=True)
+        build(spark, daily, day, f"{end}T00:00:00", backfill_days=5)
         for day, end in zip(DAYS[:3], ends, strict=True)
     ]
     assert written == [

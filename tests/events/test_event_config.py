@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from esmm_spark.config import Config
 from esmm_spark.config_file import load_config
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.manifest import ExamplesFile, Manifest, PartitionCounts
@@ -50,6 +51,7 @@ def test_a_mistake_names_key_value_and_what_is_allowed(written: str, override: s
     ("ds", "as_of", "expected"),
     [
         ("23.11.2026", None, "--ds 23.11.2026 is no day"),
+        ("2026-W48-1", None, "--ds 2026-W48-1 is no day"),
         ("2026-11-23", "tomorrow", "--as-of tomorrow is no time"),
         ("2026-11-23", "2026-11-22T23:59:59", "is before the day --ds 2026-11-23"),
     ],
@@ -60,9 +62,20 @@ def test_a_wrong_day_is_told(ds: str, as_of: str | None, expected: str) -> None:
 
 
 def test_as_of_is_in_utc_unless_it_says_otherwise() -> None:
-    day = parse_day("2026-11-23", "2026-11-24T00:00:00")
+    day = parse_day("20261123", "2026-11-24T00:00:00")
+    assert day.name == "ds=2026-11-23"
     assert day.as_of_us == day.end_us
     assert parse_day("2026-11-23", "2026-11-24T01:00:00+01:00").as_of_us == day.end_us
+
+
+def test_a_cross_of_a_context_is_refused(tmp_path: Path) -> None:
+    content = config(tmp_path).model_dump(mode="json")
+    (field,) = [field for field in content["features"]["fields"] if field["name"] == "cross"]
+    field["level"] = "context"
+    with pytest.raises(
+        ValueError, match=r"features.fields cross are crosses with level: context.*: impression"
+    ):
+        Config.model_validate(content)
 
 
 def manifest_of(tmp_path: Path, *days: int) -> Manifest:

@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.logs.event_files import check_columns, days_around, list_log_files, read_columns
-
-ANY_DAY = (date.min, date.max)
+from esmm_spark.logs.column_types import parquet_type
+from esmm_spark.logs.columns import Columns, check_columns, read_columns
+from esmm_spark.logs.event_files import days_around, files_between, list_log_files
+from esmm_spark.samples.column_agreement import check_agreement
+from tests.events.small_logs import config
 
 
 def write(path: Path, **columns: list[object]) -> str:
@@ -20,21 +22,25 @@ def write(path: Path, **columns: list[object]) -> str:
 
 
 def columns_of(tmp_path: Path, file_format: str = "parquet") -> list[str]:
-    files = read_columns(list_log_files(str(tmp_path), None, *ANY_DAY), file_format)
-    return check_columns("logs.events.clicks", files, {"user_id": "user", "time": "t"})
+    files = read_columns(list_log_files(str(tmp_path), None), file_format)
+    return check_columns("logs.events.clicks", files, {"user_id": "user", "time": "t"}).warnings
 
 
-def test_only_the_asked_days_folders_are_read_and_hidden_files_never(tmp_path: Path) -> None:
-    for day in ("22", "23", "24"):
-        write(tmp_path / f"ds=2026-11-{day}" / "a.parquet", t=[1])
-    write(tmp_path / "ds=2026-11-23" / "_hidden.parquet", t=[1])
+def test_only_the_asked_days_folders_are_read_and_hidden_or_empty_files_never(tmp_path: Path) -> None:
+    for day in ("2026-11-22", "20261123", "2026-11-24"):
+        write(tmp_path / f"ds={day}" / "a.parquet", t=[1])
+    write(tmp_path / "ds=20261123" / "_hidden.parquet", t=[1])
     write(tmp_path / ".staging" / "ds=2026-11-23" / "b.parquet", t=[1])
-    found = list_log_files(str(tmp_path), "ds", date(2026, 11, 23), date(2026, 11, 24))
+    (tmp_path / "ds=20261123" / "empty.parquet").write_bytes(b"")
+    files = list_log_files(str(tmp_path), "ds")
+    found = files_between(files, date(2026, 11, 23), date(2026, 11, 24))
     assert [(Path(path).parent.name, day) for path, day in found] == [
-        ("ds=2026-11-23", date(2026, 11, 23)),
         ("ds=2026-11-24", date(2026, 11, 24)),
+        ("ds=20261123", date(2026, 11, 23)),
     ]
-    assert len(list_log_files(str(tmp_path), None, *ANY_DAY)) == 3
+    undated = list_log_files(str(tmp_path), None)
+    assert len(undated) == 3
+    assert files_between(undated, date.max, date.max) == undated
 
 
 def test_an_event_may_lie_a_folder_early_or_some_late() -> None:
@@ -44,15 +50,40 @@ def test_an_event_may_lie_a_folder_early_or_some_late() -> None:
 
 def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file or folder at .*nowhere"):
-        list_log_files(str(tmp_path / "nowhere"), None, *ANY_DAY)
-    with pytest.raises(InputError, match="no files in"):
-        list_log_files(str(tmp_path), None, *ANY_DAY)
-    write(tmp_path / "a.parquet", t=[1])
-    with pytest.raises(InputError, match=r"no folder ds=YYYY-MM-DD in .*leave day_folders out"):
-        list_log_files(str(tmp_path), "ds", *ANY_DAY)
-    write(tmp_path / "ds=yesterday" / "a.parquet", t=[1])
-    with pytest.raises(InputError, match="ds=yesterday is no day"):
-        list_log_files(str(tmp_path), "ds", *ANY_DAY)
+        list_log_files(str(tmp_path / "nowhere"), None)
+    with pytest.raises(InputError, match=r"no file or folder at .*/\*\.json \(no glob is taken here"):
+        list_log_files(str(tmp_path / "*.json"), None)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["ds=yesterday", "ds=2026-W48-1", "ds=2026-11-2", "ds=20261123T00", "ds=2026"],
+)
+def test_a_folder_that_is_no_day_is_refused(tmp_path: Path, folder: str) -> None:
+    write(tmp_path / "ds=2026-11-22" / "a.parquet", t=[1])
+    write(tmp_path / folder / "a.parquet", t=[1])
+    with pytest.raises(InputError, match=f"{folder} is no day, it must be like ds=2026-11-23 or ds=20261123"):
+        list_log_files(str(tmp_path), "ds")
+
+
+def test_a_file_outside_of_the_day_folders_is_refused(tmp_path: Path) -> None:
+    for folder in (".", "2026-11-23", "dt=2026-11-23"):
+        write(tmp_path / folder / "b.parquet", t=[1])
+        with pytest.raises(
+            InputError, match=r"b.parquet lies in no folder like ds=2026-11-23 .*leave day_folders"
+        ):
+            list_log_files(str(tmp_path), "ds")
+        (tmp_path / folder / "b.parquet").unlink()
+        write(tmp_path / "ds=2026-11-22" / "a.parquet", t=[1])
+
+
+def test_two_folders_of_one_day_must_be_written_alike(tmp_path: Path) -> None:
+    write(tmp_path / "eu" / "ds=2026-11-23" / "a.parquet", t=[1])
+    write(tmp_path / "us" / "ds=2026-11-23" / "a.parquet", t=[1])
+    assert len(list_log_files(str(tmp_path), "ds")) == 2
+    write(tmp_path / "us" / "ds=20261123" / "a.parquet", t=[1])
+    with pytest.raises(InputError, match="two folders of one day, ds=20261123 and ds=2026-11-23"):
+        list_log_files(str(tmp_path), "ds")
 
 
 def test_an_unknown_column_is_a_config_error_that_names_it_and_those_there_are(tmp_path: Path) -> None:
@@ -105,3 +136,68 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
     Path(path).write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"a.parquet is no whole Parquet file"):
         columns_of(tmp_path)
+
+
+def json_columns(folder: Path, **files: str) -> Columns:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(content)
+    files_of = read_columns(list_log_files(str(folder), None), "json")
+    wanted = {"user_id": "user", "time": "t", "features.tags": "tags"}
+    return check_columns("logs.events.clicks", files_of, wanted)
+
+
+def test_a_sparse_json_key_has_the_type_that_any_file_knows(tmp_path: Path) -> None:
+    line = '{"user": "u", "t": 1}\n'
+    tagged = '{"user": "u", "t": 1, "tags": ["a"]}\n'
+    for number, first in enumerate((line, '{"user": "u", "t": 1, "tags": null}\n', "")):
+        found = json_columns(tmp_path / str(number), a=first, b=tagged)
+        assert (str(found.types["tags"]), found.warnings) == ("array", [])
+    found = json_columns(tmp_path / "nowhere", a=line)
+    (warning,) = found.warnings
+    assert "logs.events.clicks.features.tags = 'tags' stands in no line that was looked at" in warning
+    with pytest.raises(ConfigError, match=r"clicks.user_id = 'user' is no column of .*a.json: it has t"):
+        json_columns(tmp_path / "no id", a='{"t": 1}\n')
+    with pytest.raises(InputError, match=r"a.json has no JSON object in its first lines"):
+        json_columns(tmp_path / "empty", a="")
+    mixed = '{"user": "u", "t": 1, "tags": "a"}\n' + tagged
+    with pytest.raises(InputError, match=r"features.tags: column tags is string and array in .*a.json"):
+        json_columns(tmp_path / "mixed", a=mixed)
+
+
+def test_columns_of_one_name_are_refused_only_where_they_are_mapped(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"user,x,x,t\ru,1,2,3\r")
+    assert columns_of(tmp_path, "csv") == []
+    (tmp_path / "a.csv").write_bytes(b"user,t,t\r\nu,1,2\r\n")
+    with pytest.raises(InputError, match=r"clicks.time: .*a.csv has 2 columns t: give each its own name"):
+        columns_of(tmp_path, "csv")
+
+
+def test_ids_whose_types_can_not_be_made_equal_name_both_columns_and_types(tmp_path: Path) -> None:
+    logs = config(tmp_path).logs.events
+    assert logs is not None
+
+    def check(**users: pa.DataType) -> None:
+        types = {}
+        for log in ("impressions", "clicks", "conversions"):
+            kinds = {
+                "user_id": users.get(log, pa.int64()),
+                "category": users.get(f"{log}_category", pa.string()),
+            }
+            types[log] = {name: parquet_type(kind, "") for name, kind in kinds.items()}
+        check_agreement(logs, types)
+
+    for kind in (pa.uint8(), pa.float64(), pa.decimal128(9, 2), pa.large_string(), pa.binary(), pa.null()):
+        check(clicks=kind)
+    for kind in (pa.timestamp("us"), pa.bool_(), pa.date32()):
+        with pytest.raises(ConfigError) as told:
+            check(clicks=kind)
+        assert str(told.value).startswith(
+            "user_id: logs.events.impressions.user_id = 'user_id' is int64, logs.events.clicks.user_id = "
+            f"'user_id' is {kind}: no value of the one can equal one of the other"
+        )
+    check(clicks_category=pa.int32())
+    with pytest.raises(
+        ConfigError, match=r"cross cross: .*features.category = 'category' is string, .*timestamp"
+    ):
+        check(clicks_category=pa.timestamp("us"))

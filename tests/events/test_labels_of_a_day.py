@@ -15,7 +15,7 @@ from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.day_labels import Labelled, label_day
 from esmm_spark.samples.deduplication import reject_duplicates
 from esmm_spark.samples.event_counts import count_lines, rejected_lines
-from esmm_spark.samples.event_sources import DayLogs, time_ranges
+from esmm_spark.samples.event_sources import DayLogs, label_ranges, time_ranges
 from esmm_spark.samples.maturity import is_mature
 from tests.events.small_logs import at, config
 
@@ -134,12 +134,23 @@ def test_the_ranges_that_are_read_hold_all_that_can_matter(tmp_path: Path) -> No
     events = config(tmp_path).logs.events
     assert isinstance(events, EventLogs)
     day = parse_day("2026-11-24", None)
-    # Windows of an hour and two days, history of two days.
+    # Windows of an hour and two days, history of two days; the first UTC day is read as a whole.
+    last = at(2, 49) - 1
     assert time_ranges(events, day) == {
-        "impressions": (at(0, 23), at(2, 1) - 1),
-        "clicks": (at(1, 0) - 48 * HOUR_S * 1_000_000, at(2, 49) - 1),
-        "conversions": (at(0, 23), at(2, 49) - 1),
+        "impressions": (at(0, 0), at(2, 1) - 1),
+        "clicks": (at(-1, 0), last),
+        "conversions": (at(1, 0), last),
     }
+    # Where clicks name their impression they may come before it.
+    by_id = events.model_copy(
+        update={"clicks": events.clicks.model_copy(update={"impression_id": "id"}), "history": []}
+    )
+    assert label_ranges(by_id, day) == {
+        "impressions": (at(0, 22), at(2, 1) - 1),
+        "clicks": (at(-2, 23), last),
+        "conversions": (at(0, 23), last),
+    }
+    assert time_ranges(by_id, day)["clicks"] == (at(-2, 0), last)
 
 
 @pytest.mark.parametrize("folders", [True, False], ids=["day folders", "no day folders"])

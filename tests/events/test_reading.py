@@ -1,5 +1,8 @@
 """Raw lines to canonical ones: formats, time units, and what is rejected and why."""
 
+import gzip
+import json
+from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.errors import TooManyRejectsError
 from esmm_spark.event_config import ClickLog
+from esmm_spark.logs.event_files import list_log_files
 from esmm_spark.logs.events import read_events
 from esmm_spark.manifest import read_manifest
 from esmm_spark.samples.day import parse_day
@@ -24,7 +28,8 @@ NOON_US = 1_795_435_200_000_000  # 2026-11-23 12:00
 
 def read(spark: SparkSession, path: Path, **keys: Any) -> list[dict[str, Any]]:
     log = ClickLog(**{"path": str(path), "time": "t", "user_id": "user", "item_id": "item", **keys})
-    lines = read_events(spark, "clicks", log, *[(date.min, date.max)] * 2).lines
+    files = list_log_files(log.path, log.day_folders)
+    lines = read_events(spark, "clicks", log, files, (date.min, date.max)).lines
     return [row.asDict() for row in lines.orderBy("line", "time_us").collect()]
 
 
@@ -47,6 +52,21 @@ def test_one_noon_in_every_unit(spark: SparkSession, tmp_path: Path, unit: str, 
     assert (row["time_us"], row["reason"]) == (NOON_US, None)
 
 
+@pytest.mark.parametrize("file_format", ["json", "parquet"])
+def test_names_that_spark_takes_for_globs_are_read_as_they_are(
+    spark: SparkSession, tmp_path: Path, file_format: str
+) -> None:
+    folder = tmp_path / "log {a,b} ü%20"
+    row = {"t": 1795435200, "user": "u", "item": "i"}
+    if file_format == "json":
+        write_json_lines(folder / "part[0].json", [row])
+    else:
+        folder.mkdir()
+        pq.write_table(pa.table({key: [value] for key, value in row.items()}), folder / "part[0].parquet")
+    (found,) = read(spark, folder, file_format=file_format, time_unit="s")
+    assert (found["user_id"], found["time_us"]) == ("u", NOON_US)
+
+
 def test_csv_and_json_say_the_same_whatever_the_order_of_columns(spark: SparkSession, tmp_path: Path) -> None:
     csv, json = tmp_path / "csv", tmp_path / "json"
     csv.mkdir()
@@ -67,6 +87,26 @@ def test_csv_and_json_say_the_same_whatever_the_order_of_columns(spark: SparkSes
     rows = read(spark, json, file_format="json", **keys)
     found = sorted((row["user_id"], row["item_id"], row["time_us"], row["@tags"]) for row in rows)
     assert found == [("u", "7", NOON_US, ["a", "b"]), ("v", "j", NOON_US, None)]
+
+
+def test_json_lines_may_lack_keys_and_weights_may_be_null(spark: SparkSession, tmp_path: Path) -> None:
+    good = {"t": 1795435200, "user": 11.0, "item": "i"}
+    features = {"features": {"prices": "prices", "brand": "brand"}}
+    write_json_lines(tmp_path / "a.json", [good, {**good, "prices": None}])
+    rows: list[dict[str, Any]] = [
+        {**good, "prices": {"price": None, "": 2, "7.0": 0.5, "nan": float("nan")}},
+        {**good, "prices": {"price": None}},
+    ]
+    # Nobody knows what a brand is until one comes, in a place where nobody looked.
+    rows += [good] * 2000 + [{**good, "brand": brand} for brand in ("b", ["b"], {"b": 1})]
+    lines = b"\xef\xbb\xbf" + "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(lines))
+    found = read(spark, tmp_path, file_format="json", time_unit="s", **features)
+    assert Counter(row["reason"] for row in found) == {None: 2005, "malformed_line": 2}
+    assert {row["user_id"] for row in found} == {"11"}
+    accepted = [row for row in found if row["reason"] is None]
+    assert [row["@prices"] for row in accepted if row["@prices"]] == [{"7": 0.5}]
+    assert [row["@brand"] for row in accepted if row["@brand"]] == ["b"]
 
 
 def test_each_bad_line_has_its_reason_and_is_kept_as_it_was(spark: SparkSession, tmp_path: Path) -> None:
@@ -110,9 +150,9 @@ def test_a_line_in_a_folder_where_its_day_never_looks_is_rejected(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     # The day before midnight and the first second of the day, late_days = 1.
-    for folder in ("22", "23", "24", "25"):
+    for folder, name in {"22": "2026-11-22", "23": "20261123", "24": "20261124", "25": "2026-11-25"}.items():
         rows = [{"t": 1_795_392_000 + shift, "user": folder, "item": "i"} for shift in (-1, 0)]
-        write_json_lines(tmp_path / f"ds=2026-11-{folder}" / "a.json", rows)
+        write_json_lines(tmp_path / f"ds={name}" / "a.json", rows)
     rows = read(spark, tmp_path, file_format="json", time_unit="s", day_folders="ds")
     found = {(row["user_id"], row["time_us"] == 1_795_392_000 * 1_000_000): row["reason"] for row in rows}
     assert found == {
@@ -125,6 +165,41 @@ def test_a_line_in_a_folder_where_its_day_never_looks_is_rejected(
         ("25", False): "wrong_folder",
         ("25", True): "wrong_folder",
     }
+
+
+def test_what_names_no_day_and_what_is_before_the_earliest_time_is_no_time(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    no_times = (
+        "10:00:00",
+        "T10:00:00",
+        "10:00:00-08:00",
+        "2026",
+        "2026-11",
+        "2026-11-",
+        "-2026-11-23",
+        "now",
+    )
+    times = {
+        " 2026-11-23T12:00:00Z": None,
+        "2026-11-23": None,
+        "1999-12-31 23:59:59.999999": "time_out_of_range",
+        "2000-01-01": None,
+        **dict.fromkeys(no_times, "unparsable_time"),
+    }
+    rows = [{"t": time, "user": "u", "item": f"i{number}"} for number, time in enumerate(times)]
+    write_json_lines(tmp_path / "iso" / "a.json", rows)
+    read_rows = read(spark, tmp_path / "iso", file_format="json", time_unit="iso")
+    found = {row["item_id"]: row["reason"] for row in read_rows}
+    assert {time: found[f"i{number}"] for number, time in enumerate(times)} == times
+
+    # Seconds, taken for milliseconds; a log of the nineties may say so.
+    old = {"t": 1_795_435_200, "user": "u", "item": "i"}
+    write_json_lines(tmp_path / "s" / "a.json", [old])
+    (row,) = read(spark, tmp_path / "s", file_format="json", time_unit="ms")
+    assert row["reason"] == "time_out_of_range"
+    (row,) = read(spark, tmp_path / "s", file_format="json", time_unit="ms", earliest_time=date(1970, 1, 1))
+    assert (row["reason"], row["time_us"]) == (None, 1_795_435_200_000)
 
 
 @pytest.mark.slow
@@ -151,7 +226,7 @@ def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
     write_log(logs / "clicks", [*clicks, event(at(1, 3), item="nowhere", click_id="c1")])
     write_log(logs / "conversions", [event(at(1, 2), item="j0"), event(at(1, 2), item="nobody's")])
     dirty = config(tmp_path, clicks={"click_id": "click_id"})
-    build_days(spark, dirty, parse_day(DAYS[1], None), backfill=False)
+    build_days(spark, dirty, parse_day(DAYS[1], None))
     manifest = read_manifest(dirty.paths.dataset)
     impressions, of_clicks, _ = manifest.days["ds=2026-11-24"].sources
     assert impressions.rejects == {"bad_id": 1, "bad_token": 1, "duplicate_impression": 2, "missing_id": 1}
@@ -175,5 +250,5 @@ def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
 
     strict = dirty.model_copy(update={"logs": dirty.logs.model_copy(update={"max_reject_fraction": 0.1})})
     with pytest.raises(TooManyRejectsError, match=r"5 of 10 lines|4 of 10 lines"):
-        build_days(spark, strict, parse_day(DAYS[1], None), backfill=False)
+        build_days(spark, strict, parse_day(DAYS[1], None))
     assert read_manifest(dirty.paths.dataset) == manifest

@@ -18,7 +18,14 @@ from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.manifest import Manifest, read_manifest
-from tests.synthetic_examples import SPEC, random_groups, write_dataset, write_partition, write_small_dataset
+from tests.synthetic_examples import (
+    SPEC,
+    of_before,
+    random_groups,
+    write_dataset,
+    write_partition,
+    write_small_dataset,
+)
 
 TRAIN = "split=train"
 NUM_STREAMS, BATCH_SIZE = 4, 100
@@ -194,14 +201,17 @@ def test_rows_are_64_bit_only_where_the_arena_needs_it() -> None:
     assert batch_of([], type(SPEC).model_validate(content)).context_rows.dtype == torch.int64
 
 
-def small_dataset(folder: Path, **columns: Any) -> tuple[Path, Manifest]:
+def small_dataset(folder: Path, checksums: bool = True, **columns: Any) -> tuple[Path, Manifest]:
     """Two files of one row group each; `columns` overwrite those of the second file's second group."""
     groups = random_groups(20, seed=7)
     counts = write_partition(folder, TRAIN, groups, [[10], [10]])
     if columns:
         groups[11].update(columns)
-        write_partition(folder, TRAIN, groups, [[10], [10]])
-    return folder, write_dataset(folder, {TRAIN: counts})
+        for file, changed in zip(
+            counts.files, write_partition(folder, TRAIN, groups, [[10], [10]]).files, strict=True
+        ):
+            file.num_bytes, file.checksums = changed.num_bytes, changed.checksums
+    return folder, write_dataset(folder, {TRAIN: counts if checksums else of_before(counts)})
 
 
 SECOND_FILE = "examples/split=train/part-00001.parquet"
@@ -238,7 +248,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_with_other_groups_than_the_manifest_says_is_named(tmp_path: Path) -> None:
-    dataset = small_dataset(tmp_path)
+    dataset = small_dataset(tmp_path, checksums=False)
     table = pq.read_table(tmp_path / SECOND_FILE)
     pq.write_table(table.slice(0, 9), tmp_path / SECOND_FILE)
     with pytest.raises(
@@ -250,7 +260,7 @@ def test_a_file_with_other_groups_than_the_manifest_says_is_named(tmp_path: Path
 def test_a_file_without_the_manifests_row_group_is_named(tmp_path: Path) -> None:
     groups = random_groups(20, seed=7)
     counts = write_partition(tmp_path, TRAIN, groups, [[10, 10]])
-    dataset = (tmp_path, write_dataset(tmp_path, {TRAIN: counts}))
+    dataset = (tmp_path, write_dataset(tmp_path, {TRAIN: of_before(counts)}))
     path = tmp_path / "examples/split=train/part-00000.parquet"
     pq.write_table(pq.read_table(path), path)
     with pytest.raises(InputError, match=r"part-00000\.parquet has no row group 1.*preprocess again"):
@@ -317,7 +327,7 @@ def test_a_pickled_schema_is_refused_and_never_opened(tmp_path: Path) -> None:
 
 
 def test_a_pickle_in_a_files_own_metadata_is_never_opened(tmp_path: Path) -> None:
-    dataset = small_dataset(tmp_path / "dataset")
+    dataset = small_dataset(tmp_path / "dataset", checksums=False)
     proof = tmp_path / "unpickled"
     path = dataset[0] / SECOND_FILE
     table = pq.read_table(path)

@@ -25,19 +25,21 @@ def lines_in(path: Path, range_bytes: int, block_bytes: int) -> list[bytes]:
 @given(
     st.lists(st.sampled_from([b"", b"\r", b"a", b"bc\r", b"\xff\x00", b"d" * 20]), max_size=30),
     st.booleans(),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
     st.integers(1, 40),
     st.integers(1, 40),
 )
-def test_each_line_is_read_once_however_the_file_is_cut(
+def test_each_line_is_read_once_without_a_byte_order_mark_however_the_file_is_cut(
     tmp_path_factory: pytest.TempPathFactory,
     lines: list[bytes],
     ends_with_a_line_feed: bool,
+    mark: bytes,
     range_bytes: int,
     block_bytes: int,
 ) -> None:
     content = b"\n".join(lines) + (b"\n" if ends_with_a_line_feed else b"")
     path = tmp_path_factory.mktemp("lines") / "part-0"
-    path.write_bytes(content)
+    path.write_bytes(mark + content)
     expected = content.split(b"\n")
     if expected[-1] == b"":
         expected.pop()

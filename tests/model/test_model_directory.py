@@ -9,9 +9,11 @@ from torch import Tensor
 from esmm_spark import config
 from esmm_spark.errors import IncompleteError, InputError, UnsafeFileError
 from esmm_spark.features import FeatureSpec
+from esmm_spark.lease import leased
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.directory import (
     ModelInfo,
+    begin_version,
     find_model,
     load_dense,
     new_version,
@@ -20,12 +22,12 @@ from esmm_spark.model.directory import (
     publish,
     read_info,
     shard_name,
-    staging_of,
     version_uri,
     write_shard,
 )
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.serving_embedding import ServingEmbedding
+from tests.synthetic_examples import rewrite
 
 SPEC = FeatureSpec.model_validate(
     {
@@ -57,17 +59,19 @@ def write_version(
     esmm = esmm or make_esmm()
     info = new_version(str(root), SETTINGS, SPEC, esmm, step=step, num_shards=num_shards)
     rows = make_rows()
-    for rank in range(num_shards):
-        write_shard(staging_of(str(root), info), rows[rank::num_shards], rank, num_shards)
-    return publish(
-        str(root),
-        info,
-        esmm,
-        config_yaml="model: {dim: 6}\n",
-        metrics={"ctcvr_auc": 0.75, "cvr_auc": None},
-        history={"steps": [], "epochs": []},
-        vocabulary=vocabulary,
-    )
+    with leased(str(root / ".lease"), "the model") as lease:
+        new = begin_version(str(root), info, lease)
+        for rank in range(num_shards):
+            write_shard(new.folder, rows[rank::num_shards], rank, num_shards)
+        return publish(
+            new,
+            info,
+            esmm,
+            config_yaml="model: {dim: 6}\n",
+            metrics={"ctcvr_auc": 0.75, "cvr_auc": None},
+            history={"steps": [], "epochs": []},
+            vocabulary=vocabulary,
+        )
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 3])
@@ -165,11 +169,13 @@ def test_a_killed_write_leaves_the_version_before_and_its_rest_is_cleaned_up(tmp
     esmm = make_esmm()
     before = write_version(tmp_path)
     killed = new_version(str(tmp_path), SETTINGS, SPEC, esmm, step=20, num_shards=2)
-    write_shard(staging_of(str(tmp_path), killed), make_rows()[0::2], 0, 2)
+    with leased(str(tmp_path / ".lease"), "the model") as lease:
+        new = begin_version(str(tmp_path), killed, lease)
+    write_shard(new.folder, make_rows()[0::2], 0, 2)
 
     assert find_model(str(tmp_path)) == before
     with pytest.raises(IncompleteError, match=r"shard-00001-of-00002.safetensors: rank 1 wrote none"):
-        publish(str(tmp_path), killed, esmm, config_yaml="", metrics={}, history={})
+        publish(new, killed, esmm, config_yaml="", metrics={}, history={})
     assert find_model(str(tmp_path)) == before
 
     after = write_version(tmp_path, step=20)
@@ -238,7 +244,7 @@ def test_dense_parameters_of_another_network_are_named(tmp_path: Path) -> None:
 
 def edit_info(uri: str, **changes: object) -> None:
     path = Path(uri) / "model.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    rewrite(path, json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_a_model_json_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Our safetensors files against the safetensors package, both ways."""
 
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from esmm_spark.errors import InputError
 from esmm_spark.model.tensor_file import map_tensors, read_tensors, tensor_bytes, write_tensors
+from tests.flipped_bits import flips_of
 
 TENSORS = {
     "rows": torch.arange(35, dtype=torch.float32).reshape(7, 5),
@@ -113,3 +115,30 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_same_values_are_the_same_bytes() -> None:
     assert tensor_bytes({"a": torch.ones(2, 3)}) == tensor_bytes({"a": torch.ones(3, 2).T})
+
+
+@pytest.mark.parametrize("read", [map_tensors, read_tensors])
+def test_a_flipped_bit_is_told_in_one_line_or_changes_no_tensor(tmp_path: Path, read: object) -> None:
+    path = tmp_path / "all.safetensors"
+    write_tensors(str(path), TENSORS)
+    body = len(path.read_bytes()) - sum(t.numel() * t.element_size() for t in TENSORS.values())
+    for place in flips_of(path, 2000):
+        if place >= body:
+            with pytest.raises(InputError, match=r"^\S+all\.safetensors is corrupt"):
+                read(str(path))  # type: ignore[operator]
+            continue
+        # Of a flip in the name of the metadata, say, nothing need be told.
+        with suppress(InputError):
+            found = read(str(path))  # type: ignore[operator]
+            assert_same({name: torch.as_tensor(np.asarray(value)) for name, value in found.items()}, TENSORS)
+
+
+def test_only_the_tensors_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "all.safetensors"
+    write_tensors(str(path), TENSORS)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert list(map_tensors(str(path), ["rows"])) == ["rows"]
+    with pytest.raises(InputError, match="tensor bytes is not what was written"):
+        map_tensors(str(path), ["bytes"])

@@ -100,13 +100,16 @@ def parse_impression(line: bytes, spec: FeatureSpec, labels_required: bool) -> I
     impression_id, click, conversion, key, count, text = columns_of(line, 6)
     if not impression_id or not key:
         raise Rejected("missing_id")
-    unlabelled = not labels_required and click == b"" and conversion == b""
-    if not unlabelled:
-        if {click, conversion} - {b"0", b"1"}:
-            raise Rejected("bad_label")
-        if click == b"0" and conversion == b"1":
-            raise Rejected("conversion_without_click")
-    labels = (None, None) if unlabelled else (int(click), int(conversion))
+    missing = (b"", b"") if not click else (click, b"")
+    if (click, conversion) == missing and not labels_required:
+        known = [label for label in (click, conversion) if label]
+    else:
+        known = [click, conversion]
+    if set(known) - {b"0", b"1"}:
+        raise Rejected("bad_label")
+    if known == [b"0", b"1"]:
+        raise Rejected("conversion_without_click")
+    labels = [int(label) for label in known] + [None] * (2 - len(known))
     return Impression(key, line, impression_id, *labels, parse_bags(text, count, spec, "impression"))
 
 

@@ -1,11 +1,13 @@
 """Datasets as a whole: nothing is lost, nothing depends on how work is cut, nothing half-written is seen."""
 
 import gzip
+import lzma
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +17,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
+from esmm_spark import replacing
 from esmm_spark.command import run_command
 from esmm_spark.config import SplitLogs
 from esmm_spark.errors import CountMismatchError, InputError, TooManyRejectsError
+from esmm_spark.logs.raw_files import read_split
 from esmm_spark.manifest import Manifest, PartitionCounts, SourceCounts, read_manifest
 from esmm_spark.samples import dataset as dataset_module
 from esmm_spark.samples.dataset import preprocess
@@ -168,12 +171,18 @@ def test_the_content_does_not_depend_on_files_partitions_or_the_order_of_lines(
     assert set(found[0]) == {"split=train", "split=validation"}
 
 
+MARK = b"\xef\xbb\xbf"
+
+
 def test_files_that_spark_must_unpack_become_the_same_dataset(spark: SparkSession, tmp_path: Path) -> None:
     lines = [*CLEAN_IMPRESSIONS, b"", impression("3-1", "c50"), b"broken"]
     found = []
     for packed in (False, True):
         folder = tmp_path / str(packed)
-        logs = write_split(folder, CLEAN_CONTEXTS, lines)
+        # A byte order mark in front of a file is no part of its first id.
+        logs = write_split(
+            folder, [MARK + CLEAN_CONTEXTS[0], *CLEAN_CONTEXTS[1:]], [MARK + lines[0], *lines[1:]]
+        )
         if packed:
             for name in ("common_features", "skeleton"):
                 path = Path(getattr(logs, name))
@@ -189,7 +198,45 @@ def test_files_that_spark_must_unpack_become_the_same_dataset(spark: SparkSessio
         assert_nothing_lost(manifest)
     assert found[0] == found[1]
     assert found[0][1][1]["rejects"] == {"duplicate_impression": 1, "too_few_columns": 1}
-    assert found[0][1][1]["notes"] == {"blank_lines": 1}
+    assert found[0][1][0]["notes"] == {"byte_order_marks": 1}
+    assert found[0][1][1]["notes"] == {"blank_lines": 1, "byte_order_marks": 1}
+
+
+def test_folders_may_have_any_name_and_be_given_as_a_uri(spark: SparkSession, tmp_path: Path) -> None:
+    logs = write_split(tmp_path / "räw [1] %20", CLEAN_CONTEXTS, CLEAN_IMPRESSIONS)
+    named = SplitLogs(
+        common_features=f"file://{quote(logs.common_features)}",
+        skeleton=rf"{tmp_path}/r?w \[1\] %20/skel*.csv",
+    )
+    manifest = preprocess(spark, config_for(tmp_path / "öut %20", {"train": named}))
+    assert manifest.partitions["split=train"].impressions == len(CLEAN_IMPRESSIONS)
+
+
+@pytest.mark.parametrize("name", ["[a]", "a:b/*"])
+def test_a_glob_that_matches_nothing_says_that_it_is_one(
+    spark: SparkSession, tmp_path: Path, name: str
+) -> None:
+    logs = write_split(tmp_path, CLEAN_CONTEXTS, CLEAN_IMPRESSIONS)
+    with pytest.raises(
+        InputError, match=r"no skeleton at .*it is taken as a glob: write . as \\. to"
+    ) as caught:
+        read_split(spark, logs.model_copy(update={"skeleton": str(tmp_path / name)}))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_train_split_with_nothing_left_to_train_on_is_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    held_out = write_split(tmp_path / "a", CLEAN_CONTEXTS[:1], CLEAN_IMPRESSIONS[:5])
+    config = config_for(tmp_path, {"train": held_out}, samples={"validation_fraction": 0.999})
+    with pytest.raises(
+        InputError, match=r"all 1 groups of logs\.splits\.train are held out .*validation_fraction = 0\.999"
+    ):
+        preprocess(spark, config)
+    assert list(Path(config.paths.dataset).parent.iterdir()) == []
+    rejected = write_split(tmp_path / "b", CLEAN_CONTEXTS[:1], CLEAN_IMPRESSIONS[5:])
+    with pytest.raises(
+        InputError, match=r"nothing to train on: .*skeleton\.csv has no impression of a context"
+    ):
+        preprocess(spark, config_for(tmp_path, {"train": rejected}))
 
 
 @pytest.mark.parametrize(("size", "fails"), [(106, False), (105, False), (104, True), (107, True)])
@@ -248,7 +295,7 @@ def test_a_kill_leaves_the_old_dataset_whole_and_a_rerun_completes(
 
     with monkeypatch.context() as patch:
         if where == "replace":
-            patch.setattr(storage, "replace_directory", kill)
+            patch.setattr(replacing, "replace_directory", kill)
         else:
             patch.setattr(dataset_module, where, kill)
         with pytest.raises(Killed):
@@ -289,8 +336,13 @@ def test_too_many_bad_lines_end_the_job_with_the_counts_and_replace_nothing(
         (lambda path: path.unlink(), "no skeleton at .*PATH_NOT_FOUND"),
         (lambda path: path.write_bytes(b""), "skeleton.csv is empty"),
         (lambda path: path.write_bytes(b"\n\r\n"), "skeleton.csv is empty"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\r") * 2),
+            r"skeleton.csv ends its lines by carriage returns alone: write line feeds, e.g. tr '\\r' '\\n'$",
+        ),
+        (lambda path: path.write_bytes(lzma.compress(b"")), "is xz by its first bytes, which isn't read"),
     ],
-    ids=["missing", "empty", "blank"],
+    ids=["missing", "empty", "blank", "carriage returns", "xz"],
 )
 def test_missing_or_empty_input_is_named(
     spark: SparkSession, tmp_path: Path, break_file: Callable[[Path], None], message: str
@@ -338,7 +390,7 @@ def test_a_lost_line_is_a_failure() -> None:
             lines_accepted=lines_accepted,
             rejects={"bad_label": 2},
         )
-        return Written({"split=t": counts}, [contexts, skeleton])
+        return Written({"split=t": counts}, [contexts, skeleton], [])
 
     check_counts(written(10, 8))
     with pytest.raises(CountMismatchError, match="11 lines read, but 8 accepted and 2 rejected"):

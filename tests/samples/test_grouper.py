@@ -202,11 +202,21 @@ def test_tokens_of_fields_outside_the_spec_are_counted_by_file() -> None:
 
 
 def test_unlabelled_impressions_have_null_labels() -> None:
-    lines = [impression("1", "k", click="", conversion=""), impression("2", "k", click=1)]
+    lines = [
+        impression("1", "k", click="", conversion=""),
+        impression("2", "k", click=1),
+        impression("3", "k", click=1, conversion=""),
+        impression("4", "k", click=0, conversion=""),
+    ]
     found, rejects, _ = run([context("k")], lines, labels_required=False)
-    assert found["k", 0]["click"] == [None, 1]
-    assert found["k", 0]["conversion"] == [None, 0]
+    assert found["k", 0]["click"] == [None, 1, 1, 0]
+    assert found["k", 0]["conversion"] == [None, 0, None, None]
     assert not rejects
+    bad = [impression("1", "k", click="", conversion=0), impression("2", "k", click=2, conversion="")]
+    _, rejects, _ = run([context("k")], bad, labels_required=False)
+    assert rejects == {(line, "skeleton", "bad_label"): 1 for line in bad}
+    _, rejects, _ = run([context("k")], lines[2:])
+    assert rejects == {(line, "skeleton", "bad_label"): 1 for line in lines[2:]}
 
 
 @pytest.mark.parametrize(("num_buckets", "dtype"), [(1 << 20, np.int32), (1 << 31, np.int64)])

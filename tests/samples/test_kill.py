@@ -11,7 +11,6 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
 from esmm_spark.manifest import read_manifest
 from esmm_spark.samples.dataset import preprocess
 from tests.samples.raw_lines import config_for, context, impression, token, write_split
@@ -20,12 +19,13 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes], timeout_s: float = 200) -> None:
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen[bytes], timeout_s: float = 200) -> Path:
     until = time.monotonic() + timeout_s
-    while not path.exists():
+    while not (found := list(folder.glob(pattern))):
         assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < until, f"{path} never came"
+        assert time.monotonic() < until, f"{pattern} never came"
         time.sleep(0.02)
+    return found[0]
 
 
 def test_sigkill_in_the_middle_leaves_the_old_dataset_and_a_rerun_cleans_up(
@@ -41,7 +41,6 @@ def test_sigkill_in_the_middle_leaves_the_old_dataset_and_a_rerun_cleans_up(
         tmp_path, {"test": write_split(tmp_path / "b", contexts, impressions)}, samples={"num_files": 40}
     )
     (tmp_path / "new.yaml").write_text(yaml.safe_dump(new.model_dump(mode="json")))
-    staged = Path(storage.staging_path(new.paths.dataset))
 
     command = [sys.executable, str(ROOT / "jobs/preprocess.py"), "--config", str(tmp_path / "new.yaml")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
@@ -50,7 +49,7 @@ def test_sigkill_in_the_middle_leaves_the_old_dataset_and_a_rerun_cleans_up(
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         # The folder stands from before the tasks to the end; the job is killed in one of its 40 tasks.
-        wait_for(staged / "examples" / "split=test", process)
+        staged = wait_for(tmp_path, ".dataset.*.staging/examples/split=test", process).parents[1]
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGKILL)
     assert staged.exists(), "the test wants it killed before it was done"

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from esmm_spark.config import Config
+from esmm_spark.lease import leased
 from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.directory import new_version, publish, staging_of, write_shard
+from esmm_spark.model.directory import begin_version, new_version, publish, write_shard
 from esmm_spark.model.embedding import embed_batch
 from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings, predict
 from tests.synthetic_examples import Group
@@ -64,9 +65,11 @@ def write_model(
     rows = torch.randn(config.features.num_rows * num_embeddings(config.model), config.model.dim)
     root = config.paths.model
     info = new_version(root, config.model, config.features, esmm, step=seed, num_shards=num_shards)
-    for rank in range(num_shards):
-        write_shard(staging_of(root, info), rows[rank::num_shards], rank, num_shards)
-    uri = publish(root, info, esmm, config_yaml="", metrics={}, history={}, vocabulary=vocabulary)
+    with leased(f"{root}/.lease", "the model") as lease:
+        new = begin_version(root, info, lease)
+        for rank in range(num_shards):
+            write_shard(new.folder, rows[rank::num_shards], rank, num_shards)
+        uri = publish(new, info, esmm, config_yaml="", metrics={}, history={}, vocabulary=vocabulary)
     return RandomModel(uri, esmm, rows, config)
 
 

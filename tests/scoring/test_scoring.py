@@ -29,7 +29,9 @@ from tests.synthetic_examples import (
     SPEC,
     Group,
     config_content,
+    of_before,
     random_groups,
+    rewrite,
     write_dataset,
     write_partition,
 )
@@ -42,13 +44,13 @@ UNLABELLED = [{**group, "click": None, "conversion": None} for group in random_g
 def write_examples(dataset: Path) -> None:
     """`split=test` in two files, `split=other`, `split=empty`, and `split=new` without labels."""
     labelled = random_groups(10, seed=7)
-    new = write_partition(dataset, "split=new", labelled, [[10]])
+    new = of_before(write_partition(dataset, "split=new", labelled, [[10]]))
     pq.write_table(_table(UNLABELLED), dataset / new.files[0].path)
     write_dataset(
         dataset,
         {
             "split=test": write_partition(dataset, "split=test", GROUPS, [[20, 20], [20]]),
-            "split=other": write_partition(dataset, "split=other", OTHER_GROUPS, [[10]]),
+            "split=other": of_before(write_partition(dataset, "split=other", OTHER_GROUPS, [[10]])),
             "split=empty": write_partition(dataset, "split=empty", [], []),
             "split=new": new.model_copy(update={"clicks": 0, "conversions": 0}),
         },
@@ -207,7 +209,7 @@ def test_a_count_that_differs_from_the_manifest_fails_and_leaves_the_old_partiti
     manifest = Path(config.paths.dataset) / "manifest.json"
     content = json.loads(manifest.read_text())
     content["partitions"]["split=test"]["impressions"] += 1
-    manifest.write_text(json.dumps(content))
+    rewrite(manifest, json.dumps(content))
 
     num_impressions = sum(len(group["click"]) for group in GROUPS)
     with pytest.raises(
@@ -244,11 +246,11 @@ def test_a_corrupt_parquet_file_is_named_and_the_old_partition_stays(
 def test_a_mistake_found_in_a_worker_is_told_as_such(config: Config, run: Callable[..., Scored]) -> None:
     model = write_model(config)
     info = Path(model.uri) / "model.json"
-    info.write_text(info.read_text().replace('"mlp"', '"no_such_module:Network"'))
+    rewrite(info, info.read_text().replace('"mlp"', '"no_such_module:Network"'))
     with pytest.raises(ConfigError, match=r"^model.network = 'no_such_module:Network': can't import"):
         run(config)
 
-    info.write_text(info.read_text().replace('"no_such_module:Network"', '"mlp"'))
+    rewrite(info, info.read_text().replace('"no_such_module:Network"', '"mlp"'))
     damaged = [{**OTHER_GROUPS[0], "context_rows": [10**6] * len(OTHER_GROUPS[0]["context_rows"])}]
     pq.write_table(
         _table(damaged + OTHER_GROUPS[1:]),
@@ -279,7 +281,7 @@ def test_specs_that_differ_are_refused_with_both_names(config: Config) -> None:
     content = json.loads(manifest.read_text())
     content["feature_spec"] = json.loads(other_spec().model_dump_json())
     content["feature_spec_digest"] = other_spec().digest
-    manifest.write_text(json.dumps(content))
+    rewrite(manifest, json.dumps(content))
     with pytest.raises(
         SpecMismatchError,
         match=rf"dataset {config.paths.dataset} has feature spec {other_spec().digest}, model 000001-\w+ in",

@@ -11,8 +11,10 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.config import Config
 from esmm_spark.errors import ConfigError, InputError, TooManyRejectsError
+from esmm_spark.manifest import SourceCounts
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.scoring.scoring import Scored, plan_scoring, score
+from esmm_spark.scoring.sources import why_nothing_is_left
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import Group
 
@@ -51,7 +53,9 @@ def write_split(folder: Path, split: str, seed: int, labelled: bool = True) -> N
             item = [("205", str(random.integers(80)), 1.0)]
             others = [("210", str(random.integers(30)), 1.0) for _ in range(random.integers(0, 3))]
             number = f"{split}-{len(impressions)}"
-            shown = labels if labelled else ("", "")
+            # Of every other one the click is known, and its conversion not yet.
+            unknown = ("", "") if len(impressions) % 2 else (click, "")
+            shown = labels if labelled else unknown
             impressions.append(line(number, *shown, key, tokens=item + others))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"skeleton_{split}.csv").write_text("\n".join(impressions) + "\n")
@@ -145,7 +149,14 @@ def test_raw_files_score_as_their_examples_do_with_or_without_labels(
     new["score"]["raw"] = raw_files(tmp_path / "new", "test")
     unlabelled = Config.model_validate(new)
     assert plan_scoring(unlabelled).done_before() is None
-    without_labels = [{**row, "click": None, "conversion": None} for row in of_examples]
+    without_labels = [
+        {
+            **row,
+            "click": None if int(row["impression_id"].partition("-")[2]) % 2 else row["click"],
+            "conversion": None,
+        }
+        for row in of_examples
+    ]
     assert_same_scores(rows_of(run(unlabelled).folder), without_labels)
 
 
@@ -196,6 +207,26 @@ def test_bad_lines_are_counted_and_kept_beside_the_scores(
     rejects = pq.read_table(f"{scored.folder}/_rejects", partitioning=None).to_pylist()
     assert sorted(row["line"].decode() for row in rejects) == sorted(bad)
     assert "3 lines rejected" in str(scored)
+
+
+def test_where_no_impression_is_left_the_reason_of_most_rejects_is_told() -> None:
+    contexts = SourceCounts(
+        name="raw.common_features", path="c.csv", lines_read=3, lines_accepted=1, rejects={"bad_token": 2}
+    )
+    labels = SourceCounts(
+        name="raw.skeleton",
+        path="s.csv",
+        lines_read=9,
+        lines_accepted=0,
+        rejects={"unknown_context": 2, "bad_label": 7},
+    )
+    told = why_nothing_is_left(contexts, labels)
+    assert told.startswith("no impression of s.csv can be scored: 7 of 9 lines are rejected as bad_label: ")
+    unknown = labels.model_copy(update={"rejects": {"unknown_context": 9}})
+    told = why_nothing_is_left(contexts, unknown)
+    assert "unknown_context, their index stands in no good line of c.csv (bad_token 2)" in told
+    blank = labels.model_copy(update={"rejects": {}})
+    assert why_nothing_is_left(contexts, blank) == "s.csv holds blank lines alone: there is nothing to score"
 
 
 def test_raw_files_that_are_missing_or_of_another_format_are_refused(config: Config, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a task reads and writes, and what becomes of the files of its attempts."""
 
+import hashlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -109,7 +110,9 @@ def test_many_row_groups_of_scores_keep_their_order_and_their_texts(
     file = ScoreFile(str(tmp_path / "scores.parquet"))
     for batch in read_segment(str(tmp_path), segment, SPEC):
         file.write(predictor.score_groups(batch, 10))
-    assert file.close() == size_of(0, 30)
+    num_rows, sha256 = file.close()
+    assert num_rows == size_of(0, 30)
+    assert sha256 == hashlib.sha256((tmp_path / "scores.parquet").read_bytes()).hexdigest()
     written = pq.ParquetFile(tmp_path / "scores.parquet")
     assert 1 < written.num_row_groups < 30
     table = written.read()

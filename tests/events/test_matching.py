@@ -1,0 +1,80 @@
+"""Events that find no cause: told with an id of both sides, or refused."""
+
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from esmm_spark.errors import InputError
+from esmm_spark.samples.day import parse_day
+from esmm_spark.samples.day_labels import Labelled
+from esmm_spark.samples.matching import check_matches
+from tests.events.small_logs import at
+
+pytestmark = pytest.mark.spark
+
+DAY = parse_day("2026-11-24", None)
+OWNED = "user_id string, item_id string, time_us bigint, owner_impression_id string"
+
+
+@pytest.fixture
+def labelled(spark: SparkSession) -> Labelled:
+    """Impressions of user 11, clicks of 0011: nothing was found; conversions have a click, no impression."""
+    impressions = spark.createDataFrame(
+        [("11", "i", at(1, 1)), ("10", "j", at(0, 1))], "user_id string, item_id string, time_us bigint"
+    )
+    clicks = [("0011", "i", at(1, 2), None), ("0010", "i", at(0, 2), None)]
+    found = [("0011", "i", at(1, 3), None, at(1, 2))]
+    return Labelled(
+        impressions,
+        spark.createDataFrame(clicks, OWNED),
+        spark.createDataFrame(found, f"{OWNED}, owner_click_time_us bigint"),
+        immature=0,
+        what_immature="keep",
+        digest="",
+    )
+
+
+def report(clicks: int, matched: int, impressions: int = 7) -> dict[str, Any]:
+    return {
+        "impressions": {"total": impressions},
+        "clicks": {"total": clicks, "matched": matched, "of_orphan_clicks": 0},
+        "conversions": {"total": 1, "matched": 0, "of_orphan_clicks": 1},
+    }
+
+
+def test_a_log_none_of_whose_events_match_is_told_with_an_id_of_both_sides(labelled: Labelled) -> None:
+    told = (
+        "logs.events.clicks: 0 of 99 clicks of ds=2026-11-24 belong to any of the 7 impressions (user_id is "
+        "like '0011' in clicks and like '11' in impressions; item_id is like 'i' in clicks and like 'i' in "
+        "impressions)"
+    )
+    assert check_matches(report(99, 0), labelled, DAY, 0.001) == [told]
+    assert check_matches(report(1000, 0), labelled, DAY, 0.0) == [told.replace("99", "1000")]
+    # Without impressions there is nothing to match.
+    (warning,) = check_matches(report(1000, 0, impressions=0), labelled, DAY, 0.001)
+    assert "0 of 1000 clicks" in warning
+
+
+@pytest.mark.parametrize(
+    ("total", "matched", "min_match_rate", "is_refused"),
+    [
+        (100, 0, 0.001, True),
+        (2001, 2, 0.001, True),
+        (2000, 2, 0.001, False),
+        (99, 1, 1.0, False),
+        (100, 99, 1.0, True),
+        (0, 0, 1.0, False),
+    ],
+)
+def test_of_100_events_or_more_a_share_must_match(
+    labelled: Labelled, total: int, matched: int, min_match_rate: float, is_refused: bool
+) -> None:
+    counts = report(total, matched)
+    if not is_refused:
+        assert check_matches(counts, labelled, DAY, min_match_rate) == []
+        return
+    with pytest.raises(
+        InputError, match=rf"{matched} of {total} clicks .*'0011'.*min_match_rate={min_match_rate:g} asks"
+    ):
+        check_matches(counts, labelled, DAY, min_match_rate)
