@@ -8,10 +8,26 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event
+
+from esmm_spark import activity
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _PACKAGE = Path(__file__).resolve().parent
+
+
+class _Compilation(event.Listener):  # type: ignore[misc]
+    """Notes that numba compiles: seconds in which a rank that is watched keeps others waiting."""
+
+    def on_start(self, event: Any) -> None:
+        activity.compiling(1)
+
+    def on_end(self, event: Any) -> None:
+        activity.compiling(-1)
+
+
+event.register("numba:compile", _Compilation())
 
 
 def compiled(function: Function, files: tuple[str, ...], **options: Any) -> Function:

@@ -177,7 +177,21 @@ class Train(Section):
         int, Field(ge=0, description="Steps between checkpoints; 0: only at SIGTERM.")
     ] = 1000
     keep_checkpoints: Annotated[int, Field(ge=1, description="Checkpoints kept.")] = 2
-    resume: Annotated[bool, Field(description="Go on from the newest checkpoint, if there is one.")] = True
+    resume: Annotated[
+        bool,
+        Field(
+            description="Go on from the newest checkpoint, if there is one. With false a run starts over, "
+            "but the same command goes on from that run's own checkpoints until it is published."
+        ),
+    ] = True
+    run_id: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9._-]{1,64}$",
+            description="Names the run, such as the day in a daily job: go on from the checkpoints of the "
+            "run of this name, or begin it, whatever `resume` says. By default runs have numbers.",
+        ),
+    ] = None
     early_stopping_epochs: Annotated[
         int,
         Field(
@@ -189,7 +203,11 @@ class Train(Section):
     ] = None
     tensorboard: Annotated[bool, Field(description="Write TensorBoard logs below the model folder.")] = True
     stall_timeout_s: Annotated[
-        int, Field(ge=5, description="Seconds that a rank waits for the others before all of them stop.")
+        int,
+        Field(
+            ge=5,
+            description="Seconds that a rank waits for one that works or is silent before all of them stop.",
+        ),
     ] = 60
 
 

@@ -16,7 +16,11 @@ if __name__ == "__main__" and sys.path and os.path.basename(sys.path[0].rstrip("
 
 from esmm_spark.command import config_parser, parse_config, run_command
 from esmm_spark.errors import RankFailedError
-from esmm_spark.training.launch import end_after_failure_elsewhere, first_rank_speaks
+from esmm_spark.training.launch import (
+    end_after_failure_elsewhere,
+    first_rank_speaks,
+    refuse_foreign_launcher,
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,6 +31,7 @@ def main(argv: Sequence[str]) -> None:
     )
     with first_rank_speaks():
         _, config = parse_config(parser, argv)
+        refuse_foreign_launcher()
     from esmm_spark.training.run import train
 
     try:

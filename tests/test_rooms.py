@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "esmm_spark"
 
 CONTRACTS = {
+    "activity",
     "locations",
     "errors",
     "unreadable",

@@ -67,6 +67,9 @@ class Esmm(nn.Module):
             ConfigError: a tower's logits are not [N].
         """
         num_impressions = impression.shape[0]
+        if num_impressions == 0:
+            # A network of a user's own need not bear this: BatchNorm's statistics of nothing are NaN.
+            return Logits(impression.new_zeros(0), impression.new_zeros(0))
         group_index = _group_index(group_sizes, num_impressions)
         halves = 2 if self.objective == "base" else 1
         contexts, impressions = context.chunk(halves, dim=2), impression.chunk(halves, dim=2)
@@ -75,10 +78,12 @@ class Esmm(nn.Module):
             self.cvr_tower(contexts[-1], impressions[-1], group_index),
         )
         for tower, logit in zip((self.ctr_tower, self.cvr_tower), logits, strict=True):
-            if logit.shape != (num_impressions,):
+            if not isinstance(logit, Tensor) or logit.shape != (num_impressions,):
+                is_tensor = isinstance(logit, Tensor)
+                found = f"logits of shape {tuple(logit.shape)}" if is_tensor else f"a {type(logit).__name__}"
                 raise ConfigError(
-                    f"network {type(tower).__name__} gave logits of shape {tuple(logit.shape)} for "
-                    f"{num_impressions} impressions: it must give [{num_impressions}]"
+                    f"network {type(tower).__name__} gave {found} for {num_impressions} impressions: it must "
+                    f"give a tensor [{num_impressions}]"
                 )
         return logits
 
@@ -108,6 +113,9 @@ class Esmm(nn.Module):
         """
         towers = [tower.layers for tower in (self.ctr_tower, self.cvr_tower) if type(tower) is Mlp]
         if len(towers) < 2 or not are_compiled(impression, towers):
+            if len(impression) == 0:
+                # The look-up's backward pass is made all the same: the other ranks wait for it.
+                return context.sum() + impression.sum()
             logits = self(context, impression, group_sizes)
             # Without autocast: a log loss needs more than bfloat16's three digits.
             with torch.autocast(impression.device.type, enabled=False):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from esmm_spark.activity import waiting
+
 _SECONDS_BETWEEN_POLLS = 1e-4
 
 
@@ -25,9 +27,10 @@ class Sending:
     def received(self) -> tuple[Tensor, Tensor]:
         """Waits; returns what all ranks sent here, in the order of ranks, and [num_ranks] rows of each."""
         # Horovod's own waiting keeps a core busy, which ranks and its threads on the same host could use.
-        while not self._hvd.poll(self._handle):
-            time.sleep(_SECONDS_BETWEEN_POLLS)
-        received, splits = self._hvd.synchronize(self._handle)
+        with waiting("the exchange of embedding rows"):
+            while not self._hvd.poll(self._handle):
+                time.sleep(_SECONDS_BETWEEN_POLLS)
+            received, splits = self._hvd.synchronize(self._handle)
         return received, splits.to("cpu", torch.int32)
 
 

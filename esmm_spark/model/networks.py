@@ -8,20 +8,24 @@ with
 
     forward(context [G, Fc, D], impression [N, Fi, D], group_index [N] int64) -> logit [N]
 
-where impression i belongs to context `group_index[i]`. `group_index` is sorted.
+where impression i belongs to context `group_index[i]`. `group_index` is sorted. N is at least 1, and at
+least 2 in training mode (BatchNorm needs two): a rank whose share of a step is a single impression puts it
+through in evaluation mode, and one without impressions doesn't call the network. Buffers of floats are
+averaged over the ranks before they are used or kept (training/buffers.py); others are the first rank's.
 Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H hidden units.
 """
 
 import importlib
 import inspect
 import itertools
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
-from esmm_spark.errors import ConfigError
+from esmm_spark.errors import ConfigError, EsmmSparkError
 from esmm_spark.model.tower import Perceptron
 
 
@@ -70,7 +74,7 @@ class Mlp(nn.Module):
         activation: str = "prelu",
     ) -> None:
         super().__init__()
-        widths = [*hidden_units, 1]
+        widths = [*_checked_widths(hidden_units), 1]
         self.first = GroupedLinear(num_context_features * dim, num_impression_features * dim, widths[0])
         self.rest = _layers_after_first(widths, activation)
         _initialise([self.first.flat, *_linears(self.rest)])
@@ -113,13 +117,15 @@ class Dcn(nn.Module):
         activation: str = "prelu",
     ) -> None:
         super().__init__()
-        if cross_layers < 1:
-            raise ConfigError(f"cross_layers = {cross_layers}: network dcn needs at least 1 (mlp has none)")
+        if not _is_count(cross_layers):
+            raise ConfigError(
+                f"cross_layers = {cross_layers!r}: network dcn needs a whole number, at least 1 (mlp has 0)"
+            )
         context_width, impression_width = num_context_features * dim, num_impression_features * dim
         width = context_width + impression_width
         self.first_cross = GroupedLinear(context_width, impression_width, width)
         self.crosses = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers - 1))
-        widths = [*hidden_units, 1]
+        widths = [*_checked_widths(hidden_units), 1]
         self.first = nn.Linear(width, widths[0])
         self.rest = _layers_after_first(widths, activation)
         for cross in (self.first_cross.flat, *_linears(self.crosses)):
@@ -142,7 +148,7 @@ BUILT_IN: Mapping[str, type[nn.Module]] = {"mlp": Mlp, "dcn": Dcn}
 
 
 def build_network(
-    name: str, num_context_features: int, num_impression_features: int, dim: int, **options: Any
+    name: str, num_context_features: int, num_impression_features: int, dim: int, /, **options: Any
 ) -> nn.Module:
     """Returns a new network, its parameters drawn from torch's global random state.
 
@@ -154,7 +160,7 @@ def build_network(
         options: more arguments of the class.
 
     Raises:
-        ConfigError: no such network, or its class doesn't take these arguments.
+        ConfigError: no such network, or its class doesn't take these arguments or fails with them.
     """
     network_class = resolve_network(name)
     arguments = (num_context_features, num_impression_features, dim)
@@ -166,7 +172,21 @@ def build_network(
             f"{''.join(f', {key}={value!r}' for key, value in options.items())}): {error}; "
             f"it is built as {network_class.__name__}{inspect.signature(network_class)}"
         ) from error
-    return network_class(*arguments, **options)
+    try:
+        return network_class(*arguments, **options)
+    except EsmmSparkError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"model.network {name} can't be built with model.network_options = {options}: {failure(error)}"
+        ) from error
+
+
+def failure(error: Exception) -> str:
+    """Returns an exception of other people's code in one line: class, message, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def accepted_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,12 +213,26 @@ def resolve_network(name: str) -> type[nn.Module]:
         raise ConfigError(
             f"model.network = {name!r}: can't import {module_name} ({error}): {allowed}"
         ) from error
+    except Exception as error:
+        raise ConfigError(
+            f"model.network = {name!r}: can't import {module_name}: {failure(error)}"
+        ) from error
     found = getattr(module, class_name, None)
     if found is None:
         raise ConfigError(f"model.network = {name!r}: {module_name} has no {class_name}: {allowed}")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"model.network = {name!r} is {found!r}, not a torch.nn.Module class: {allowed}")
     return found
+
+
+def _checked_widths(hidden_units: Sequence[int]) -> Sequence[int]:
+    if isinstance(hidden_units, list | tuple) and all(map(_is_count, hidden_units)):
+        return hidden_units
+    raise ConfigError(f"hidden_units = {hidden_units!r}: must be a list of whole numbers, each at least 1")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _layers_after_first(widths: Sequence[int], activation: str) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """The best model of a run so far, and how it becomes a version that gets scored.
 
-    <paths.model>/checkpoints/best/
+    <paths.model>/checkpoints/best-0001/    of run 1
         _SUCCESS, best.json            the step and the validation metrics
         dense.safetensors, embedding/shard-*.safetensors
 
@@ -10,22 +10,22 @@ training still goes on.
 
 import json
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from esmm_spark import replacing, seals, storage
 from esmm_spark.config import Config
-from esmm_spark.errors import InputError
+from esmm_spark.errors import IncompleteError, InputError
 from esmm_spark.manifest import VOCABULARY
 from esmm_spark.model import directory
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.training.cluster import Cluster
-from esmm_spark.training.folders import CHECKPOINTS, ModelLease, told, write_folder
+from esmm_spark.training.folders import CHECKPOINTS, ModelLease, best_name, told, write_folder
 from esmm_spark.training.state import TrainState
 
-_BEST = "best"
 _FACTS = "best.json"
 
 
@@ -37,9 +37,25 @@ class BestFacts(BaseModel):
     metrics: dict[str, float | None]
 
 
-def best_uri(root: str) -> str:
+class _Publication(NamedTuple):
+    """The best model on its way to be a version."""
+
+    facts: BestFacts
+    model: Esmm
+    info: directory.ModelInfo
+    version: replacing.Replacement
+
+
+def best_uri(root: str, run_number: int) -> str:
     """Returns where the best model of a run lies below the models' root."""
-    return storage.join(root, CHECKPOINTS, _BEST)
+    return storage.join(root, CHECKPOINTS, best_name(run_number))
+
+
+def is_unpublished(root: str, run_number: int) -> bool:
+    """Returns whether a run has a best model that is no version yet. Only the holder of the lease asks."""
+    best = best_uri(root, run_number)
+    replacing.recover(best)
+    return storage.is_complete(best)
 
 
 def write_best(
@@ -70,7 +86,7 @@ def write_best(
         storage.write_text(storage.join(staging, _FACTS), facts.model_dump_json(indent=1))
 
     rest = (directory.DENSE_NAME, _FACTS)
-    write_folder(best_uri(holder.root), write_shard, write_rest, rest, cluster, holder)
+    write_folder(best_uri(holder.root, state.run_number), write_shard, write_rest, rest, cluster, holder)
 
 
 def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster: Cluster) -> str:
@@ -79,49 +95,55 @@ def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster:
     A run that was published before has no best model any more: then the newest version is returned.
 
     Raises:
-        InputError: there is neither a best model nor a version.
+        UserError: the best model or the newest version can't be read, or there is neither.
     """
     root = holder.root
-    best = best_uri(root)
-    if cluster.is_first:
-        replacing.recover(best)
-    if not cluster.from_first(int(cluster.is_first and storage.is_complete(best)), "best.exists"):
-        return directory.find_model(root)
-    facts = _read_facts(best)
-    model: Esmm | None = None
-    info: directory.ModelInfo | None = None
-    new: replacing.Replacement | None = None
-    if holder.lease is not None:
+    best = best_uri(root, state.run_number)
+
+    def begin() -> _Publication | str:
+        if holder.lease is None:
+            return ""
+        if not is_unpublished(root, state.run_number):
+            return _published(root)
+        facts = _read_facts(best)
         model = build_esmm(config.model, config.features)
         directory.load_parameters(model, storage.join(best, directory.DENSE_NAME))
         info = directory.new_version(
             root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards
         )
-        new = directory.begin_version(root, info, holder.lease)
-    staging = cluster.text_from_first(new.folder if new else "", "best.staging")
+        return _Publication(facts, model, info, directory.begin_version(root, info, holder.lease))
+
+    what = f"paths.model {root}"
+    begun = cluster.together(lambda: told(what, begin), "best.begin")
+    already, new = ("", begun) if isinstance(begun, _Publication) else (begun, None)
+    already = cluster.text_from_first(already, "best.already")
+    if already:
+        return already
+    staging = cluster.text_from_first(new.version.folder if new else "", "best.staging")
+    num_shards = cluster.from_first(new.facts.num_shards if new else 0, "best.shards")
 
     def copy_shards() -> None:
-        for shard in range(cluster.rank, facts.num_shards, cluster.num_ranks):
-            _copy(storage.join(best, directory.shard_name(shard, facts.num_shards)), staging, shard, facts)
+        for shard in range(cluster.rank, num_shards, cluster.num_ranks):
+            name = directory.shard_name(shard, num_shards)
+            storage.copy_file(storage.join(best, name), storage.join(staging, name))
 
     def finish() -> str:
-        if info is None or model is None or new is None:
+        if new is None:
             return ""
         needs_vocabulary = config.features.needs_vocabulary
         vocabulary = storage.join(config.paths.dataset, VOCABULARY) if needs_vocabulary else None
         uri = directory.publish(
-            new,
-            info,
-            model,
+            new.version,
+            new.info,
+            new.model,
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
-            metrics=facts.metrics,
+            metrics=new.facts.metrics,
             history=state.history.model_dump(mode="json"),
             vocabulary=vocabulary,
         )
         storage.delete(best)
         return uri
 
-    what = f"paths.model {root}"
     cluster.together(lambda: told(what, copy_shards), "best.copy")
     return cluster.text_from_first(
         cluster.together(lambda: told(what, finish), "best.publish"), "best.published"
@@ -147,5 +169,18 @@ def _read_facts(best: str) -> BestFacts:
         raise InputError(f"{uri} can't be read: {remedy}") from error
 
 
-def _copy(source: str, staging: str, shard: int, facts: BestFacts) -> None:
-    storage.copy_file(source, storage.join(staging, directory.shard_name(shard, facts.num_shards)))
+def _published(root: str) -> str:
+    """Returns the newest version. Raises InputError where it was deleted, wholly or in part."""
+    try:
+        version = directory.find_model(root)
+        info = directory.read_info(version)
+        names = [directory.shard_name(shard, info.num_shards) for shard in range(info.num_shards)]
+        for name in (directory.DENSE_NAME, "metrics.json", *names):
+            if not storage.exists(storage.join(version, name)):
+                raise IncompleteError(f"{version} lacks {name}")
+    except (IncompleteError, InputError) as error:
+        raise InputError(
+            f"this run was trained and published, but its model was deleted, wholly or in part ({error}): "
+            "train.resume=false trains it again"
+        ) from error
+    return version

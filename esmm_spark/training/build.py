@@ -4,16 +4,22 @@ import os
 
 import torch
 from pyarrow import fs
+from torch import Tensor
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError
+from esmm_spark.errors import ConfigError, EsmmSparkError
 from esmm_spark.memory import keep_freed_memory
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
+from esmm_spark.model.networks import BUILT_IN, failure
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.folders import TENSORBOARD
 from esmm_spark.training.loop import Trainer
+from esmm_spark.training.need import require_memory
 from esmm_spark.training.progress import TensorBoardLog, progress_for
+
+# What tensor files hold.
+_KEPT = (torch.float64, torch.float32, torch.int64, torch.int32, torch.uint8)
 
 
 def build_trainer(config: Config, cluster: Cluster) -> Trainer:
@@ -30,13 +36,13 @@ def build_trainer(config: Config, cluster: Cluster) -> Trainer:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     trainer = cluster.together(lambda: _build(config, cluster, device), "build")
-    named = dict(trainer.model.named_parameters())
-    trainer.optimizer = cluster.distributed_optimizer(trainer.optimizer, named)
+    trainer.optimizer = cluster.distributed_optimizer(trainer.optimizer, trainer.model)
     return trainer
 
 
 def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
     train = config.train
+    require_memory(config, cluster, device)
     torch.manual_seed(train.seed % 2**63)
     model = build_esmm(config.model, config.features).to(device)
     _try(model, config, device)
@@ -63,13 +69,56 @@ def _log_folder(config: Config) -> str | None:
     return storage.join(root, TENSORBOARD) if config.train.tensorboard and is_local else None
 
 
-@torch.no_grad()
 def _try(model: Esmm, config: Config, device: torch.device) -> None:
-    """Puts two impressions of one group through the model, so that a wrong network is told at once."""
+    """Puts a few impressions through the model, so that a wrong network is told at once, in one line.
+
+    Raises:
+        ConfigError: the network fails, for scoring or in a step of training, or has parameters that can't be
+            kept in a file.
+    """
     spec, width = config.features, config.model.dim * num_embeddings(config.model)
-    context = torch.zeros(1, len(spec.context_fields), width, device=device)
-    impression = torch.zeros(2, len(spec.impression_fields), width, device=device)
-    model.eval()(context, impression, torch.tensor([2], device=device))
+    context = torch.zeros(2, len(spec.context_fields), width, device=device)
+    impression = torch.zeros(3, len(spec.impression_fields), width, device=device)
+    sizes, labels = torch.tensor([1, 2], device=device), torch.zeros(3, device=device)
+    try:
+        with torch.no_grad():
+            model.eval()(context, impression, sizes)
+        _require_parameters(model, config.model.network)
+        if config.model.network not in BUILT_IN:
+            _try_to_train(model, (context, impression, sizes), labels)
+    except EsmmSparkError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"model.network {config.model.network} fails on context [2, {len(spec.context_fields)}, dim], "
+            f"impression [3, {len(spec.impression_fields)}, dim], group_index [0, 1, 1], dim = "
+            f"{config.model.dim}: {failure(error)}"
+        ) from error
+
+
+def _require_parameters(model: Esmm, network: str) -> None:
+    """Raises ConfigError if there is nothing to train, or something that can't be kept in a file."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"model.network {network} has no parameter to train")
+    for name, tensor in model.state_dict().items():
+        if tensor.dtype not in _KEPT:
+            raise ConfigError(
+                f"model.network {network}: {name} is of {tensor.dtype}, which a model's files can't hold: "
+                f"allowed are {', '.join(str(dtype).removeprefix('torch.') for dtype in _KEPT)}"
+            )
+
+
+def _try_to_train(model: Esmm, inputs: tuple[Tensor, Tensor, Tensor], labels: Tensor) -> None:
+    """Makes a step of training without its step: parameters and buffers are then what they were."""
+    before = [buffer.clone() for buffer in model.buffers()]
+    model.train()
+    for pooled in inputs[:2]:
+        pooled.requires_grad_()
+    model.training_loss(*inputs, (labels, labels), 1.0).backward()  # type: ignore[no-untyped-call]
+    model.zero_grad()
+    with torch.no_grad():
+        for buffer, value in zip(model.buffers(), before, strict=True):
+            buffer.copy_(value)
 
 
 def _device(wanted: str, cluster: Cluster) -> torch.device:

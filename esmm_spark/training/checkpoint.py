@@ -23,7 +23,7 @@ from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.local_copy import localize
 from esmm_spark.model.tensor_file import read_tensors, write_tensors
 from esmm_spark.training.cluster import Cluster
-from esmm_spark.training.folders import CHECKPOINTS, ModelLease, write_folder
+from esmm_spark.training.folders import BEST_PREFIX, CHECKPOINTS, ModelLease, best_name, write_folder
 from esmm_spark.training.state import TrainState
 
 _STATE = "state.json"
@@ -56,7 +56,7 @@ def write_checkpoint(
     cluster: Cluster,
     keep: int,
 ) -> str:
-    """Writes a checkpoint and deletes all but the `keep` newest; all ranks call this together.
+    """Writes a checkpoint and deletes all but the run's `keep` newest; all ranks call this together.
 
     Args:
         holder: this run's right to write `paths.model`.
@@ -65,7 +65,7 @@ def write_checkpoint(
         model: the dense part, alike on every rank.
         optimizer: the dense part's, alike on every rank.
         cluster: the ranks.
-        keep: checkpoints that stay.
+        keep: checkpoints of this run that stay. Those of other runs go: this run now has one of its own.
     """
     root = holder.root
     target = checkpoint_uri(root, state.global_step)
@@ -82,19 +82,34 @@ def write_checkpoint(
 
     rest = (directory.DENSE_NAME, _OPTIMIZER, _STATE)
     write_folder(target, write_shard, write_rest, rest, cluster, holder)
-    if cluster.is_first:
-        for step in complete_steps(root)[:-keep]:
-            storage.delete(checkpoint_uri(root, step))
-        _delete_unfinished(root)
+    # Together: an object store may take long to delete.
+    cluster.together(lambda: _prune(root, state, keep) if cluster.is_first else None, "checkpoint.prune")
     return target
 
 
-def _delete_unfinished(root: str) -> None:
-    """Deletes what ranks that were killed in the middle of a checkpoint left behind."""
+def _prune(root: str, state: TrainState, keep: int) -> None:
+    """Deletes older checkpoints, all that is of other runs, and what ranks killed half-way left behind."""
+    own = []
+    for step in complete_steps(root):
+        if step == state.global_step or _number_of(root, step) == state.run_number:
+            own.append(step)
+        else:
+            storage.delete(checkpoint_uri(root, step))
+    for step in own[:-keep]:
+        storage.delete(checkpoint_uri(root, step))
     folder = storage.join(root, CHECKPOINTS)
+    best = best_name(state.run_number)
     for name in storage.list_directories(folder):
-        if name.startswith(".step-"):
+        if name.startswith((".step-", f".{BEST_PREFIX}")) or (name.startswith(BEST_PREFIX) and name != best):
             storage.delete(storage.join(folder, name))
+
+
+def _number_of(root: str, global_step: int) -> int | None:
+    """Returns the number of the run that a checkpoint is of, None if it can't be read."""
+    try:
+        return read_state(root, global_step).run_number
+    except InputError:
+        return None
 
 
 def read_state(root: str, global_step: int) -> TrainState:

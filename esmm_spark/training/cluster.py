@@ -2,11 +2,13 @@
 
 A job started with `horovodrun` has several ranks that talk over Horovod; started with plain `python` it is
 one rank and Horovod is not even imported. All ranks fail together: when one ends, its peers' next exchange
-raises `RankFailedError`, and one that no longer answers is given up on after `stall_timeout_s`.
+raises `RankFailedError`, and one that the others wait for in vain is given up on after `stall_timeout_s`,
+by a watch of our own (watch.py).
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +16,15 @@ from typing import TypeVar, cast
 
 import torch
 
+from esmm_spark.activity import inside, waiting
 from esmm_spark.errors import EsmmSparkError, RankFailedError
 from esmm_spark.training.launch import FailedElsewhereError
+from esmm_spark.training.watch import Watch
 
 # A rank that works for long says so this often.
 _SECONDS_BETWEEN_SIGNS = 1.0
+# Within this time the watch has seen who ended.
+_SECONDS_TO_LEARN_WHO = 2.0
 
 T = TypeVar("T")
 
@@ -57,7 +63,12 @@ class Cluster:
         import horovod.torch as hvd
 
         handle = hvd.allreduce_async(tensor, name=name, op=hvd.Sum)
-        return lambda: cast(torch.Tensor, hvd.synchronize(handle))
+
+        def wait_for_sum() -> torch.Tensor:
+            with waiting(f'exchange "{name}"'):
+                return cast(torch.Tensor, hvd.synchronize(handle))
+
+        return wait_for_sum
 
     def from_first(self, value: int, name: str) -> int:
         """Returns rank 0's `value` on every rank."""
@@ -65,7 +76,9 @@ class Cluster:
             return value
         import horovod.torch as hvd
 
-        return int(hvd.broadcast(torch.tensor([value], dtype=torch.int64), root_rank=0, name=name).item())
+        with waiting(f'exchange "{name}"'):
+            found = hvd.broadcast(torch.tensor([value], dtype=torch.int64), root_rank=0, name=name)
+        return int(found.item())
 
     def text_from_first(self, text: str, name: str) -> str:
         """Returns rank 0's `text` on every rank."""
@@ -78,7 +91,22 @@ class Cluster:
         received = content if self.is_first else torch.zeros(length, dtype=torch.uint8)
         if length == 0:
             return ""
-        return bytes(hvd.broadcast(received, root_rank=0, name=name).tolist()).decode()
+        with waiting(f'exchange "{name}"'):
+            return bytes(hvd.broadcast(received, root_rank=0, name=name).tolist()).decode()
+
+    def texts(self, text: str, name: str) -> list[str]:
+        """Returns each rank's `text`, in the order of ranks, on every rank."""
+        if self.num_ranks == 1:
+            return [text]
+        import horovod.torch as hvd
+
+        # Short ones by their length first: an allgather concatenates what differs in length.
+        content = text.encode()
+        with waiting(f'exchange "{name}"'):
+            lengths = hvd.allgather(torch.tensor([len(content)]), name=f"{name}.length").tolist()
+            joined = hvd.allgather(torch.tensor(list(content), dtype=torch.uint8), name=name)
+        pieces = torch.split(joined, lengths)
+        return [bytes(piece.tolist()).decode() for piece in pieces]
 
     def together(self, work: Callable[[], T], name: str) -> T:
         """Returns what `work` returns here, once it is done on all ranks; if it fails on one, all fail.
@@ -92,6 +120,10 @@ class Cluster:
         """
         if self.num_ranks == 1:
             return work()
+        with inside(f'at work on "{name}"'):
+            return self._together(work, name)
+
+    def _together(self, work: Callable[[], T], name: str) -> T:
         # Not `with`: if a rank is lost meanwhile, nobody waits for this one's work.
         pool = ThreadPoolExecutor(1)
         future = pool.submit(work)
@@ -113,15 +145,18 @@ class Cluster:
         return future.result()
 
     def distributed_optimizer(
-        self, optimizer: torch.optim.Optimizer, named_parameters: Mapping[str, torch.nn.Parameter]
+        self, optimizer: torch.optim.Optimizer, model: torch.nn.Module
     ) -> torch.optim.Optimizer:
-        """Returns an optimizer that steps with the sum of all ranks' gradients, from rank 0's parameters."""
+        """Returns an optimizer that steps with all ranks' gradients, summed, from rank 0's parameters."""
         if self.num_ranks == 1:
             return optimizer
         import horovod.torch as hvd
 
-        hvd.broadcast_parameters(dict(named_parameters), root_rank=0)
-        wrapped = hvd.DistributedOptimizer(optimizer, named_parameters=named_parameters.items(), op=hvd.Sum)
+        with waiting("the first exchange of parameters"):
+            hvd.broadcast_parameters(dict(model.named_parameters()), root_rank=0)
+            hvd.broadcast_parameters(dict(model.named_buffers()), root_rank=0)
+        named = list(model.named_parameters())
+        wrapped = hvd.DistributedOptimizer(optimizer, named_parameters=named, op=hvd.Sum)
         return cast(torch.optim.Optimizer, wrapped)
 
 
@@ -130,26 +165,35 @@ def open_cluster(stall_timeout_s: int) -> Iterator[Cluster]:
     """Yields the ranks of this job; Horovod's own failures inside become RankFailedError.
 
     Args:
-        stall_timeout_s: after this many seconds without an answer from some rank, all ranks stop.
+        stall_timeout_s: a rank that the others wait for so long ends the job, from a thread of the watch.
 
     Raises:
-        RankFailedError: another rank ended or no longer answers.
+        RankFailedError: another rank ended.
     """
     if "HOROVOD_RANK" not in os.environ:
         yield Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1)
         return
-    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, stall_timeout_s // 2)))
-    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_timeout_s))
+    # The watch tells it better, and whatever Horovod does.
+    os.environ.setdefault("HOROVOD_STALL_CHECK_DISABLE", "1")
     import horovod.torch as hvd
     from horovod.common.exceptions import HorovodInternalError
 
     hvd.init()
+    cluster = Cluster(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size())
+    watch = Watch(cluster.rank, cluster.num_ranks, stall_timeout_s)
     try:
-        yield Cluster(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size())
+        if cluster.num_ranks > 1:
+            watch.join(cluster.text_from_first(watch.address, "watch"))
+        yield cluster
     except HorovodInternalError as error:
+        # horovodrun ends this rank, too, 5 s after it asks to: until then it tells why.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        gone = watch.trouble(_SECONDS_TO_LEARN_WHO) or "another rank ended, or Horovod lost touch with it"
         raise RankFailedError(
-            f"rank {hvd.rank()} of {hvd.size()} stops: another rank ended, or did not answer within "
-            f"{stall_timeout_s} s; the same command goes on from the newest checkpoint"
+            f"rank {cluster.rank} of {cluster.num_ranks} stops: {gone}; the same command goes on from the "
+            "newest checkpoint"
         ) from error
     finally:
-        hvd.shutdown()
+        with waiting("the end of the job"):
+            hvd.shutdown()
+        watch.close()

@@ -13,11 +13,17 @@ from esmm_spark.training.cluster import Cluster
 from esmm_spark.write_errors import require_writable, told_in_one_line
 
 CHECKPOINTS = "checkpoints"
+BEST_PREFIX = "best-"
 TENSORBOARD = "tensorboard"
 
 _LEASE = ".train.lease"
 
 T = TypeVar("T")
+
+
+def best_name(run_number: int) -> str:
+    """Returns the name, among the checkpoints, of a run's best model so far: `best-0001`."""
+    return f"{BEST_PREFIX}{run_number:04d}"
 
 
 @dataclass(frozen=True)

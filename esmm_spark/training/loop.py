@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import torch
 
+from esmm_spark.activity import Kind, at, doing, waiting
 from esmm_spark.config import Config
 from esmm_spark.errors import CountMismatchError, EsmmSparkError, NonFiniteLossError, UserError
 from esmm_spark.feed.batch import Batch, batch_of
@@ -18,13 +19,15 @@ from esmm_spark.manifest import PartitionCounts, wrapped_sum
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.embedding import BatchLookup, embed_batch
 from esmm_spark.model.esmm import Esmm, Logits
+from esmm_spark.training.buffers import average_buffers
 from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.curve import Curve
+from esmm_spark.training.finite import not_finite
 from esmm_spark.training.launch import FailedElsewhereError
 from esmm_spark.training.metrics import MetricSums, metrics_of
-from esmm_spark.training.progress import Progress, TensorBoardLog, Window
-from esmm_spark.training.state import StepRecord, TrainState
+from esmm_spark.training.progress import Progress, TensorBoardLog
+from esmm_spark.training.state import TrainState
 
-POINTS_PER_EPOCH = 100  # of the training curve
 GROUP_KEYS_SHOWN = 5
 
 
@@ -70,7 +73,8 @@ class Trainer:
     log: TensorBoardLog
     stop_requested: bool = False
     last_checkpoint: str | None = None
-    _window: Window = field(default_factory=Window)
+    _curve: Curve = field(init=False)
+    _steps_with_impressions: int = 0
 
     def train_epoch(
         self,
@@ -96,13 +100,14 @@ class Trainer:
             CountMismatchError: the epoch did not see every impression once.
         """
         self.model.train()
-        self._window = Window()
+        self._curve = Curve(self.progress, self.log)
         end = plan.num_steps
         if self.config.train.max_steps is not None:
             end = min(end, state.next_step + self.config.train.max_steps - state.global_step)
         started = self._start(batches) if state.next_step < end else None
         while started is not None:
             step, batch = state.next_step, started.batch
+            at(f"step {step + 1} of epoch {state.epoch + 1}")
             self._set_learning_rates(state, plan)
             to_come = batches if step + 1 < end else None
             stop, started = self._step(started, to_come, plan.impressions_in_step(step), state)
@@ -124,7 +129,8 @@ class Trainer:
     def _next(self, batches: Iterator[Batch]) -> tuple[Batch, UserError | None]:
         """Returns the next batch, or an empty one and why: the other ranks wait for this one's exchanges."""
         try:
-            return next(batches), None
+            with doing("reading a batch"):
+                return next(batches), None
         except UserError as error:
             return batch_of([], self.config.features), error
 
@@ -159,6 +165,7 @@ class Trainer:
             state: the position.
         """
         self._seed_at(state.global_step)
+        self._set_mode(started.batch.num_impressions)
         batch, problem = started.batch, started.problem
         self.optimizer.zero_grad()
         started.lookup.fetch()
@@ -167,12 +174,15 @@ class Trainer:
         with self._precision():
             labels = batch.click, batch.conversion
             pooled = started.lookup.embedded()
-            total = self.model.training_loss(*pooled, batch.group_sizes, labels, 1 / num_impressions)
+            with doing("in its forward pass"):
+                total = self.model.training_loss(*pooled, batch.group_sizes, labels, 1 / num_impressions)
         own_loss = total.detach().double().cpu()
         flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
         reported = self.cluster.sum_later(torch.cat((own_loss.view(1), flags)), "step")
-        total.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        with doing("in its backward pass"):
+            total.backward()  # type: ignore[no-untyped-call]
+        with waiting("the sum of gradients"):
+            self.optimizer.step()
         global_loss, stops, problems = reported().tolist()
         if problem is not None:
             raise problem
@@ -180,8 +190,20 @@ class Trainer:
             raise FailedElsewhereError
         if not math.isfinite(global_loss):
             self._fail_non_finite(float(own_loss), batch, state)
-        self._window.add(global_loss, num_impressions)
+        self._curve.add(global_loss, num_impressions)
         return bool(stops > 0), following
+
+    def _set_mode(self, num_impressions: int) -> None:
+        """Sets training mode, but for a single impression: BatchNorm, for one, can't be trained on that."""
+        is_trained = num_impressions > 1
+        self._steps_with_impressions += is_trained
+        if self.model.training != (num_impressions != 1):
+            self.model.train(num_impressions != 1)
+
+    def average_buffers(self) -> None:
+        """Makes the network's buffers alike on all ranks, which must call this together."""
+        average_buffers(self.model, self._steps_with_impressions, self.cluster)
+        self._steps_with_impressions = 0
 
     def _seed_at(self, global_step: int) -> None:
         """Seeds by position, so that a network with dropout gives the same in a resumed run."""
@@ -198,7 +220,8 @@ class Trainer:
     def _forward(self, batch: Batch) -> Logits:
         with self._precision():
             context, impression = embed_batch(self.arena, batch, self.config.features)
-            logits = self.model(context, impression, batch.group_sizes)
+            with doing("in its forward pass"):
+                logits = self.model(context, impression, batch.group_sizes)
         return Logits(logits.ctr.float(), logits.cvr.float())
 
     def _fail_non_finite(self, own_loss: float, batch: Batch, state: TrainState) -> NoReturn:
@@ -220,40 +243,21 @@ class Trainer:
         return f"the last good checkpoint is {self.last_checkpoint}"
 
     def require_finite(self, state: TrainState) -> None:
-        """Raises NonFiniteLossError on all ranks if a parameter became NaN or infinite on one.
-
-        A finite loss may have an infinite gradient, and no checkpoint must keep what came of it.
-        """
-        with torch.no_grad():
-            # One number is finite only if all that it sums are.
-            sums = [self.arena.local_rows().sum(), *(p.sum() for p in self.model.parameters())]
-            own = float(not all(math.isfinite(float(value)) for value in sums))
-        if float(self.cluster.sum(torch.tensor([own]), "finite")[0]):
+        """Raises NonFiniteLossError if something that is kept became NaN or infinite on some rank."""
+        own = not_finite(self.arena, self.model, self.optimizer)
+        if float(self.cluster.sum(torch.tensor([float(bool(own))]), "finite")[0]):
+            found = next(text for text in self.cluster.texts(own, "not.finite") if text)
             self._fail_together(
                 NonFiniteLossError(
-                    f"a parameter became NaN or infinite before step {state.global_step + 1}; "
-                    f"{self.last_checkpoint_text}: lower the learning rates"
+                    f"{found} before step {state.global_step + 1}; {self.last_checkpoint_text}: lower the "
+                    "learning rates, or look for token weights whose squares are beyond float32 (3e38)"
                 )
             )
 
     def _record(self, step: int, plan: EpochPlan, state: TrainState) -> None:
-        every = max(1, plan.num_steps // POINTS_PER_EPOCH)
-        window = self._window
-        last = step + 1 == plan.num_steps
-        self.progress.step(step, window.mean_loss, window.impressions_per_s)
-        if state.global_step % every == 0 or last:
-            record = StepRecord(
-                step=state.global_step,
-                epoch=state.epoch,
-                loss=window.mean_loss,
-                impressions_per_s=window.impressions_per_s,
-            )
-            state.history.steps.append(record)
-            self.log.scalars(
-                state.global_step,
-                {"train/loss": record.loss, "train/impressions_per_s": record.impressions_per_s},
-            )
-            self._window = Window()
+        # What it writes to may be a paused terminal, or a slow disk.
+        with doing("reporting", Kind.UNHURRIED):
+            self._curve.record(step, plan, state)
 
     def sum_seen(self, state: TrainState) -> tuple[int, int]:
         """Returns this epoch's impressions and group hash sum so far over all ranks."""
@@ -289,6 +293,7 @@ class Trainer:
         self.model.eval()
         sums = MetricSums(self.device)
         impressions, hash_sum = 0, 0
+        at("a step of validation")
         while True:
             try:
                 batch, problem = self._next(batches)

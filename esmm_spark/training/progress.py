@@ -16,12 +16,18 @@ class Window:
 
     loss_sum: float = 0.0
     impressions: int = 0
-    started_s: float = field(default_factory=time.monotonic)
+    started_s: float = field(default_factory=lambda: time.monotonic())
 
     def add(self, mean_loss: float, impressions: int) -> None:
         """Adds a step: its mean loss over its impressions."""
         self.loss_sum += mean_loss * impressions
         self.impressions += impressions
+
+    def after(self, before: "Window") -> "Window":
+        """Returns both windows as one, which was opened as `before` was."""
+        return Window(
+            self.loss_sum + before.loss_sum, self.impressions + before.impressions, before.started_s
+        )
 
     @property
     def mean_loss(self) -> float:

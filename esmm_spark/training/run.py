@@ -1,18 +1,21 @@
 """A whole training run: epochs, validation, early stopping, checkpoints, and the model that comes of it."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
+from esmm_spark.activity import Kind, doing
 from esmm_spark.config import Config
 from esmm_spark.examples_file import check_files
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest, require_same_spec
+from esmm_spark.model.directory import read_info
 from esmm_spark.selection import default_validation, select
 from esmm_spark.training import best, checkpoint
+from esmm_spark.training.agreement import require_agreement
 from esmm_spark.training.build import build_trainer
 from esmm_spark.training.cluster import Cluster, open_cluster
 from esmm_spark.training.folders import ModelLease, model_lease
@@ -20,7 +23,7 @@ from esmm_spark.training.launch import first_rank_speaks
 from esmm_spark.training.loop import StoppedError, Trainer
 from esmm_spark.training.resume import first_position
 from esmm_spark.training.state import EpochRecord
-from esmm_spark.training.trained_data import digests_of_data, require_same_data
+from esmm_spark.training.summary import metrics_line
 
 # A process that ends at a signal's request says so by 128 + its number.
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
@@ -45,6 +48,7 @@ def train(config: Config) -> str | None:
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
         counts = select(manifest, config.data.train, dataset)
     with open_cluster(config.train.stall_timeout_s) as cluster:
+        require_agreement(config, counts, cluster)
         cluster.together(lambda: require_row_groups(counts, cluster.num_ranks, config), "start")
         with model_lease(config.paths.model, cluster) as holder:
             return _Run(config, manifest, cluster, holder).fit()
@@ -60,17 +64,13 @@ class _Run:
         self.train_counts = select(manifest, data.train, dataset)
         self.validation = data.validation or default_validation(manifest, data.train)
         self.validation_counts = select(manifest, self.validation, dataset) if self.validation else None
-        self.state, self.resumed_from = first_position(config, self.train_counts, cluster)
-        cluster.together(self._require_same_data, "resume.data")
+        self.state, self.resumed_from = first_position(config, manifest, cluster)
+        cluster.together(self._check_all_files, "resume.data")
 
-    def _require_same_data(self) -> None:
-        """Raises UserError if the run goes on from, or ended on, other data than there is now."""
-        dataset, found = self.config.paths.dataset, digests_of_data(self.config, self.manifest)
-        if self.resumed_from is not None:
-            require_same_data(self.resumed_from, self.state.data, found, dataset)
-        self.state.data = found
-        # Whoever reads them all, compares them all.
+    def _check_all_files(self) -> None:
+        """Raises UserError if a finished run's data isn't what preprocess wrote; other runs read it all."""
         if self.state.finished and self.cluster.is_first:
+            dataset = self.config.paths.dataset
             check_files(dataset, self.train_counts)
             if self.validation_counts is not None:
                 check_files(dataset, self.validation_counts)
@@ -98,9 +98,15 @@ class _Run:
                 self.resumed_from, self.state, trainer.arena, trainer.model, trainer.optimizer
             )
             trainer.progress.message(
-                f"resuming at epoch {self.state.epoch + 1}, step {self.state.next_step} from "
-                f"{self.resumed_from}"
+                f"resuming{self._run_name} at epoch {self.state.epoch + 1}, step {self.state.next_step} "
+                f"from {self.resumed_from}"
             )
+
+    @property
+    def _run_name(self) -> str:
+        """` run 2` where the folder has seen several runs, ` run 2026-11-23` where it has a name."""
+        name = self.state.run_id or (str(self.state.run_number) if self.state.run_number > 1 else "")
+        return f" run {name}" if name else ""
 
     def _epochs(self, trainer: Trainer) -> None:
         train, state = self.config.train, self.state
@@ -134,6 +140,7 @@ class _Run:
 
     def _validate(self, trainer: Trainer) -> None:
         state = self.state
+        trainer.average_buffers()
         trainer.require_finite(state)
         metrics: dict[str, float | None] = {}
         if self.validation and self.validation_counts and self.validation_counts.impressions:
@@ -141,9 +148,8 @@ class _Run:
             with self._batches(self.validation, plan, 0) as batches:
                 metrics = trainer.validate(batches, self.validation_counts)
             trainer.log.scalars(state.global_step, {f"validation/{name}": v for name, v in metrics.items()})
-            trainer.progress.message(
-                f"epoch {state.epoch + 1}/{self.config.train.epochs} validation: {_metrics_line(metrics)}"
-            )
+            epoch = f"epoch {state.epoch + 1}/{self.config.train.epochs}"
+            trainer.progress.message(f"{epoch} validation: {self._metrics_line(metrics)}")
         state.history.epochs.append(EpochRecord(epoch=state.epoch, step=state.global_step, **metrics))
         auc = metrics.get("ctcvr_auc")
         # Without a validation AUC there is no better or worse: the last epoch's model is the one to keep.
@@ -158,9 +164,14 @@ class _Run:
         if not self.cluster.is_first:
             return None
         if already:
-            return f"already trained: model {uri}; train.resume=false starts over"
-        metrics = _metrics_line(best.metrics_at(uri))
-        return f"model {uri} after {self.state.global_step} steps, validation: {metrics}"
+            other = "train.resume=false" if self.config.train.run_id is None else "another train.run_id"
+            return f"already trained: model {uri}; {other} starts over"
+        steps, trained = read_info(uri).step, self.state.global_step
+        after = f"{steps} steps" if steps == trained else f"{steps} of {trained} steps, the best epoch's end"
+        return f"model {uri} after {after}, validation: {self._metrics_line(best.metrics_at(uri))}"
+
+    def _metrics_line(self, metrics: Mapping[str, float | None]) -> str:
+        return metrics_line(metrics, self.validation, self.validation_counts)
 
     def _stopped(self, trainer: Trainer) -> SystemExit:
         uri = self._checkpoint(trainer)
@@ -172,18 +183,20 @@ class _Run:
 
     def _checkpoint(self, trainer: Trainer) -> str:
         """Writes a checkpoint of the state summed over ranks; this rank keeps its own share."""
+        trainer.average_buffers()
         trainer.require_finite(self.state)
         impressions, hash_sum = trainer.sum_seen(self.state)
         summed = self.state.model_copy(update={"seen_impressions": impressions, "seen_hash_sum": hash_sum})
-        trainer.last_checkpoint = checkpoint.write_checkpoint(
-            self.holder,
-            summed,
-            trainer.arena,
-            trainer.model,
-            trainer.optimizer,
-            self.cluster,
-            self.config.train.keep_checkpoints,
-        )
+        with doing("writing a checkpoint", Kind.UNHURRIED):
+            trainer.last_checkpoint = checkpoint.write_checkpoint(
+                self.holder,
+                summed,
+                trainer.arena,
+                trainer.model,
+                trainer.optimizer,
+                self.cluster,
+                self.config.train.keep_checkpoints,
+            )
         return trainer.last_checkpoint
 
     def _plan(self, counts: PartitionCounts, epoch: int, shuffle: bool) -> EpochPlan:
@@ -224,16 +237,3 @@ def _sigterm(trainer: Trainer) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _metrics_line(metrics: dict[str, float | None]) -> str:
-    names = {
-        "ctr_auc": "CTR AUC",
-        "cvr_auc": "CVR AUC on clicks",
-        "ctcvr_auc": "CTCVR AUC",
-        "ctr_calibration": "CTR calibration",
-        "ctcvr_calibration": "CTCVR calibration",
-    }
-    known = [(title, metrics.get(name)) for name, title in names.items()]
-    shown = [f"{title} {value:.4f}" for title, value in known if value is not None]
-    return ", ".join(shown) or "none (the dataset has no validation partition)"

@@ -1,6 +1,6 @@
 """Where a training run stands: all that a resumed run needs beside the parameters."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,7 +35,16 @@ class TrainState(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    run_digest: Annotated[str, Field(description="What the run's result depends on; see run.run_digest.")]
+    run_digest: Annotated[str, Field(description="Of `run_content`; see resume.run_digest.")]
+    run_content: Annotated[
+        dict[str, Any],
+        Field(description="What the run's result depends on, by name; see resume.run_content."),
+    ] = {}
+    run_number: Annotated[
+        int, Field(ge=1, description="Runs of one models folder are counted; the newest goes on.")
+    ] = 1
+    run_id: Annotated[str | None, Field(description="The name that train.run_id gave the run.")] = None
+    started_over: Annotated[bool, Field(description="Whether train.resume=false began the run.")] = False
     data: Annotated[
         dict[str, dict[str, str]], Field(description="What it has; see trained_data.digests_of_data.")
     ] = {}

@@ -6,7 +6,6 @@ Both count. A model is the best so far on the validation data; on others its AUC
 from collections.abc import Mapping
 
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError
 from esmm_spark.manifest import Manifest
 from esmm_spark.selection import default_validation, partitions_of
 
@@ -31,26 +30,23 @@ def digests_of_data(config: Config, manifest: Manifest) -> DataDigests:
     }
 
 
-def require_same_data(checkpoint: str, before: DataDigests, now: DataDigests, dataset: str) -> None:
-    """Raises ConfigError, naming the partitions, unless a checkpoint's run had the data of this one.
+def changes_of_data(before: DataDigests, now: DataDigests) -> str:
+    """Returns which partitions differ, an empty text if none does.
+
+    Example: `data.train: ds=2026-11-22 has changed, ds=2026-11-24 is new`.
 
     Args:
-        checkpoint: its URI.
-        before: the data of its run; empty in checkpoints of before, which don't tell.
+        before: the data of a checkpoint's run; empty in checkpoints of before, which don't tell.
         now: the data of this run.
-        dataset: where it lies.
     """
     if not before:
-        return
+        return ""
     for key in ("data.train", "data.validation"):
         differing = _differences(before.get(key, {}), now.get(key, {}))
         if differing:
             more = f" and {len(differing) - _SHOWN} more" if differing[_SHOWN:] else ""
-            raise ConfigError(
-                f"checkpoint {checkpoint} had other data: {key} in {dataset}: "
-                f"{', '.join(differing[:_SHOWN])}{more}: set train.resume=false to start over on the data as "
-                "it is now, or another paths.model"
-            )
+            return f"{key}: {', '.join(differing[:_SHOWN])}{more}"
+    return ""
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

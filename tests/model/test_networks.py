@@ -118,6 +118,10 @@ class Bilinear(nn.Module):
     def forward(self, context, impression, group_index):
         share = self.rest(context.flatten(1))[group_index]
         return self.scale * (share * impression.flatten(1)).sum(1)
+class Failing(nn.Module):
+    def __init__(self, num_context_features, num_impression_features, dim):
+        super().__init__()
+        self.rest = nn.Linear(-dim, 1)
 class NoModule:
     pass
 NUMBER = 3
@@ -167,5 +171,45 @@ def test_a_wrong_option_says_how_the_network_is_built() -> None:
         build_network("mlp", CONTEXT, IMPRESSION, DIM, depth=3)
     with pytest.raises(ConfigError, match="activation = 'gelu': allowed are relu, prelu"):
         build_network("mlp", CONTEXT, IMPRESSION, DIM, activation="gelu")
-    with pytest.raises(ConfigError, match="cross_layers = 0: network dcn needs at least 1"):
+    with pytest.raises(ConfigError, match="cross_layers = 0: network dcn needs a whole number, at least 1"):
         build_network("dcn", CONTEXT, IMPRESSION, DIM, cross_layers=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "mlp",
+            {"hidden_units": "abc"},
+            r"hidden_units = 'abc': must be a list of whole numbers, each at least 1",
+        ),
+        ("mlp", {"hidden_units": [-3]}, r"hidden_units = \[-3\]: must be"),
+        ("dcn", {"hidden_units": [0]}, r"hidden_units = \[0\]: must be"),
+        ("dcn", {"hidden_units": [True]}, r"hidden_units = \[True\]: must be"),
+        ("mlp", {"hidden_units": [8, 2.5]}, r"hidden_units = \[8, 2\.5\]: must be"),
+        ("mlp", {"dim": 3}, r"mlp does not take .*dim=3\): multiple values for argument 'dim'"),
+        ("mlp", {"name": "x"}, r"mlp does not take .*name='x'\): got an unexpected keyword argument 'name'"),
+        ("dcn", {"cross_layers": 1.5}, r"cross_layers = 1\.5: network dcn needs a whole number, at least 1"),
+        ("mlp", {"activation": ["relu"]}, r"activation = \['relu'\]: allowed are relu, prelu"),
+        (
+            "own_networks:Failing",
+            {},
+            r"own_networks:Failing can't be built with .*RuntimeError: Trying to create tensor with neg",
+        ),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(
+    own_module: str, name: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_network(name, CONTEXT, IMPRESSION, DIM, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_fails_at_its_import_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_networks.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"can't import broken_networks: ZeroDivisionError.*py, line 1\)"):
+        resolve_network("broken_networks:Net")

@@ -35,7 +35,7 @@ def run(num_ranks: int, config: Path, *overrides: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         timeout=120,
-        env=_environment(),
+        env=environment(),
         check=False,
     )
 
@@ -57,7 +57,7 @@ def run_and_signal(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(),
+        env=environment(),
     ) as process:
         deadline = time.monotonic() + 100
         while not ready():
@@ -119,7 +119,8 @@ def told(errors: str) -> list[str]:
     return [line for line in lines if line.startswith("error: ")]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Returns the environment of a run."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
 
 

@@ -8,10 +8,13 @@ import time
 import pytest
 
 from esmm_spark.errors import InputError
+from esmm_spark.feed.plan import EpochPlan, RowGroup
 from esmm_spark.manifest import wrapped_sum
-from esmm_spark.training import launch
+from esmm_spark.training import launch, progress
 from esmm_spark.training.cluster import Cluster
-from esmm_spark.training.progress import LineProgress, Window
+from esmm_spark.training.curve import Curve
+from esmm_spark.training.progress import LineProgress, SilentProgress, TensorBoardLog, Window
+from esmm_spark.training.state import TrainState
 from tests.training.runs import ROOT
 
 
@@ -71,10 +74,10 @@ def test_sums_of_hashes_wrap_as_64_bit_integers_do(values: tuple[int, ...], expe
 
 
 def test_plain_progress_tells_the_end_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = LineProgress(seconds_between_lines=1000)
-    progress.start_epoch(0, 2, num_steps=4, first_step=1)
+    lines = LineProgress(seconds_between_lines=1000)
+    lines.start_epoch(0, 2, num_steps=4, first_step=1)
     for step in range(1, 4):
-        progress.step(step, loss=0.5, impressions_per_s=1234.5)
+        lines.step(step, loss=0.5, impressions_per_s=1234.5)
     assert capsys.readouterr().out == (
         "epoch 1/2 [########################] step 4/4  loss 0.50000  1,234 impressions/s\n"
     )
@@ -85,3 +88,23 @@ def test_the_curves_loss_is_the_mean_over_impressions_not_over_steps() -> None:
     window.add(1.0, 300)
     window.add(2.0, 100)
     assert window.mean_loss == pytest.approx(1.25)
+
+
+def test_the_last_line_of_an_epoch_has_the_epochs_own_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A second per step of 100 impressions, but the last of 250, which makes half a point of the curve, took
+    # three: so did the window with it, and a third of the real rate was shown.
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    shown: list[float] = []
+    monkeypatch.setattr(SilentProgress, "step", lambda self, step, loss, speed: shown.append(speed))
+    curve = Curve(SilentProgress(), TensorBoardLog(None), Window(), None, Window())
+    plan = EpochPlan([RowGroup("a", 0, 25_000, 25_000)], 1, batch_size=100, seed=0, epoch=0)
+    state = TrainState(run_digest="", num_streams=1)
+    for step in range(plan.num_steps):
+        clock[0] += 3.0 if step == plan.num_steps - 1 else 1.0
+        state.global_step += 1
+        curve.add(0.5, 100)
+        curve.record(step, plan, state)
+    assert shown[-1] == pytest.approx(25_000 / 252)
+    # In between, that of one to two points, never of a window just opened.
+    assert shown[:-1] == pytest.approx([100.0] * 249)

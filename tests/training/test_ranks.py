@@ -72,7 +72,7 @@ def test_a_rank_killed_mid_epoch_ends_the_job_and_one_rank_goes_on_to_the_same_m
     assert result.returncode != 0
     assert seconds < 60
     (line,) = told(result.stderr)
-    assert line.startswith("error: rank 0 of 2 stops: another rank ended")
+    assert line.startswith("error: rank 0 of 2 stops: rank 1 of 2 on localhost ended; it was ")
     # Killed in the second epoch, after the checkpoint of 2 ranks at its fourth step.
     assert not (model / "versions").exists()
     done = steps_with_checkpoint(model)
