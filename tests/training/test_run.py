@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from esmm_spark import seals
 from esmm_spark.config import Config
 from esmm_spark.errors import (
     ConfigError,
@@ -408,6 +409,7 @@ def test_an_epoch_that_misses_a_group_is_an_error(own_dataset: Path) -> None:
     manifest = read_manifest(str(own_dataset))
     manifest.partitions["split=train"].group_hash_sum += 1
     write_manifest(str(own_dataset), manifest)
+    seals.seal(str(own_dataset), (".json",))
     with pytest.raises(CountMismatchError, match=r"epoch 1 saw .* impressions with group hash sum"):
         train(small_config(own_dataset.parent))
 
@@ -416,6 +418,7 @@ def test_validation_is_left_out_where_there_is_no_validation_partition(own_datas
     manifest = read_manifest(str(own_dataset))
     del manifest.partitions["split=validation"]
     write_manifest(str(own_dataset), manifest)
+    seals.seal(str(own_dataset), (".json",))
     summary = train(small_config(own_dataset.parent))
     assert summary is not None
     assert "none (the dataset has no validation partition)" in summary
