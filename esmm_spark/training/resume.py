@@ -4,8 +4,8 @@ The runs of a models folder are counted, and a checkpoint says of which run it i
 
     train.run_id given     the run of that name; if there is none, a new run
     train.resume           the newest run; if there is none, a new run
-    train.resume=false     a new run; but where the newest run was itself begun by train.resume=false and has
-                           not been published, that one: this is a scheduler's second try
+    train.resume=false     a new run; but where the newest run was itself begun by train.resume=false, on the
+                           same data, and has not been published, that one: a scheduler's second try
 
 A new run leaves the checkpoints of others alone until it has written one of its own (checkpoint.py).
 """
@@ -74,7 +74,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return told[:_DIFFERENCES_SHOWN] + ([f"and {more} more differ"] if more > 0 else [])
 
 
-def first_position(config: Config, data: PartitionCounts, cluster: Cluster) -> tuple[TrainState, str | None]:
+def first_position(
+    config: Config, data: PartitionCounts, validation: PartitionCounts | None, cluster: Cluster
+) -> tuple[TrainState, str | None]:
     """Returns where the run begins and the URI of the checkpoint that it goes on from, None for a new run.
 
     All ranks call this together. The counts of what the epoch has seen so far are on the first rank.
@@ -82,6 +84,7 @@ def first_position(config: Config, data: PartitionCounts, cluster: Cluster) -> t
     Args:
         config: the whole config.
         data: the training partition.
+        validation: what is validated on.
         cluster: the ranks.
 
     Raises:
@@ -90,8 +93,9 @@ def first_position(config: Config, data: PartitionCounts, cluster: Cluster) -> t
     """
     root = config.paths.model
     content = run_content(config, data)
+    started_on = _digest([data.digest, validation.digest if validation else None])
     choice = cluster.together(
-        lambda: _choose(config, content) if cluster.is_first else (-1, 1), "resume.find"
+        lambda: _choose(config, content, started_on) if cluster.is_first else (-1, 1), "resume.find"
     )
     step, number = (cluster.from_first(value, "resume.step") for value in choice)
     if step < 0:
@@ -102,6 +106,7 @@ def first_position(config: Config, data: PartitionCounts, cluster: Cluster) -> t
             run_number=number,
             run_id=train.run_id,
             started_over=not train.resume and train.run_id is None,
+            started_on=started_on,
             num_streams=train.num_streams or default_num_streams(cluster.num_ranks),
         )
         return new, None
@@ -113,7 +118,7 @@ def first_position(config: Config, data: PartitionCounts, cluster: Cluster) -> t
     return found, checkpoint.checkpoint_uri(root, step)
 
 
-def _choose(config: Config, content: Mapping[str, Any]) -> tuple[int, int]:
+def _choose(config: Config, content: Mapping[str, Any], started_on: str) -> tuple[int, int]:
     """Returns the step of the checkpoint to go on from, -1 for none, and the number of a run begun now."""
     root, train = config.paths.model, config.train
     states = [checkpoint.read_state(root, step) for step in checkpoint.complete_steps(root)]
@@ -128,6 +133,7 @@ def _choose(config: Config, content: Mapping[str, Any]) -> tuple[int, int]:
     if train.run_id is None and not train.resume:
         is_second_try = (
             newest.started_over
+            and newest.started_on == started_on
             and problem is None
             and (not newest.finished or is_unpublished(root, newest.run_number))
         )

@@ -63,7 +63,9 @@ class _Run:
         self.train_counts = select(manifest, data.train, dataset)
         self.validation = data.validation or default_validation(manifest, data.train)
         self.validation_counts = select(manifest, self.validation, dataset) if self.validation else None
-        self.state, self.resumed_from = first_position(config, self.train_counts, cluster)
+        self.state, self.resumed_from = first_position(
+            config, self.train_counts, self.validation_counts, cluster
+        )
 
     def fit(self) -> str | None:
         """Trains to the end and publishes the best model."""

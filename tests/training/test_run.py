@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -28,7 +29,10 @@ from esmm_spark.errors import (
     UserError,
 )
 from esmm_spark.manifest import read_manifest, write_manifest
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
+from esmm_spark.training.finite import not_finite
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.run import train
 from tests.synthetic_examples import config_content, small_config
@@ -118,7 +122,10 @@ def test_a_killed_checkpoint_leaves_the_previous_one_whole(folder: Path, uninter
     script = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
+from esmm_spark.training.finite import not_finite
 from esmm_spark.training.run import train
 from tests.synthetic_examples import small_config
 from tests.training.conftest import SETTINGS
@@ -319,6 +326,38 @@ def test_no_checkpoint_is_written_of_parameters_that_are_not_finite(folder: Path
     with pytest.raises(NonFiniteLossError, match=told):
         train(config)
     assert steps_with_checkpoint(folder / "model") == []
+
+
+def test_no_checkpoint_is_written_of_a_state_that_is_not_finite(own_dataset: Path) -> None:
+    # A weight whose square is beyond float32 makes its row's state infinite: the row would never move again.
+    path = own_dataset / "examples/split=train/part-00000.parquet"
+    file = pq.ParquetFile(path)
+    groups = [file.read_row_group(index).to_pylist() for index in range(file.num_row_groups)]
+    groups[0][0]["context_weights"][0] = 3e38
+    with pq.ParquetWriter(path, file.schema_arrow) as writer:
+        for rows in groups:
+            writer.write_table(pa.Table.from_pylist(rows, file.schema_arrow), row_group_size=len(rows))
+    config = small_config(own_dataset.parent, **{**SETTINGS, "checkpoint_every_steps": 0})
+    with pytest.raises(NonFiniteLossError, match=r"Adagrad state became NaN or infinite in \d+ of 320 rows"):
+        train(config)
+    assert not (own_dataset.parent / "model" / "versions").exists()
+
+
+def test_adams_moments_and_buffers_must_be_finite_too() -> None:
+    esmm = Esmm(torch.nn.BatchNorm1d(2), torch.nn.Identity())
+    arena = EmbeddingArena(3, 2, learning_rate=0.1, eps=1e-8, init_range=0.1, seed=1)
+    adam = torch.optim.Adam(esmm.parameters())
+    sum(p.sum() for p in esmm.parameters()).backward()
+    adam.step()
+    assert not_finite(arena, esmm, adam) == ""
+    moments = adam.state[next(esmm.parameters())]["exp_avg_sq"]
+    moments[1] = float("inf")
+    assert not_finite(arena, esmm, adam) == (
+        "Adam's exp_avg_sq of ctr_tower.weight became NaN or infinite in 1 of 2 rows"
+    )
+    moments[1] = 0
+    esmm.ctr_tower.running_var[0] = float("nan")  # type: ignore[index]
+    assert not_finite(arena, esmm, adam).startswith("buffer ctr_tower.running_var became NaN")
 
 
 def test_a_run_with_other_settings_does_not_go_on_from_a_checkpoint(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.manifest import PartitionCounts
+from esmm_spark.manifest import PartitionCounts, read_manifest, write_manifest
 from esmm_spark.training import best, checkpoint
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.resume import differences, run_content
@@ -77,6 +77,18 @@ def test_a_retry_of_a_run_started_over_goes_on_from_its_own_checkpoint(
     train_until(4, folder, **daily)
     state = checkpoint.read_state(str(model), steps_with_checkpoint(model)[-1])
     assert (state.run_number, state.global_step, state.started_over) == (3, 3, True)
+
+
+def test_a_run_started_over_on_other_data_is_no_retry(own_dataset: Path) -> None:
+    folder = own_dataset.parent
+    daily = {"resume": False, "checkpoint_every_steps": 3, "epochs": 1}
+    train_until(4, folder, **daily)
+    # The next day's labels, as many of them.
+    manifest = read_manifest(str(own_dataset))
+    manifest.partitions["split=validation"].clicks += 1
+    write_manifest(str(own_dataset), manifest)
+    train_until(4, folder, **daily)
+    assert checkpoint.read_state(str(folder / "model"), 3).run_number == 2
 
 
 def test_a_retry_publishes_what_a_run_started_over_had_trained_to_its_end(
