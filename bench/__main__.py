@@ -17,10 +17,21 @@ from bench import report
 from bench.machine import describe_machine
 from bench.measure import ROOT, FailedCommandError
 from bench.results import Results, StageResult, load_results
-from bench.stages import events, growth, load, preprocess, ranks, score, startup, train
+from bench.stages import events, growth, integrity, load, preprocess, ranks, score, startup, train
 from bench.workspace import Workspace
 
-STAGES = ("preprocess", "load", "train", "ranks", "score", "startup", "memory", "growth", "events")
+STAGES = (
+    "preprocess",
+    "load",
+    "integrity",
+    "train",
+    "ranks",
+    "score",
+    "startup",
+    "memory",
+    "growth",
+    "events",
+)
 
 
 def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], StageResult]]:
@@ -28,6 +39,7 @@ def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], Sta
     return {
         "preprocess": preprocess.run,
         "load": load.run,
+        "integrity": integrity.run,
         "train": train.run,
         "ranks": ranks.run,
         "score": score.run,

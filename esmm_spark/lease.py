@@ -30,6 +30,7 @@ from esmm_spark.holder import Holder, lives, this_process
 RENEW_S = 20.0
 STALE_S = 180.0
 _PAUSE_S = 0.1
+_WRITING_S = 2.0
 # Where claims are objects: how long the one that may stay waits for the others to go.
 _OBJECTS_PATIENCE_S = 5.0
 
@@ -48,6 +49,8 @@ class Lease:
     what: str
     holder: Holder
     _ended: threading.Event = field(default_factory=threading.Event)
+    # Where a file can only be touched by writing it again, it is empty for a moment.
+    _file_at_rest: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
 
     @property
@@ -57,7 +60,8 @@ class Lease:
 
     def require_held(self) -> None:
         """Raises LeaseLostError unless this process still holds the lease."""
-        found = _read(self.uri)
+        with self._file_at_rest:
+            found = _read(self.uri)
         if found is None or found.holder != self.holder:
             by = f"by {found.holder}" if found and found.holder else "by another run, or deleted"
             raise LeaseLostError(
@@ -69,7 +73,7 @@ class Lease:
     def _renew_until_released(self) -> None:
         while not self._ended.wait(RENEW_S):
             # A file system that doesn't answer now may answer next time; `require_held` decides.
-            with suppress(OSError):
+            with suppress(OSError), self._file_at_rest:
                 _touch(self.uri, self.holder)
 
     def _start(self) -> None:
@@ -132,14 +136,16 @@ class _Found:
 def _acquire_file(uri: str, what: str, holder: Holder, wait_s: float) -> Lease:
     """Acquires a lease that is one file. Raises TargetBusyError."""
     filesystem, path = storage.filesystem_of(uri)
-    give_up = time.monotonic() + wait_s
+    start = time.monotonic()
     while not moving.create(filesystem, path, holder.model_dump_json().encode(), holder.token):
         found = _read(uri, _now(uri, holder.token))
         if found is None:
             continue
+        # A holder that has only just made its file may still be writing it.
+        patience_s = wait_s if found.holder is not None else max(wait_s, _WRITING_S)
         if _is_dead(found):
             _break(uri, found, holder.token)
-        elif time.monotonic() >= give_up:
+        elif time.monotonic() - start >= patience_s:
             raise _busy(what, uri, found)
         else:
             time.sleep(_PAUSE_S)
@@ -175,7 +181,9 @@ def _living_claims(uri: str, token: str) -> dict[str, _Found]:
             continue
         found = _read(storage.join(uri, name), _modified(own))
         if found is not None and _is_dead(found):
-            storage.delete(storage.join(uri, name))
+            # Another run may delete it, too.
+            with suppress(FileNotFoundError):
+                storage.delete(storage.join(uri, name))
         elif found is not None:
             living[name] = found
     return living

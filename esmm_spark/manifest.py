@@ -235,6 +235,15 @@ def read_manifest(dataset: str) -> Manifest:
         IncompleteError: the dataset is half-written.
         UnsafeFileError: the dataset carries a pickle.
     """
+    manifest = read_written_manifest(dataset)
+    return manifest if manifest.days is None else _with_days(manifest, dataset)
+
+
+def read_written_manifest(dataset: str) -> Manifest:
+    """Returns the manifest as it was written: what it says of days may be older than they are.
+
+    For runs that build a day, which may be one that can't be read. Raises as `read_manifest`.
+    """
     storage.require_complete(dataset, "dataset", "run jobs/preprocess.py")
     storage.refuse_pickles(dataset, "dataset")
     uri = storage.join(dataset, MANIFEST_NAME)
@@ -254,7 +263,7 @@ def read_manifest(dataset: str) -> Manifest:
             f"{uri} says feature spec {manifest.feature_spec_digest}, what it holds has "
             f"{manifest.feature_spec.digest}: it is damaged or was changed, preprocess again"
         )
-    return manifest if manifest.days is None else _with_days(manifest, dataset)
+    return manifest
 
 
 def read_day(dataset: str, name: str) -> DayPartition:

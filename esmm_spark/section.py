@@ -28,12 +28,17 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _read_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Returns the number that `value` is where one is wanted: YAML 1.1 reads 1e-3 as text."""
+    def _read_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """Returns the number or day that `value` is the text of, where one is wanted.
+
+        YAML 1.1 reads 1e-3 as text, and a config that was stored has its days in quotes.
+        """
         assert info.field_name is not None
         annotation = cls.model_fields[info.field_name].annotation
-        wanted = {annotation, *get_args(annotation)} & {int, float}
-        return _as_number(value, is_whole=float not in wanted) if wanted else value
+        wanted = {annotation, *get_args(annotation)}
+        if date in wanted:
+            return _as_day(value)
+        return _as_number(value, is_whole=float not in wanted) if wanted & {int, float} else value
 
 
 def require_no_secrets(content: Any) -> None:
@@ -51,6 +56,15 @@ def require_no_secrets(content: Any) -> None:
             seen.add(id(value))
             items = value.items() if isinstance(value, dict) else enumerate(value)
             todo += [(f"{key}.{name}" if key else str(name), item) for name, item in items]
+
+
+def _as_day(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f"{error}: write days like 2026-11-23") from error
 
 
 def _as_number(value: Any, is_whole: bool) -> Any:

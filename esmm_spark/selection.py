@@ -17,6 +17,15 @@ _RANGE = re.compile(r"^ds in \[(\S+), ?(\S+)\]$")
 def select(manifest: Manifest, selection: str, dataset: str) -> PartitionCounts:
     """Returns the counts, files included, of all partitions of a selection together.
 
+    Args and errors are those of `partitions_of`; one partition may be empty.
+    """
+    parts = partitions_of(manifest, selection, dataset)
+    return parts[selection] if selection in parts else add_counts(list(parts.values()))
+
+
+def partitions_of(manifest: Manifest, selection: str, dataset: str) -> dict[str, PartitionCounts]:
+    """Returns name -> counts of the partitions of a selection, in their order.
+
     Args:
         manifest: of the dataset.
         selection: as above.
@@ -28,10 +37,10 @@ def select(manifest: Manifest, selection: str, dataset: str) -> PartitionCounts:
     """
     if match := _AFTER.match(selection):
         later = sorted(name for name in manifest.partitions if name.startswith("ds=") and name[3:] > match[1])
-        return _together([manifest.partitions[name] for name in later], selection)
+        return _not_empty({name: manifest.partitions[name] for name in later}, selection)
     days = _days_of(selection)
     if days is None:
-        return manifest.partition(selection, dataset)
+        return {selection: manifest.partition(selection, dataset)}
     built = manifest.days or {}
     missing = [day for day in days if day not in built and day not in manifest.partitions]
     if missing:
@@ -41,7 +50,9 @@ def select(manifest: Manifest, selection: str, dataset: str) -> PartitionCounts:
             f"{missing[0].removeprefix('ds=')}, or take other days"
         )
     # A day on which no impression was left has no examples.
-    return _together([manifest.partitions[day] for day in days if day in manifest.partitions], selection)
+    return _not_empty(
+        {day: manifest.partitions[day] for day in days if day in manifest.partitions}, selection
+    )
 
 
 def default_validation(manifest: Manifest, train: str) -> str | None:
@@ -71,7 +82,7 @@ def _days_of(selection: str) -> list[str] | None:
     return [f"ds={first + timedelta(days=number)}" for number in range((last - first).days + 1)]
 
 
-def _together(parts: list[PartitionCounts], selection: str) -> PartitionCounts:
+def _not_empty(parts: dict[str, PartitionCounts], selection: str) -> dict[str, PartitionCounts]:
     if not parts:
         raise InputError(f"{selection}: no day of it holds an impression")
-    return add_counts(parts)
+    return parts

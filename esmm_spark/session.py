@@ -46,6 +46,8 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         .config("spark.sql.legacy.parquet.nanosAsLong", "true")
         # Two keys of a map that are one value, 11 and 11.0: no reason to fail.
         .config("spark.sql.mapKeyDedupPolicy", "LAST_WIN")
+        # Its frames would fill a log; esmm_spark/steps.py shows the long steps by name.
+        .config("spark.ui.showConsoleProgress", "false")
         # A cached frame keeps spark.sql.shuffle.partitions tasks otherwise, however few rows it has.
         .config("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "true")
     )

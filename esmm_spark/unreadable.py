@@ -5,6 +5,7 @@ Spark's FAILED_READ_FILE and Java's stack.
 """
 
 import re
+from urllib.parse import unquote
 
 from esmm_spark.errors import InputError
 
@@ -42,4 +43,5 @@ def unreadable_file(text: str, remedy: str) -> InputError | None:
     if reason is None:
         said = f" ({causes[-1].strip()[:_MAX_REASON]})" if causes else ""
         reason = f"it is truncated, corrupt or not what its name says{said}"
-    return InputError(f"can't read {found[2]}: {reason}: {hint}")
+    # Spark tells a URI.
+    return InputError(f"can't read {unquote(found[2])}: {reason}: {hint}")

@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> None:
     # Only now: --help and a mistake in the config shouldn't wait for Spark.
     from rich.console import Console
 
+    from esmm_spark.evaluation.cautions import warnings_of
     from esmm_spark.evaluation.evaluating import evaluate
     from esmm_spark.evaluation.terminal import terminal_summary
     from esmm_spark.session import require_filesystems, spark_session
@@ -36,6 +37,8 @@ def main(argv: Sequence[str]) -> None:
     # Wide enough for every value to stand beside its interval where nobody's window is narrower.
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_summary(done.subject, done.measured))
+    for warning in warnings_of(done.subject, done.measured):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     console.print(f"report: {done.report}", soft_wrap=True, highlight=False)
 
 

@@ -1,5 +1,6 @@
 """The five commands: a mistake on the command line is one line, before anything heavy is loaded."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,41 @@ def test_a_missing_argument_is_one_line_and_exit_code_2(command: str) -> None:
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: the following arguments are required: --")
+
+
+INTERRUPTED = """
+import threading, time, sys
+from esmm_spark import storage
+from esmm_spark.command import run_command
+from esmm_spark.replacing import replacing
+def write(argv):
+    with replacing(argv[0], "paths.report", ()) as new:
+        storage.write_text(storage.join(new.folder, "half"), "of it")
+        print("ready", flush=True)
+        try:
+            time.sleep(100)
+        finally:
+            # As Spark does when it is gone.
+            raise ValueError("while cleaning up")
+run_command(write)
+"""
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130_and_leaves_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path / "report")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "stopped by Ctrl-C: what was there before is whole\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -35,6 +35,14 @@ def test_every_config_in_conf_is_valid(path: Path) -> None:
     assert load_config(str(path)).features.num_rows > 0
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda path: path.name)
+def test_a_config_that_was_stored_with_a_model_is_read_back_as_it_was(path: Path, tmp_path: Path) -> None:
+    config = load_config(str(path))
+    stored = tmp_path / "config.yaml"
+    stored.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert load_config(str(stored)) == config
+
+
 def test_an_override_wins_over_the_file(minimal: str) -> None:
     config = load_config(
         minimal, ["train.batch_size=8192", "paths.model=s3a://bucket/m", "train.learning_rate=1e-2"]

@@ -10,6 +10,8 @@ LEVEL = 0.95  # of every interval
 # A percentile of fewer replicates than this share of those drawn would describe the resamples that happened
 # to work.
 _MIN_DEFINED = 0.5
+# Replicates that differ by less differ by the order of summation.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,38 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95% percentile interval of the replicates, or None where too few of them are defined.
+        """The 95% percentile interval of the replicates, or None where they say nothing (`interval_reason`).
 
         Source: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3 (percentile
             interval).
         """
-        defined = self.replicates[np.isfinite(self.replicates)]
-        if self.value is None or len(defined) == 0 or len(defined) < _MIN_DEFINED * len(self.replicates):
-            return None
+        return self._ends() if self.interval_reason is None else None
+
+    @property
+    def interval_reason(self) -> str | None:
+        """Why there is no interval, or None where there is one.
+
+        Resamples that all give the same show nothing of what other traffic would give: with one context there
+        is nothing to resample, and an AUC of 1 in each of them comes of too few impressions.
+        """
+        if self.value is None:
+            return "there is no value"
+        num_defined = int(np.isfinite(self.replicates).sum())
+        if len(self.replicates) == 0:
+            return "evaluate.bootstrap_samples is 0"
+        if num_defined == 0 or num_defined < _MIN_DEFINED * len(self.replicates):
+            return f"defined in {num_defined} of {len(self.replicates)} resamples"
+        low, high = self._ends()
+        return "all resamples are alike" if high - low <= _ROUNDING * max(1.0, abs(self.value)) else None
+
+    def _ends(self) -> tuple[float, float]:
         tail = (1 - LEVEL) / 2
-        low, high = np.quantile(defined, [tail, 1 - tail])
+        low, high = np.quantile(self.replicates[np.isfinite(self.replicates)], [tail, 1 - tail])
         return float(low), float(high)
 
     def as_dict(self) -> dict[str, float | int | str | None]:
-        """Returns what metrics.json says: value, low, high, counts, and the reason if there is no value."""
-        interval = self.interval
+        """Returns what metrics.json says: value, low, high, counts, and why there is no value or interval."""
+        interval, why = self.interval, self.interval_reason
         low, high = interval if interval is not None else (None, None)
         return {
             "value": self.value,
@@ -52,6 +71,7 @@ class Estimate:
             "high": high,
             **self.counts,
             **({"reason": self.reason} if self.reason else {}),
+            **({"interval_reason": why} if why and self.value is not None else {}),
         }
 
 

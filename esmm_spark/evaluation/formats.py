@@ -3,6 +3,8 @@
 from esmm_spark.evaluation.estimates import Estimate
 from esmm_spark.evaluation.targets import Kind
 
+NO_INTERVAL = "interval n/a"
+
 _DECIMALS: dict[Kind, int] = {"auc": 4, "log_loss": 5, "calibration": 3, "gauc": 4}
 
 
@@ -19,10 +21,10 @@ def value_of(kind: Kind, estimate: Estimate, signed: bool = False) -> str:
 
 
 def interval_of(kind: Kind, estimate: Estimate, signed: bool = False) -> str:
-    """Returns `0.7201 to 0.7423`, or nothing where there is no interval."""
+    """Returns `0.7201 to 0.7423`, `interval n/a` where resamples say nothing, or nothing where none are."""
     interval = estimate.interval
     if interval is None:
-        return ""
+        return "" if estimate.value is None or len(estimate.replicates) == 0 else NO_INTERVAL
     return " to ".join(number(kind, end, signed) for end in interval)
 
 

@@ -72,10 +72,10 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     """
     storage.require_complete(folder, "scores", "run jobs/score.py")
     storage.refuse_pickles(folder, "scores")
-    num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
-    _check_record(folder, num_rows)
     names = [name for name, _ in storage.list_files(folder, ".parquet", recursive=False) if _is_data(name)]
     seals.verify(folder, names, _SCORE_AGAIN)
+    num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
+    _check_record(folder, num_rows)
     return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_source(folder)), num_rows
 
 

@@ -124,8 +124,9 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Any]]]) -> s
     body = ""
     for name, values in rows:
         cells = "".join(
-            f'<td class="n{" long" if isinstance(value, str) else ""}">{_text(value)}</td>'
-            for value in values
+            f'<td class="n{" long" if isinstance(value, str) else ""}" data-label="{escape(title)}">'
+            f"{_text(value)}</td>"
+            for title, value in zip(heads, values, strict=True)
         )
         body += f"<tr><th>{escape(name.removeprefix('ds='))}</th>{cells}</tr>\n"
     return (

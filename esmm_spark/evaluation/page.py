@@ -49,6 +49,10 @@ tr.kind th { padding-top: 22px; border-bottom-color: var(--ink); color: var(--ac
 td.meaning, th.meaning { padding-left: 18px; }
 td.meaning { min-width: 240px; max-width: 340px; color: var(--muted); font-size: 13px; line-height: 1.4; }
 td small { display: block; font-size: 12px; }
+.note { margin: 0 0 16px; padding: 12px 16px; max-width: 74ch; border-left: 4px solid var(--bad);
+  background: #fdf3ec; }
+.note p { margin: 0; }
+.note p + p { margin-top: 8px; }
 .good { color: var(--good); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
 .key { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
@@ -69,6 +73,21 @@ footer { margin: 56px 0 40px; padding-top: 14px; border-top: 1px solid var(--lin
   h1 { font-size: 23px; }
   dl.tiles { grid-template-columns: 1fr 1fr; }
   dl.tiles dd { font-size: 19px; }
+}
+/* Where a table has no room a row becomes a list, its cells named by their data-label. */
+@media (max-width: 700px) {
+  .scroll thead { display: none; }
+  .scroll table, .scroll tbody, .scroll tr, .scroll th { display: block; }
+  .scroll tr { padding: 10px 0; border-bottom: 1px solid var(--line); }
+  .scroll tr.kind { padding: 22px 0 4px; border-bottom-color: var(--ink); }
+  .scroll th, .scroll td, .scroll tr.kind th { min-width: 0; max-width: none; padding: 2px 0; border: 0; }
+  .scroll td { display: grid; grid-template-columns: minmax(80px, 1fr) auto; column-gap: 16px; }
+  .scroll td.meaning { display: block; }
+  .scroll td.n { white-space: normal; }
+  .scroll td.n::before { content: attr(data-label); color: var(--muted); font-size: 13px; text-align: left; }
+  .scroll td small { grid-column: 2; }
+  table.facts tr { display: block; padding: 6px 0; border-bottom: 1px solid var(--line); }
+  table.facts th, table.facts td { display: block; width: auto; padding: 0; border: 0; }
 }
 @media print { nav { display: none; } figure, tr { break-inside: avoid; } header { background: none; } }
 """
@@ -156,6 +175,12 @@ def facts(rows: Mapping[str, str]) -> str:
         f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>\n" for name, value in rows.items()
     )
     return f'<table class="facts"><tbody>\n{inner}</tbody></table>'
+
+
+def note(texts: Sequence[str]) -> str:
+    """Returns a box of paragraphs of plain text that nobody should miss; nothing for none."""
+    inner = "".join(paragraph(text) for text in texts)
+    return f'<div class="note" role="note">{inner}</div>\n' if texts else ""
 
 
 def paragraph(text: str) -> str:

@@ -3,11 +3,12 @@
 from html import escape
 
 from esmm_spark.evaluation import formats, plots
+from esmm_spark.evaluation.cautions import is_miscalibrated, warnings_of, why_no_interval
 from esmm_spark.evaluation.comparison import comparison_section
 from esmm_spark.evaluation.estimates import LEVEL, Estimate
 from esmm_spark.evaluation.group_metrics import LOG_LOSS_EPSILON
 from esmm_spark.evaluation.measurement import Measurements
-from esmm_spark.evaluation.page import Section, Tile, facts, figures, page, paragraph
+from esmm_spark.evaluation.page import Section, Tile, facts, figures, note, page, paragraph
 from esmm_spark.evaluation.subject import KIND_TITLES, Subject, meaning_of, population_of
 from esmm_spark.evaluation.targets import (
     BASELINE,
@@ -72,14 +73,14 @@ def _metrics_table(subject: Subject, measured: Measurements) -> str:
         f'<th class="n">{_key(series)}{_name(subject, series)}</th>' for series in measured.series
     )
     if measured.differences:
-        heads += f'<th class="n">{_name(subject, MODEL)} &minus; {_name(subject, BASELINE)}</th>'
+        heads += f'<th class="n">{_difference_name(subject)}</th>'
     num_columns = 2 + len(measured.series) + bool(measured.differences)
     rows = ""
     for kind in KINDS:
         rows += f'<tr class="kind"><th colspan="{num_columns}">{KIND_TITLES[kind]}</th></tr>\n'
         for target in measured.targets:
             if kind in target.kinds:
-                rows += _row(measured, target, kind)
+                rows += _row(subject, measured, target, kind)
     intervals = (
         f"Small print: {LEVEL:.0%} intervals over {subject.num_samples} resamples of the contexts."
         if subject.num_samples
@@ -92,30 +93,38 @@ def _metrics_table(subject: Subject, measured: Measurements) -> str:
         else ""
     )
     difference = " A difference is bold where its interval leaves out 0." if measured.differences else ""
+    missing = (
+        f" {formats.NO_INTERVAL.capitalize()}: {reason}." if (reason := why_no_interval(measured)) else ""
+    )
     return (
-        f'<div class="scroll"><table>'
+        note(warnings_of(subject, measured)) + f'<div class="scroll"><table>'
         f'<thead><tr><th>Metric</th>{heads}<th class="meaning">What it means</th></tr></thead>'
-        f"<tbody>\n{rows}</tbody></table></div>\n<p></p>" + paragraph(intervals + difference + oracle)
+        f"<tbody>\n{rows}</tbody></table></div>\n<p></p>"
+        + paragraph(intervals + missing + difference + oracle)
     )
 
 
-def _row(measured: Measurements, target: Target, kind: Kind) -> str:
-    cells = "".join(_cell(kind, measured.estimate(series, target, kind)) for series in measured.series)
+def _row(subject: Subject, measured: Measurements, target: Target, kind: Kind) -> str:
+    cells = ""
+    for series in measured.series:
+        found = measured.estimate(series, target, kind)
+        mark = "bad" if kind == "calibration" and series == MODEL and is_miscalibrated(found) else ""
+        cells += _cell(kind, found, _name(subject, series), mark=mark)
     if measured.differences:
         found = measured.differences[target.metric(kind)]
-        cells += _cell(kind, found, signed=True, mark=_mark(kind, found))
+        cells += _cell(kind, found, _difference_name(subject), signed=True, mark=_mark(kind, found))
     return (
         f"<tr><th>{escape(target.title)}</th>{cells}"
         f'<td class="meaning">{escape(meaning_of(target, kind))}</td></tr>\n'
     )
 
 
-def _cell(kind: Kind, estimate: Estimate, signed: bool = False, mark: str = "") -> str:
+def _cell(kind: Kind, estimate: Estimate, label: str, signed: bool = False, mark: str = "") -> str:
     value = _minus(formats.value_of(kind, estimate, signed))
     interval = _minus(formats.interval_of(kind, estimate, signed))
     kind_of_cell = "n long" if estimate.value is None else "n"
     small = f"<small>{interval}</small>" if interval else ""
-    return f'<td class="{kind_of_cell}"><span class="{mark}">{value}</span>{small}</td>'
+    return f'<td class="{kind_of_cell}" data-label="{label}"><span class="{mark}">{value}</span>{small}</td>'
 
 
 def _mark(kind: Kind, found: Estimate) -> str:
@@ -248,6 +257,10 @@ def _missing(lines: list[str]) -> str:
 
 def _name(subject: Subject, series: str) -> str:
     return escape(subject.names[series])
+
+
+def _difference_name(subject: Subject) -> str:
+    return f"{_name(subject, MODEL)} &minus; {_name(subject, BASELINE)}"
 
 
 def _key(series: str) -> str:

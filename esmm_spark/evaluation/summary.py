@@ -8,12 +8,14 @@
      "counts": {"impressions", "unlabelled", "groups", "clicks", "conversions"},
      "bootstrap": {"samples": 200, "seed": 42, "level": 0.95},
      "metrics": {"model": {"ctr_auc": {"value", "low", "high", "impressions", "positives"}, ...}, ...},
+     "warnings": ["CTCVR: ESMM's pctcvr add up to 1.490 times the labels ...", ...],
      "differences": {"ctr_auc": {"value", "low", "high"}, ...},                  model - baseline
      "curves": {"model": {"ctr": {"roc": {"false_positive_rate": [...], "true_positive_rate": [...]},
                                   "calibration": [{"impressions", "positives", "mean_score", "rate", ...}],
                                   "histogram": {"log_odds": [...], "negatives": [...], "positives": [...]}}}}}
 
-A metric that isn't defined has value, low and high null, and a `reason`. The metrics' keys: `ctr_auc`,
+A metric that isn't defined has value, low and high null, and a `reason`; one without an interval low and high
+null, and an `interval_reason`. The metrics' keys: `ctr_auc`,
 `cvr_auc_clicks`, `cvr_auc_entire_space`, `ctcvr_auc`; likewise `_log_loss`, `_calibration`, and for `ctr` and
 `ctcvr` `_gauc`.
 """
@@ -22,6 +24,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from esmm_spark.evaluation.cautions import warnings_of
 from esmm_spark.evaluation.estimates import LEVEL
 from esmm_spark.evaluation.measurement import Curves, Measurements
 from esmm_spark.evaluation.subject import Subject
@@ -57,6 +60,7 @@ def metrics_json(subject: Subject, measured: Measurements) -> str:
         },
         "bootstrap": {"samples": subject.num_samples, "seed": subject.seed, "level": LEVEL},
         "metrics": metrics,
+        "warnings": warnings_of(subject, measured),
         "differences": {key: estimate.as_dict() for key, estimate in measured.differences.items()},
         "curves": curves,
     }

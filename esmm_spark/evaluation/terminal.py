@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from esmm_spark.evaluation import formats
+from esmm_spark.evaluation.cautions import why_no_interval
 from esmm_spark.evaluation.estimates import Estimate
 from esmm_spark.evaluation.measurement import Measurements
 from esmm_spark.evaluation.subject import KIND_TITLES, Subject
@@ -46,7 +47,7 @@ def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType
                 for target in measured.targets
             ]
             table.add_row(Text(f"  {subject.names[series]}"), *cells)
-    return Group(table, *_notes(subject))
+    return Group(table, *_notes(subject, measured))
 
 
 def _cell(kind: Kind, estimate: Estimate) -> Text:
@@ -54,10 +55,14 @@ def _cell(kind: Kind, estimate: Estimate) -> Text:
     interval = estimate.interval
     if interval is not None:
         text.append(f" ±{formats.number(kind, (interval[1] - interval[0]) / 2)}", style="dim")
+    elif formats.interval_of(kind, estimate):
+        text.append(" ±n/a", style="dim")
     return text
 
 
-def _notes(subject: Subject) -> list[Text]:
+def _notes(subject: Subject, measured: Measurements) -> list[Text]:
     if subject.num_samples == 0:
         return []
-    return [Text(f"± half of the 95% interval over {subject.num_samples} resamples of the contexts", "dim")]
+    interval = f"± half of the 95% interval over {subject.num_samples} resamples of the contexts"
+    why = why_no_interval(measured)
+    return [Text(interval + (f"; n/a: {why}" if why else ""), "dim")]

@@ -25,9 +25,8 @@ from esmm_spark.logs.values import attribute_value, is_inexact, quoted, text_val
 
 MALFORMED_LINE = "malformed_line"  # no JSON object of the mapped types, or another number of CSV columns
 MISSING_ID = "missing_id"  # a mapped id is null or empty
-BAD_ID = (
-    "bad_id"  # an id holds a comma or a control character, which the examples' writer could not tell apart
-)
+# An id holds a comma or a control character, which the examples' writer could not tell apart, or was rounded.
+BAD_ID = "bad_id"
 UNPARSABLE_TIME = "unparsable_time"  # no time of the config's unit
 TIME_OUT_OF_RANGE = "time_out_of_range"  # before `earliest_time` or after 2099: most likely another unit
 WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is never looked for

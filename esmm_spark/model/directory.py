@@ -264,7 +264,12 @@ def open_rows(local: str, info: ModelInfo) -> ShardedRows:
 
 
 def open_shards(
-    local: str, tensor: str, num_rows: int, row_shape: tuple[int, ...], num_shards: int
+    local: str,
+    tensor: str,
+    num_rows: int,
+    row_shape: tuple[int, ...],
+    num_shards: int,
+    needed: int | None = None,
 ) -> ShardedRows:
     """Returns one tensor of all shards in the local folder `local`, memory-mapped.
 
@@ -274,6 +279,7 @@ def open_shards(
         num_rows: rows over all shards.
         row_shape: shape of a row: (dim,), or () where each row has one number.
         num_shards: files.
+        needed: the only shard that will be read, if it is one: then the checksums of no other are compared.
 
     Raises:
         InputError: a shard is missing, truncated or corrupt, or of another shape.
@@ -281,7 +287,7 @@ def open_shards(
     shards = []
     for rank in range(num_shards):
         path = storage.join(storage.filesystem_of(local)[1], shard_name(rank, num_shards))
-        arrays = map_tensors(path)
+        arrays = map_tensors(path, (tensor,), compare=needed in (None, rank))
         expected = (num_local_rows(num_rows, rank, num_shards), *row_shape)
         found = arrays[tensor].shape if tensor in arrays else None
         if found != expected or arrays[tensor].dtype != np.float32:

@@ -25,7 +25,7 @@ from esmm_spark.manifest import (
     DayPartition,
     PartitionCounts,
     SourceCounts,
-    read_manifest,
+    read_written_manifest,
     require_same_spec,
 )
 from esmm_spark.samples.backfill import look_back
@@ -54,7 +54,7 @@ from esmm_spark.samples.event_sources import (
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.join_report import report_join
 from esmm_spark.samples.line_checks import check_lines
-from esmm_spark.samples.matching import check_matches
+from esmm_spark.samples.matching import check_matches, unused_catalogs
 from esmm_spark.samples.needed_folders import IsExcused, built_day, excuses
 from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.samples.whole_logs import count_events_per_day, require_whole
@@ -169,7 +169,7 @@ def check_dataset(config: Config) -> None:
     dataset = config.paths.dataset
     if not storage.is_complete(dataset):
         return
-    manifest = read_manifest(dataset)
+    manifest = read_written_manifest(dataset)
     if manifest.days is None:
         raise ConfigError(f"{dataset} holds a dataset without days: set paths.dataset to another folder")
     require_same_spec(config.features, "the config", manifest.feature_spec, f"the dataset {dataset}")
@@ -208,7 +208,7 @@ def _write_day(
     examples = None
     if report["impressions"]["total"] > 0:
         with step(spark, f"{day.name}: join features"):
-            _write_lines(config, logs, labelled, staging)
+            warnings += _write_lines(config, logs, labelled, staging)
         examples = _write_examples(spark, config, day, sources[0], staging)
     _account_for(sources[0], labelled.dropped, examples.impressions if examples else 0)
     return DayPartition(
@@ -224,16 +224,18 @@ def _write_day(
     )
 
 
-def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str) -> None:
-    """Writes the canonical lines: they are read three times, and cost joins to make."""
-    events = _events(config)
+def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str) -> list[str]:
+    """Writes the canonical lines, which are read three times and cost joins to make; returns warnings."""
+    events, catalogs = _events(config), logs.accepted_catalogs()
     counted = {log: logs.accepted(log) for log in (CLICKS, CONVERSIONS)}
-    featured = add_features(labelled.impressions, logs.accepted_catalogs(), counted, events, config.features)
+    featured = add_features(labelled.impressions, catalogs, counted, events, config.features)
     contexts = featured.contexts.persist()
     lines = canonical_lines(featured._replace(contexts=contexts), config.features)
     lines.contexts.write.parquet(storage.spark_path(storage.join(staging, _CONTEXT_LINES)))
     lines.impressions.write.parquet(storage.spark_path(storage.join(staging, _IMPRESSION_LINES)))
+    warnings = unused_catalogs(contexts, labelled.impressions, catalogs)
     contexts.unpersist()
+    return warnings
 
 
 def _write_examples(

@@ -1,12 +1,15 @@
 """Whether a day's events find their cause at all: ids that don't agree across logs make every label 0."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.errors import InputError
+from esmm_spark.event_config import Catalog
+from esmm_spark.logs.values import quoted
 from esmm_spark.samples.attribution import CLICK_TIME_US, OWNER_ID
 from esmm_spark.samples.day import Day
 from esmm_spark.samples.day_labels import Labelled
@@ -85,6 +88,36 @@ def check_matches(
                 "whose ids agree, or set it to 0 if this is right; nothing was replaced"
             )
         warnings.append(message)
+    return warnings
+
+
+def unused_catalogs(
+    contexts: DataFrame, impressions: DataFrame, catalogs: Sequence[tuple[Catalog, DataFrame]]
+) -> list[str]:
+    """Returns a warning for each catalog of which no context has an attribute.
+
+    Args:
+        contexts: with the attributes of their first impressions, cached.
+        impressions: the day's, cached.
+        catalogs: each with its accepted lines.
+    """
+    if not catalogs:
+        return []
+    has_any = [
+        reduce(Column.__or__, (F.col(quoted(f"@{name}")).isNotNull() for name in catalog.features))
+        for catalog, _ in catalogs
+    ]
+    counts = [F.count_if(each).alias(f"of_{number}") for number, each in enumerate(has_any)]
+    row = contexts.agg(F.count(F.lit(1)).alias("total"), *counts).collect()[0]
+    warnings = []
+    for number, (catalog, lines) in enumerate(catalogs):
+        if row[f"of_{number}"] == 0:
+            key = f"{catalog.key}_id"
+            ours, theirs = (frame.agg(F.min(key)).collect()[0][0] for frame in (impressions, lines))
+            warnings.append(
+                f"logs.events.catalogs.{number}: none of {row.total} contexts has an attribute of it ({key} "
+                f"is like {ours!r} in impressions and like {theirs!r} in the catalog)"
+            )
     return warnings
 
 

@@ -142,8 +142,10 @@ def load_checkpoint(
     directory.load_parameters(model, storage.join(uri, directory.DENSE_NAME))
     _load_optimizer(read_tensors(storage.join(uri, _OPTIMIZER)), model, optimizer)
     local = localize(uri)
-    rows = directory.open_shards(local, "rows", arena.num_rows, (arena.dim,), state.num_shards)
-    accumulator = directory.open_shards(local, "accumulator", arena.num_rows, (), state.num_shards)
+    # With as many ranks as there were, each reads its own shard alone.
+    shards = (state.num_shards, arena.rank if state.num_shards == arena.num_ranks else None)
+    rows = directory.open_shards(local, "rows", arena.num_rows, (arena.dim,), *shards)
+    accumulator = directory.open_shards(local, "accumulator", arena.num_rows, (), *shards)
     arena.load_local(
         rows.of_rank(arena.rank, arena.num_ranks), accumulator.of_rank(arena.rank, arena.num_ranks)
     )

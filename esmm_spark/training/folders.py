@@ -1,5 +1,6 @@
 """Folders that all ranks write together, each its shard, and the one run that may write them."""
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def model_lease(root: str, cluster: Cluster) -> Iterator[ModelLease]:
     """
 
     def require_all_writable() -> None:
-        name = f"rank-{cluster.rank}"
+        name = f"{secrets.token_hex(4)}-{cluster.rank}"
         require_writable(root, "paths.model", name)
         for folder in (CHECKPOINTS, VERSIONS, TENSORBOARD):
             if storage.exists(storage.join(root, folder)):

@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError
+from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.feed.plan import default_num_streams
-from esmm_spark.manifest import PartitionCounts
+from esmm_spark.manifest import Manifest
 from esmm_spark.training import checkpoint
 from esmm_spark.training.best import is_unpublished
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.state import TrainState
+from esmm_spark.training.trained_data import DataDigests, changes_of_data, digests_of_data
 
 _TRAIN_KEYS = {
     "batch_size",
@@ -36,8 +37,8 @@ _TRAIN_KEYS = {
 _DIFFERENCES_SHOWN = 4
 
 
-def run_content(config: Config, data: PartitionCounts) -> dict[str, Any]:
-    """Returns all that decides a run's result but the number of its ranks and its length, by dotted key.
+def run_content(config: Config) -> dict[str, Any]:
+    """Returns all that decides a run's result but its data, the number of its ranks and its length, by key.
 
     With `learning_rate_decay` its length, too: how fast the rates fall depends on it.
     """
@@ -45,24 +46,11 @@ def run_content(config: Config, data: PartitionCounts) -> dict[str, Any]:
     if config.train.learning_rate_decay != "none":
         train["train.epochs"] = config.train.epochs
     model = {f"model.{key}": value for key, value in config.model.model_dump(mode="json").items()}
-    return {"features (digest)": config.features.digest, **model, **train, **_data_content(data)}
-
-
-def _data_content(data: PartitionCounts) -> dict[str, Any]:
-    files = [file.impressions for file in data.files]
-    return {
-        "impressions trained on": data.impressions,
-        "their groups (digest)": data.group_hash_sum,
-        "their files (digest)": _digest(files),
-    }
+    return {"features (digest)": config.features.digest, **model, **train}
 
 
 def run_digest(content: Mapping[str, Any]) -> str:
     """Returns 16 hex digits of what `run_content` gives: only a run of the same digest goes on."""
-    return _digest(content)
-
-
-def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -74,28 +62,24 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return told[:_DIFFERENCES_SHOWN] + ([f"and {more} more differ"] if more > 0 else [])
 
 
-def first_position(
-    config: Config, data: PartitionCounts, validation: PartitionCounts | None, cluster: Cluster
-) -> tuple[TrainState, str | None]:
+def first_position(config: Config, manifest: Manifest, cluster: Cluster) -> tuple[TrainState, str | None]:
     """Returns where the run begins and the URI of the checkpoint that it goes on from, None for a new run.
 
     All ranks call this together. The counts of what the epoch has seen so far are on the first rank.
 
     Args:
         config: the whole config.
-        data: the training partition.
-        validation: what is validated on.
+        manifest: of the dataset.
         cluster: the ranks.
 
     Raises:
-        ConfigError: the checkpoint to go on from is of a run with another result.
+        ConfigError: the checkpoint to go on from is of a run with another result, or on other data.
         InputError: it can't be read.
     """
     root = config.paths.model
-    content = run_content(config, data)
-    started_on = _digest([data.digest, validation.digest if validation else None])
+    content, data = run_content(config), digests_of_data(config, manifest)
     choice = cluster.together(
-        lambda: _choose(config, content, started_on) if cluster.is_first else (-1, 1), "resume.find"
+        lambda: _choose(config, content, data) if cluster.is_first else (-1, 1), "resume.find"
     )
     step, number = (cluster.from_first(value, "resume.step") for value in choice)
     if step < 0:
@@ -103,14 +87,15 @@ def first_position(
         new = TrainState(
             run_digest=run_digest(content),
             run_content=content,
+            data=data,
             run_number=number,
             run_id=train.run_id,
             started_over=not train.resume and train.run_id is None,
-            started_on=started_on,
             num_streams=train.num_streams or default_num_streams(cluster.num_ranks),
         )
         return new, None
     found = cluster.together(lambda: checkpoint.read_state(root, step), "resume.read")
+    found.data = data
     if found.finished and _is_wanted_longer(found, config):
         found.finished = False
     if not cluster.is_first:
@@ -118,10 +103,16 @@ def first_position(
     return found, checkpoint.checkpoint_uri(root, step)
 
 
-def _choose(config: Config, content: Mapping[str, Any], started_on: str) -> tuple[int, int]:
+def _choose(config: Config, content: Mapping[str, Any], data: DataDigests) -> tuple[int, int]:
     """Returns the step of the checkpoint to go on from, -1 for none, and the number of a run begun now."""
     root, train = config.paths.model, config.train
-    states = [checkpoint.read_state(root, step) for step in checkpoint.complete_steps(root)]
+    states = []
+    for step in checkpoint.complete_steps(root):
+        try:
+            states.append(checkpoint.read_state(root, step))
+        except InputError:
+            if train.resume or train.run_id is not None:
+                raise  # whoever starts over need not read it
     states.sort(key=lambda state: (state.run_number, state.global_step))
     number = 1 + max((state.run_number for state in states), default=0)
     if train.run_id is not None:
@@ -129,11 +120,10 @@ def _choose(config: Config, content: Mapping[str, Any], started_on: str) -> tupl
     if not states:
         return -1, number
     newest = states[-1]
-    problem = _problem(config, content, newest)
+    problem = _problem(config, content, data, newest)
     if train.run_id is None and not train.resume:
         is_second_try = (
             newest.started_over
-            and newest.started_on == started_on
             and problem is None
             and (not newest.finished or is_unpublished(root, newest.run_number))
         )
@@ -143,7 +133,7 @@ def _choose(config: Config, content: Mapping[str, Any], started_on: str) -> tupl
     return newest.global_step, number
 
 
-def _problem(config: Config, content: Mapping[str, Any], found: TrainState) -> str | None:
+def _problem(config: Config, content: Mapping[str, Any], data: DataDigests, found: TrainState) -> str | None:
     """Returns why a run can't go on from a checkpoint, None if it can."""
     train = config.train
     uri = checkpoint.checkpoint_uri(config.paths.model, found.global_step)
@@ -153,6 +143,9 @@ def _problem(config: Config, content: Mapping[str, Any], found: TrainState) -> s
         told = "; ".join(differences(found.run_content, content)) if found.run_content else ""
         told = told or "it was written by another version of esmm_spark"
         return f"checkpoint {uri} is of another run: {told}: {remedy}"
+    changes = changes_of_data(found.data, data)
+    if changes:
+        return f"checkpoint {uri} had other data: {changes} in {config.paths.dataset}: {remedy}"
     if train.num_streams not in (None, found.num_streams):
         return (
             f"checkpoint {uri} has train.num_streams = {found.num_streams}, the config says "

@@ -7,6 +7,7 @@ from types import FrameType
 
 from esmm_spark.activity import Kind, doing
 from esmm_spark.config import Config
+from esmm_spark.examples_file import check_files
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
 from esmm_spark.feed.reader import open_feed
@@ -63,9 +64,16 @@ class _Run:
         self.train_counts = select(manifest, data.train, dataset)
         self.validation = data.validation or default_validation(manifest, data.train)
         self.validation_counts = select(manifest, self.validation, dataset) if self.validation else None
-        self.state, self.resumed_from = first_position(
-            config, self.train_counts, self.validation_counts, cluster
-        )
+        self.state, self.resumed_from = first_position(config, manifest, cluster)
+        cluster.together(self._check_all_files, "resume.data")
+
+    def _check_all_files(self) -> None:
+        """Raises UserError if a finished run's data isn't what preprocess wrote; other runs read it all."""
+        if self.state.finished and self.cluster.is_first:
+            dataset = self.config.paths.dataset
+            check_files(dataset, self.train_counts)
+            if self.validation_counts is not None:
+                check_files(dataset, self.validation_counts)
 
     def fit(self) -> str | None:
         """Trains to the end and publishes the best model."""

@@ -45,7 +45,9 @@ class TrainState(BaseModel):
     ] = 1
     run_id: Annotated[str | None, Field(description="The name that train.run_id gave the run.")] = None
     started_over: Annotated[bool, Field(description="Whether train.resume=false began the run.")] = False
-    started_on: Annotated[str, Field(description="Digest of the data that it then had; see resume.")] = ""
+    data: Annotated[
+        dict[str, dict[str, str]], Field(description="What it has; see trained_data.digests_of_data.")
+    ] = {}
     num_streams: int
     num_shards: Annotated[int, Field(description="Shards of the embedding in the checkpoint.")] = 1
     epoch: Annotated[int, Field(description="The epoch that goes on, from 0.")] = 0

@@ -47,11 +47,15 @@ def test_a_mistake_in_the_config_is_one_line_and_exit_code_2() -> None:
 @pytest.mark.spark
 @pytest.mark.slow
 def test_the_command_ends_with_the_table_and_the_reports_path(data: pd.DataFrame, tmp_path: Path) -> None:
-    write_scores(tmp_path / "scores" / "split=test", data)
+    too_high = data.assign(pctcvr=(2 * data.pctcvr).clip(upper=1))
+    write_scores(tmp_path / "scores" / "split=test", too_high)
     arguments = ["--config", "conf/demo.yaml", "evaluate.truth=null", "evaluate.baseline_scores=null"]
     arguments += [f"paths.{name}={tmp_path / name}" for name in ("dataset", "model", "scores", "report")]
     found = run(*arguments, "evaluate.bootstrap_samples=5")
     assert found.returncode == 0, found.stderr
+    assert [line[:40] for line in found.stderr.splitlines() if line.startswith("warning: ")] == [
+        "warning: CTCVR: ESMM's pctcvr add up to "
+    ]
     lines = found.stdout.splitlines()
     assert lines[-1] == f"report: {tmp_path / 'report' / 'report.html'}"
     assert sum(line.lstrip().startswith("ESMM") for line in lines) == 4

@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 from sklearn.metrics import log_loss, roc_auc_score
 
+from esmm_spark import storage
 from esmm_spark.config import Config
 from esmm_spark.config_file import load_config
 from esmm_spark.errors import IncompleteError, InputError
@@ -178,6 +179,7 @@ def test_a_bad_input_leaves_the_report_as_it_was(
     report = tmp_path / "report"
     report.mkdir()
     (report / "report.html").write_text("before")
+    (report / storage.MARKER).touch()
     with pytest.raises(InputError, match="5 of 30 scored impressions are not in the baseline's scores"):
         evaluate(spark, config_in(tmp_path, f"evaluate.baseline_scores={base}"))
     with pytest.raises(InputError, match="10 of 30 scored impressions are not in the truth"):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from esmm_spark import seals
 from esmm_spark.errors import ConfigError, IncompleteError, InputError, UnsafeFileError
 from esmm_spark.evaluation.inputs import (
     baseline_folder,
@@ -18,6 +19,7 @@ from esmm_spark.evaluation.inputs import (
     require_other_scores,
 )
 from tests.evaluation.scored_data import truth_of, write_scores, write_truth
+from tests.flipped_bits import flips_of
 
 pytestmark = pytest.mark.spark
 
@@ -145,3 +147,16 @@ def test_scores_are_not_compared_with_themselves(tmp_path: Path) -> None:
     require_other_scores(str(tmp_path / "base"), str(tmp_path / "scores"))
     with pytest.raises(ConfigError, match=r"leads to .*/link/scores, the scores that are evaluated"):
         require_other_scores(str(tmp_path / "link" / "scores"), str(tmp_path / "scores"))
+
+
+@pytest.mark.parametrize("name", ["part-1.parquet", "_score.json"])
+def test_a_flipped_bit_of_scores_is_told_in_one_line(
+    spark: SparkSession, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seals, "_PATIENCE_S", 0.0)
+    (folder / "_score.json").write_text(json.dumps({"impressions": 40}))
+    seals.seal(str(folder), (".json", ".parquet"))
+    for _ in flips_of(folder / name, 40):
+        with pytest.raises(InputError, match=rf"^\S+{name} has another SHA-256 than in .*--force$"):
+            read_scores(spark, str(folder))
+    assert read_scores(spark, str(folder))[1] == 40

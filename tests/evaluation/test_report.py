@@ -5,12 +5,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from html import escape
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from esmm_spark.evaluation.cautions import warnings_of
 from esmm_spark.evaluation.comparison import verdict
 from esmm_spark.evaluation.curves import ScoreGrid, calibration_curve, histogram
 from esmm_spark.evaluation.estimates import Estimate
@@ -201,3 +203,60 @@ def test_the_distance_to_the_oracle_is_that_between_the_aucs() -> None:
 )  # fmt: skip
 def test_rates_have_three_digits(part: int, whole: int, text: str) -> None:
     assert percent(part, whole) == text
+
+
+def calibrated(value: float, half_width: float, replicates: int = 3) -> Measurements:
+    """Returns the made-up numbers with a calibration of CTCVR, and of all others 1."""
+    numbers = measured(("model",))
+    spread = half_width * np.linspace(-1, 1, replicates)
+    ones = {key: Estimate(1.0, 1 + spread) for key in numbers.estimates if "calibration" in key[1]}
+    ours = {("model", "ctcvr_calibration"): Estimate(value, value + spread)}
+    return replace(numbers, estimates={**numbers.estimates, **ones, **ours})
+
+
+def test_a_score_whose_level_is_wrong_is_a_warning_in_the_report_and_metrics_json() -> None:
+    numbers = calibrated(1.49, 0.1)
+    (warning,) = json.loads(metrics_json(subject(), numbers))["warnings"]
+    assert warning == (
+        "CTCVR: ESMM's pctcvr add up to 1.490 times the labels (95% interval 1.395 to 1.585): "
+        "a bid computed from them is off by that factor"
+    )
+    html = report_html(subject(), numbers)
+    assert escape(warning) in html
+    assert html.count('<span class="bad">1.490</span>') == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "half_width", "replicates", "warned"),
+    [(1.49, 0.6, 3, False), (1.09, 0.01, 3, False), (0.89, 0.01, 3, True), (1.49, 0.0, 0, True)],
+    ids=["by chance", "nearly right", "too low", "no interval"],
+)
+def test_a_level_is_wrong_if_it_is_off_by_a_tenth_and_not_by_chance(
+    value: float, half_width: float, replicates: int, warned: bool
+) -> None:
+    numbers = calibrated(value, half_width, replicates)
+    assert len(warnings_of(subject(), numbers)) == warned
+    assert ('class="note"' in report_html(subject(), numbers)) == warned
+
+
+def test_resamples_that_are_all_alike_give_no_interval_but_a_reason() -> None:
+    alike = Estimate(0.75, 0.75 + np.array([0.0, 1e-16, np.nan]))
+    assert alike.interval is None
+    assert alike.as_dict()["interval_reason"] == "all resamples are alike"
+    numbers = measured(("model",))
+    one_context = replace(numbers, num_groups=1, estimates=dict.fromkeys(numbers.estimates, alike))
+    why = "all impressions are of one context, and contexts are what is resampled"
+    html = report_html(subject(), one_context)
+    assert f"Interval n/a: {why}." in html
+    assert html.count("<small>interval n/a</small>") == html.count('<td class="n"')
+    text = " ".join(shown(subject(), one_context).split())
+    assert "0.7500 ±n/a" in text
+    assert f"n/a: {why}" in text
+    assert "0.0000" not in text
+
+
+def test_every_cell_says_what_it_is_where_a_screen_has_no_room_for_columns(html: str) -> None:
+    cells = re.findall(r'<td class="n[^"]*"([^>]*)>', html)
+    assert cells
+    assert all(re.fullmatch(r' data-label="[^"]+"', attributes) for attributes in cells)
+    assert "content: attr(data-label)" in html

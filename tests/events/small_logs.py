@@ -25,7 +25,7 @@ def at(day: int, hours: float) -> int:
     return (FIRST_DAY_S + day * DAY_S) * SECOND + round(hours * 3600 * SECOND)
 
 
-def impression(identifier: str, time_us: int, user: str = "u", item: str = "i", **other: Any) -> Event:
+def impression(identifier: str, time_us: int, user: Any = "u", item: Any = "i", **other: Any) -> Event:
     return {
         "impression_id": identifier,
         "time": time_us,
@@ -38,7 +38,7 @@ def impression(identifier: str, time_us: int, user: str = "u", item: str = "i", 
     }
 
 
-def event(time_us: int, user: str = "u", item: str = "i", **other: Any) -> Event:
+def event(time_us: int, user: Any = "u", item: Any = "i", **other: Any) -> Event:
     return {"time": time_us, "user_id": user, "item_id": item, "category": f"c-{item}", **other}
 
 

@@ -2,16 +2,19 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.errors import MissingLogError
 from esmm_spark.event_config import EventLogs
-from esmm_spark.manifest import DayCounts, read_manifest
-from esmm_spark.samples.backfill import days_that_can_change
+from esmm_spark.manifest import DayCounts, read_day
+from esmm_spark.samples import backfill
+from esmm_spark.samples.backfill import days_that_can_change, look_back
 from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.days import build_days
+from esmm_spark.samples.needed_folders import never_excused
 from esmm_spark.samples.whole_logs import require_whole
 from tests.events.small_logs import DAYS, at, config, event, impression, rows_of, write_log
 
@@ -54,6 +57,22 @@ def test_logs_that_hold_less_of_a_day_than_it_was_built_from_are_not_whole() -> 
         require_whole(then, {"clicks": {"2026-11-23": 4}}, earlier, frozenset())
 
 
+def test_a_run_looks_at_the_days_before_its_own_as_far_back_as_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = [f"ds=2026-11-{number}" for number in (20, 22, 23, 24, 25)]
+    monkeypatch.setattr(backfill, "list_days", lambda dataset: days)
+    monkeypatch.setattr(backfill, "_look_at", lambda spark, config, events, day, is_excused: day.name)
+    day = parse_day("2026-11-24", "2026-11-25T00:00:00")
+
+    def seen(num_days: int) -> list[Any]:
+        return list(look_back(None, config(tmp_path), day, num_days, never_excused))  # type: ignore[arg-type]
+
+    assert seen(0) == []
+    assert seen(2) == ["ds=2026-11-22", "ds=2026-11-23"]
+    assert seen(4) == ["ds=2026-11-20", "ds=2026-11-22", "ds=2026-11-23"]
+
+
 @pytest.mark.spark
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -61,38 +80,29 @@ def test_a_day_whose_raw_folders_are_gone_is_left_alone_and_named(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     logs = tmp_path / "logs"
-    shown = [impression(f"{day}-{n}", at(day, 1), item=f"i{n}") for day in range(3) for n in range(3)]
+    shown = [impression(f"{day}-{n}", at(day, 1), item=f"i{n}") for day in range(2) for n in range(3)]
     write_log(logs / "impressions", shown)
-    write_log(logs / "clicks", [event(at(day, 1.5), item="i0") for day in range(3)])
-    write_log(logs / "conversions", [event(at(day, 2), item="i0") for day in range(3)])
+    for name, hour in (("clicks", 1.5), ("conversions", 2)):
+        write_log(logs / name, [event(at(day, hour), item="i0") for day in range(2)])
     small = config(tmp_path)
-    for number in (0, 1):
-        build_days(spark, small, parse_day(DAYS[number], f"{DAYS[number + 1]}T00:00:00"))
-    before = read_manifest(small.paths.dataset)
-    rows = rows_of(small, "labels", DAYS[0])
-    # The second day converts again, late; the first day's impressions are deleted.
-    write_log(logs / "conversions", [event(at(2, 1), item="i0")], file="late.parquet")
+    build_days(spark, small, parse_day(DAYS[0], f"{DAYS[1]}T00:00:00"))
+    before, rows = read_day(small.paths.dataset, f"ds={DAYS[0]}"), rows_of(small, "labels", DAYS[0])
     shutil.rmtree(logs / "impressions" / f"ds={DAYS[0]}")
 
-    found = build_days(spark, small, parse_day(DAYS[2], f"{DAYS[3]}T00:00:00"), backfill_days=3)
-    assert found.written == [f"ds={DAYS[2]}", f"ds={DAYS[1]}"]
+    found = build_days(spark, small, parse_day(DAYS[1], None), backfill_days=3)
+    assert found.written == [f"ds={DAYS[1]}"]
     assert list(found.left_alone) == [f"ds={DAYS[0]}"]
     assert "needs ds=2026-11-23 of" in found.left_alone[f"ds={DAYS[0]}"]
-    after = read_manifest(small.paths.dataset)
-    assert after.days is not None
-    assert before.days is not None
-    assert after.days[f"ds={DAYS[0]}"] == before.days[f"ds={DAYS[0]}"]
-    assert rows_of(small, "labels", DAYS[0]) == rows
-    assert after.partitions[f"ds={DAYS[0]}"].impressions == 3
-
-    # Asked for by name it is not rebuilt either, and a log that only holds less is told, too.
+    # Asked for by name it isn't built either, nor where a folder came back with less in it.
     with pytest.raises(MissingLogError, match="ds=2026-11-23 needs ds=2026-11-23"):
         build_days(spark, small, parse_day(DAYS[0], None))
     write_log(logs / "impressions", shown[:2])
     with pytest.raises(
-        MissingLogError, match="built from 3 impressions of 2026-11-23, of which the logs now hold 2"
+        MissingLogError, match="from 3 impressions of 2026-11-23, of which the logs now hold 2"
     ):
         build_days(spark, small, parse_day(DAYS[0], None))
-    assert read_manifest(small.paths.dataset) == after
-    # One day back, and no farther.
-    assert build_days(spark, small, parse_day(DAYS[2], None), backfill_days=1).left_alone == {}
+    (day,) = look_back(spark, small, parse_day(DAYS[1], None), 1, never_excused)
+    assert (day.has_changed, "the logs now hold 2" in day.left_alone) == (False, True)
+    assert read_day(small.paths.dataset, f"ds={DAYS[0]}") == before
+    assert rows_of(small, "labels", DAYS[0]) == rows
+    assert len(rows) == 3

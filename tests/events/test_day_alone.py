@@ -112,7 +112,6 @@ def fate_of(click: Event | None, impressions: list[Event], day: Day, by_impressi
         (True, False, "last", "2026-11-25T03:00:00"),
         (True, True, "last", None),
         (False, False, "first", "2026-11-25T03:00:00"),
-        (False, False, "last", None),
     ],
 )
 def test_a_days_labels_and_report_are_its_share_of_one_join_over_all_logs(

@@ -9,6 +9,7 @@ import pytest
 from esmm_spark import storage
 from esmm_spark.errors import CountMismatchError, IncompleteError, InputError, TargetBusyError
 from esmm_spark.manifest import (
+    DAY_PARTITION,
     EXAMPLES,
     DayCounts,
     DayPartition,
@@ -19,6 +20,7 @@ from esmm_spark.manifest import (
     read_manifest,
 )
 from esmm_spark.samples.day_folders import GROUPED, day_staging, publish_day, write_day_manifest
+from esmm_spark.samples.days import check_dataset
 from tests.events.small_logs import config
 
 DAY = "ds=2026-11-23"
@@ -192,3 +194,13 @@ def test_a_link_to_the_dataset_and_one_to_a_day_stay(tmp_path: Path) -> None:
     require_whole(tmp_path, 2)
     assert (tmp_path / "dataset").is_symlink()
     assert day.is_symlink()
+
+
+def test_a_day_whose_counts_are_damaged_can_be_built_again(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    (tmp_path / "dataset" / EXAMPLES / DAY / DAY_PARTITION).write_text("{")
+    with pytest.raises(InputError, match="preprocess that day again"):
+        read_manifest(str(tmp_path / "dataset"))
+    check_dataset(config(tmp_path))
+    publish(tmp_path, 2)
+    require_whole(tmp_path, 2)

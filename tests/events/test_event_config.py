@@ -29,6 +29,11 @@ def written(tmp_path: Path) -> str:
         ("logs.events.attribution.conversion_window_s=0", "conversion_window_s = 0: Input should be greater"),
         ("logs.events.attribution.window=1", "unknown key logs.events.attribution.window: allowed here are"),
         ("logs.events.impressions.time_unit=h", "time_unit = 'h': Input should be 's', 'ms', 'us' or 'iso'"),
+        (
+            "logs.events.clicks.earliest_time='2026-13-01'",
+            "month must be in 1..12: write days like 2026-11-23",
+        ),
+        ("logs.events.clicks.earliest_time=5", "earliest_time = 5: Input should be a valid date"),
         ("logs.events.immature=guess", "immature = 'guess': Input should be 'drop', 'keep' or 'flag'"),
         ("logs.events.clicks.user_id=null", "clicks need impression_id, or user_id and item_id"),
         ("logs.events.conversions.click_id=c", "conversions have click_id, clicks have none"),

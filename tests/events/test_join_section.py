@@ -22,6 +22,7 @@ def counts(orphans: int) -> DayCounts:
         as_of=None,
         label_digest="1",
         immature=4,
+        warnings=["0 of 9 clicks <none>"],
         sources=[
             SourceCounts(name="ds=x.clicks", path="p", lines_read=9, lines_accepted=2, rejects={"bad_id": 7})
         ],
@@ -66,6 +67,7 @@ def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) ->
         "&lt;= 60",
         "25.0%",
         "&lt;bot&gt;: 9 (75.0%)",
+        "0 of 9 clicks &lt;none&gt;",
     ):
         assert expected in section.html, expected
 

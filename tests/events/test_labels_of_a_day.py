@@ -30,10 +30,12 @@ NO_REASON = (None, None, None)
 HOUR_S = 3600
 
 
-def labelled(spark: SparkSession, tmp_path: Path, immature: str, as_of: str | None) -> Labelled:
+def labelled(
+    spark: SparkSession, tmp_path: Path, immature: str, as_of: str | None, unclicked: str = "b"
+) -> Labelled:
     events = config(tmp_path, immature=immature).logs.events
     assert isinstance(events, EventLogs)
-    times = {"a": at(1, 1), "b": at(1, 2), "c": at(1, 3)}
+    times = {"a": at(1, 1), unclicked: at(1, 2), "c": at(1, 3)}
     impressions = [(name, "u", name, name, time_us, *NO_REASON) for name, time_us in times.items()]
     impressions.append(("other day", "u", "a", "r", at(0, 23), *NO_REASON))
     clicks = [("u", "a", at(1, 1.5), *NO_REASON), ("u", "c", at(1, 3.5), *NO_REASON)]
@@ -78,6 +80,8 @@ def test_without_as_of_all_is_mature_and_the_digest_tells_labels_apart(
     assert labelled(spark, tmp_path, "drop", None).digest == digest
     assert labelled(spark, tmp_path, "drop", "2026-11-26T03:59:59").digest != digest
     assert labelled(spark, tmp_path, "keep", "2026-11-26T03:59:59").digest == digest
+    # As many impressions and the same clicks, but another impression without one.
+    assert labelled(spark, tmp_path, "drop", None, unclicked="d").digest != digest
 
 
 def test_maturity_begins_with_the_end_of_both_windows(spark: SparkSession) -> None:

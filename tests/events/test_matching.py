@@ -1,15 +1,18 @@
 """Events that find no cause: told with an id of both sides, or refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.errors import InputError
+from esmm_spark.event_config import Catalog
 from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.day_labels import Labelled
-from esmm_spark.samples.matching import check_matches
-from tests.events.small_logs import at
+from esmm_spark.samples.days import build_days
+from esmm_spark.samples.matching import check_matches, unused_catalogs
+from tests.events.small_logs import DAYS, at, config, event, impression, rows_of, write_log
 
 pytestmark = pytest.mark.spark
 
@@ -33,6 +36,49 @@ def labelled(spark: SparkSession) -> Labelled:
         what_immature="keep",
         digest="",
     )
+
+
+def test_a_catalog_of_which_no_context_has_an_attribute_is_told(
+    spark: SparkSession, labelled: Labelled
+) -> None:
+    schema = "context_key string, `@brand` string, `@kind` string, `@age` string"
+    contexts = spark.createDataFrame([("a", None, None, "7"), ("b", None, None, None)], schema)
+    shared = {"path": "p", "key": "item", "key_column": "item"}
+    catalogs = [
+        (
+            Catalog(**shared, features={"brand": "b", "kind": "k"}),
+            spark.createDataFrame([("007",)], "item_id string"),
+        ),
+        (Catalog(**shared, features={"age": "age"}), spark.createDataFrame([("007",)], "item_id string")),
+    ]
+    assert unused_catalogs(contexts, labelled.all_impressions, catalogs) == [
+        "logs.events.catalogs.0: none of 2 contexts has an attribute of it (item_id is like 'i' in "
+        "impressions and like '007' in the catalog)"
+    ]
+    assert unused_catalogs(contexts, labelled.all_impressions, []) == []
+
+
+@pytest.mark.slow
+def test_a_day_whose_clicks_match_nothing_is_not_published_and_doubles_match_integers(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    write_log(logs / "impressions", [impression("i", at(1, 1), user=11, item=7)])
+    write_log(logs / "conversions", [event(at(1, 2), user=11, item=7)])
+    write_log(logs / "clicks", [event(at(1, 1.5), user="0011", item="007")] * 100)
+    small = config(tmp_path)
+    with pytest.raises(
+        InputError, match=r"0 of 100 clicks of ds=2026-11-24 .*'0011' in clicks and like '11'"
+    ):
+        build_days(spark, small, DAY, backfill=False)
+    assert not (Path(small.paths.dataset) / "examples" / DAY.name).exists()
+    # As pandas writes integers of a column with a gap.
+    write_log(
+        logs / "clicks", [event(at(1, 1.5), user=11.0, item=7.0), event(at(1, 1.6), user=None, item=7.0)]
+    )
+    build_days(spark, small, DAY, backfill=False)
+    (row,) = rows_of(small, "examples", DAYS[1])
+    assert (row["click"], row["conversion"]) == ([1], [1])
 
 
 def report(clicks: int, matched: int, impressions: int = 7) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from esmm_spark.lease import leased
 from esmm_spark.training.run import train
 from tests.synthetic_examples import (
     random_groups,
@@ -127,6 +128,17 @@ def test_a_nan_loss_stops_all_ranks_and_leaves_the_last_good_checkpoint(new_run:
         assert "context-1-" in line
         assert f"the last good checkpoint is {model}/checkpoints/step-00000001: " in line
     assert steps_with_checkpoint(model) == [1]
+
+
+def test_two_ranks_are_refused_together_while_another_run_trains_there(new_run: NewRun) -> None:
+    config = new_run()
+    model = config.parent / "model"
+    with leased(str(model / ".train.lease"), "paths.model"):
+        result = run(2, config)
+    assert "Exit code: 2" in result.stderr
+    (line,) = told(result.stderr)
+    assert line.startswith(f"error: paths.model {model} is being written by process {os.getpid()} of ")
+    assert list(model.iterdir()) == []
 
 
 def test_a_mistake_that_all_ranks_find_is_told_once(tmp_path: Path) -> None:

@@ -23,19 +23,23 @@ from esmm_spark.errors import (
     CountMismatchError,
     IncompleteError,
     InputError,
+    LeaseLostError,
     NonFiniteLossError,
     SpecMismatchError,
+    TargetBusyError,
     UnsafeFileError,
     UserError,
 )
-from esmm_spark.manifest import read_manifest, write_manifest
+from esmm_spark.lease import leased
+from esmm_spark.manifest import read_manifest
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
 from esmm_spark.training.finite import not_finite
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.run import train
-from tests.synthetic_examples import config_content, small_config
+from tests.disks import read_only_folder
+from tests.synthetic_examples import config_content, of_before, rewrite, small_config
 from tests.training.conftest import SETTINGS
 from tests.training.runs import (
     ROOT,
@@ -159,6 +163,40 @@ def test_a_full_disk_is_told_in_one_line(folder: Path, monkeypatch: pytest.Monke
         UserError,
         match=r"no room to write paths\.model .*step-00000005, .*No space left on device: make room",
     ):
+        train(small_config(folder, **SETTINGS))
+    assert steps_with_checkpoint(folder / "model") == []
+
+
+def test_a_models_folder_that_cant_be_written_is_told_before_the_first_step(folder: Path) -> None:
+    config = small_config(folder, **{**SETTINGS, "tensorboard": True})
+    with read_only_folder(folder / "model"):
+        with pytest.raises(UserError, match=r"refuses while paths\.model .*/model is written: "):
+            train(config)
+    (folder / "model" / "tensorboard").write_text("a file")
+    with pytest.raises(UserError, match=r"paths\.model .*/model/tensorboard is a file: name a folder"):
+        train(config)
+    assert [path.name for path in (folder / "model").iterdir()] == ["tensorboard"]
+
+
+def test_a_second_run_on_one_models_folder_is_refused(folder: Path) -> None:
+    config = small_config(folder, **SETTINGS)
+    with leased(str(folder / "model" / ".train.lease"), "paths.model"):
+        with pytest.raises(TargetBusyError, match=r"paths\.model .*/model is being written by process"):
+            train(config)
+    assert list((folder / "model").iterdir()) == []
+
+
+def test_a_run_that_lost_its_lease_publishes_no_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = checkpoint.write_tensors
+
+    def write_suspended(uri: str, tensors: Any) -> None:
+        (folder / "model" / ".train.lease").write_text("another run's")
+        write(uri, tensors)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", write_suspended)
+    with pytest.raises(LeaseLostError):
         train(small_config(folder, **SETTINGS))
     assert steps_with_checkpoint(folder / "model") == []
 
@@ -318,8 +356,10 @@ def test_a_nan_loss_names_step_groups_and_the_last_checkpoint(folder: Path) -> N
 
 
 def test_no_checkpoint_is_written_of_parameters_that_are_not_finite(folder: Path) -> None:
-    settings = {**SETTINGS, "embedding_learning_rate": 2e38, "checkpoint_every_steps": 1}
-    config = small_config(folder, **settings)
+    config = small_config(folder, **{**SETTINGS, "checkpoint_every_steps": 1})
+    # No config may say so any more.
+    rates = config.train.model_copy(update={"embedding_learning_rate": 2e38})
+    config = config.model_copy(update={"train": rates})
     told = (
         r"a parameter of the embedding became NaN or infinite in \d+ of 320 rows before step 2; no checkpoint"
     )
@@ -337,6 +377,9 @@ def test_no_checkpoint_is_written_of_a_state_that_is_not_finite(own_dataset: Pat
     with pq.ParquetWriter(path, file.schema_arrow) as writer:
         for rows in groups:
             writer.write_table(pa.Table.from_pylist(rows, file.schema_arrow), row_group_size=len(rows))
+    manifest = read_manifest(str(own_dataset))
+    manifest.partitions["split=train"] = of_before(manifest.partitions["split=train"])
+    rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
     config = small_config(own_dataset.parent, **{**SETTINGS, "checkpoint_every_steps": 0})
     with pytest.raises(NonFiniteLossError, match=r"Adagrad state became NaN or infinite in \d+ of 320 rows"):
         train(config)
@@ -408,7 +451,7 @@ def test_an_epoch_that_misses_a_group_is_an_error(own_dataset: Path) -> None:
     # The manifest's sizes agree with the files, its sum of hashes doesn't: another group stands in for one.
     manifest = read_manifest(str(own_dataset))
     manifest.partitions["split=train"].group_hash_sum += 1
-    write_manifest(str(own_dataset), manifest)
+    rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
     with pytest.raises(CountMismatchError, match=r"epoch 1 saw .* impressions with group hash sum"):
         train(small_config(own_dataset.parent))
 
@@ -416,7 +459,7 @@ def test_an_epoch_that_misses_a_group_is_an_error(own_dataset: Path) -> None:
 def test_validation_is_left_out_where_there_is_no_validation_partition(own_dataset: Path) -> None:
     manifest = read_manifest(str(own_dataset))
     del manifest.partitions["split=validation"]
-    write_manifest(str(own_dataset), manifest)
+    rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
     summary = train(small_config(own_dataset.parent))
     assert summary is not None
     assert "none (the dataset has no validation partition)" in summary

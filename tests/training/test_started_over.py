@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.manifest import PartitionCounts, read_manifest, write_manifest
+from esmm_spark.manifest import PartitionCounts, read_manifest
 from esmm_spark.training import best, checkpoint
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.resume import differences, run_content
 from esmm_spark.training.run import train
 from esmm_spark.training.state import TrainState
 from esmm_spark.training.summary import metrics_line
-from tests.synthetic_examples import small_config
+from tests.synthetic_examples import rewrite, small_config
 from tests.training.runs import newest_version, steps_with_checkpoint
 
 COUNTS = PartitionCounts(
@@ -86,9 +86,14 @@ def test_a_run_started_over_on_other_data_is_no_retry(own_dataset: Path) -> None
     # The next day's labels, as many of them.
     manifest = read_manifest(str(own_dataset))
     manifest.partitions["split=validation"].clicks += 1
-    write_manifest(str(own_dataset), manifest)
+    rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
     train_until(4, folder, **daily)
     assert checkpoint.read_state(str(folder / "model"), 3).run_number == 2
+    # Nor is one whose state can't be read.
+    rewrite(folder / "model/checkpoints/step-00000003/state.json", "{}")
+    with pytest.raises(InputError, match=r"state\.json is no state of a run"):
+        train(small_config(folder, **{**daily, "resume": True}))
+    assert train(small_config(folder, **daily, max_steps=1)) is not None
 
 
 def test_a_retry_publishes_what_a_run_started_over_had_trained_to_its_end(
@@ -151,15 +156,15 @@ def test_a_model_deleted_by_hand_is_told_with_the_way_to_train_it_again(folder: 
 
 def test_a_refused_checkpoint_names_the_keys_that_differ_and_no_others(folder: Path) -> None:
     linear = {"learning_rate_decay": "linear"}
-    old = run_content(small_config(folder, **linear), COUNTS)
-    new = run_content(small_config(folder, **linear, epochs=3, checkpoint_every_steps=7), COUNTS)
+    old = run_content(small_config(folder, **linear))
+    new = run_content(small_config(folder, **linear, epochs=3, checkpoint_every_steps=7))
     assert differences(old, new) == ["train.epochs was 2, is 3"]
-    constant = run_content(small_config(folder), COUNTS)
+    constant = run_content(small_config(folder))
     assert differences(constant, new) == [
         "train.learning_rate_decay was none, is linear",
         "train.epochs was not set, is 3",
     ]
-    assert run_content(small_config(folder, epochs=9), COUNTS) == constant
+    assert run_content(small_config(folder, epochs=9)) == constant
 
 
 def test_a_state_that_was_written_before_runs_had_numbers_is_of_the_first_run() -> None:
@@ -170,7 +175,7 @@ def test_a_state_that_was_written_before_runs_had_numbers_is_of_the_first_run() 
 def test_a_missing_auc_is_explained_by_the_labels() -> None:
     metrics: dict[str, float | None] = {"ctr_auc": None, "cvr_auc": None, "ctcvr_auc": None}
     assert metrics_line(metrics, None, None) == "none (the dataset has no validation partition)"
-    assert metrics_line(metrics, "split=validation", COUNTS) == (
+    assert metrics_line(metrics, "split=validation") == (
         "no CTR AUC: none of 1,000 impressions of split=validation is clicked, "
         "no CVR AUC on clicks: 0 of its 0 clicks convert, "
         "no CTCVR AUC: none of 1,000 impressions of split=validation is converted"
