@@ -4,7 +4,15 @@ import re
 from datetime import date
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from esmm_spark.locations import check_glob, glob_characters, normal_location, require_no_secret
 
@@ -83,6 +91,15 @@ def _glob(value: str) -> str:
     return location
 
 
+def _text(value: Any) -> Any:
+    """Returns a day or a number, as YAML reads 2026-11-23 and 7, as the text that it was written as."""
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# The name of a run: `2026-11-23`.
+RunId = Annotated[str, BeforeValidator(_text), StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 # A folder that a command writes; a file or folder that one reads; the same, or a glob of several.
 OutputPath = Annotated[str, AfterValidator(output_path)]
 InputPath = Annotated[str, AfterValidator(normal_location)]

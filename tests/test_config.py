@@ -250,3 +250,30 @@ def test_configs_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path) 
     (tmp_path / "b.yaml").write_text("extends: a.yaml")
     with pytest.raises(ConfigError, match=r"b\.yaml extends .*a\.yaml, which extends it in turn"):
         load_config(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "train.embedding_eps=1e-50",
+            r"train\.embedding_eps = 1e-50: it must lie between 1\.18e-38 and 3\.4",
+        ),
+        ("train.learning_rate=1e39", r"train\.learning_rate = 1e\+39: it must lie between"),
+        ("train.embedding_learning_rate=1e-45", r"train\.embedding_learning_rate = 1e-45: it must lie"),
+        ("model.embedding_init=4e38", r"model\.embedding_init = 4e\+38: it must lie"),
+    ],
+)
+def test_numbers_that_float32_can_not_hold_are_refused(minimal: str, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(minimal, [override])
+    with pytest.raises(ConfigError, match=r"embedding_eps = 100 / 2e-38 is infinite in float32"):
+        load_config(minimal, ["train.embedding_learning_rate=100", "train.embedding_eps=2e-38"])
+    assert load_config(minimal, ["model.embedding_init=0"]).model.embedding_init == 0
+
+
+def test_a_runs_name_may_be_a_day_or_a_number(minimal: str) -> None:
+    for text in ("2026-11-23", "20261123", "nightly.7"):
+        assert load_config(minimal, [f"train.run_id={text}"]).train.run_id == text
+    with pytest.raises(ConfigError, match=r"train\.run_id = 'a/b'"):
+        load_config(minimal, ["train.run_id=a/b"])

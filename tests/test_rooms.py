@@ -10,6 +10,7 @@ PACKAGE = ROOT / "esmm_spark"
 
 CONTRACTS = {
     "activity",
+    "train_config",
     "locations",
     "errors",
     "unreadable",

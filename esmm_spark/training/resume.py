@@ -4,8 +4,8 @@ The runs of a models folder are counted, and a checkpoint says of which run it i
 
     train.run_id given     the run of that name; if there is none, a new run
     train.resume           the newest run; if there is none, a new run
-    train.resume=false     a new run; but where the newest run was itself begun by train.resume=false and has
-                           not been published, that one: this is a scheduler's second try
+    train.resume=false     a new run; but where the newest run was itself begun by train.resume=false, on the
+                           same data, and has not been published, that one: a scheduler's second try
 
 A new run leaves the checkpoints of others alone until it has written one of its own (checkpoint.py).
 """
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError
+from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.feed.plan import default_num_streams
 from esmm_spark.manifest import Manifest
 from esmm_spark.training import checkpoint
@@ -106,7 +106,13 @@ def first_position(config: Config, manifest: Manifest, cluster: Cluster) -> tupl
 def _choose(config: Config, content: Mapping[str, Any], data: DataDigests) -> tuple[int, int]:
     """Returns the step of the checkpoint to go on from, -1 for none, and the number of a run begun now."""
     root, train = config.paths.model, config.train
-    states = [checkpoint.read_state(root, step) for step in checkpoint.complete_steps(root)]
+    states = []
+    for step in checkpoint.complete_steps(root):
+        try:
+            states.append(checkpoint.read_state(root, step))
+        except InputError:
+            if train.resume or train.run_id is not None:
+                raise  # whoever starts over need not read it
     states.sort(key=lambda state: (state.run_number, state.global_step))
     number = 1 + max((state.run_number for state in states), default=0)
     if train.run_id is not None:

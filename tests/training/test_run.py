@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 
-from esmm_spark import seals
 from esmm_spark.config import Config
 from esmm_spark.errors import (
     ConfigError,
@@ -31,12 +31,15 @@ from esmm_spark.errors import (
     UserError,
 )
 from esmm_spark.lease import leased
-from esmm_spark.manifest import read_manifest, write_manifest
+from esmm_spark.manifest import read_manifest
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
+from esmm_spark.training.finite import not_finite
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.run import train
 from tests.disks import read_only_folder
-from tests.synthetic_examples import config_content, small_config
+from tests.synthetic_examples import config_content, of_before, rewrite, small_config
 from tests.training.conftest import SETTINGS
 from tests.training.runs import (
     ROOT,
@@ -123,7 +126,10 @@ def test_a_killed_checkpoint_leaves_the_previous_one_whole(folder: Path, uninter
     script = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
+from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
+from esmm_spark.training.finite import not_finite
 from esmm_spark.training.run import train
 from tests.synthetic_examples import small_config
 from tests.training.conftest import SETTINGS
@@ -350,14 +356,51 @@ def test_a_nan_loss_names_step_groups_and_the_last_checkpoint(folder: Path) -> N
 
 
 def test_no_checkpoint_is_written_of_parameters_that_are_not_finite(folder: Path) -> None:
-    settings = {**SETTINGS, "embedding_learning_rate": 2e38, "checkpoint_every_steps": 1}
-    config = small_config(folder, **settings)
+    config = small_config(folder, **{**SETTINGS, "checkpoint_every_steps": 1})
+    # No config may say so any more.
+    rates = config.train.model_copy(update={"embedding_learning_rate": 2e38})
+    config = config.model_copy(update={"train": rates})
     told = (
         r"a parameter of the embedding became NaN or infinite in \d+ of 320 rows before step 2; no checkpoint"
     )
     with pytest.raises(NonFiniteLossError, match=told):
         train(config)
     assert steps_with_checkpoint(folder / "model") == []
+
+
+def test_no_checkpoint_is_written_of_a_state_that_is_not_finite(own_dataset: Path) -> None:
+    # A weight whose square is beyond float32 makes its row's state infinite: the row would never move again.
+    path = own_dataset / "examples/split=train/part-00000.parquet"
+    file = pq.ParquetFile(path)
+    groups = [file.read_row_group(index).to_pylist() for index in range(file.num_row_groups)]
+    groups[0][0]["context_weights"][0] = 3e38
+    with pq.ParquetWriter(path, file.schema_arrow) as writer:
+        for rows in groups:
+            writer.write_table(pa.Table.from_pylist(rows, file.schema_arrow), row_group_size=len(rows))
+    manifest = read_manifest(str(own_dataset))
+    manifest.partitions["split=train"] = of_before(manifest.partitions["split=train"])
+    rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
+    config = small_config(own_dataset.parent, **{**SETTINGS, "checkpoint_every_steps": 0})
+    with pytest.raises(NonFiniteLossError, match=r"Adagrad state became NaN or infinite in \d+ of 320 rows"):
+        train(config)
+    assert not (own_dataset.parent / "model" / "versions").exists()
+
+
+def test_adams_moments_and_buffers_must_be_finite_too() -> None:
+    esmm = Esmm(torch.nn.BatchNorm1d(2), torch.nn.Identity())
+    arena = EmbeddingArena(3, 2, learning_rate=0.1, eps=1e-8, init_range=0.1, seed=1)
+    adam = torch.optim.Adam(esmm.parameters())
+    sum(p.sum() for p in esmm.parameters()).backward()
+    adam.step()
+    assert not_finite(arena, esmm, adam) == ""
+    moments = adam.state[next(esmm.parameters())]["exp_avg_sq"]
+    moments[1] = float("inf")
+    assert not_finite(arena, esmm, adam) == (
+        "Adam's exp_avg_sq of ctr_tower.weight became NaN or infinite in 1 of 2 rows"
+    )
+    moments[1] = 0
+    esmm.ctr_tower.running_var[0] = float("nan")  # type: ignore[index]
+    assert not_finite(arena, esmm, adam).startswith("buffer ctr_tower.running_var became NaN")
 
 
 def test_a_run_with_other_settings_does_not_go_on_from_a_checkpoint(folder: Path) -> None:
@@ -408,8 +451,7 @@ def test_an_epoch_that_misses_a_group_is_an_error(own_dataset: Path) -> None:
     # The manifest's sizes agree with the files, its sum of hashes doesn't: another group stands in for one.
     manifest = read_manifest(str(own_dataset))
     manifest.partitions["split=train"].group_hash_sum += 1
-    write_manifest(str(own_dataset), manifest)
-    seals.seal(str(own_dataset), (".json",))
+    rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
     with pytest.raises(CountMismatchError, match=r"epoch 1 saw .* impressions with group hash sum"):
         train(small_config(own_dataset.parent))
 
@@ -417,8 +459,7 @@ def test_an_epoch_that_misses_a_group_is_an_error(own_dataset: Path) -> None:
 def test_validation_is_left_out_where_there_is_no_validation_partition(own_dataset: Path) -> None:
     manifest = read_manifest(str(own_dataset))
     del manifest.partitions["split=validation"]
-    write_manifest(str(own_dataset), manifest)
-    seals.seal(str(own_dataset), (".json",))
+    rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
     summary = train(small_config(own_dataset.parent))
     assert summary is not None
     assert "none (the dataset has no validation partition)" in summary

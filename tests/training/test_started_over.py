@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.manifest import PartitionCounts
+from esmm_spark.manifest import PartitionCounts, read_manifest
 from esmm_spark.training import best, checkpoint
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.resume import differences, run_content
 from esmm_spark.training.run import train
 from esmm_spark.training.state import TrainState
 from esmm_spark.training.summary import metrics_line
-from tests.synthetic_examples import small_config
+from tests.synthetic_examples import rewrite, small_config
 from tests.training.runs import newest_version, steps_with_checkpoint
 
 COUNTS = PartitionCounts(
@@ -77,6 +77,23 @@ def test_a_retry_of_a_run_started_over_goes_on_from_its_own_checkpoint(
     train_until(4, folder, **daily)
     state = checkpoint.read_state(str(model), steps_with_checkpoint(model)[-1])
     assert (state.run_number, state.global_step, state.started_over) == (3, 3, True)
+
+
+def test_a_run_started_over_on_other_data_is_no_retry(own_dataset: Path) -> None:
+    folder = own_dataset.parent
+    daily = {"resume": False, "checkpoint_every_steps": 3, "epochs": 1}
+    train_until(4, folder, **daily)
+    # The next day's labels, as many of them.
+    manifest = read_manifest(str(own_dataset))
+    manifest.partitions["split=validation"].clicks += 1
+    rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
+    train_until(4, folder, **daily)
+    assert checkpoint.read_state(str(folder / "model"), 3).run_number == 2
+    # Nor is one whose state can't be read.
+    rewrite(folder / "model/checkpoints/step-00000003/state.json", "{}")
+    with pytest.raises(InputError, match=r"state\.json is no state of a run"):
+        train(small_config(folder, **{**daily, "resume": True}))
+    assert train(small_config(folder, **daily, max_steps=1)) is not None
 
 
 def test_a_retry_publishes_what_a_run_started_over_had_trained_to_its_end(
