@@ -13,24 +13,24 @@ import numpy as np
 import torch
 from numba import prange
 
-from esmm_spark.model.blas import multiply, product_addresses, take
-from esmm_spark.model.kernels import num_threads
-from esmm_spark.model.tower import stretch_and_chunk
+from esmm_spark.model.blas import gemm, gemm_addresses
+from esmm_spark.model.kernels import fetch_and_add, num_threads
+from esmm_spark.model.tower import block_and_chunk
 
 _ROUNDS = 10
 
 
-def products_s(num_rows: int, widths: Sequence[int]) -> float:
+def products_s(num_impressions: int, widths: Sequence[int]) -> float:
     """Returns seconds of one tower's products, forwards and backwards, the median of several rounds.
 
     Args:
-        num_rows: impressions of a step.
+        num_impressions: impressions of a step.
         widths: features of an impression that go into the tower, and the units of each hidden layer.
     """
-    threads, addresses = num_threads(), product_addresses(in_halves=False)
-    assert addresses is not None, "torch's library gives out no sgemm"
+    threads, addresses = num_threads(), gemm_addresses(bfloat16=False)
+    assert addresses is not None, "torch exports no sgemm"
     sizes, largest = np.array([*widths, 1]), max(widths)
-    sharing = _, chunk = stretch_and_chunk(num_rows, in_halves=False)
+    sharing = _, chunk = block_and_chunk(num_impressions, bfloat16=False)
     x = np.ones((threads, chunk * largest), np.float32)
     weights, out = (
         np.ones(largest * largest, np.float32),
@@ -39,33 +39,35 @@ def products_s(num_rows: int, widths: Sequence[int]) -> float:
     times = []
     for _ in range(_ROUNDS):
         started = time.perf_counter()
-        _all_products(num_rows, sharing, sizes, x, weights, out, np.zeros(1, np.int64), addresses.sgemm)
+        _all_products(
+            num_impressions, sharing, sizes, x, weights, out, np.zeros(1, np.int64), addresses.sgemm
+        )
         times.append(time.perf_counter() - started)
     return float(np.median(times))
 
 
-def product_flops(num_rows: int, widths: Sequence[int]) -> int:
+def product_flops(num_impressions: int, widths: Sequence[int]) -> int:
     """Returns the floating point operations of those products: 2 for each number multiplied and added."""
     layers = [*widths, 1]
-    return 3 * 2 * num_rows * sum(before * width for before, width in itertools.pairwise(layers))
+    return 3 * 2 * num_impressions * sum(before * width for before, width in itertools.pairwise(layers))
 
 
 @numba.njit(parallel=True, nogil=True, boundscheck=False)  # type: ignore[untyped-decorator]
-def _all_products(num_rows, sharing, sizes, x, weights, out, counter, address):  # type: ignore[no-untyped-def]
-    stretch, chunk = sharing
-    for part in prange(x.shape[0]):
+def _all_products(num_impressions, sharing, sizes, x, weights, out, counter, address):  # type: ignore[no-untyped-def]
+    block, chunk = sharing
+    for thread in prange(x.shape[0]):
         while True:
-            begin = take(counter) * stretch
-            if begin >= num_rows:
+            begin = fetch_and_add(counter) * block
+            if begin >= num_impressions:
                 break
-            end = min(begin + stretch, num_rows)
+            end = min(begin + block, num_impressions)
             for first in range(begin, end, chunk):
-                rows = min(chunk, end - first)
+                m = min(chunk, end - first)
                 for layer in range(sizes.shape[0] - 1):
                     before, width = sizes[layer], sizes[layer + 1]
-                    multiply(address, "NT", (rows, width, before), x[part], 0, weights, 0, 0, out[part], 0)
-                    multiply(address, "TN", (width, before, rows), x[part], 0, x[part], 0, 0, out[part], 0)
-                    multiply(address, "NN", (rows, before, width), x[part], 0, weights, 0, 0, out[part], 0)
+                    gemm(address, "NT", (m, width, before), x[thread], weights, 0, out[thread])
+                    gemm(address, "TN", (width, before, m), x[thread], x[thread], 0, out[thread])
+                    gemm(address, "NN", (m, before, width), x[thread], weights, 0, out[thread])
 
 
 def sgemm_gflops(size: int = 2048, rounds: int = 8) -> float:

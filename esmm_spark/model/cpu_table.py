@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from esmm_spark.model.kernels import arrays_of, num_threads
-from esmm_spark.model.row_kernels import columns_of, pool, slots_for
-from esmm_spark.model.step_kernels import step
+from esmm_spark.model.row_kernels import BagTokens, columns_of, pool, slots_for
+from esmm_spark.model.step_kernels import Adagrad, Partitions, RowSums, SortedTokens, step
 
-# Parts of a step at least; each one's sums and hash table should fit a core's cache.
-_PARTS = 16
+# Partitions of a step at least; each one's sums and hash table should fit a core's cache.
+_LEAST_PARTITIONS = 16
 
 
 class CpuTable:
@@ -68,63 +68,56 @@ class CpuTable:
 
     def _pool(self, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
         out = torch.empty(len(offsets) - 1, self.rows.shape[1])
-        table, rows, factors, starts, pooled = arrays_of(self._whole, indices, weights, offsets, out)
-        pool(self._columns, table, rows, factors, starts, pooled, num_threads())
+        table, pooled, *tokens = arrays_of(self._whole, out, indices, weights, offsets)
+        pool(self._columns, table, BagTokens(*tokens), num_threads(), pooled)
         return out
 
     def _step(self, indices: Tensor, offsets: Tensor, weights: Tensor, gradient: Tensor) -> None:
-        threads = num_threads()
-        table, rows, factors, starts, upper = arrays_of(
-            self._whole, indices, weights, offsets, gradient.contiguous()
-        )
-        counter, rate, eps = np.zeros(1, np.int64), np.float32(self._learning_rate), np.float32(self._eps)
-        ends, sorted_rows, sorted_weights, sorted_bags, keys, places, found, sums = self._scratch.arrays(
-            len(indices), rows.dtype, threads
-        )
-        step(
-            self._columns,
-            table,
-            rows,
-            factors,
-            starts,
-            upper,
-            ends,
-            sorted_rows,
-            sorted_weights,
-            sorted_bags,
-            keys,
-            places,
-            found,
-            sums,
-            counter,
-            rate,
-            eps,
-        )
+        table, pooled_gradient, *tokens = arrays_of(self._whole, gradient, indices, weights, offsets)
+        scratch = self._scratch.arrays(len(indices), tokens[0].dtype, num_threads())
+        scratch[0].counter[0] = 0
+        adagrad = Adagrad(np.float32(self._learning_rate), np.float32(self._eps))
+        step(self._columns, table, BagTokens(*tokens), pooled_gradient, adagrad, *scratch)
 
 
 class _Scratch:
-    """Memory of a step, kept for the next: to get it anew costs as much as the sums in it."""
+    """The scratch arrays of a step, kept for the next: allocating them anew costs as much as the sums."""
 
     def __init__(self, dim: int) -> None:
         self._dim = dim
-        self._arrays: tuple[np.ndarray[Any, Any], ...] = ()
+        self._arrays: tuple[Partitions, SortedTokens, RowSums] | None = None
 
-    def arrays(self, num_tokens: int, dtype: np.dtype[Any], threads: int) -> tuple[np.ndarray[Any, Any], ...]:
-        """Returns what `step_kernels.step` overwrites, from `ends` to `sums`, for at least `num_tokens`."""
+    def arrays(
+        self, num_tokens: int, dtype: np.dtype[Any], threads: int
+    ) -> tuple[Partitions, SortedTokens, RowSums]:
+        """Returns scratch for at least `num_tokens`."""
         held = self._arrays
-        if not held or len(held[4]) != threads or len(held[1]) < num_tokens or held[1].dtype != dtype:
-            size = slots_for(num_tokens)
-            self._arrays = (
-                np.empty((2 * threads, max(_PARTS, 4 * threads)), np.int64),
-                np.empty(size - 1, dtype),
-                np.empty(size - 1, np.float32),
-                np.empty(size - 1, np.int32),
-                np.empty((threads, size), dtype),
-                np.empty((threads, size), np.int32),
-                np.empty((threads, size - 1), dtype),
-                np.empty((threads, size - 1, self._dim), np.float32),
+        if (
+            held is None
+            or len(held[2].keys) != threads
+            or len(held[1].rows) < num_tokens
+            or held[1].rows.dtype != dtype
+        ):
+            num_slots = slots_for(num_tokens)
+            most_tokens = num_slots - 1
+            held = self._arrays = (
+                Partitions(
+                    ends=np.empty((2 * threads, max(_LEAST_PARTITIONS, 4 * threads)), np.int64),
+                    counter=np.empty(1, np.int64),
+                ),
+                SortedTokens(
+                    rows=np.empty(most_tokens, dtype),
+                    weights=np.empty(most_tokens, np.float32),
+                    bags=np.empty(most_tokens, np.int32),
+                ),
+                RowSums(
+                    keys=np.empty((threads, num_slots), dtype),
+                    places=np.empty((threads, num_slots), np.int32),
+                    rows=np.empty((threads, most_tokens), dtype),
+                    sums=np.empty((threads, most_tokens, self._dim), np.float32),
+                ),
             )
-        return self._arrays
+        return held
 
 
 class _Pooled(torch.autograd.Function):

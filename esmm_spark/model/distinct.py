@@ -1,4 +1,4 @@
-"""The distinct rows of a batch, by the rank that owns them, and bags pooled from them once they were fetched.
+"""Deduplicates a batch's rows per owner rank, and pools bags from the fetched rows.
 
 Shapes: B bags, T tokens, U distinct rows, D dim, R ranks.
 """
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from esmm_spark.model.distinct_kernels import number_rows, sort_by_owner
+from esmm_spark.model.distinct_kernels import RowNumbers, number_rows, sort_by_owner
 from esmm_spark.model.kernels import arrays_of, num_threads
 from esmm_spark.model.pooling import pool_rows
-from esmm_spark.model.row_kernels import columns_of, pool, slots_for, spread
+from esmm_spark.model.row_kernels import BagTokens, columns_of, pool, pool_backward, slots_for
 
 
 @dataclass(frozen=True)
 class Distinct:
-    """What to ask the ranks for.
+    """The distinct rows of a batch, by owner rank: what to request of each rank.
 
     Attributes:
         local_rows: [U] int, the rows as their owners number them: first those of rank 0, then of rank 1, ...
-        splits: [R] int32 on the CPU, rows of each rank, with sum U.
-        positions: [T] int, which of them each token means.
+        splits: [R] int32 on the CPU, the number of rows of each rank, with sum U.
+        positions: [T] int, the place in `local_rows` of each token's row.
     """
 
     local_rows: Tensor
@@ -48,18 +48,24 @@ def distinct_by_owner(rows: Tensor, num_ranks: int) -> Distinct:
     """Returns the distinct ones of `rows`, [T] int, none negative; row r belongs to rank r % num_ranks."""
     if rows.device.type != "cpu":
         return _by_sorting(rows, num_ranks)
-    parts = num_threads()
     (values,) = arrays_of(rows)
-    num_tokens = len(values)
-    size = slots_for(num_tokens)
-    keys, places = np.empty((parts, size), values.dtype), np.empty((parts, size), np.int32)
-    found, counts = np.empty((parts, num_tokens), values.dtype), np.empty(parts, np.int64)
-    positions, owners = np.empty(num_tokens, np.int32), np.empty(num_tokens, np.int32)
-    number_rows(values, keys, places, found, counts, positions, owners, parts)
-    local_rows = np.empty(int(counts.sum()), values.dtype)
+    num_partitions, num_tokens = num_threads(), len(values)
+    num_slots = slots_for(num_tokens)
+    keys = np.empty((num_partitions, num_slots), values.dtype)
+    places = np.empty((num_partitions, num_slots), np.int32)
+    numbers = RowNumbers(
+        rows=np.empty((num_partitions, num_tokens), values.dtype),
+        counts=np.empty(num_partitions, np.int64),
+        partitions=np.empty(num_tokens, np.int32),
+        positions=np.empty(num_tokens, np.int32),
+    )
+    number_rows(values, keys, places, numbers)
+    local_rows = np.empty(int(numbers.counts.sum()), values.dtype)
     splits, next_place = np.empty(num_ranks, np.int32), np.empty(num_ranks, np.int64)
-    sort_by_owner(found, counts, next_place, splits, local_rows, positions, owners, places)
-    return Distinct(torch.from_numpy(local_rows), torch.from_numpy(splits), torch.from_numpy(positions))
+    sort_by_owner(numbers, places, next_place, splits, local_rows)
+    return Distinct(
+        torch.from_numpy(local_rows), torch.from_numpy(splits), torch.from_numpy(numbers.positions)
+    )
 
 
 def _by_sorting(rows: Tensor, num_ranks: int) -> Distinct:
@@ -81,8 +87,8 @@ class _PoolFetched(torch.autograd.Function):
         ctx.save_for_backward(positions, offsets, weights)
         ctx.num_rows = len(fetched)
         out = torch.empty(len(offsets) - 1, fetched.shape[1])
-        table, rows, factors, starts, pooled = arrays_of(fetched, positions, weights, offsets, out)
-        pool(columns_of(fetched.shape[1]), table, rows, factors, starts, pooled, num_threads())
+        table, pooled, *tokens = arrays_of(fetched, out, positions, weights, offsets)
+        pool(columns_of(fetched.shape[1]), table, BagTokens(*tokens), num_threads(), pooled)
         return out
 
     @staticmethod
@@ -90,6 +96,7 @@ class _PoolFetched(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         positions, offsets, weights = ctx.saved_tensors
         out = torch.empty(ctx.num_rows, gradient.shape[1])
-        rows, factors, starts, upper, spread_out = arrays_of(positions, weights, offsets, gradient, out)
-        spread(columns_of(gradient.shape[1]), rows, factors, starts, upper, spread_out, num_threads())
+        pooled_gradient, row_gradient, *tokens = arrays_of(gradient, out, positions, weights, offsets)
+        columns = columns_of(gradient.shape[1])
+        pool_backward(columns, BagTokens(*tokens), pooled_gradient, num_threads(), row_gradient)
         return out, None, None, None

@@ -22,7 +22,7 @@ from esmm_spark.features import FeatureSpec
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.losses import BaseLoss, EsmmLoss, base_loss, esmm_loss, log_pctcvr
 from esmm_spark.model.networks import Mlp, accepted_options, build_network
-from esmm_spark.model.tower import are_compiled, compiled_loss
+from esmm_spark.model.tower import fused_loss, why_not_fused
 
 
 class Logits(NamedTuple):
@@ -102,7 +102,7 @@ class Esmm(nn.Module):
     ) -> Tensor:
         """Returns the objective's total loss of all impressions, summed and multiplied by `scale`.
 
-        On the CPU perceptrons give it without logits, in one step (`tower.compiled_loss`).
+        On the CPU perceptrons give it without logits, in one step (`tower.fused_loss`).
 
         Args:
             context: as for `forward`.
@@ -112,7 +112,7 @@ class Esmm(nn.Module):
             scale: such as 1 / impressions of the global batch.
         """
         towers = [tower.layers for tower in (self.ctr_tower, self.cvr_tower) if type(tower) is Mlp]
-        if len(towers) < 2 or not are_compiled(impression, towers):
+        if len(towers) < 2 or why_not_fused(impression, towers):
             if len(impression) == 0:
                 # The look-up's backward pass is made all the same: the other ranks wait for it.
                 return context.sum() + impression.sum()
@@ -120,9 +120,8 @@ class Esmm(nn.Module):
             # Without autocast: a log loss needs more than bfloat16's three digits.
             with torch.autocast(impression.device.type, enabled=False):
                 return scale * self.loss(Logits(logits.ctr.float(), logits.cvr.float()), *labels).total
-        return compiled_loss(
-            self._for_each_tower(context),
-            self._for_each_tower(impression),
+        return fused_loss(
+            (self._for_each_tower(context), self._for_each_tower(impression)),
             _group_index(group_sizes, len(impression)),
             torch.stack(labels).float(),
             towers,

@@ -1,9 +1,10 @@
-"""How this room's kernels are compiled and over how many threads they are spread."""
+"""What all compiled kernels of the model share: compilation, array types, threads, an atomic counter."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 import numpy.typing as npt
 import torch
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -16,7 +17,12 @@ from esmm_spark.compiling import compiled
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.integer[Any]]
+
+# The files that kernels are made of, `compiling.compiled`'s `files`.
 KERNEL_FILES = (
+    "hash_kernels.py",
     "model/activation_kernels.py",
     "model/blas.py",
     "model/distinct_kernels.py",
@@ -36,6 +42,9 @@ def parallel_kernel(function: Function) -> Function:
 
     Products may be contracted with sums (one rounding instead of two), but no sum is reordered: the same
     input gives the same output.
+
+    It must not itself assign to an array that is an element of a tuple: numba's dead code elimination for
+    parallel functions doesn't know that the caller sees it, and removes the assignment. A `kernel` may.
     """
     return compiled(function, KERNEL_FILES, parallel=True, fastmath={"contract"})
 
@@ -67,10 +76,21 @@ def arrays_of(*tensors: Tensor) -> tuple[npt.NDArray[Any], ...]:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def prefetch(typing_context: Any, array: Any, index: Any, offset: Any) -> Any:
-    """`prefetch(array, index, offset)` asks for the cache line `offset` bytes after `array[index]` begins.
+def fetch_and_add(typing_context: Any, counter: Any) -> Any:
+    """`fetch_and_add(counter)` returns counter[0], int64, and adds 1 to it, atomically."""
 
-    It goes on at once. Rows of an arena lie anywhere in memory: without it each one is waited for.
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, array: Any, index: Any, offset: Any) -> Any:
+    """`prefetch(array, index, offset)` prefetches the cache line `offset` bytes behind `array[index]`.
+
+    Rows of an arena lie at random places in memory: without it each one is a cache miss that is waited for.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

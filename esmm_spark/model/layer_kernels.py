@@ -1,175 +1,214 @@
-"""A few impressions through all layers of a tower, up and down, compiled into the kernel that trains.
+"""Forward and backward of all layers of a tower over a chunk of impressions; called by the fused kernel.
 
-Shapes: R impressions of a chunk, N in all, C and K features of a context and an impression, H_1 .. H_L hidden
-units. What lies between layers is held layer after layer, each with room for CHUNK impressions.
+Shapes: n impressions of a chunk, C and K features of a context and an impression, L hidden layers of
+H_1 .. H_L units, H their sum, Q parameters of a tower, B elements of its packed weights. What lies between
+layers is held layer after layer, [CHUNK * H_1], [CHUNK * H_2], ...
 """
 
-from esmm_spark.model.activation_kernels import activate, add, add_slope_gradients, pass_down, scale
-from esmm_spark.model.blas import Addresses, multiply
-from esmm_spark.model.kernels import kernel
-from esmm_spark.model.product_kernels import Halves, down, num_halves, up
-from esmm_spark.model.row_kernels import Floats, Ints
+from typing import NamedTuple
 
-# Impressions taken through all layers at a time, a multiple of ROWS of `product_kernels`. Fewer make slower
-# products in float32, more leave the core's cache.
+import numpy as np
+import numpy.typing as npt
+
+from esmm_spark.model.activation_kernels import (
+    add,
+    add_slope_gradients,
+    prelu_backward,
+    prelu_forward,
+    scale,
+)
+from esmm_spark.model.blas import GemmAddresses, gemm
+from esmm_spark.model.kernels import Floats, Ints, kernel
+from esmm_spark.model.product_kernels import (
+    BFloat16s,
+    LinearGradients,
+    LinearShape,
+    layer_bfloat16_size,
+    linear_backward,
+    linear_forward,
+)
+
+# Impressions taken through all layers at a time, a multiple of M_MULTIPLE of `product_kernels`. Fewer make
+# slower products in float32, more leave the core's cache.
 CHUNK = 256
 
 
+class TowerPlan(NamedTuple):
+    """The sizes of a step of the towers, how it is cut into blocks and chunks, and its loss.
+
+    Attributes:
+        objective: of `loss_kernels`.
+        loss_scale: what losses are multiplied by before their gradients are taken.
+        widths: [L + 1] int64: K, H_1, ..., H_L.
+        context_features: C.
+        num_groups: G.
+        impression_block: impressions that a thread takes at a time; in bfloat16 a multiple of M_MULTIPLE.
+        chunk: those of them that are taken through the layers together, at most CHUNK; likewise.
+        group_block: groups that a thread takes at a time, a multiple of M_MULTIPLE.
+        packed_size: of a tower's weights in bfloat16, B; 0 in float32.
+    """
+
+    objective: int
+    loss_scale: float
+    widths: npt.NDArray[np.int64]
+    context_features: int
+    num_groups: int
+    impression_block: int
+    chunk: int
+    group_block: int
+    packed_size: int
+
+
+class Weights(NamedTuple):
+    """The parameters of all towers, [T, Q], or of one, [Q].
+
+    A tower's are the first layer's weights of the context [H_1, C], then for each layer l the weights
+    [H_l, H_(l-1)] (H_0 is K), biases [H_l] and PReLU slopes [H_l], and at last the last layer's weights [H_L]
+    and bias [1].
+
+    Attributes:
+        parameters: in float32.
+        packed: [T * B] of `pack_bfloat16_weights`, all towers'; None where products are in float32.
+        packed_at: where in `packed` they begin.
+    """
+
+    parameters: Floats
+    packed: BFloat16s | None
+    packed_at: int
+
+
+class LayerBuffers(NamedTuple):
+    """What a thread holds of a tower's layers, overwritten by each chunk.
+
+    Attributes:
+        inputs: [CHUNK * H], the inputs of the activations.
+        outputs: [CHUNK * H], the outputs of the activations.
+        gradients: [CHUNK * H], the gradients of `inputs`; one array serves all towers.
+        bfloat16: of `bfloat16_scratch_size` for CHUNK; of no size in float32.
+    """
+
+    inputs: Floats
+    outputs: Floats
+    gradients: Floats
+    bfloat16: BFloat16s
+
+
 @kernel
-def go_up(
-    first: int,
-    rows: int,
-    x: Floats,
-    shares: Floats,
-    groups: Ints,
-    context_width: int,
-    widths: Ints,
-    parameters: Floats,
-    halves: Halves | None,
-    halves_at: int,
-    inputs: Floats,
-    hidden: Floats,
+def forward_layers(
+    addresses: GemmAddresses,
+    plan: TowerPlan,
+    weights: Weights,
+    impressions: Floats,
+    projections: Floats,
+    group_index: Ints,
+    buffers: LayerBuffers,
     logits: Floats,
-    narrow: Halves,
-    addresses: Addresses,
 ) -> None:
-    """Sets what each layer's activation is given, what it gives, and the logits.
+    """Forward of all layers.
 
     Args:
-        first: the first impression.
-        rows: R, at most CHUNK.
-        x: [N * K].
-        shares: [G * H_1], the groups' shares of the first layer, biases included.
-        groups: [N], the group of each impression.
-        context_width: C.
-        widths: [L + 1]: K, H_1, ..., H_L.
-        parameters: [Q], of `tower_kernels`.
-        halves: of `narrow_weights` where products are to be made in bfloat16, else None.
-        halves_at: where the tower's begin.
-        inputs: [CHUNK * (H_1 + ... + H_L)], set: what activations are given.
-        hidden: as `inputs`, set: what they give.
-        logits: [CHUNK], set.
-        narrow: of `half_room`, overwritten.
         addresses: of the products.
+        plan: the sizes.
+        weights: one tower's.
+        impressions: begins with the chunk's, [n * K].
+        projections: [G * H_1], the first layer's output for the groups' contexts, biases included.
+        group_index: [n], the group of each impression.
+        buffers: `inputs` and `outputs` are set.
+        logits: [n], set.
     """
-    num_layers = widths.shape[0] - 1
-    source, source_at, into = x, first * widths[0], 0
-    weights_at, halves_at = widths[1] * context_width, halves_at + num_halves(context_width, widths[1])
+    num_layers, count = plan.widths.shape[0] - 1, group_index.shape[0]
+    parameters, inputs, outputs = weights.parameters, buffers.inputs, buffers.outputs
+    weights_at, layer_at, source = plan.widths[1] * plan.context_features, 0, impressions
+    packed_at = weights.packed_at + layer_bfloat16_size(plan.context_features, plan.widths[1])
     for layer in range(num_layers):
-        before, width = widths[layer], widths[layer + 1]
+        before, width = plan.widths[layer], plan.widths[layer + 1]
         biases_at = weights_at + width * before
-        shape = rows, before, width
-        up(
+        linear_forward(
             addresses,
-            shape,
+            LinearShape(count, before, width, packed_at),
             source,
-            source_at,
-            parameters,
-            weights_at,
-            halves,
-            halves_at,
-            narrow,
-            inputs,
-            into,
+            parameters[weights_at:],
+            weights.packed,
+            buffers.bfloat16,
+            inputs[layer_at:],
         )
-        for row in range(rows):
+        for i in range(count):
             added, added_at = parameters, biases_at
             if layer == 0:
-                added, added_at = shares, groups[first + row] * width
-            at = into + row * width
+                added, added_at = projections, group_index[i] * width
+            at = layer_at + i * width
             add(inputs, at, added, added_at, width)
-            activate(inputs, at, parameters, biases_at + width, hidden, at, width)
-        source, source_at = hidden, into
+            prelu_forward(inputs, at, parameters, biases_at + width, outputs, at, width)
+        source = outputs[layer_at:]
         weights_at = biases_at + 2 * width
-        halves_at += num_halves(before, width)
-        into += CHUNK * width
-    width = widths[num_layers]
-    multiply(addresses.sgemm, "NN", (rows, 1, width), source, source_at, parameters, weights_at, 0, logits, 0)
-    for row in range(rows):
-        logits[row] += parameters[weights_at + width]
+        packed_at += layer_bfloat16_size(before, width)
+        layer_at += CHUNK * width
+    width = plan.widths[num_layers]
+    gemm(addresses.sgemm, "NN", (count, 1, width), source, parameters[weights_at:], 0, logits)
+    for i in range(count):
+        logits[i] += parameters[weights_at + width]
 
 
 @kernel
-def go_down(
-    first: int,
-    rows: int,
-    adds: bool,
-    upper: Floats,
-    x: Floats,
-    context_width: int,
-    widths: Ints,
-    parameters: Floats,
-    halves: Halves | None,
-    halves_end: int,
-    inputs: Floats,
-    hidden: Floats,
-    lower: Floats,
-    x_gradient: Floats,
-    gradient: Floats,
-    narrow: Halves,
-    addresses: Addresses,
+def backward_layers(
+    addresses: GemmAddresses,
+    plan: TowerPlan,
+    weights: Weights,
+    impressions: Floats,
+    logit_gradients: Floats,
+    buffers: LayerBuffers,
+    gradients: LinearGradients,
 ) -> None:
-    """Adds the chunk's share to `gradient`, and sets the gradients of `x` and of the first layer's inputs.
+    """Backward of all layers: adds the parameters' gradients, sets the impressions' and `buffers.gradients`.
 
     Args:
-        first: the first impression.
-        rows: R.
-        adds: whether to add to `x_gradient` instead of setting it.
-        upper: [CHUNK], the gradients of the logits.
-        x: [N * K].
-        context_width: C.
-        widths: [L + 1].
-        parameters: [Q].
-        halves: as for `go_up`.
-        halves_end: where the tower's end.
-        inputs: of `go_up`.
-        hidden: of `go_up`.
-        lower: as `inputs`, set: the gradients of `inputs`, the first layer's first.
-        x_gradient: [N * K], in bfloat16 [N' * K].
-        gradient: [Q - H_1 * C], of the parameters but the context's weights.
-        narrow: as for `go_up`.
         addresses: of the products.
+        plan: the sizes.
+        weights: one tower's.
+        impressions: begins with the chunk's, [n * K].
+        logit_gradients: [n].
+        buffers: `inputs` and `outputs` of `forward_layers`; `gradients` is set, the first layer's first.
+        gradients: `weights` [Q - H_1 * C] of the parameters but the context's weights, `x` [n * K] of the
+            impressions.
     """
-    num_layers, own_at = widths.shape[0] - 1, widths[1] * context_width
-    width = widths[num_layers]
-    weights_at, lower_at, halves_at = parameters.shape[0] - width - 1, CHUNK * widths[1:].sum(), halves_end
-    lower_at -= CHUNK * width
-    last_at = weights_at - own_at
-    multiply(addresses.sgemm, "TN", (1, width, rows), upper, 0, hidden, lower_at, 1, gradient, last_at)
-    for row in range(rows):
-        gradient[last_at + width] += upper[row]
-        scale(lower, lower_at + row * width, upper[row], parameters, weights_at, width)
+    num_layers, count = plan.widths.shape[0] - 1, logit_gradients.shape[0]
+    width, context_size = plan.widths[num_layers], plan.widths[1] * plan.context_features
+    # The parameters behind the context's weights, as `own_gradients` has them.
+    own_weights, own_gradients = weights.parameters[context_size:], gradients.weights
+    weights_at, layer_at = own_weights.shape[0] - width - 1, CHUNK * (plan.widths[1:].sum() - width)
+    packed_at = weights.packed_at + layer_bfloat16_size(plan.context_features, plan.widths[1])
+    for layer in range(num_layers):
+        packed_at += layer_bfloat16_size(plan.widths[layer], plan.widths[layer + 1])
+    last_outputs = buffers.outputs[layer_at:]
+    gemm(
+        addresses.sgemm, "TN", (1, width, count), logit_gradients, last_outputs, 1, own_gradients[weights_at:]
+    )
+    for i in range(count):
+        own_gradients[weights_at + width] += logit_gradients[i]
+        at = layer_at + i * width
+        scale(buffers.gradients, at, logit_gradients[i], own_weights, weights_at, width)
     for layer in range(num_layers - 1, -1, -1):
-        before, width = widths[layer], widths[layer + 1]
+        before, width = plan.widths[layer], plan.widths[layer + 1]
         slopes_at, biases_at = weights_at - width, weights_at - 2 * width
         weights_at = biases_at - width * before
-        halves_at -= num_halves(before, width)
-        for row in range(rows):
-            at = lower_at + row * width
-            add_slope_gradients(lower, at, inputs, at, gradient, slopes_at - own_at, width)
-            pass_down(lower, at, inputs, at, parameters, slopes_at, width)
-            add(gradient, biases_at - own_at, lower, at, width)
-        source, source_at, upper_at = x, first * before, lower_at
-        out, out_at = x_gradient, first * before
+        packed_at -= layer_bfloat16_size(before, width)
+        for i in range(count):
+            at = layer_at + i * width
+            add_slope_gradients(buffers.gradients, at, buffers.inputs, at, own_gradients, slopes_at, width)
+            prelu_backward(buffers.gradients, at, buffers.inputs, at, own_weights, slopes_at, width)
+            add(own_gradients, biases_at, buffers.gradients, at, width)
+        output_gradient = buffers.gradients[layer_at:]
+        source, source_gradient = impressions, gradients.x
         if layer > 0:
-            lower_at -= CHUNK * before
-            source, source_at = hidden, lower_at
-            out, out_at = lower, lower_at
-        down(
+            layer_at -= CHUNK * before
+            source, source_gradient = buffers.outputs[layer_at:], buffers.gradients[layer_at:]
+        linear_backward(
             addresses,
-            (rows, before, width),
-            lower,
-            upper_at,
+            LinearShape(count, before, width, packed_at),
+            output_gradient,
             source,
-            source_at,
-            parameters,
-            weights_at,
-            halves,
-            halves_at,
-            narrow,
-            gradient,
-            weights_at - own_at,
-            out,
-            out_at,
-            adds and layer == 0,
+            own_weights[weights_at:],
+            weights.packed,
+            buffers.bfloat16,
+            LinearGradients(own_gradients[weights_at:], source_gradient, gradients.accumulate and layer == 0),
         )

@@ -1,62 +1,51 @@
-"""The embedding rows' look-up on the CPU and its gradient, compiled.
+"""Embedding look-up on the CPU, pooled by bag, and its gradient.
 
 Each kernel is compiled for one dim, the length of the tuple `columns`: with a constant, loops over columns
 become a few vector instructions. (A function made for each dim would be compiled anew in every process:
-what it encloses is part of numba's key.) Above MOST_CONSTANT_COLUMNS `columns` is an array, and one compiled
+its closure is part of numba's cache key.) Above MOST_CONSTANT_COLUMNS `columns` is an array, and one compiled
 kernel serves all dims: numba hands a tuple to its threads number by number, 100 of them at most, and takes
 longer to compile with each. At 96 columns pooling then takes 1.14 times as long, a row's step no longer.
 
-Shapes: L rows of the table, U rows fetched, D dim, T tokens, B bags, P parts (threads), S slots of a hash
-table.
+Shapes: L rows of the table, U rows fetched, D dim, T tokens, B bags, P threads.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from esmm_spark.model.kernels import inlined_kernel, kernel, parallel_kernel, prefetch
+from esmm_spark.hash_kernels import fibonacci_hash
+from esmm_spark.model.kernels import Floats, Ints, inlined_kernel, kernel, parallel_kernel, prefetch
 
 Columns = tuple[int, ...] | npt.NDArray[np.int8]
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.integer[Any]]
 
 MOST_CONSTANT_COLUMNS = 64
 
-# Tokens, or rows, between asking for a row's cache line and using it.
+# Tokens, or rows, between the prefetch of a row and its use.
 AHEAD = 16
 
-# 2^64 over the golden ratio: the top bits of a product with it are spread evenly (Knuth, TAOCP 3, 6.4).
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+class BagTokens(NamedTuple):
+    """The tokens of a batch, bag by bag.
+
+    Attributes:
+        rows: [T], the row that each token looks up.
+        weights: [T].
+        offsets: [B + 1], the tokens of bag b are offsets[b] to offsets[b + 1].
+    """
+
+    rows: Ints
+    weights: Floats
+    offsets: Ints
 
 
 @inlined_kernel
-def part_of(row: int, parts: int) -> Any:
-    """Returns the part, of `parts`, that owns a row."""
-    # Bits that `slot_of` doesn't use: a part's rows would lie in a part of its hash table.
-    return ((np.int64(np.uint64(row) * _GOLDEN >> np.uint64(8)) & 0xFFFF) * parts) >> 16
-
-
-@kernel
-def slot_bits(size: int) -> int:
-    """Returns log2 of a power of two."""
-    bits = 0
-    while size >> bits > 1:
-        bits += 1
-    return bits
-
-
-@kernel
-def slot_of(keys: Ints, row: int, bits: int) -> int:
-    """Returns the slot that holds a row, or the free one (-1) where it belongs.
-
-    `keys` is a hash table of 2^bits slots, one of them free.
-    """
-    slot = np.int64(np.uint64(row) * _GOLDEN >> np.uint64(64 - bits))
-    while keys[slot] != row and keys[slot] != -1:
-        slot = (slot + 1) & (keys.shape[0] - 1)
-    return int(slot)
+def partition_of(row: int, num_partitions: int) -> Any:
+    """Returns the partition of a row: a hash of it, at most 2^16 partitions."""
+    # Bits of the hash other than the top ones, which choose the slot in a hash table: the rows of a partition
+    # would be neighbours there.
+    return ((np.int64(fibonacci_hash(row) >> np.uint64(8)) & 0xFFFF) * num_partitions) >> 16
 
 
 def slots_for(num_tokens: int) -> int:
@@ -65,13 +54,13 @@ def slots_for(num_tokens: int) -> int:
 
 
 @kernel
-def first_bag(offsets: Ints, part: int, parts: int) -> int:
-    """Returns the first bag of a part, of `parts` with about as many tokens and bags together; B for none.
+def first_bag(offsets: Ints, block: int, num_blocks: int) -> int:
+    """Returns the first bag of a block, of `num_blocks` with about as many tokens and bags; B at the end.
 
     Contexts' bags are few and long, impressions' many and short.
     """
     num_bags = offsets.shape[0] - 1
-    wanted = (offsets[num_bags] + num_bags) * part // parts
+    wanted = (offsets[num_bags] + num_bags) * block // num_blocks
     low, high = 0, num_bags
     while low < high:
         middle = (low + high) // 2
@@ -88,8 +77,8 @@ def columns_of(dim: int) -> Columns:
 
 
 @kernel
-def ask_for(columns: Columns, table: Floats, row: int, more: int) -> None:
-    """Asks for all cache lines of a row of float32 with as many `columns`, and some `more`."""
+def prefetch_row(columns: Columns, table: Floats, row: int, more: int) -> None:
+    """Prefetches the cache lines of a float32 row of as many columns as `columns`, and `more`."""
     size = 4 * (len(columns) + more)
     for start in range(0, size, 64):
         prefetch(table, row, start)
@@ -98,57 +87,55 @@ def ask_for(columns: Columns, table: Floats, row: int, more: int) -> None:
 
 
 @parallel_kernel
-def pool(
-    columns: Columns, table: Floats, indices: Ints, weights: Floats, offsets: Ints, out: Floats, parts: int
-) -> None:
-    """Sets out[b] = sum of weights[t] * table[indices[t]] over the tokens t of bag b.
+def pool(columns: Columns, table: Floats, tokens: BagTokens, num_threads: int, out: Floats) -> None:
+    """Sum pooling: out[b] = sum of weights[t] * table[rows[t]] over the tokens t of bag b.
 
     Args:
         columns: of D.
-        table: [L, at least D], of which the first D columns count.
-        indices: [T], 0 <= index < L.
-        weights: [T].
-        offsets: [B + 1].
-        out: [B, D].
-        parts: P.
+        table: [L, at least D], of which the first D columns are pooled.
+        tokens: 0 <= row < L.
+        num_threads: P.
+        out: [B, D], set.
     """
-    num_tokens = indices.shape[0]
-    for part in prange(parts):
-        for bag in range(first_bag(offsets, part, parts), first_bag(offsets, part + 1, parts)):
+    rows, weights, offsets = tokens.rows, tokens.weights, tokens.offsets
+    num_tokens = rows.shape[0]
+    for thread in prange(num_threads):
+        for bag in range(
+            first_bag(offsets, thread, num_threads), first_bag(offsets, thread + 1, num_threads)
+        ):
             for column in range(len(columns)):
                 out[bag, column] = 0.0
             for token in range(offsets[bag], offsets[bag + 1]):
                 if token + AHEAD < num_tokens:
-                    ask_for(columns, table, indices[token + AHEAD], 0)
-                weight, row = weights[token], indices[token]
+                    prefetch_row(columns, table, rows[token + AHEAD], 0)
+                weight, row = weights[token], rows[token]
                 for column in range(len(columns)):
                     out[bag, column] += weight * table[row, column]
 
 
 @parallel_kernel
-def spread(
-    columns: Columns, indices: Ints, weights: Floats, offsets: Ints, gradient: Floats, out: Floats, parts: int
+def pool_backward(
+    columns: Columns, tokens: BagTokens, gradient: Floats, num_threads: int, out: Floats
 ) -> None:
-    """Sets out[u] = sum of weights[t] * gradient[bag of t] over the tokens t with indices[t] = u.
+    """Backward of sum pooling: out[u] = sum of weights[t] * gradient[bag of t] over the tokens t of row u.
 
-    Each part sums a range of rows, in the order of tokens.
+    Each thread sums a range of rows, in the order of tokens.
 
     Args:
         columns: of D.
-        indices: [T], 0 <= index < U.
-        weights: [T].
-        offsets: [B + 1].
-        gradient: [B, D], of what `pool` gave.
-        out: [U, D].
-        parts: P.
+        tokens: 0 <= row < U.
+        gradient: [B, D], of what `pool` set.
+        num_threads: P.
+        out: [U, D], set.
     """
+    rows, weights, offsets = tokens.rows, tokens.weights, tokens.offsets
     num_rows, num_bags = out.shape[0], offsets.shape[0] - 1
-    for part in prange(parts):
-        first, end = num_rows * part // parts, num_rows * (part + 1) // parts
+    for thread in prange(num_threads):
+        first, end = num_rows * thread // num_threads, num_rows * (thread + 1) // num_threads
         out[first:end] = 0.0
         for bag in range(num_bags):
             for token in range(offsets[bag], offsets[bag + 1]):
-                row = indices[token]
+                row = rows[token]
                 if first <= row < end:
                     weight = weights[token]
                     for column in range(len(columns)):

@@ -1,128 +1,138 @@
-"""The groups' shares of the towers' first layers, up and down, compiled into the kernel that trains.
+"""Forward and backward of the first layers' context projections; called by the fused kernel.
+
+A first layer over [context, impression] is W_c context + W_x impression + b. Its context projection,
+W_c context + b, is computed once per group and read by all impressions of the group.
 
 Shapes are those of `tower_kernels`.
 """
 
-from typing import NamedTuple
-
 from esmm_spark.model.activation_kernels import add
-from esmm_spark.model.blas import Addresses, take
-from esmm_spark.model.kernels import kernel
-from esmm_spark.model.layer_kernels import CHUNK
-from esmm_spark.model.product_kernels import Halves, down, up
-from esmm_spark.model.row_kernels import Floats, Ints
+from esmm_spark.model.blas import GemmAddresses
+from esmm_spark.model.kernels import Floats, Ints, fetch_and_add, kernel
+from esmm_spark.model.layer_kernels import CHUNK, TowerPlan, Weights
+from esmm_spark.model.product_kernels import (
+    BFloat16s,
+    LinearGradients,
+    LinearShape,
+    linear_backward,
+    linear_forward,
+)
 
 
-class Sizes(NamedTuple):
-    """What `train_towers` is told of the sizes of things.
+@kernel
+def add_projection_gradients(
+    group_index: Ints, cut_group: int, gradients: Floats, out: Floats, boundary_sum: Floats
+) -> None:
+    """Adds the impressions' gradients to those of their groups' projections.
 
-    Attributes:
-        groups: G.
-        context: C.
-        stretch: impressions of a stretch; in bfloat16 a multiple of ROWS.
-        chunk: those of them that are taken up and down together, at most CHUNK; in bfloat16 a multiple too.
-        block: groups of a block, a multiple of ROWS.
-        halves: of a tower in what `narrow_weights` gives, 0 in float32.
+    Args:
+        group_index: [n], the group of each impression.
+        cut_group: the group that began in an earlier block, which may be another thread's, or -1.
+        gradients: begins with the impressions' [n * H_1].
+        out: [G * H_1], added to.
+        boundary_sum: [H_1], added to instead for the group `cut_group`.
     """
-
-    groups: int
-    context: int
-    stretch: int
-    chunk: int
-    block: int
-    halves: int
-
-
-@kernel
-def add_to_share(
-    group: int, cut: int, lower: Floats, lower_at: int, width: int, share_gradients: Floats, edge: Floats
-) -> None:
-    """Adds an impression's gradient to its group's, but of the group `cut` to `edge`."""
-    if group == cut:
-        add(edge, 0, lower, lower_at, width)
-    else:
-        add(share_gradients, group * width, lower, lower_at, width)
+    width = boundary_sum.shape[0]
+    for i in range(group_index.shape[0]):
+        group = group_index[i]
+        if group == cut_group:
+            add(boundary_sum, 0, gradients, i * width, width)
+        else:
+            add(out, group * width, gradients, i * width, width)
 
 
 @kernel
-def share_up(
-    context: Floats,
-    sizes: Sizes,
-    widths: Ints,
-    parameters: Floats,
-    halves: Halves | None,
-    shares: Floats,
-    narrow: Halves,
+def forward_projections(
+    addresses: GemmAddresses,
+    plan: TowerPlan,
+    weights: Weights,
+    contexts: Floats,
+    scratch: BFloat16s,
     counter: Ints,
-    addresses: Addresses,
+    projections: Floats,
 ) -> None:
-    """Sets the groups' shares of the first layer, biases included, of blocks of them until none is left."""
-    width, num_towers = widths[1], parameters.shape[0]
+    """Forward: takes blocks of groups of one tower each until none is left.
+
+    Args:
+        addresses: of the products.
+        plan: the sizes.
+        weights: [T, ...].
+        contexts: [X, G * C].
+        scratch: of this thread, for products in bfloat16.
+        counter: [1], of the blocks taken by all threads.
+        projections: [T, G' * H_1], set.
+    """
+    width, num_towers = plan.widths[1], weights.parameters.shape[0]
+    biases_at = width * (plan.context_features + plan.widths[0])
     while True:
-        number = take(counter)
-        tower, begin = number % num_towers, number // num_towers * sizes.block
-        if begin >= sizes.groups:
+        number = fetch_and_add(counter)
+        tower, begin = number % num_towers, number // num_towers * plan.group_block
+        if begin >= plan.num_groups:
             break
-        end = min(begin + sizes.block, sizes.groups)
+        end = min(begin + plan.group_block, plan.num_groups)
         for first in range(begin, end, CHUNK):
-            rows = min(first + CHUNK, end) - first
-            up(
+            count = min(first + CHUNK, end) - first
+            linear_forward(
                 addresses,
-                (rows, sizes.context, width),
-                context[tower % context.shape[0]],
-                first * sizes.context,
-                parameters[tower],
-                0,
-                halves,
-                tower * sizes.halves,
-                narrow,
-                shares[tower],
-                first * width,
+                LinearShape(count, plan.context_features, width, tower * plan.packed_size),
+                contexts[tower % contexts.shape[0], first * plan.context_features :],
+                weights.parameters[tower],
+                weights.packed,
+                scratch,
+                projections[tower, first * width :],
             )
-            for group in range(first, first + rows):
-                biases_at = width * (sizes.context + widths[0])
-                add(shares[tower], group * width, parameters[tower], biases_at, width)
+            for group in range(first, first + count):
+                add(projections[tower], group * width, weights.parameters[tower], biases_at, width)
 
 
 @kernel
-def share_down(
-    context: Floats,
-    sizes: Sizes,
-    width: int,
-    parameters: Floats,
-    halves: Halves | None,
-    context_gradient: Floats,
-    share_gradients: Floats,
-    context_sums: Floats,
-    narrow: Halves,
+def backward_projections(
+    addresses: GemmAddresses,
+    plan: TowerPlan,
+    weights: Weights,
+    contexts: Floats,
+    projection_gradients: Floats,
+    scratch: BFloat16s,
     counter: Ints,
-    addresses: Addresses,
+    gradients: tuple[Floats, Floats],
 ) -> None:
-    """Takes blocks of groups back through their shares of the first layer until none is left."""
+    """Backward: takes blocks of groups until none is left.
+
+    Args:
+        addresses: of the products.
+        plan: the sizes.
+        weights: [T, ...].
+        contexts: [X, G * C].
+        projection_gradients: [T, G * H_1].
+        scratch: of this thread, for products in bfloat16.
+        counter: [1], of the blocks taken by all threads.
+        gradients: each block's partial sums of the weights' [B, T, H_1 * C], and the contexts' [X, G * C];
+            both set.
+    """
+    width = plan.widths[1]
+    weight_sums, context_gradients = gradients
     while True:
-        number = take(counter)
-        begin = number * sizes.block
-        if begin >= sizes.groups:
+        number = fetch_and_add(counter)
+        begin = number * plan.group_block
+        if begin >= plan.num_groups:
             break
-        end = min(begin + sizes.block, sizes.groups)
-        context_sums[number] = 0
+        end = min(begin + plan.group_block, plan.num_groups)
+        weight_sums[number] = 0
         for first in range(begin, end, CHUNK):
-            for tower in range(parameters.shape[0]):
-                down(
+            count = min(first + CHUNK, end) - first
+            for tower in range(weights.parameters.shape[0]):
+                source = tower % contexts.shape[0]
+                linear_backward(
                     addresses,
-                    (min(first + CHUNK, end) - first, sizes.context, width),
-                    share_gradients[tower],
-                    first * width,
-                    context[tower % context.shape[0]],
-                    first * sizes.context,
-                    parameters[tower],
-                    0,
-                    halves,
-                    tower * sizes.halves,
-                    narrow,
-                    context_sums[number, tower],
-                    0,
-                    context_gradient[tower % context.shape[0]],
-                    first * sizes.context,
-                    tower > 0 and context.shape[0] == 1,
+                    LinearShape(count, plan.context_features, width, tower * plan.packed_size),
+                    projection_gradients[tower, first * width :],
+                    contexts[source, first * plan.context_features :],
+                    weights.parameters[tower],
+                    weights.packed,
+                    scratch,
+                    LinearGradients(
+                        weight_sums[number, tower],
+                        context_gradients[source, first * plan.context_features :],
+                        tower > 0 and contexts.shape[0] == 1,
+                    ),
                 )

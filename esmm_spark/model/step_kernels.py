@@ -1,173 +1,182 @@
-"""The embedding rows' optimizer step on the CPU, compiled.
+"""Backward of the embedding look-up on the CPU, fused with the rows' step of row-wise Adagrad.
 
-Tokens are first sorted into parts by a hash of their row, as a radix sort does, so that the rest of the step
-takes one part at a time, whose sums and hash table lie in the core's cache. Threads take parts as they get to
-it, and each part's tokens keep the batch's order: the result depends on neither.
+Tokens are first sorted into partitions by a hash of their row, as a radix sort does, so that the rest of the
+step takes one partition at a time, whose sums and hash table lie in the core's cache. Threads take partitions
+from an atomic counter, and each partition's tokens keep the batch's order: the result depends on neither.
 
-Shapes: L rows of the table, D dim, T tokens, B bags, C stretches of bags, P parts, M threads, S slots of a
+Shapes: L rows of the table, D dim, T tokens, B bags, C blocks of bags, P partitions, M threads, S slots of a
 hash table.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from esmm_spark.model.blas import take
-from esmm_spark.model.kernels import kernel, parallel_kernel
-from esmm_spark.model.row_kernels import (
-    AHEAD,
-    Columns,
-    Floats,
-    Ints,
-    ask_for,
-    first_bag,
-    part_of,
-    slot_bits,
-    slot_of,
-)
+from esmm_spark.hash_kernels import fibonacci_slot, find_slot, floor_log2
+from esmm_spark.model.kernels import Floats, Ints, fetch_and_add, kernel, parallel_kernel
+from esmm_spark.model.row_kernels import AHEAD, BagTokens, Columns, first_bag, partition_of, prefetch_row
+
+_FREE = -1
+
+
+class Adagrad(NamedTuple):
+    """The settings of row-wise Adagrad."""
+
+    learning_rate: np.float32
+    eps: np.float32
+
+
+class SortedTokens(NamedTuple):
+    """Tokens, partition by partition, in the batch's order within one. At least T each.
+
+    Attributes:
+        rows: of the type of the tokens' rows.
+        weights: float32.
+        bags: int32, the bag of each token.
+    """
+
+    rows: Ints
+    weights: Floats
+    bags: Ints
+
+
+class RowSums(NamedTuple):
+    """The gradients of the distinct rows of a partition, by hash table; one for each thread, [M, ...].
+
+    Attributes:
+        keys: [S] of the type of the tokens' rows, the hash table; S is a power of two greater than T.
+        places: [S] int32, the place of a slot's row in `rows`.
+        rows: [at least T] of the type of the tokens' rows, the distinct rows.
+        sums: [at least T, D], the gradient of each.
+    """
+
+    keys: Ints
+    places: Ints
+    rows: Ints
+    sums: Floats
+
+
+class Partitions(NamedTuple):
+    """How the tokens are cut into partitions, and how far the threads have come.
+
+    Attributes:
+        ends: [C, P] int64, where in `SortedTokens` each partition's tokens of each block end; overwritten.
+        counter: [1] int64, 0: partitions taken by all threads.
+    """
+
+    ends: Ints
+    counter: Ints
 
 
 @parallel_kernel
 def step(
     columns: Columns,
     table: Floats,
-    indices: Ints,
-    weights: Floats,
-    offsets: Ints,
+    tokens: BagTokens,
     gradient: Floats,
-    ends: Ints,
-    sorted_rows: Ints,
-    sorted_weights: Floats,
-    sorted_bags: Ints,
-    keys: Ints,
-    places: Ints,
-    found: Ints,
-    sums: Floats,
-    counter: Ints,
-    learning_rate: np.float32,
-    eps: np.float32,
+    adagrad: Adagrad,
+    partitions: Partitions,
+    sorted_tokens: SortedTokens,
+    row_sums: RowSums,
 ) -> None:
     """Sums the gradient of each distinct row and takes its step of row-wise Adagrad.
 
     Args:
         columns: of D.
         table: [L, more than D], rows and behind each its state, stepped in place.
-        indices: [T], 0 <= index < L.
-        weights: [T].
-        offsets: [B + 1].
-        gradient: [B, D], of what `pool` gave.
-        ends: [C, P] int64; overwritten.
-        sorted_rows: [at least T] of the indices' type; overwritten, and so are the others.
-        sorted_weights: [at least T].
-        sorted_bags: [at least T] int32.
-        keys: [M, S] of the indices' type, S a power of two greater than T.
-        places: [M, S] int32.
-        found: [M, at least T] of the indices' type.
-        sums: [M, at least T, D].
-        counter: [1] int64, 0.
-        learning_rate: of row-wise Adagrad.
-        eps: of row-wise Adagrad.
+        tokens: 0 <= row < L.
+        gradient: [B, D], of what `pool` set.
+        adagrad: the optimizer's settings.
+        partitions: scratch.
+        sorted_tokens: scratch, overwritten.
+        row_sums: scratch of M threads, overwritten.
     """
-    stretches, parts = ends.shape
-    for stretch in prange(stretches):
-        first, end = first_bag(offsets, stretch, stretches), first_bag(offsets, stretch + 1, stretches)
-        count_tokens(indices, offsets[first], offsets[end], ends[stretch])
-    place = 0
-    for part in range(parts):
-        for stretch in range(stretches):
-            count = ends[stretch, part]
-            ends[stretch, part] = place
-            place += count
-    for stretch in prange(stretches):
-        first, end = first_bag(offsets, stretch, stretches), first_bag(offsets, stretch + 1, stretches)
-        sort_tokens(
-            indices,
-            weights,
-            offsets,
-            first,
-            end,
-            ends[stretch],
-            sorted_rows,
-            sorted_weights,
-            sorted_bags,
-        )
-    for thread in prange(keys.shape[0]):
+    ends, counter = partitions.ends, partitions.counter
+    num_blocks, num_partitions = ends.shape
+    for block in prange(num_blocks):
+        _count_tokens(tokens, block, ends)
+    _counts_to_starts(ends)
+    for block in prange(num_blocks):
+        _sort_tokens(tokens, block, ends, sorted_tokens)
+    for thread in prange(row_sums.keys.shape[0]):
         while True:
-            part = take(counter)
-            if part >= parts:
+            partition = fetch_and_add(counter)
+            if partition >= num_partitions:
                 break
-            first, end = ends[stretches - 1, part - 1] if part else 0, ends[stretches - 1, part]
-            count = _sum_rows(
-                columns,
-                sorted_rows,
-                sorted_weights,
-                sorted_bags,
-                first,
-                end,
-                gradient,
-                keys[thread],
-                places[thread],
-                found[thread],
-                sums[thread],
+            first = ends[num_blocks - 1, partition - 1] if partition else 0
+            end = ends[num_blocks - 1, partition]
+            of_partition = SortedTokens(
+                sorted_tokens.rows[first:end], sorted_tokens.weights[first:end], sorted_tokens.bags[first:end]
             )
-            _step_rows(columns, table, found[thread], sums[thread], count, learning_rate, eps)
+            of_thread = RowSums(
+                row_sums.keys[thread], row_sums.places[thread], row_sums.rows[thread], row_sums.sums[thread]
+            )
+            count = _sum_rows(columns, of_partition, gradient, of_thread)
+            _step_rows(columns, table, of_thread.rows, of_thread.sums, count, adagrad)
 
 
 @kernel
-def count_tokens(rows: Ints, first: int, end: int, counts: Ints) -> None:
-    """Sets counts [P] to the tokens [first, end) of each part."""
-    counts[:] = 0
-    for token in range(np.uint64(first), np.uint64(end)):
-        counts[np.uint64(part_of(rows[token], counts.shape[0]))] += 1
+def _count_tokens(tokens: BagTokens, block: int, counts: Ints) -> None:
+    """Sets counts[block] [P] to the tokens of each partition among the block's bags."""
+    num_blocks, num_partitions = counts.shape
+    first, end = (
+        first_bag(tokens.offsets, block, num_blocks),
+        first_bag(tokens.offsets, block + 1, num_blocks),
+    )
+    rows, of_block = tokens.rows, counts[block]
+    of_block[:] = 0
+    for token in range(np.uint64(tokens.offsets[first]), np.uint64(tokens.offsets[end])):
+        of_block[np.uint64(partition_of(rows[token], num_partitions))] += 1
 
 
 @kernel
-def sort_tokens(
-    rows: Ints,
-    weights: Floats,
-    offsets: Ints,
-    first_bag: int,
-    end_bag: int,
-    next_place: Ints,
-    sorted_rows: Ints,
-    sorted_weights: Floats,
-    sorted_bags: Ints,
-) -> None:
-    """Puts the tokens of some bags to those of their parts, from `next_place` [P] on, which it moves on."""
-    for bag in range(np.uint64(first_bag), np.uint64(end_bag)):
+def _counts_to_starts(counts: Ints) -> None:
+    """Turns the counts [C, P] of tokens, in place, into where each block's tokens of a partition start."""
+    place = 0
+    for partition in range(counts.shape[1]):
+        for block in range(counts.shape[0]):
+            count = counts[block, partition]
+            counts[block, partition] = place
+            place += count
+
+
+@kernel
+def _sort_tokens(tokens: BagTokens, block: int, next_places: Ints, out: SortedTokens) -> None:
+    """Scatters a block's tokens to their partitions, from next_places[block] [P] on, which it advances."""
+    num_blocks, num_partitions = next_places.shape
+    first, end = (
+        first_bag(tokens.offsets, block, num_blocks),
+        first_bag(tokens.offsets, block + 1, num_blocks),
+    )
+    rows, weights, offsets = tokens
+    out_rows, out_weights, out_bags = out
+    next_place = next_places[block]
+    for bag in range(np.uint64(first), np.uint64(end)):
         for token in range(np.uint64(offsets[bag]), np.uint64(offsets[bag + np.uint64(1)])):
             row = rows[token]
-            part = np.uint64(part_of(row, next_place.shape[0]))
-            place = np.uint64(next_place[part])
-            sorted_rows[place], sorted_weights[place], sorted_bags[place] = row, weights[token], bag
-            next_place[part] = place + np.uint64(1)
+            partition = np.uint64(partition_of(row, num_partitions))
+            place = np.uint64(next_place[partition])
+            out_rows[place], out_weights[place], out_bags[place] = row, weights[token], bag
+            next_place[partition] = place + np.uint64(1)
 
 
 @kernel
-def _sum_rows(
-    columns: Columns,
-    rows: Ints,
-    weights: Floats,
-    bags: Ints,
-    first: int,
-    end: int,
-    gradient: Floats,
-    all_keys: Ints,
-    places: Ints,
-    found: Ints,
-    sums: Floats,
-) -> int:
-    """Sums the gradients of a part's rows and returns how many those are."""
+def _sum_rows(columns: Columns, tokens: SortedTokens, gradient: Floats, out: RowSums) -> int:
+    """Sums the gradients of each distinct row of a partition's tokens; returns how many rows those are."""
+    rows, weights, bags = tokens
+    num_tokens = rows.shape[0]
     # At most all slots: they are more than tokens, so that one stays free.
-    bits = min(slot_bits(2 * (end - first)) + 1, slot_bits(all_keys.shape[0]))
+    bits = min(floor_log2(2 * num_tokens) + 1, floor_log2(out.keys.shape[0]))
+    keys, places, found, sums = out.keys[: 1 << bits], out.places, out.rows, out.sums
     count = np.uint64(0)
-    keys = all_keys[: 1 << bits]
-    keys[:] = -1
-    for token in range(first, end):
-        if token + AHEAD < end:
-            ask_for(columns, gradient, bags[token + AHEAD], 0)
+    keys[:] = _FREE
+    for token in range(num_tokens):
+        if token + AHEAD < num_tokens:
+            prefetch_row(columns, gradient, bags[token + AHEAD], 0)
         row, weight, bag = rows[token], weights[token], np.uint64(bags[token])
-        slot = np.uint64(slot_of(keys, row, bits))
-        if keys[slot] == -1:
+        slot = np.uint64(find_slot(keys, row, _FREE, fibonacci_slot(row, bits)))
+        if keys[slot] == _FREE:
             keys[slot], places[slot], found[count] = row, count, row
             for column in range(len(columns)):
                 sums[count, column] = weight * gradient[bag, column]
@@ -181,24 +190,18 @@ def _sum_rows(
 
 @kernel
 def _step_rows(
-    columns: Columns,
-    table: Floats,
-    rows: Ints,
-    sums: Floats,
-    count: int,
-    learning_rate: np.float32,
-    eps: np.float32,
+    columns: Columns, table: Floats, rows: Ints, sums: Floats, count: int, adagrad: Adagrad
 ) -> None:
-    """Takes the step of `count` rows, given the sums of their gradients."""
+    """Steps `count` rows, given the sums of their gradients."""
     size = len(columns)
     for place in range(np.uint64(count)):
         if place + np.uint64(AHEAD) < np.uint64(count):
-            ask_for(columns, table, rows[place + np.uint64(AHEAD)], 1)
+            prefetch_row(columns, table, rows[place + np.uint64(AHEAD)], 1)
         row, squares = np.uint64(rows[place]), np.float32(0)
         for column in range(size):
             squares += sums[place, column] * sums[place, column]
         new_state = table[row, size] + squares / np.float32(size)
         table[row, size] = new_state
-        factor = learning_rate / (np.sqrt(new_state) + eps)
+        factor = adagrad.learning_rate / (np.sqrt(new_state) + adagrad.eps)
         for column in range(size):
             table[row, column] -= factor * sums[place, column]

@@ -1,4 +1,4 @@
-"""The loss of two multilayer perceptrons over grouped impressions as one step of autograd, on the CPU.
+"""The loss of two multilayer perceptrons over grouped impressions as one fused autograd function, on the CPU.
 
 Shapes: N impressions, G groups, C and K features of a context and an impression.
 """
@@ -12,21 +12,34 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from esmm_spark.model.blas import product_addresses
+from esmm_spark.model.blas import gemm_addresses
 from esmm_spark.model.kernels import arrays_of, num_threads
-from esmm_spark.model.layer_kernels import CHUNK
+from esmm_spark.model.layer_kernels import CHUNK, TowerPlan, Weights
 from esmm_spark.model.loss_kernels import BASE, ESMM
-from esmm_spark.model.product_kernels import ROWS, half_room, narrow_weights, padded, tower_halves
-from esmm_spark.model.share_kernels import Sizes
-from esmm_spark.model.tower_kernels import scratch_size, train_towers
+from esmm_spark.model.product_kernels import (
+    M_MULTIPLE,
+    BFloat16s,
+    bfloat16_scratch_size,
+    pack_bfloat16_weights,
+    padded,
+    tower_bfloat16_size,
+)
+from esmm_spark.model.tower_kernels import (
+    PartialSums,
+    Scratch,
+    TowerGradients,
+    TowerInputs,
+    layer_scratch_size,
+    train_towers,
+)
 
-# Sums over impressions and groups are held once for each stretch and block: there must not be too many, nor
-# too large ones. Larger layers have little to gain, as products take nearly all of their time.
 _TOWERS = 2
-_NUMBERS_PER_LINE = 16
-_MOST_STRETCHES = 32
-_LEAST_STRETCH = 512 // CHUNK
-_MOST_BLOCKS = 16
+_FLOATS_PER_CACHE_LINE = 16
+# Each block of impressions or groups has partial sums of its own: there must not be too many, nor too large
+# ones. Larger layers have little to gain, as products take nearly all of their time.
+_MOST_IMPRESSION_BLOCKS = 32
+_LEAST_CHUNKS_PER_BLOCK = 512 // CHUNK
+_MOST_GROUP_BLOCKS = 16
 _MOST_PARAMETERS = 1 << 20
 
 
@@ -42,41 +55,55 @@ class Perceptron(NamedTuple):
     activations: Sequence[nn.Module]
 
 
-def are_compiled(x: Tensor, towers: Sequence[Perceptron]) -> bool:
-    """Returns whether the kernels serve: for training on the CPU; scoring needs no gradients.
+def why_not_fused(x: Tensor, towers: Sequence[Perceptron]) -> str | None:
+    """Returns why `fused_loss` can't train the towers, or None where it can.
 
-    In float32, or in bfloat16 where the CPU has instructions for it.
+    It serves training on the CPU in float32, or in bfloat16 where the CPU has instructions for it.
 
     Args:
         x: an input of the towers.
         towers: those of a model.
     """
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and torch.is_grad_enabled()
-        and len({_widths(tower) for tower in towers}) == 1
-        and all(_is_plain(tower) for tower in towers)
-        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16)
-        and product_addresses(torch.is_autocast_enabled("cpu")) is not None
+    bfloat16 = torch.is_autocast_enabled("cpu")
+    reasons = (
+        (x.device.type != "cpu", f"the device is {x.device.type}"),
+        (x.dtype != torch.float32, f"the input is {x.dtype}"),
+        (not torch.is_grad_enabled(), "no gradients are computed"),
+        (len({_widths(tower) for tower in towers}) != 1, "the towers' widths differ"),
+        (not all(_is_perceptron(tower) for tower in towers), "a tower is no perceptron with ReLU or PReLU"),
+        (
+            any(_num_weights(tower) > _MOST_PARAMETERS for tower in towers),
+            f"a tower has more than {_MOST_PARAMETERS} weights",
+        ),
+        (
+            bfloat16 and torch.get_autocast_dtype("cpu") != torch.bfloat16,
+            "autocast is to a type other than bfloat16",
+        ),
+        (
+            gemm_addresses(bfloat16) is None,
+            "torch or this CPU has no bfloat16 products" if bfloat16 else "torch exports no sgemm",
+        ),
     )
+    return next((reason for holds, reason in reasons if holds), None)
 
 
 def _widths(tower: Perceptron) -> tuple[int, ...]:
     return tuple(linear.in_features for linear in tower.linears)
 
 
-def _is_plain(tower: Perceptron) -> bool:
+def _num_weights(tower: Perceptron) -> int:
+    return sum(linear.weight.numel() for linear in tower.linears)
+
+
+def _is_perceptron(tower: Perceptron) -> bool:
     return (
         all(isinstance(activation, nn.ReLU | nn.PReLU) for activation in tower.activations)
         and len(tower.activations) == len(tower.linears) - 1 > 0
-        and sum(linear.weight.numel() for linear in tower.linears) <= _MOST_PARAMETERS
     )
 
 
-def compiled_loss(
-    context: Tensor,
-    impression: Tensor,
+def fused_loss(
+    inputs: tuple[Tensor, Tensor],
     group_index: Tensor,
     labels: Tensor,
     towers: Sequence[Perceptron],
@@ -88,8 +115,8 @@ def compiled_loss(
     Under autocast products are made in bfloat16.
 
     Args:
-        context: [X, G, C], X = 1 for both towers or 2 for one each.
-        impression: [X, N, K].
+        inputs: of the contexts [X, G, C] and of the impressions [X, N, K]; X = 1 for both towers or 2 for one
+            each.
         group_index: [N] int64, sorted: the group of each impression.
         labels: [2, N] float32, click and conversion.
         towers: the CTR tower's and the CVR tower's layers.
@@ -102,152 +129,170 @@ def compiled_loss(
             slopes = activation.weight if isinstance(activation, nn.PReLU) else torch.zeros(1)
             parameters += [linear.weight, linear.bias, slopes.expand(linear.out_features)]
         parameters += [linears[-1].weight, linears[-1].bias]
-    how = BASE if objective == "base" else ESMM, scale, torch.is_autocast_enabled("cpu")
+    options = BASE if objective == "base" else ESMM, scale, torch.is_autocast_enabled("cpu")
     with torch.autocast("cpu", enabled=False):
-        loss = _TowersLoss.apply(how, context, impression, group_index, labels, *parameters)  # type: ignore[no-untyped-call]
+        loss = _FusedLoss.apply(options, *inputs, group_index, labels, *parameters)  # type: ignore[no-untyped-call]
     return cast(Tensor, loss)
 
 
-class _TowersLoss(torch.autograd.Function):
-    """The loss with its gradients, which are made along with it."""
+class _FusedLoss(torch.autograd.Function):
+    """The loss, whose gradients are computed along with it: `backward` hands them out."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        how: tuple[int, float, bool],
-        context: Tensor,
-        impression: Tensor,
-        groups: Tensor,
+        options: tuple[int, float, bool],
+        contexts: Tensor,
+        impressions: Tensor,
+        group_index: Tensor,
         labels: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        objective, scale, in_halves = how
-        addresses = product_addresses(in_halves)
-        assert addresses is not None, "`are_compiled` was not asked"
-        (num_inputs, num_groups, num_context), (_, num_rows, num_own) = context.shape, impression.shape
-        pieces = _pieces(parameters, num_context)
-        flat = torch.cat([piece.reshape(-1) for piece in pieces]).view(_TOWERS, -1)
-        widths = np.array(
-            [num_own, *(len(weight) for weight in parameters[: len(parameters) // _TOWERS - 2 : 3])]
-        )
-        first_width, num_units = int(widths[1]), int(widths[1:].sum())
-        of_context, of_impression = _input_gradients(
-            num_inputs,
-            (padded(num_groups) if in_halves else num_groups) * num_context,
-            (padded(num_rows) if in_halves else num_rows) * num_own,
-        )
-        gradients = torch.empty_like(flat)
-        halves = None
-        packed, sums = arrays_of(flat, gradients)
-        if in_halves:
-            halves = _room(_TOWERS * tower_halves(num_context, widths), torch.int16).view(np.uint16)
-            narrow_weights(packed, num_context, widths, num_threads(), halves)
-        sizes = Sizes(
-            num_groups,
-            num_context,
-            *stretch_and_chunk(num_rows, in_halves),
-            _multiple(num_groups, ROWS, _MOST_BLOCKS),
-            0 if halves is None else len(halves) // _TOWERS,
-        )
-        num_stretches, num_blocks = -(-num_rows // sizes.stretch), -(-num_groups // sizes.block)
-        losses, narrow = np.empty(num_stretches), half_room(num_context, widths, CHUNK) if in_halves else 0
-        x, of_groups, index, both_labels = arrays_of(impression, context, groups, labels)
-        down, down_groups = arrays_of(of_impression, of_context)
-        train_towers(
-            x.reshape(num_inputs, -1),
-            of_groups.reshape(num_inputs, -1),
-            index,
-            both_labels,
+        objective, scale, bfloat16 = options
+        addresses = gemm_addresses(bfloat16)
+        assert addresses is not None, "`why_not_fused` was not asked"
+        (_, num_groups, num_context), num_impressions = contexts.shape, impressions.shape[1]
+        block, chunk = block_and_chunk(num_impressions, bfloat16)
+        widths = _layer_widths(impressions, parameters)
+        plan = TowerPlan(
             objective,
             scale,
-            sizes,
             widths,
-            packed,
-            halves,
-            _room((_TOWERS, padded(num_groups) * first_width)),
-            down,
-            down_groups,
-            torch.zeros(_TOWERS, num_groups * first_width).numpy(),
-            _room((_TOWERS, num_stretches, first_width)),
-            _room((num_stretches, _TOWERS, flat.shape[1] - first_width * num_context)),
-            _room((num_blocks, _TOWERS, first_width * num_context)),
-            sums,
-            losses,
-            _room((num_threads(), scratch_size(num_units))),
-            _room((num_threads(), narrow), torch.int16).view(np.uint16),
-            np.zeros(3, np.int64),
+            context_features=num_context,
+            num_groups=num_groups,
+            impression_block=block,
+            chunk=chunk,
+            group_block=_multiple(num_groups, M_MULTIPLE, _MOST_GROUP_BLOCKS),
+            packed_size=tower_bfloat16_size(num_context, widths) if bfloat16 else 0,
+        )
+        split = _split_first_layers(parameters, num_context)
+        flat = torch.cat([parameter.reshape(-1) for parameter in split]).view(_TOWERS, -1)
+        gradients = torch.empty_like(flat)
+        context_gradients, impression_gradients = _input_gradients(contexts, impressions, bfloat16)
+        inputs = arrays_of(impressions.flatten(1), contexts.flatten(1), group_index, labels)
+        (values,) = arrays_of(flat)
+        partial_sums = _partial_sums(plan, num_impressions, values)
+        train_towers(
             addresses,
+            plan,
+            Weights(values, _packed_weights(values, plan) if bfloat16 else None, 0),
+            TowerInputs(*inputs),
+            TowerGradients(*arrays_of(impression_gradients, context_gradients, gradients)),
+            partial_sums,
+            _scratch(plan, bfloat16),
         )
         ctx.save_for_backward(
-            of_context[:, : num_groups * num_context].view(context.shape),
-            of_impression[:, : num_rows * num_own].view(impression.shape),
-            *_whole(gradients, pieces),
+            context_gradients[:, : contexts[0].numel()].view(contexts.shape),
+            impression_gradients[:, : impressions[0].numel()].view(impressions.shape),
+            *_join_first_layers(gradients, split),
         )
-        return torch.tensor(scale * losses.sum(), dtype=torch.float32)
+        return torch.tensor(scale * partial_sums.losses.sum(), dtype=torch.float32)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
-        if float(upper) != 1.0:
-            gradients = [upper * gradient for gradient in gradients]
+        if float(loss_gradient) != 1.0:
+            gradients = [loss_gradient * gradient for gradient in gradients]
         return None, *gradients[:2], None, None, *gradients[2:]
 
 
-def _input_gradients(num_inputs: int, context_size: int, impression_size: int) -> tuple[Tensor, Tensor]:
-    """Returns [X, context_size] and [X, impression_size] to be overwritten.
+def _layer_widths(impressions: Tensor, parameters: Sequence[Tensor]) -> npt.NDArray[np.int64]:
+    """Returns [L + 1]: K and the hidden units of each layer, given weight, bias and slopes of each."""
+    hidden = [len(weight) for weight in parameters[: len(parameters) // _TOWERS - 2 : 3]]
+    return np.array([impressions.shape[2], *hidden])
 
-    With one input they lie one behind the other, as what was pooled does: nobody has to copy them together.
-    The second begins at a multiple of 64 bytes: where the first begins depends on its size alone.
+
+def _packed_weights(parameters: npt.NDArray[np.float32], plan: TowerPlan) -> BFloat16s:
+    packed = _uninitialised((_TOWERS * plan.packed_size,), torch.int16).view(np.uint16)
+    pack_bfloat16_weights(parameters, plan.context_features, plan.widths, num_threads(), packed)
+    return packed
+
+
+def _partial_sums(plan: TowerPlan, num_impressions: int, parameters: npt.NDArray[np.float32]) -> PartialSums:
+    num_blocks = -(-num_impressions // plan.impression_block)
+    num_group_blocks = -(-plan.num_groups // plan.group_block)
+    width = int(plan.widths[1])
+    context_size = width * plan.context_features
+    return PartialSums(
+        losses=np.empty(num_blocks),
+        parameters=_uninitialised((num_blocks, _TOWERS, parameters.shape[1] - context_size)),
+        boundary=_uninitialised((_TOWERS, num_blocks, width)),
+        context_weights=_uninitialised((num_group_blocks, _TOWERS, context_size)),
+    )
+
+
+def _scratch(plan: TowerPlan, bfloat16: bool) -> Scratch:
+    threads, width = num_threads(), int(plan.widths[1])
+    size = bfloat16_scratch_size(plan.context_features, plan.widths, CHUNK) if bfloat16 else 0
+    return Scratch(
+        projections=_uninitialised((_TOWERS, padded(plan.num_groups) * width)),
+        projection_gradients=torch.zeros(_TOWERS, plan.num_groups * width).numpy(),
+        layers=_uninitialised((threads, layer_scratch_size(int(plan.widths[1:].sum())))),
+        bfloat16=_uninitialised((threads, size), torch.int16).view(np.uint16),
+        counters=np.zeros((3, 1), np.int64),
+    )
+
+
+def _input_gradients(contexts: Tensor, impressions: Tensor, bfloat16: bool) -> tuple[Tensor, Tensor]:
+    """Returns uninitialised gradients of contexts [X, G * C] and impressions [X, N * K].
+
+    In bfloat16 G and N are padded. With one input they are one block of memory, as the pooled embeddings are,
+    so that they need not be copied together. The second begins at a multiple of 64 bytes: where the first
+    begins depends on its size alone.
     """
+    num_inputs = len(contexts)
+    context_size, impression_size = (
+        (padded(x.shape[1]) if bfloat16 else x.shape[1]) * x.shape[2] for x in (contexts, impressions)
+    )
     if num_inputs > 1:
         return torch.empty(num_inputs, context_size), torch.empty(num_inputs, impression_size)
-    before = -context_size % _NUMBERS_PER_LINE
+    before = -context_size % _FLOATS_PER_CACHE_LINE
     both = torch.empty(1, before + context_size + impression_size)
     return both[:, before : before + context_size], both[:, before + context_size :]
 
 
-def _pieces(parameters: Sequence[Tensor], num_context: int) -> list[Tensor]:
-    """Returns the parameters with the first of each tower split into the context's columns and the others."""
-    pieces: list[Tensor] = []
+def _split_first_layers(parameters: Sequence[Tensor], num_context: int) -> list[Tensor]:
+    """Returns the parameters, each tower's first weights split into the context's columns and the others."""
+    split: list[Tensor] = []
     for number, parameter in enumerate(parameters):
         is_first = number % (len(parameters) // _TOWERS) == 0
-        pieces += torch.tensor_split(parameter, [num_context], dim=1) if is_first else [parameter]
-    return pieces
+        split += torch.tensor_split(parameter, [num_context], dim=1) if is_first else [parameter]
+    return split
 
 
-def _whole(flat: Tensor, pieces: Sequence[Tensor]) -> list[Tensor]:
-    """Returns what lies in `flat` like `pieces` as the parameters that these are of."""
-    found = torch.split(flat.view(-1), [piece.numel() for piece in pieces])
-    parts = [part.view(piece.shape) for part, piece in zip(found, pieces, strict=True)]
-    each = len(parts) // _TOWERS
-    whole = []
-    for first in range(0, len(parts), each):
-        whole += [torch.cat(parts[first : first + 2], dim=1), *parts[first + 2 : first + each]]
-    return whole
+def _join_first_layers(flat: Tensor, split: Sequence[Tensor]) -> list[Tensor]:
+    """Returns `flat`, laid out like `split`, in the shapes of the parameters that `split` was made of."""
+    pieces = torch.split(flat.view(-1), [parameter.numel() for parameter in split])
+    shaped = [piece.view(parameter.shape) for piece, parameter in zip(pieces, split, strict=True)]
+    per_tower = len(shaped) // _TOWERS
+    joined = []
+    for first in range(0, len(shaped), per_tower):
+        joined += [torch.cat(shaped[first : first + 2], dim=1), *shaped[first + 2 : first + per_tower]]
+    return joined
 
 
-def stretch_and_chunk(num_rows: int, in_halves: bool) -> tuple[int, int]:
-    """Returns how many impressions a thread takes, and how many of these go up and down together."""
-    stretch = _multiple(num_rows, CHUNK, _MOST_STRETCHES, _LEAST_STRETCH)
-    if in_halves:
-        return stretch, CHUNK  # whole ROWS: a product makes that many
-    # All alike, so that threads that take as many end together: of 5000 10 x 500, not 9 x 512 and 392.
-    stretch = _share(num_rows, stretch)
-    return stretch, _share(stretch, CHUNK)
+def block_and_chunk(num_impressions: int, bfloat16: bool) -> tuple[int, int]:
+    """Returns the impressions that a thread takes at a time, and those of them that it takes together."""
+    block = _multiple(num_impressions, CHUNK, _MOST_IMPRESSION_BLOCKS, _LEAST_CHUNKS_PER_BLOCK)
+    if bfloat16:
+        return block, CHUNK  # products are padded to M_MULTIPLE
+    # All of one size, so that threads that take as many end together: of 5000 10 x 500, not 9 x 512 and 392.
+    block = _even_size(num_impressions, block)
+    return block, _even_size(block, CHUNK)
 
 
-def _share(count: int, most: int) -> int:
-    """Returns the size of parts of `count`, at least 1, as alike as can be, none larger than `most`."""
-    parts = max(1, -(-count // most))
-    return max(1, -(-count // parts))
+def _even_size(count: int, most: int) -> int:
+    """Returns the size, at least 1, of as few equal shares of `count` as possible, at most `most` each."""
+    shares = max(1, -(-count // most))
+    return max(1, -(-count // shares))
 
 
 def _multiple(count: int, unit: int, most: int, least: int = 1) -> int:
-    """Returns a multiple of `unit`, at least `least` units, of which at most `most` make `count`."""
+    """Returns the least multiple of `unit`, and of `least` units, of which at most `most` make `count`."""
     return unit * max(least, -(-count // (unit * most)))
 
 
-def _room(shape: int | tuple[int, ...], dtype: torch.dtype = torch.float32) -> npt.NDArray[Any]:
-    """Returns an array to be overwritten, from torch: its memory begins at a multiple of 64 bytes."""
+def _uninitialised(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> npt.NDArray[Any]:
+    """Returns an uninitialised array of torch's: its memory begins at a multiple of 64 bytes."""
     return cast(npt.NDArray[Any], torch.empty(shape, dtype=dtype).numpy())

@@ -1,248 +1,289 @@
-"""A step of two perceptrons over grouped impressions, on the CPU, compiled: the loss and all gradients.
+"""The fused training step of two towers over grouped impressions, on the CPU: the loss and all gradients.
 
-The two towers have the same widths. A few hundred impressions at a time go up through all layers of both, get
-their losses, and go down again, so that hardly anything that lies between layers leaves the core's cache.
-Threads take stretches of impressions as they get to it, so none waits for one that was held up; sums over
-impressions are made by stretch, so that the result depends on neither the threads nor their luck. Groups,
-whose shares of the first layer are computed once for all their impressions, are taken in blocks the same way.
+The two towers have the same widths. Each chunk of a few hundred impressions goes through the layers of both
+towers forward, through the losses, and through the layers backward, so that what lies between layers hardly
+leaves the core's cache. Threads take blocks of impressions from an atomic counter, so none waits for one that
+was held up; each block has its own partial sums over impressions, which are reduced in order, so that the
+result depends on neither the number of threads nor their timing. Groups, whose context projections of the
+first layer are computed once for all their impressions, are taken in blocks the same way.
 
 Shapes: N impressions, G groups, T = 2 towers, X inputs: 1 that both towers read, or 2, each tower's own. C
-and K features of a context and an impression, H_1 .. H_L hidden units, S stretches, B blocks, P threads. N'
-and G' are N and G made multiples of ROWS of `product_kernels`, as bfloat16 needs.
+and K features of a context and an impression, H_1 .. H_L hidden units, H their sum, Q parameters of a tower.
+S blocks of impressions, B blocks of groups, P threads. N' and G' are N and G made multiples of M_MULTIPLE, as
+bfloat16 needs.
 
-`parameters`, [T, Q], holds for each tower the first layer's weights of the context [H_1, C], then for each
-layer l the weights [H_l, H_(l-1)] (H_0 is K), biases [H_l] and slopes [H_l], and at last the last layer's
-weights [H_L] and bias [1]. Memory that could lie elsewhere with other threads or at another time must begin
-at a multiple of 64 bytes: where it begins decides how MKL rounds.
+Arrays that are not at the same place with another number of threads or at another time must begin at a
+multiple of 64 bytes: alignment decides how MKL rounds.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import prange
 
 from esmm_spark.model.activation_kernels import add
-from esmm_spark.model.blas import Addresses, release, take
-from esmm_spark.model.kernels import kernel, parallel_kernel
-from esmm_spark.model.layer_kernels import CHUNK, go_down, go_up
+from esmm_spark.model.blas import GemmAddresses, release_brgemm
+from esmm_spark.model.kernels import Floats, Ints, fetch_and_add, kernel, parallel_kernel
+from esmm_spark.model.layer_kernels import (
+    CHUNK,
+    LayerBuffers,
+    TowerPlan,
+    Weights,
+    backward_layers,
+    forward_layers,
+)
 from esmm_spark.model.loss_kernels import loss_and_gradients
-from esmm_spark.model.product_kernels import Halves
-from esmm_spark.model.row_kernels import Floats, Ints
-from esmm_spark.model.share_kernels import Sizes, add_to_share, share_down, share_up
+from esmm_spark.model.product_kernels import BFloat16s, LinearGradients
+from esmm_spark.model.share_kernels import (
+    add_projection_gradients,
+    backward_projections,
+    forward_projections,
+)
 
 
-def scratch_size(num_units: int) -> int:
-    """Returns how many numbers a thread needs for towers of `num_units` hidden units in all their layers."""
+class TowerInputs(NamedTuple):
+    """What the towers are trained on.
+
+    Attributes:
+        impressions: [X, N * K].
+        contexts: [X, G * C].
+        group_index: [N] int64, sorted, 0 <= group < G.
+        labels: [2, N], click and conversion, 0 or 1.
+    """
+
+    impressions: Floats
+    contexts: Floats
+    group_index: Ints
+    labels: Floats
+
+
+class TowerGradients(NamedTuple):
+    """Gradients of the sum of the losses times `plan.loss_scale`, all set.
+
+    Attributes:
+        impressions: [X, N * K], in bfloat16 [X, N' * K], of which the first N * K are it.
+        contexts: [X, G * C], in bfloat16 [X, G' * C] likewise.
+        parameters: [T, Q].
+    """
+
+    impressions: Floats
+    contexts: Floats
+    parameters: Floats
+
+
+class PartialSums(NamedTuple):
+    """Sums of one block each, all overwritten.
+
+    Attributes:
+        losses: [S] float64.
+        parameters: [S, T, Q - H_1 * C], the gradients of all parameters but the contexts' weights.
+        boundary: [T, S, H_1], the gradient of the projection of the block's first group, if that began in an
+            earlier block, else 0.
+        context_weights: [B, T, H_1 * C], the gradients of the contexts' weights.
+    """
+
+    losses: npt.NDArray[np.float64]
+    parameters: Floats
+    boundary: Floats
+    context_weights: Floats
+
+
+class Scratch(NamedTuple):
+    """Arrays that the step works in.
+
+    Attributes:
+        projections: [T, G' * H_1], overwritten: the context projections.
+        projection_gradients: [T, G * H_1], 0.
+        layers: [P, `layer_scratch_size`], overwritten.
+        bfloat16: [P, `bfloat16_scratch_size` for CHUNK], overwritten; of no size in float32.
+        counters: [3, 1] int64, 0: blocks taken of groups forward, of impressions, of groups backward.
+    """
+
+    projections: Floats
+    projection_gradients: Floats
+    layers: Floats
+    bfloat16: BFloat16s
+    counters: Ints
+
+
+def layer_scratch_size(num_units: int) -> int:
+    """Returns the floats that a thread needs for towers of `num_units` hidden units in all their layers."""
     return CHUNK * (5 * num_units + 4)
 
 
 @parallel_kernel
 def train_towers(
-    x: Floats,
-    context: Floats,
-    groups: Ints,
-    labels: Floats,
-    objective: int,
-    scale: float,
-    sizes: Sizes,
-    widths: Ints,
-    parameters: Floats,
-    halves: Halves | None,
-    shares: Floats,
-    x_gradient: Floats,
-    context_gradient: Floats,
-    share_gradients: Floats,
-    edges: Floats,
-    sums: Floats,
-    context_sums: Floats,
-    gradients: Floats,
-    losses: npt.NDArray[np.float64],
-    scratch: Floats,
-    narrow: Halves,
-    counters: Ints,
-    addresses: Addresses,
+    addresses: GemmAddresses,
+    plan: TowerPlan,
+    weights: Weights,
+    inputs: TowerInputs,
+    gradients: TowerGradients,
+    partial_sums: PartialSums,
+    scratch: Scratch,
 ) -> None:
-    """Sets the loss of each stretch and, of their sum times `scale`, all gradients.
+    """Sets the loss of each block, summed over its impressions, and all gradients.
 
     Args:
-        x: [X, N * K].
-        context: [X, G * C].
-        groups: [N], sorted, 0 <= group < G.
-        labels: [2, N], click and conversion, 0 or 1.
-        objective: of `loss_kernels`.
-        scale: what losses are multiplied by before their gradients are taken.
-        sizes: of the above and below.
-        widths: [L + 1]: K, H_1, ..., H_L.
-        parameters: [T, Q].
-        halves: of `narrow_weights` where products are to be made in bfloat16, else None.
-        shares: [T, G' * H_1], overwritten.
-        x_gradient: [X, N * K]; where products are made in bfloat16 [X, N' * K], of which the first are it.
-        context_gradient: [X, G * C], or G' * C likewise.
-        share_gradients: [T, G * H_1], 0.
-        edges: [T, S, H_1], overwritten: a stretch's sum for its first group if that began before it, else 0.
-        sums: [S, T, Q - H_1 * C], overwritten by each stretch's share of `gradients`.
-        context_sums: [B, T, H_1 * C], overwritten by each block's.
-        gradients: [T, Q], set.
-        losses: [S], set.
-        scratch: [P, `scratch_size`], overwritten.
-        narrow: [P, `half_room` for CHUNK rows], overwritten; of no size in float32.
-        counters: [3] int64, 0.
         addresses: of the products.
+        plan: the sizes, the cut into blocks and the loss.
+        weights: [T, ...].
+        inputs: what is trained on.
+        gradients: output.
+        partial_sums: overwritten; `losses` is output.
+        scratch: overwritten.
     """
-    parts, width = scratch.shape[0], widths[1]
-    for part in prange(parts):
-        share_up(context, sizes, widths, parameters, halves, shares, narrow[part], counters[:1], addresses)
-    for part in prange(parts):
-        _take_stretches(
-            x,
-            groups,
-            labels,
-            objective,
-            scale,
-            sizes,
-            widths,
-            parameters,
-            halves,
-            shares,
-            x_gradient,
-            share_gradients,
-            edges,
-            sums,
-            losses,
-            scratch[part],
-            narrow[part],
-            counters[1:2],
+    num_threads, context_size = scratch.layers.shape[0], plan.widths[1] * plan.context_features
+    for thread in prange(num_threads):
+        forward_projections(
             addresses,
+            plan,
+            weights,
+            inputs.contexts,
+            scratch.bfloat16[thread],
+            scratch.counters[0],
+            scratch.projections,
         )
-    for number in range(1, sums.shape[0]):
-        group = groups[number * sizes.stretch]
-        if group == groups[number * sizes.stretch - 1]:
-            for tower in range(parameters.shape[0]):
-                add(share_gradients[tower], group * width, edges[tower, number], 0, width)
-    for part in prange(parts):
-        share_down(
-            context,
-            sizes,
-            width,
-            parameters,
-            halves,
-            context_gradient,
-            share_gradients,
-            context_sums,
-            narrow[part],
-            counters[2:],
+    for thread in prange(num_threads):
+        _train_blocks(addresses, plan, weights, inputs, gradients, partial_sums, scratch, thread)
+    _add_boundary_sums(plan, inputs.group_index, partial_sums.boundary, scratch.projection_gradients)
+    for thread in prange(num_threads):
+        backward_projections(
             addresses,
+            plan,
+            weights,
+            inputs.contexts,
+            scratch.projection_gradients,
+            scratch.bfloat16[thread],
+            scratch.counters[2],
+            (partial_sums.context_weights, gradients.contexts),
         )
-        if halves is not None:
-            release(addresses.release)
-    for part in prange(parts):
-        for tower in range(parameters.shape[0]):
-            _add_up(context_sums, tower, gradients[tower, : width * sizes.context], part, parts)
-            _add_up(sums, tower, gradients[tower, width * sizes.context :], part, parts)
+        if addresses.brgemm_release != 0:
+            release_brgemm(addresses.brgemm_release)
+    for thread in prange(num_threads):
+        for tower in range(weights.parameters.shape[0]):
+            of_tower = gradients.parameters[tower]
+            _reduce(partial_sums.context_weights, tower, of_tower[:context_size], thread, num_threads)
+            _reduce(partial_sums.parameters, tower, of_tower[context_size:], thread, num_threads)
 
 
 @kernel
-def _take_stretches(
-    x: Floats,
-    groups: Ints,
-    labels: Floats,
-    objective: int,
-    scale: float,
-    sizes: Sizes,
-    widths: Ints,
-    parameters: Floats,
-    halves: Halves | None,
-    shares: Floats,
-    x_gradient: Floats,
-    share_gradients: Floats,
-    edges: Floats,
-    sums: Floats,
-    losses: npt.NDArray[np.float64],
-    scratch: Floats,
-    narrow: Halves,
-    counter: Ints,
-    addresses: Addresses,
+def _train_blocks(
+    addresses: GemmAddresses,
+    plan: TowerPlan,
+    weights: Weights,
+    inputs: TowerInputs,
+    gradients: TowerGradients,
+    partial_sums: PartialSums,
+    scratch: Scratch,
+    thread: int,
 ) -> None:
-    """Takes stretches of impressions through the layers and back until none is left."""
-    num_rows, num_towers = groups.shape[0], parameters.shape[0]
-    room = CHUNK * widths[1:].sum()
-    lower, logits, upper = scratch[4 * room : 5 * room], scratch[5 * room :], scratch[5 * room + 2 * CHUNK :]
+    """Takes blocks of impressions through the layers, forward and backward, until none is left."""
+    group_index, num_towers, num_inputs = inputs.group_index, len(weights.parameters), len(inputs.impressions)
+    num_features, num_impressions = plan.widths[0], group_index.shape[0]
+    logits, logit_gradients = _logit_buffers(scratch.layers[thread])
     while True:
-        number = take(counter)
-        begin = number * sizes.stretch
-        if begin >= num_rows:
+        block = fetch_and_add(scratch.counters[1])
+        begin = block * plan.impression_block
+        if begin >= num_impressions:
             break
-        end = min(begin + sizes.stretch, num_rows)
-        edges[:, number], sums[number], losses[number] = 0, 0, 0
-        cut = groups[begin] if begin > 0 and groups[begin] == groups[begin - 1] else -1
-        for first in range(begin, end, sizes.chunk):
-            rows = min(first + sizes.chunk, end) - first
+        end = min(begin + plan.impression_block, num_impressions)
+        partial_sums.boundary[:, block], partial_sums.parameters[block] = 0, 0
+        partial_sums.losses[block] = 0
+        is_cut = begin > 0 and group_index[begin] == group_index[begin - 1]
+        cut_group = group_index[begin] if is_cut else -1
+        for first in range(begin, end, plan.chunk):
+            chunk_groups = group_index[first : min(first + plan.chunk, end)]
             for tower in range(num_towers):
-                go_up(
-                    first,
-                    rows,
-                    x[tower % x.shape[0]],
-                    shares[tower],
-                    groups,
-                    sizes.context,
-                    widths,
-                    parameters[tower],
-                    halves,
-                    tower * sizes.halves,
-                    scratch[2 * tower * room : (2 * tower + 1) * room],
-                    scratch[(2 * tower + 1) * room : (2 * tower + 2) * room],
-                    logits[tower * CHUNK : (tower + 1) * CHUNK],
-                    narrow,
+                forward_layers(
                     addresses,
+                    plan,
+                    _weights_of(plan, weights, tower),
+                    inputs.impressions[tower % num_inputs, first * num_features :],
+                    scratch.projections[tower],
+                    chunk_groups,
+                    _layer_buffers(scratch, thread, tower),
+                    logits[tower],
                 )
-            for row in range(rows):
+            for i in range(chunk_groups.shape[0]):
                 loss, of_ctr, of_cvr = loss_and_gradients(
-                    objective,
-                    float(logits[row]),
-                    float(logits[CHUNK + row]),
-                    float(labels[0, first + row]),
-                    float(labels[1, first + row]),
+                    plan.objective,
+                    float(logits[0, i]),
+                    float(logits[1, i]),
+                    float(inputs.labels[0, first + i]),
+                    float(inputs.labels[1, first + i]),
                 )
-                losses[number] += loss
-                upper[row], upper[CHUNK + row] = scale * of_ctr, scale * of_cvr
+                partial_sums.losses[block] += loss
+                logit_gradients[0, i] = plan.loss_scale * of_ctr
+                logit_gradients[1, i] = plan.loss_scale * of_cvr
             for tower in range(num_towers):
-                go_down(
-                    first,
-                    rows,
-                    tower > 0 and x.shape[0] == 1,
-                    upper[tower * CHUNK : (tower + 1) * CHUNK],
-                    x[tower % x.shape[0]],
-                    sizes.context,
-                    widths,
-                    parameters[tower],
-                    halves,
-                    (tower + 1) * sizes.halves,
-                    scratch[2 * tower * room : (2 * tower + 1) * room],
-                    scratch[(2 * tower + 1) * room : (2 * tower + 2) * room],
-                    lower,
-                    x_gradient[tower % x.shape[0]],
-                    sums[number, tower],
-                    narrow,
+                buffers = _layer_buffers(scratch, thread, tower)
+                backward_layers(
                     addresses,
+                    plan,
+                    _weights_of(plan, weights, tower),
+                    inputs.impressions[tower % num_inputs, first * num_features :],
+                    logit_gradients[tower, : chunk_groups.shape[0]],
+                    buffers,
+                    LinearGradients(
+                        partial_sums.parameters[block, tower],
+                        gradients.impressions[tower % num_inputs, first * num_features :],
+                        tower > 0 and num_inputs == 1,
+                    ),
                 )
-                for row in range(rows):
-                    add_to_share(
-                        groups[first + row],
-                        cut,
-                        lower,
-                        row * widths[1],
-                        widths[1],
-                        share_gradients[tower],
-                        edges[tower, number],
-                    )
-    if halves is not None:
-        release(addresses.release)
+                add_projection_gradients(
+                    chunk_groups,
+                    cut_group,
+                    buffers.gradients,
+                    scratch.projection_gradients[tower],
+                    partial_sums.boundary[tower, block],
+                )
+    if addresses.brgemm_release != 0:
+        release_brgemm(addresses.brgemm_release)
 
 
 @kernel
-def _add_up(sums: Floats, tower: int, out: Floats, part: int, parts: int) -> None:
-    """Sets a part of `out` to the sums over all stretches or blocks."""
-    size = out.shape[0]
-    first, count = size * part // parts, size * (part + 1) // parts - size * part // parts
-    out[first : first + count] = 0
-    for number in range(sums.shape[0]):
-        add(out, first, sums[number, tower], first, count)
+def _weights_of(plan: TowerPlan, weights: Weights, tower: int) -> Weights:
+    return Weights(weights.parameters[tower], weights.packed, tower * plan.packed_size)
+
+
+@kernel
+def _layer_buffers(scratch: Scratch, thread: int, tower: int) -> LayerBuffers:
+    """Returns a tower's part of a thread's `scratch.layers`: inputs and outputs of both towers, gradients."""
+    layers = scratch.layers[thread]
+    size = (layers.shape[0] - 4 * CHUNK) // 5
+    return LayerBuffers(
+        layers[2 * tower * size : (2 * tower + 1) * size],
+        layers[(2 * tower + 1) * size : (2 * tower + 2) * size],
+        layers[4 * size : 5 * size],
+        scratch.bfloat16[thread],
+    )
+
+
+@kernel
+def _logit_buffers(layers: Floats) -> tuple[Floats, Floats]:
+    """Returns the logits and their gradients, [T, CHUNK] each, the end of a thread's `scratch.layers`."""
+    both = layers[layers.shape[0] - 4 * CHUNK :].reshape(2, 2, CHUNK)
+    return both[0], both[1]
+
+
+@kernel
+def _add_boundary_sums(
+    plan: TowerPlan, group_index: Ints, boundary_sums: Floats, projection_gradients: Floats
+) -> None:
+    """Adds the blocks' sums for groups that began in an earlier block to the groups' gradients."""
+    width = plan.widths[1]
+    for block in range(1, boundary_sums.shape[1]):
+        group = group_index[block * plan.impression_block]
+        if group == group_index[block * plan.impression_block - 1]:
+            for tower in range(boundary_sums.shape[0]):
+                add(projection_gradients[tower], group * width, boundary_sums[tower, block], 0, width)
+
+
+@kernel
+def _reduce(partial_sums: Floats, tower: int, out: Floats, thread: int, num_threads: int) -> None:
+    """Sets one thread's share of `out` to the sum over all blocks, in their order."""
+    first, end = out.shape[0] * thread // num_threads, out.shape[0] * (thread + 1) // num_threads
+    out[first:end] = 0
+    for block in range(partial_sums.shape[0]):
+        add(out, first, partial_sums[block, tower], first, end - first)

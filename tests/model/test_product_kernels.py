@@ -4,13 +4,13 @@ import numpy as np
 import torch
 
 from esmm_spark.model.kernels import kernel
-from esmm_spark.model.product_kernels import half
+from esmm_spark.model.product_kernels import to_bfloat16
 
 
 @kernel
-def _halves(x: np.ndarray, out: np.ndarray) -> None:
+def _round(x: np.ndarray, out: np.ndarray) -> None:
     for i in range(x.shape[0]):
-        out[i] = half(x[i])
+        out[i] = to_bfloat16(x[i])
 
 
 def test_numbers_are_rounded_as_torch_rounds_them() -> None:
@@ -19,6 +19,6 @@ def test_numbers_are_rounded_as_torch_rounds_them() -> None:
     special = np.array([0, np.inf, -np.inf, -0.0, 3.4e38, 1e-45], np.float32)
     x = np.concatenate([bits.view(np.float32), ties.view(np.float32), special])
     out = np.empty(len(x), np.uint16)
-    _halves(x, out)
+    _round(x, out)
     found = torch.from_numpy(out.view(np.int16)).view(torch.bfloat16).float()
     torch.testing.assert_close(found, torch.from_numpy(x).bfloat16().float(), rtol=0, atol=0, equal_nan=True)

@@ -9,8 +9,8 @@ import torch
 from esmm_spark.model import step_kernels
 from esmm_spark.model.cpu_table import CpuTable
 from esmm_spark.model.fbgemm_table import FbgemmTable
-from esmm_spark.model.row_kernels import columns_of, pool, slots_for, spread
-from esmm_spark.model.step_kernels import _sum_rows
+from esmm_spark.model.row_kernels import columns_of, pool, pool_backward, slots_for
+from esmm_spark.model.step_kernels import RowSums, SortedTokens, _sum_rows
 
 NUM_ROWS, LEARNING_RATE, EPS = 500, 0.1, 1e-3
 
@@ -63,7 +63,7 @@ def test_a_step_does_not_depend_on_the_number_of_threads_by_a_single_bit() -> No
 
 @pytest.mark.parametrize("num_tokens", [1, 511, 512, 600, 1023, 1024, 5000])
 @pytest.mark.parametrize("num_rows", [1, 3])
-def test_a_batch_of_few_rows_that_fills_a_part_is_summed_whole(num_tokens: int, num_rows: int) -> None:
+def test_a_batch_of_few_rows_that_fills_a_partition_is_summed_whole(num_tokens: int, num_rows: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     table = CpuTable(NUM_ROWS, 12, LEARNING_RATE, EPS)
@@ -84,29 +84,22 @@ def test_a_batch_of_few_rows_that_fills_a_part_is_summed_whole(num_tokens: int, 
 
 
 @pytest.mark.parametrize("num_tokens", [600, 1023, 5000])
-def test_a_part_with_all_tokens_writes_to_its_own_slots_alone(num_tokens: int) -> None:
+def test_a_partition_with_all_tokens_writes_to_its_own_slots_alone(num_tokens: int) -> None:
     size, guard = slots_for(num_tokens), -1  # -1: a free slot
     memory = np.full((2, 4 * size), guard, np.int32)
     rows = np.arange(num_tokens, dtype=np.int32) // 2
     found, sums = np.empty(num_tokens, np.int32), np.empty((num_tokens, 12), np.float32)
     count = _sum_rows(
         columns_of(12),
-        rows,
-        np.ones(num_tokens, np.float32),
-        np.zeros(num_tokens, np.int32),
-        0,
-        num_tokens,
+        SortedTokens(rows, np.ones(num_tokens, np.float32), np.zeros(num_tokens, np.int32)),
         np.ones((1, 12), np.float32),
-        memory[0, :size],
-        memory[1, :size],
-        found,
-        sums,
+        RowSums(memory[0, :size], memory[1, :size], found, sums),
     )
     assert found[:count].tolist() == sorted(set(rows.tolist()))
     assert sums[:count].sum() == 12 * num_tokens
     assert (memory[:, size:] == guard).all()
 
 
-@pytest.mark.parametrize("kernel", [pool, spread, step_kernels.step])
+@pytest.mark.parametrize("kernel", [pool, pool_backward, step_kernels.step])
 def test_a_kernel_encloses_nothing_so_that_the_next_process_finds_it_compiled(kernel: Any) -> None:
     assert kernel.py_func.__closure__ is None

@@ -1,4 +1,4 @@
-"""The compiled loss of two perceptrons against plain torch in float64: its value and all gradients."""
+"""The fused loss of two perceptrons against plain torch in float64: its value and all gradients."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,12 +21,12 @@ SIZES = [
     [5, 0, 1, 200],
     [1] * (CHUNK + 1),
     [CHUNK] * 3,
-    [3, 4 * CHUNK],  # in bfloat16 the second group's end is all that a stretch holds
-    [3, 10 * CHUNK, 0, 41],  # a group over three stretches, two of them its own
+    [3, 4 * CHUNK],  # in bfloat16 the second group's end is all that a block holds
+    [3, 10 * CHUNK, 0, 41],  # a group over three blocks, two of them its own
     [4 * CHUNK, 4 * CHUNK],
 ]
 
-needs_halves = pytest.mark.skipif(
+needs_bfloat16 = pytest.mark.skipif(
     not torch.cpu.get_capabilities().get("avx512_bf16"), reason="this CPU has no instructions for bfloat16"
 )
 
@@ -94,8 +94,8 @@ def assert_all_close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) ->
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=2e-5 * max(scale, 1.0))
 
 
-def is_compiled(network: Esmm, x: Tensor) -> bool:
-    return tower.are_compiled(x, [network.ctr_tower.layers, network.cvr_tower.layers])
+def is_fused(network: Esmm, x: Tensor) -> bool:
+    return tower.why_not_fused(x, [network.ctr_tower.layers, network.cvr_tower.layers]) is None
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -105,11 +105,11 @@ def test_loss_and_gradients_are_those_of_float64(
     sizes: list[int], objective: str, hidden_units: tuple[int, ...], threads: int
 ) -> None:
     network, given = model(hidden_units, ("prelu", "relu"), objective), inputs(sizes, objective)
-    assert is_compiled(network, given[1])
+    assert is_fused(network, given[1])
     assert_all_close(results(network, given), plain_float64(network, given))
 
 
-def test_without_impression_features_the_context_s_share_is_all() -> None:
+def test_without_impression_features_the_context_projection_is_all() -> None:
     network, given = model((6, 3), num_fields=0), inputs([2, 1], num_fields=0)
     assert_all_close(results(network, given), plain_float64(network, given))
 
@@ -122,13 +122,13 @@ def test_what_comes_after_the_loss_scales_its_gradients() -> None:
     torch.testing.assert_close(thrice, 3 * once)
 
 
-@pytest.mark.parametrize("in_halves", [False, pytest.param(True, marks=needs_halves)])
-def test_the_result_does_not_depend_on_the_number_of_threads(in_halves: bool) -> None:
+@pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=needs_bfloat16)])
+def test_the_result_does_not_depend_on_the_number_of_threads(bfloat16: bool) -> None:
     before, found = torch.get_num_threads(), []
     network, given = model((20, 10)), inputs([100, 3, 3000, 47, 901])
     for count in (1, 2, 7):
         torch.set_num_threads(count)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_halves):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             found.append(results(network, given))
     torch.set_num_threads(before)
     assert all(
@@ -137,43 +137,47 @@ def test_the_result_does_not_depend_on_the_number_of_threads(in_halves: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "expected"),
+    ("num_impressions", "expected"),
     [(0, (1, 1)), (1, (1, 1)), (257, (257, 129)), (5000, (500, 250)), (100_000, (3226, 249))],
 )
-def test_threads_take_impressions_in_parts_alike(num_rows: int, expected: tuple[int, int]) -> None:
-    assert tower.stretch_and_chunk(num_rows, in_halves=False) == expected
-    stretch, chunk = tower.stretch_and_chunk(num_rows, in_halves=True)
+def test_blocks_and_chunks_are_of_one_size(num_impressions: int, expected: tuple[int, int]) -> None:
+    assert tower.block_and_chunk(num_impressions, bfloat16=False) == expected
+    block, chunk = tower.block_and_chunk(num_impressions, bfloat16=True)
     assert chunk == CHUNK
-    assert stretch % CHUNK == 0
+    assert block % CHUNK == 0
 
 
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
-@pytest.mark.parametrize("in_halves", [False, pytest.param(True, marks=needs_halves)])
-def test_a_nan_stays_a_nan_so_that_the_loss_tells(activation: str, in_halves: bool) -> None:
+@pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=needs_bfloat16)])
+def test_a_nan_stays_a_nan_so_that_the_loss_tells(activation: str, bfloat16: bool) -> None:
     network, given = model((6, 3), (activation, activation)), inputs([3, 2])
     given[1][1, 0, 0] = torch.nan
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_halves):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         assert results(network, given)[0].isnan()
 
 
 def test_large_layers_take_plain_torch() -> None:
     x, activations, last = torch.zeros(1), [nn.ReLU()], nn.Linear(1000, 1)
     largest, larger = nn.Linear(1000, 1000), nn.Linear(1048, 1000)
-    assert tower.are_compiled(x, [tower.Perceptron([largest, last], activations)])
-    assert not tower.are_compiled(x, [tower.Perceptron([larger, last], activations)])
+    assert tower.why_not_fused(x, [tower.Perceptron([largest, last], activations)]) is None
+    reason = tower.why_not_fused(x, [tower.Perceptron([larger, last], activations)])
+    assert reason == "a tower has more than 1048576 weights"
 
 
-def test_no_gradients_float64_and_other_layers_take_plain_torch() -> None:
+def test_no_gradients_float64_and_other_layers_take_plain_torch_and_say_why() -> None:
     layers, x = model((6, 3)).ctr_tower.layers, torch.zeros(1)
-    assert tower.are_compiled(x, [layers, layers])
+    no_perceptron = "a tower is no perceptron with ReLU or PReLU"
+    assert tower.why_not_fused(x, [layers, layers]) is None
     with torch.no_grad():
-        assert not tower.are_compiled(x, [layers, layers])
+        assert tower.why_not_fused(x, [layers, layers]) == "no gradients are computed"
     with torch.autocast("cpu", dtype=torch.float16):
-        assert not tower.are_compiled(x, [layers, layers])
-    assert not tower.are_compiled(x.double(), [layers, layers])
-    assert not tower.are_compiled(x, [layers._replace(activations=[nn.ReLU(), nn.Tanh()])] * 2)
-    assert not tower.are_compiled(x, [layers, model((6, 4)).ctr_tower.layers])
-    assert not tower.are_compiled(x, [model(()).ctr_tower.layers] * 2)
+        assert "other than bfloat16" in str(tower.why_not_fused(x, [layers, layers]))
+    assert tower.why_not_fused(x.double(), [layers, layers]) == "the input is torch.float64"
+    other = layers._replace(activations=[nn.ReLU(), nn.Tanh()])
+    assert tower.why_not_fused(x, [other] * 2) == no_perceptron
+    narrower = model((6, 4)).ctr_tower.layers
+    assert tower.why_not_fused(x, [layers, narrower]) == "the towers' widths differ"
+    assert tower.why_not_fused(x, [model(()).ctr_tower.layers] * 2) == no_perceptron
 
 
 def _no_addresses(*_: Any) -> None:
@@ -182,10 +186,10 @@ def _no_addresses(*_: Any) -> None:
 
 def test_without_torch_s_blas_the_same_model_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     network, given = model((6, 3)), inputs([4, 2])
-    compiled = results(network, given)
-    monkeypatch.setattr(tower, "product_addresses", _no_addresses)
-    monkeypatch.setattr(esmm, "compiled_loss", None)
-    for mine, theirs in zip(compiled, results(network, given), strict=True):
+    fused = results(network, given)
+    monkeypatch.setattr(tower, "gemm_addresses", _no_addresses)
+    monkeypatch.setattr(esmm, "fused_loss", None)
+    for mine, theirs in zip(fused, results(network, given), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -227,7 +231,7 @@ class _Rounded(nn.Module):
         return last(x).squeeze(1)
 
 
-@needs_halves
+@needs_bfloat16
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("objective", ["esmm", "base"])
 @pytest.mark.parametrize("hidden_units", [(6,), (11, 5), (4, 9, 3)])
@@ -236,7 +240,7 @@ def test_in_bfloat16_they_are_those_of_rounded_products(
 ) -> None:
     network, given = model(hidden_units, ("prelu", "relu"), objective), inputs(sizes, objective)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert is_compiled(network, given[1])
+        assert is_fused(network, given[1])
         found = results(network, given)
     oracle = Esmm(_Rounded(network.ctr_tower), _Rounded(network.cvr_tower), objective)
     for mine, theirs in zip(found, plain_float64(oracle, given), strict=True):
@@ -245,8 +249,8 @@ def test_in_bfloat16_they_are_those_of_rounded_products(
         assert float((mine.double() - theirs).norm()) <= 5e-3 * float(theirs.norm())
 
 
-@needs_halves
-def test_in_bfloat16_without_impression_features_the_context_s_share_is_all() -> None:
+@needs_bfloat16
+def test_in_bfloat16_without_impression_features_the_context_projection_is_all() -> None:
     network, given = model((6, 3), num_fields=0), inputs([2, 1], num_fields=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = results(network, given)
@@ -257,25 +261,25 @@ def test_in_bfloat16_without_impression_features_the_context_s_share_is_all() ->
 def test_without_instructions_for_it_bfloat16_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     network, given = model((6, 3)), inputs([3, 2])
     exact = results(network, given)
-    monkeypatch.setattr(blas, "_has_halves", lambda: False)
+    monkeypatch.setattr(blas, "_has_bfloat16", lambda: False)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not is_compiled(network, given[1])
+        assert not is_fused(network, given[1])
         torch.testing.assert_close(results(network, given)[0], exact[0], rtol=0.05, atol=0.05)
 
 
-@needs_halves
+@needs_bfloat16
 @pytest.mark.filterwarnings("ignore:TF32")  # torch sets all flags of mkldnn to set one
 def test_onednn_is_not_asked_for_what_it_was_told_not_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert blas.product_addresses(in_halves=True) is not None
+    assert blas.gemm_addresses(bfloat16=True) is not None
     with torch.backends.mkldnn.flags(enabled=False):
-        assert blas.product_addresses(in_halves=True) is None
-    blas._has_halves.cache_clear()
+        assert blas.gemm_addresses(bfloat16=True) is None
+    blas._has_bfloat16.cache_clear()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-    assert blas.product_addresses(in_halves=True) is None
+    assert blas.gemm_addresses(bfloat16=True) is None
     monkeypatch.undo()
-    blas._has_halves.cache_clear()
+    blas._has_bfloat16.cache_clear()
 
 
-def test_large_batches_take_longer_stretches_and_blocks(threads: int) -> None:
+def test_large_batches_are_cut_into_larger_blocks(threads: int) -> None:
     network, given = model((4,), ("prelu", "relu")), inputs([5] * 4128 + [0, 300])
     assert_all_close(results(network, given), plain_float64(network, given))
