@@ -1,4 +1,4 @@
-"""Integer hashing and open addressing: the one hash table of all kernels, and splitmix64 over arrays.
+"""Integer hashing and open addressing: the one hash table of all kernels.
 
 A hash table is an array `keys` whose size is a power of two, with a value that is no key in its free slots,
 of which there is at least one. A key lies in the first slot from its hash on, by linear probing, in which it
@@ -12,19 +12,15 @@ or nothing was when it came. What belongs to a key lies at the same place of oth
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from esmm_spark.compiling import compiled
+from esmm_spark.splitmix import GOLDEN
 
-_HASH_FILES = ("hash_kernels.py",)
-
-# 2^64 over the golden ratio.
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_FILES = ("hash_kernels.py", "splitmix.py")
 
 
 def _inlined(function: Any) -> Any:
-    return compiled(function, _HASH_FILES, _nrt=False, inline="always")
+    return compiled(function, _FILES, _nrt=False, inline="always")
 
 
 @_inlined
@@ -65,17 +61,3 @@ def floor_log2(size: int) -> int:
     while size >> bits > 1:
         bits += 1
     return bits
-
-
-def splitmix64(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Returns splitmix64's finaliser of each word: a bijection that mixes all bits.
-
-    In plain numpy. `model.initial_rows` has it in torch, for tensors on any device.
-
-    Source: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014, figure 16, with
-        Stafford's variant 13.
-    """
-    with np.errstate(over="ignore"):
-        words = (words ^ (words >> np.uint64(30))) * _MIX_1
-        words = (words ^ (words >> np.uint64(27))) * _MIX_2
-    return words ^ (words >> np.uint64(31))

@@ -24,6 +24,8 @@ CONTRACTS = {
     "replacing",
     "footers",
     "compiling",
+    "splitmix",
+    "hash_kernels",
     "filesystems",
     "section",
     "path_config",

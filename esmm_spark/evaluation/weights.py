@@ -8,6 +8,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from esmm_spark.splitmix import GOLDEN, splitmix64
+
 _LEVELS = 1 << 16  # a weight is drawn from 16 bits of hash
 _WEIGHTS_PER_WORD = 4
 _CHUNK = 1024
@@ -33,13 +35,13 @@ def poisson_weights(group_hashes: NDArray[np.int64], num_samples: int, seed: int
     Generators", OOPSLA 2014, figure 16 (SplitMix64).
     """
     words = -(-num_samples // _WEIGHTS_PER_WORD)
-    seed_word = _mix(np.array([seed % (1 << 64)], dtype=np.uint64))
-    groups = _mix(group_hashes.astype(np.int64).view(np.uint64) ^ seed_word)
-    counter = np.arange(1, words + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    seed_word = splitmix64(np.array([seed % (1 << 64)], dtype=np.uint64))
+    groups = splitmix64(group_hashes.astype(np.int64).view(np.uint64) ^ seed_word)
+    counter = np.arange(1, words + 1, dtype=np.uint64) * GOLDEN
     weights = np.empty((len(groups), num_samples), dtype=np.uint8)
     # In chunks that stay in the processor's cache: four times as fast as all groups at once.
     for start in range(0, len(groups), _CHUNK):
-        mixed = _mix(groups[start : start + _CHUNK, None] + counter[None, :])
+        mixed = splitmix64(groups[start : start + _CHUNK, None] + counter[None, :])
         uniform = mixed.astype("<u8", copy=False).view("<u2")
         weights[start : start + _CHUNK] = np.take(_POISSON, uniform)[:, :num_samples]
     return weights
@@ -49,12 +51,6 @@ def with_unit_weight(weights: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Returns `[G, 1 + B]`: a first column of ones, so that column 0 of a weighted sum is the plain sum."""
     ones = np.ones((len(weights), 1), dtype=np.uint8)
     return np.concatenate([ones, weights], axis=1)
-
-
-def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
 
 
 def _poisson_table() -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from esmm_spark.compiling import Function, compiled
 # whatever file, but numba looks at its own file only to see whether what it kept is out of date.
 KERNEL_FILES = (
     "features.py",
+    "hash_kernels.py",
     "logs/aliccp.py",
     "logs/arrays.py",
     "logs/compiling.py",
@@ -24,6 +25,7 @@ KERNEL_FILES = (
     "samples/packing.py",
     "samples/placing.py",
     "samples/value_counts.py",
+    "splitmix.py",
     "xxh64.py",
 )
 

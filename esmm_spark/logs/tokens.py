@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from esmm_spark.features import FeatureSpec
+from esmm_spark.hash_kernels import find_slot
 from esmm_spark.logs.arrays import Bytes, Float32s, Int32s, Int64s
 from esmm_spark.logs.compiling import inlined_kernel, kernel
 from esmm_spark.logs.decimals import parse_float32
@@ -20,6 +21,7 @@ TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR = 1, 2, 3
 # The shortest token that parses, e.g. "f\x02v\x03w".
 MIN_TOKEN_BYTES = 5
 UNKNOWN_FIELD = -1
+_FREE = -1
 
 CONTEXT_LEVEL, IMPRESSION_LEVEL = 0, 1
 
@@ -30,12 +32,14 @@ class FieldNames(NamedTuple):
     """The fields of a spec, findable by the bytes of their names. F fields, in the order of the spec.
 
     Attributes:
-        slots: int32 [power of two], hash table with linear probing: a field, or -1.
+        hashes: int64 [power of two], hash table of `hash_kernels`: the hash of a name, or -1.
+        slots: int32 [power of two], the field whose name has the hash at the same place.
         name_bytes: uint8, all names.
         name_offsets: int64 [F + 1], where each name begins in `name_bytes`.
         level: int32 [F], CONTEXT_LEVEL or IMPRESSION_LEVEL.
     """
 
+    hashes: Int64s
     slots: Int32s
     name_bytes: Bytes
     name_offsets: Int64s
@@ -50,7 +54,7 @@ class Tokens(NamedTuple):
         value_start: int64, the value's first byte in the raw bytes.
         value_end: int64, the byte after the value.
         weight: float32.
-        scratch: uint8, room for one weight's text.
+        scratch: uint8, at least as long as a weight's text.
     """
 
     field: Int32s
@@ -66,14 +70,17 @@ def field_names(spec: FeatureSpec) -> FieldNames:
     num_slots = 8
     while num_slots < 4 * len(names):
         num_slots *= 2
+    hashes = np.full(num_slots, _FREE, dtype=np.int64)
     slots = np.full(num_slots, UNKNOWN_FIELD, dtype=np.int32)
     for field, name in enumerate(names):
+        # A field behind another whose name has the same hash: `_find_field` goes on to it.
         slot = _hash_name(name) & (num_slots - 1)
-        while slots[slot] != UNKNOWN_FIELD:
+        while hashes[slot] != _FREE:
             slot = (slot + 1) & (num_slots - 1)
-        slots[slot] = field
+        hashes[slot], slots[slot] = _hash_name(name), field
     levels = [CONTEXT_LEVEL if field.level == "context" else IMPRESSION_LEVEL for field in spec.fields]
     return FieldNames(
+        hashes=hashes,
         slots=slots,
         name_bytes=np.frombuffer(b"".join(names), dtype=np.uint8),
         name_offsets=np.cumsum([0, *map(len, names)], dtype=np.int64),
@@ -155,9 +162,9 @@ def _skip_part(data: Bytes, position: int, end: int) -> int:
 @inlined_kernel
 def _find_field(data: Bytes, start: int, end: int, name_hash: int, names: FieldNames) -> int:
     """Returns the field whose name is `data[start:end]`, or UNKNOWN_FIELD."""
-    mask = names.slots.shape[0] - 1
-    slot = name_hash & mask
-    while names.slots[slot] != UNKNOWN_FIELD:
+    mask = names.hashes.shape[0] - 1
+    slot = find_slot(names.hashes, name_hash, _FREE, name_hash & mask)
+    while names.hashes[slot] != _FREE:
         field = names.slots[slot]
         offset = names.name_offsets[field]
         length = names.name_offsets[field + 1] - offset
@@ -169,7 +176,7 @@ def _find_field(data: Bytes, start: int, end: int, name_hash: int, names: FieldN
                     break
             if same:
                 return int(field)
-        slot = (slot + 1) & mask
+        slot = find_slot(names.hashes, name_hash, _FREE, (slot + 1) & mask)
     return UNKNOWN_FIELD
 
 

@@ -34,6 +34,7 @@ KERNEL_FILES = (
     "model/share_kernels.py",
     "model/step_kernels.py",
     "model/tower_kernels.py",
+    "splitmix.py",
 )
 
 

@@ -72,7 +72,7 @@ class Counts(NamedTuple):
 def group_buffers(
     capacity: int, num_context_fields: int, num_impression_fields: int, row_dtype: npt.DTypeLike
 ) -> GroupBuffers:
-    """Returns empty buffers with room in proportion to `capacity`, which is in bytes of raw lines."""
+    """Returns empty buffers of sizes in proportion to `capacity`, which is in bytes of raw lines."""
     # A token takes 5 raw bytes at least; an impression line 12 (`i,0,0,k,0,` and its place in the batch).
     tokens, impressions, parts = capacity // 5 + 1, capacity // 8 + 1, capacity // 8 + 1
     return GroupBuffers(

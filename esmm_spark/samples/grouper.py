@@ -17,10 +17,10 @@ from esmm_spark.samples.group_buffers import (
     group_buffers,
     zero_counts,
 )
-from esmm_spark.samples.grouping import close_group, group_lines
+from esmm_spark.samples.grouping import GroupingRules, close_group, group_lines
 from esmm_spark.samples.placing import Workspace, workspace
 
-# Bytes of raw lines that the buffers have room for before the groups in them are handed on. The lines of one
+# Bytes of raw lines that the buffers hold before the groups in them are handed on. The lines of one
 # part of a group must fit: where they don't, the buffers are doubled.
 _CAPACITY = 4 << 20
 _MAX_LINE_BYTES = 1 << 16
@@ -44,13 +44,13 @@ class Grouper:
         self.schema = examples_schema(spec)
         self.counts = zero_counts()
         self._spec, self._frequent_hashes = spec, frequent_hashes
-        self._max_group_size, self._labels_required = max_group_size, labels_required
+        self._rules = GroupingRules(max_group_size, labels_required)
         self._capacity, self._max_line_bytes = capacity, _MAX_LINE_BYTES
         self._groups = self._new_buffers()
         self._work = self._new_workspace()
 
     def take(self, lines: Lines) -> Iterator[pa.RecordBatch]:
-        """Takes lines and yields the examples that the buffers have no more room for.
+        """Takes lines and yields the examples of each time that the buffers are full.
 
         Args:
             lines: `reason` is output.
@@ -65,8 +65,7 @@ class Grouper:
                 lines,
                 next_line,
                 self._work,
-                self._max_group_size,
-                self._labels_required,
+                self._rules,
                 self._groups,
                 self.counts,
             )

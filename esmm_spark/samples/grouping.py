@@ -1,9 +1,11 @@
-"""The kernel of preprocessing: sorted raw lines to impression groups, in one pass.
+"""The grouping kernel: a sort-merge join of raw lines to impression groups, in one pass.
 
-The lines of a common feature index stand together, its context first, then its impressions by their bytes. So
-a line with a new index can only be a context that opens a group; equal ids within a group are neighbours; and
-an impression whose index isn't the open group's has no context.
+The lines come sorted by group key, a key's context first, then its impressions by their bytes. So a line with
+a new key can only be a context that opens a group; equal ids within a group are neighbours; and an impression
+whose key isn't the open group's has no context.
 """
+
+from typing import NamedTuple
 
 from esmm_spark.logs.aliccp import parse_context, parse_impression, trim
 from esmm_spark.logs.arrays import Bytes
@@ -31,17 +33,23 @@ from esmm_spark.samples.group_buffers import (
 from esmm_spark.samples.placing import Workspace, parse_tokens, place_tokens
 
 
+class GroupingRules(NamedTuple):
+    """What makes an impression acceptable, and a part full.
+
+    Attributes:
+        max_group_size: impressions of a part.
+        labels_required: whether an impression without labels is rejected.
+    """
+
+    max_group_size: int
+    labels_required: bool
+
+
 @kernel
 def group_lines(
-    lines: Lines,
-    first_line: int,
-    work: Workspace,
-    max_group_size: int,
-    labels_required: bool,
-    groups: GroupBuffers,
-    counts: Counts,
+    lines: Lines, first_line: int, work: Workspace, rules: GroupingRules, groups: GroupBuffers, counts: Counts
 ) -> int:
-    """Takes lines from `first_line` on; returns the first that found no room in `groups`, or their number.
+    """Groups lines from `first_line` on; returns the first that does not fit into `groups`, or their number.
 
     Sets `lines.reason` of every line that it took.
     """
@@ -49,16 +57,14 @@ def group_lines(
     for line in range(first_line, num_lines):
         start = int(lines.starts[line])
         end = trim(lines.data, start, int(lines.ends[line]))
-        if not _has_room(groups, end - start):
+        if not _fits(groups, end - start):
             return line
         if lines.kind[line] == CONTEXT:
             reason = _take_context(lines.data, start, end, work, groups, counts)
             counts.by_reason[0, reason] += 1
         else:
             repeated = lines.kind[line] == REPEATED_IMPRESSION
-            reason = _take_impression(
-                lines.data, start, end, repeated, work, max_group_size, labels_required, groups, counts
-            )
+            reason = _take_impression(lines.data, start, end, repeated, work, rules, groups, counts)
             counts.by_reason[1, reason] += 1
         lines.reason[line] = reason
     return num_lines
@@ -81,7 +87,7 @@ def close_group(groups: GroupBuffers, counts: Counts) -> None:
 
 
 @kernel
-def _has_room(groups: GroupBuffers, num_bytes: int) -> bool:
+def _fits(groups: GroupBuffers, num_bytes: int) -> bool:
     """Returns whether a line of `num_bytes` fits, even if it opens a part with a copy of the context."""
     cursor = groups.cursor
     part = cursor[NUM_PARTS]
@@ -140,13 +146,12 @@ def _take_impression(
     end: int,
     repeated: bool,
     work: Workspace,
-    max_group_size: int,
-    labels_required: bool,
+    rules: GroupingRules,
     groups: GroupBuffers,
     counts: Counts,
 ) -> int:
     """Adds the impression line `data[start:end]` to the open group; returns the reason if it can't."""
-    header = parse_impression(data, start, end, labels_required)
+    header = parse_impression(data, start, end, rules.labels_required)
     reason, id_end, click, conversion, key_start, key_end, count, tokens_start = header
     if reason != ACCEPTED:
         return reason
@@ -158,7 +163,7 @@ def _take_impression(
     if repeated or _is_last_id(data, start, id_end, groups):
         return DUPLICATE_IMPRESSION
     cursor = groups.cursor
-    if cursor[NUM_IMPRESSIONS] - groups.impression_offsets[cursor[NUM_PARTS]] == max_group_size:
+    if cursor[NUM_IMPRESSIONS] - groups.impression_offsets[cursor[NUM_PARTS]] == rules.max_group_size:
         _close_part(groups)
         _open_next_part(groups)
     impression, id_start = cursor[NUM_IMPRESSIONS], cursor[NUM_ID_BYTES]

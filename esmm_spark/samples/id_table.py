@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from esmm_spark.hash_kernels import fibonacci_slot, find_slot, floor_log2
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.compiling import kernel
 
@@ -46,17 +47,15 @@ def add_ids(pairs: Int64s, ids: Int64s, keys: Int64s) -> int:
 
     Args:
         pairs: int64 [n, 2], hashes of ids and of their keys.
-        ids: int64 [power of two], hash table with linear probing, output.
+        ids: int64 [power of two], hash table of `hash_kernels`, output.
         keys: the key's hash beside each id's, output.
     """
-    mask, num_added = ids.shape[0] - 1, 0
+    bits, num_added = floor_log2(ids.shape[0]), 0
     for pair in range(pairs.shape[0]):
         id_hash, key_hash = pairs[pair, 0], pairs[pair, 1]
         if id_hash == _FREE:
             return _SEVERAL_KEYS
-        slot = (id_hash ^ (id_hash >> 32)) & mask
-        while ids[slot] != _FREE and ids[slot] != id_hash:
-            slot = (slot + 1) & mask
+        slot = find_slot(ids, id_hash, _FREE, fibonacci_slot(id_hash, bits))
         if ids[slot] == id_hash:
             if keys[slot] != key_hash:
                 return _SEVERAL_KEYS

@@ -1,4 +1,4 @@
-"""The order in which lines are grouped: by key, kind and bytes. A kernel of comparisons and a merge sort."""
+"""The order in which lines are grouped, by key, kind and bytes: its comparison and a merge sort."""
 
 from esmm_spark.logs.arrays import Bytes, Int64s
 from esmm_spark.logs.compiling import kernel
@@ -7,7 +7,7 @@ from esmm_spark.logs.lines import Lines
 
 @kernel
 def compare_bytes(data: Bytes, start: int, end: int, other_start: int, other_end: int) -> int:
-    """Returns a number below, equal to or above 0: how `data[start:end]` stands to the other bytes."""
+    """Returns a number below, equal to or above 0: how `data[start:end]` compares to the other bytes."""
     length = min(end - start, other_end - other_start)
     for i in range(length):
         byte, other = data[start + i], data[other_start + i]
@@ -18,7 +18,7 @@ def compare_bytes(data: Bytes, start: int, end: int, other_start: int, other_end
 
 @kernel
 def compare_lines(lines: Lines, key_starts: Int64s, key_ends: Int64s, line: int, other: int) -> int:
-    """Returns a number below, equal to or above 0: how two lines stand by key, kind and bytes."""
+    """Returns a number below, equal to or above 0: how two lines compare by key, kind and bytes."""
     order = compare_bytes(lines.data, key_starts[line], key_ends[line], key_starts[other], key_ends[other])
     if order != 0:
         return order
@@ -30,25 +30,25 @@ def compare_lines(lines: Lines, key_starts: Int64s, key_ends: Int64s, line: int,
 
 
 @kernel
-def sort_stretch(
+def sort_range(
     order: Int64s,
     first: int,
     last: int,
     lines: Lines,
     key_starts: Int64s,
     key_ends: Int64s,
-    room: Int64s,
+    scratch: Int64s,
 ) -> None:
-    """Sorts the lines `order[first:last]` as `compare_lines` says; `room` is as long as `order`.
+    """Sorts the lines `order[first:last]` as `compare_lines` says; `scratch` is as long as `order`.
 
-    A merge sort. Of sorted lines it makes one comparison each, and of two halves that follow each other, too.
+    Merge sort, bottom up. Sorted lines, and halves in order, take one comparison per merge.
     """
     width = 1
     while width < last - first:
         for left in range(first, last - width, 2 * width):
             middle, right = left + width, min(left + 2 * width, last)
             if compare_lines(lines, key_starts, key_ends, order[middle - 1], order[middle]) > 0:
-                _merge(order, left, middle, right, lines, key_starts, key_ends, room)
+                _merge(order, left, middle, right, lines, key_starts, key_ends, scratch)
         width *= 2
 
 
@@ -61,18 +61,20 @@ def _merge(
     lines: Lines,
     key_starts: Int64s,
     key_ends: Int64s,
-    room: Int64s,
+    scratch: Int64s,
 ) -> None:
     """Merges the sorted `order[left:middle]` and `order[middle:right]`."""
     for i in range(left, middle):
-        room[i] = order[i]
+        scratch[i] = order[i]
     low, high = left, middle
     for place in range(left, right):
         if low == middle:
             return
-        from_low = high == right or (compare_lines(lines, key_starts, key_ends, room[low], order[high]) <= 0)
+        from_low = high == right or (
+            compare_lines(lines, key_starts, key_ends, scratch[low], order[high]) <= 0
+        )
         if from_low:
-            order[place] = room[low]
+            order[place] = scratch[low]
             low += 1
         else:
             order[place] = order[high]

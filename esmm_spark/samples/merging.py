@@ -9,7 +9,7 @@ from esmm_spark.logs.arrays import Bytes, Int8s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel, kernel
 from esmm_spark.logs.lines import Lines, lines_at
 from esmm_spark.samples.id_table import IdTable
-from esmm_spark.samples.line_order import compare_bytes, sort_stretch
+from esmm_spark.samples.line_order import compare_bytes, sort_range
 from esmm_spark.samples.packing import ID_HASHES, LINE_COUNTS
 
 
@@ -177,10 +177,10 @@ def find_runs(key_offsets: Int64s, keys: Bytes, kind: Int8s) -> Int64s:
 def sort_runs(lines: Lines, run_starts: Int64s) -> Int64s:
     """Returns int64 [lines], the order that sorts the lines of each run by their bytes."""
     num_lines = lines.starts.shape[0]
-    order, room = np.arange(num_lines), np.empty(num_lines, dtype=np.int64)
+    order, scratch = np.arange(num_lines), np.empty(num_lines, dtype=np.int64)
     no_key = np.zeros(num_lines, dtype=np.int64)
     for run in range(run_starts.shape[0] - 1):
-        sort_stretch(order, run_starts[run], run_starts[run + 1], lines, no_key, no_key, room)
+        sort_range(order, run_starts[run], run_starts[run + 1], lines, no_key, no_key, scratch)
     return order
 
 

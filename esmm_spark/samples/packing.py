@@ -24,7 +24,7 @@ from esmm_spark.logs.arrays import Bools, Bytes, Int32s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel
 from esmm_spark.logs.lines import CONTEXT, Lines, lines_at
 from esmm_spark.samples.line_keys import LOWEST, Described, describe_lines
-from esmm_spark.samples.line_order import compare_bytes, sort_stretch
+from esmm_spark.samples.line_order import compare_bytes, sort_range
 
 ID_HASHES, LINE_COUNTS = 3, 4
 PACKED_COLUMNS = "place bigint, key string, kind tinyint, first string, data string, places string"
@@ -156,30 +156,30 @@ def blank_lines(lines: Lines) -> Bools:
 def order_lines(lines: Lines, described: Described) -> Int64s:
     """Returns int64 [lines], an order in which lines of one key and kind are neighbours, sorted by bytes."""
     place, num_lines = described.place, lines.starts.shape[0]
-    # In a log that is sorted by key, a stretch is a whole group, and there are few.
-    stretches = np.empty(num_lines + 1, dtype=np.int64)
-    num_stretches = 0
+    # In a log that is sorted by key, a run of one place is a whole group, and there are few.
+    run_starts = np.empty(num_lines + 1, dtype=np.int64)
+    num_runs = 0
     for line in range(num_lines):
         if line == 0 or place[line] != place[line - 1]:
-            stretches[num_stretches] = line
-            num_stretches += 1
-    stretches[num_stretches] = num_lines
-    by_place = np.argsort(place[stretches[:num_stretches]], kind="mergesort")
+            run_starts[num_runs] = line
+            num_runs += 1
+    run_starts[num_runs] = num_lines
+    by_place = np.argsort(place[run_starts[:num_runs]], kind="mergesort")
     scattered = False
-    for i in range(1, num_stretches):
-        if place[stretches[by_place[i]]] == place[stretches[by_place[i - 1]]]:
+    for i in range(1, num_runs):
+        if place[run_starts[by_place[i]]] == place[run_starts[by_place[i - 1]]]:
             scattered = True
-    order, room = np.empty(num_lines, dtype=np.int64), np.empty(num_lines, dtype=np.int64)
+    order, scratch = np.empty(num_lines, dtype=np.int64), np.empty(num_lines, dtype=np.int64)
     end = first = 0
-    for i in range(num_stretches):
-        stretch = by_place[i] if scattered else i
-        if end > 0 and place[order[end - 1]] != place[stretches[stretch]]:
-            sort_stretch(order, first, end, lines, described.key_starts, described.key_ends, room)
+    for i in range(num_runs):
+        run = by_place[i] if scattered else i
+        if end > 0 and place[order[end - 1]] != place[run_starts[run]]:
+            sort_range(order, first, end, lines, described.key_starts, described.key_ends, scratch)
             first = end
-        for line in range(stretches[stretch], stretches[stretch + 1]):
+        for line in range(run_starts[run], run_starts[run + 1]):
             order[end] = line
             end += 1
-    sort_stretch(order, first, end, lines, described.key_starts, described.key_ends, room)
+    sort_range(order, first, end, lines, described.key_starts, described.key_ends, scratch)
     return order
 
 

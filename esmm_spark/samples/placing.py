@@ -14,7 +14,7 @@ from esmm_spark.samples.hashing import FieldTable, field_table, hash_value, row_
 
 
 class Workspace(NamedTuple):
-    """The compiled feature spec, and room for one line's tokens.
+    """The compiled feature spec, and buffers for one line's tokens.
 
     Attributes:
         names: finds a field by its name.

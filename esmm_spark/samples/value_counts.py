@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from esmm_spark.features import FeatureSpec
+from esmm_spark.hash_kernels import fibonacci_hash, fibonacci_slot, find_slot, floor_log2
 from esmm_spark.logs.aliccp import parse_context, parse_impression, trim
 from esmm_spark.logs.arrays import Int32s, Int64s
 from esmm_spark.logs.compiling import kernel
@@ -17,21 +18,22 @@ from esmm_spark.samples.hashing import hash_value
 from esmm_spark.samples.placing import Workspace, parse_tokens, workspace
 
 COUNTS_SCHEMA = "field int, value_hash bigint, lines bigint"
-_NO_LINE = -1
+# What stands in a free slot. A value with this hash may be counted more than once a line.
+_FREE = -0x8000_0000_0000_0000
 
 
-class Room(NamedTuple):
-    """What one line's values are found with.
+class CountBuffers(NamedTuple):
+    """Scratch for one line.
 
     Attributes:
-        work: the compiled spec, and room for the line's tokens.
-        seen_hash: int64 [power of two], hash table of the line's values.
-        seen_line: the same, the line that a slot was filled for.
+        work: the compiled spec, and buffers for the line's tokens.
+        values: int64 [power of two], hash table of `hash_kernels`: the line's distinct values.
+        used_slots: int64 [tokens], the slots of `values` that are in use.
     """
 
     work: Workspace
-    seen_hash: Int64s
-    seen_line: Int64s
+    values: Int64s
+    used_slots: Int64s
 
 
 def count_values(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
@@ -45,7 +47,7 @@ def count_values(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterat
         spec: the feature spec.
     """
     max_line_bytes = 1 << 16
-    room = _room(spec, max_line_bytes)
+    buffers = _count_buffers(spec, max_line_bytes)
     for batch in batches:
         if batch.num_rows == 0:
             continue
@@ -53,39 +55,38 @@ def count_values(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterat
         longest = int((lines.ends - lines.starts).max())
         if longest > max_line_bytes:
             max_line_bytes = 2 * longest
-            room = _room(spec, max_line_bytes)
-        room.seen_line.fill(_NO_LINE)
+            buffers = _count_buffers(spec, max_line_bytes)
         capacity = len(lines.data) // MIN_TOKEN_BYTES + 1
         fields, hashes = np.empty(capacity, dtype=np.int32), np.empty(capacity, dtype=np.int64)
-        num_values = collect_values(lines, room, fields, hashes)
+        num_values = collect_values(lines, buffers, fields, hashes)
         values = pa.table({"field": fields[:num_values], "value_hash": hashes[:num_values]})
         counts = values.group_by(["field", "value_hash"]).aggregate([([], "count_all")])
         columns = [counts["field"], counts["value_hash"], counts["count_all"]]
         yield from pa.table(columns, names=["field", "value_hash", "lines"]).to_batches()
 
 
-def _room(spec: FeatureSpec, max_line_bytes: int) -> Room:
-    num_slots = 1 << (2 * (max_line_bytes // MIN_TOKEN_BYTES + 1)).bit_length()
-    return Room(
+def _count_buffers(spec: FeatureSpec, max_line_bytes: int) -> CountBuffers:
+    most_tokens = max_line_bytes // MIN_TOKEN_BYTES + 1
+    return CountBuffers(
         work=workspace(
             spec, max_line_bytes, {field.name: np.empty(0, dtype=np.int64) for field in spec.fields}
         ),
-        seen_hash=np.empty(num_slots, dtype=np.int64),
-        seen_line=np.empty(num_slots, dtype=np.int64),
+        values=np.full(1 << (2 * most_tokens).bit_length(), _FREE, dtype=np.int64),
+        used_slots=np.empty(most_tokens, dtype=np.int64),
     )
 
 
 @kernel
-def collect_values(lines: Lines, room: Room, fields: Int32s, hashes: Int64s) -> int:
+def collect_values(lines: Lines, buffers: CountBuffers, fields: Int32s, hashes: Int64s) -> int:
     """Writes field and hash of the values of counted fields, once for each line; returns how many.
 
     Args:
         lines: the lines.
-        room: `seen_line` is all -1.
+        buffers: `values` is empty, and is so again afterwards.
         fields: output.
         hashes: output.
     """
-    work = room.work
+    work, values, bits = buffers.work, buffers.values, floor_log2(buffers.values.shape[0])
     num_values = 0
     for line in range(lines.starts.shape[0]):
         start = int(lines.starts[line])
@@ -102,6 +103,7 @@ def collect_values(lines: Lines, room: Room, fields: Int32s, hashes: Int64s) -> 
         reason, num_tokens, _ = parse_tokens(lines.data, tokens_start, end, count, level, work)
         if reason != ACCEPTED:
             continue
+        num_used = 0
         for token in range(num_tokens):
             field = work.tokens.field[token]
             if not work.table.counted[field]:
@@ -110,21 +112,12 @@ def collect_values(lines: Lines, room: Room, fields: Int32s, hashes: Int64s) -> 
                 lines.data, work.tokens.value_start[token], work.tokens.value_end[token], field, work.table
             )
             # Fields that share a table share hashes: the field's number tells them apart.
-            if _add(value_hash ^ (field * 0x9E3779B97F4A7C1), line, room.seen_hash, room.seen_line):
-                fields[num_values] = field
-                hashes[num_values] = value_hash
-                num_values += 1
+            key = value_hash ^ np.int64(fibonacci_hash(field))
+            slot = find_slot(values, key, _FREE, fibonacci_slot(key, bits))
+            if values[slot] == _FREE:
+                values[slot], buffers.used_slots[num_used] = key, slot
+                fields[num_values], hashes[num_values] = field, value_hash
+                num_values, num_used = num_values + 1, num_used + 1
+        for i in range(num_used):
+            values[buffers.used_slots[i]] = _FREE
     return num_values
-
-
-@kernel
-def _add(key: int, line: int, seen_hash: Int64s, seen_line: Int64s) -> bool:
-    """Returns whether `key` is new on this line, and remembers it."""
-    mask = seen_hash.shape[0] - 1
-    slot = key & mask
-    while seen_line[slot] == line:
-        if seen_hash[slot] == key:
-            return False
-        slot = (slot + 1) & mask
-    seen_hash[slot], seen_line[slot] = key, line
-    return True

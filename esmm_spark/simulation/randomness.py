@@ -10,14 +10,12 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from esmm_spark.splitmix import GOLDEN, splitmix64
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _SQRT_12 = 12.0**0.5
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-_SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 
 
 def block_generator(seed: int, stream: int, block: int) -> np.random.Generator:
@@ -42,15 +40,15 @@ class IdHash:
     """
 
     def __init__(self, seed: int, purpose: str) -> None:
-        salt = np.array([seed], dtype=np.uint64) * _GOLDEN + np.uint64(zlib.crc32(purpose.encode()))
-        self._salt = _mix(salt)[0]
+        salt = np.array([seed], dtype=np.uint64) * GOLDEN + np.uint64(zlib.crc32(purpose.encode()))
+        self._salt = splitmix64(salt)[0]
 
     def uniform(self, *ids: Ints | np.int64) -> Floats:
         """Returns one number in [0, 1) per tuple of ids; the arrays broadcast."""
         state = np.full((), self._salt, dtype=np.uint64)
         with np.errstate(over="ignore"):
             for part in ids:
-                state = _mix((state ^ np.asarray(part).astype(np.uint64)) + _GOLDEN)
+                state = splitmix64((state ^ np.asarray(part).astype(np.uint64)) + GOLDEN)
         return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def below(self, bound: int, *ids: Ints | np.int64) -> Ints:
@@ -75,14 +73,3 @@ def zipf_rank(uniform: Floats, size: Ints | int) -> Ints:
     sizes = np.asarray(size, dtype=np.float64)
     ranks = np.exp(uniform * np.log(sizes + 1.0)).astype(np.int64) - 1
     return np.minimum(ranks, np.asarray(size, dtype=np.int64) - 1)
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Returns splitmix64's finalizer of `state`.
-
-    Source: Steele et al., OOPSLA 2014, figure 16, with Stafford's mix 13.
-    """
-    with np.errstate(over="ignore"):
-        state = (state ^ (state >> _SHIFTS[0])) * _MIX_1
-        state = (state ^ (state >> _SHIFTS[1])) * _MIX_2
-    return state ^ (state >> _SHIFTS[2])
