@@ -52,7 +52,16 @@ def test_any_other_failure_of_spark_is_a_defect(spark: SparkSession) -> None:
         raise PySparkException("codegen failed")
 
 
-def test_a_disk_that_fills_up_ends_in_one_line_and_leaves_what_was_there(
+def test_a_disk_that_fills_up_under_a_simulation_is_one_line_and_leaves_nothing(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "out", 200) as disk:
+        with pytest.raises(UnwritableError, match=r"no room to write --output .*/out/raw, which has "):
+            simulate(spark, f"{disk}/raw", 20_000, 1, "demo")
+        assert list(disk.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_under_preprocess_leaves_the_dataset_that_was_there(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     small = write_split(tmp_path / "a", [context("k")], [impression("1", "k")])
@@ -66,7 +75,4 @@ def test_a_disk_that_fills_up_ends_in_one_line_and_leaves_what_was_there(
         with pytest.raises(UnwritableError, match=r"no room to write paths\.dataset .*/out/dataset, which "):
             preprocess(spark, config_for(tmp_path, {"test": large}))
         assert read_manifest(f"{disk}/dataset") == before
-        assert [path.name for path in disk.iterdir()] == ["dataset"]
-        with pytest.raises(UnwritableError, match=r"no room to write --output .*/out/raw, which has "):
-            simulate(spark, f"{disk}/raw", 400, 1, "demo")
         assert [path.name for path in disk.iterdir()] == ["dataset"]
