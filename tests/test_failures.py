@@ -57,7 +57,7 @@ def test_a_disk_that_fills_up_under_a_simulation_is_one_line_and_leaves_nothing(
 ) -> None:
     with small_disk(tmp_path / "out", 200) as disk:
         with pytest.raises(UnwritableError, match=r"no room to write --output .*/out/raw, which has "):
-            simulate(spark, f"{disk}/raw", 20_000, 1, "demo")
+            simulate(spark, f"{disk}/raw", 4_000, 1, "demo")
         assert list(disk.iterdir()) == []
 
 
