@@ -49,6 +49,18 @@ def test_every_file_that_a_kernel_is_made_of_makes_its_kept_copy_out_of_date(
         assert imported_files(PACKAGE / name) - drivers <= set(named), name
 
 
+def test_no_kernel_takes_more_than_eight_parameters() -> None:
+    counts = {
+        f"{path.relative_to(PACKAGE)}: {function.name}": len(function.args.args)
+        for path in PACKAGE.rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        if any(isinstance(name, ast.Name) and "kernel" in name.id for name in function.decorator_list)
+    }
+    assert len(counts) > 50
+    assert {name: count for name, count in counts.items() if count > 8} == {}
+
+
 def test_without_a_folder_to_write_a_kernel_is_compiled_and_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

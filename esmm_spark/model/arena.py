@@ -34,8 +34,8 @@ class EmbeddingArena(nn.Module):
     in every step**, also with no rows at all: the others wait for it. Under `torch.no_grad()` no rank may
     call `backward`.
 
-    `start` is the first part of `forward`. A step's look-up may be started while the step before is computed,
-    so that nobody waits for its first exchange: every rank or none must do so.
+    `start` is the first stage of `forward`. A step's look-up may be started while the step before is
+    computed, so that its first exchange overlaps with it: every rank or none must do so.
 
     Args:
         num_rows: rows of the whole arena, over all ranks.
@@ -102,7 +102,7 @@ class EmbeddingArena(nn.Module):
         return self.start(rows, weights, lengths).pooled()
 
     def start(self, rows: Tensor, weights: Tensor, lengths: Tensor) -> Lookup:
-        """Returns the look-up that `forward` makes, started: the ranks learn what they are asked for.
+        """Starts the look-up of `forward`: sends its requests to the owners of the rows.
 
         Args:
             rows: [T] as for `forward`.

@@ -1,4 +1,4 @@
-"""Embedding rows on the CPU, with their optimizer's step in the backward pass.
+"""An embedding table on the CPU, with its optimizer's step fused into the backward pass.
 
 FBGEMM's backward on the CPU uses one thread for one table and was half of a training step
 (docs/decisions/008); this does the same sums and steps in a tenth of the time.

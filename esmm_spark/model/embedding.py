@@ -86,7 +86,7 @@ def embed_batch(embedding: Embedding, batch: GroupedTokens, spec: FeatureSpec) -
 
 
 class BatchLookup:
-    """`embed_batch` in two parts, the first of which can run ahead: its exchange is then not waited for.
+    """`embed_batch` in two stages, the first of which can run ahead, so that its exchange is hidden.
 
     Args:
         arena: as for `embed_batch`.
@@ -99,7 +99,7 @@ class BatchLookup:
         self._lookup = arena.start(*_tokens_of(batch, self._copies, spec))
 
     def fetch(self) -> None:
-        """Reads the rows as the step before left them and starts to send them where they are wanted."""
+        """Gathers the requested rows, as the step before left them, and starts to send them."""
         self._lookup.fetch()
 
     def embedded(self) -> tuple[Tensor, Tensor]:

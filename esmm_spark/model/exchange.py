@@ -1,4 +1,4 @@
-"""Tensors that travel between all ranks by `hvd.alltoall`, forwards and, as gradients, backwards."""
+"""All-to-all exchange of tensors between ranks by `hvd.alltoall`, forward and, of gradients, backward."""
 
 import time
 from types import ModuleType

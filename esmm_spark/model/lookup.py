@@ -1,4 +1,4 @@
-"""Look-ups in the arena that are on their way: their exchanges run while something else is computed.
+"""Asynchronous look-ups in the arena: their exchanges overlap with other computation.
 
 Shapes: B bags, T tokens, U distinct rows, D dim, R ranks.
 """
@@ -38,12 +38,12 @@ class RowTable(Protocol):
 
 
 class Lookup(Protocol):
-    """A look-up that was started: the ranks are being asked for its rows."""
+    """A look-up that was started: its requests are on their way to the owners of its rows."""
 
     def fetch(self) -> None:
-        """Reads the rows that others asked this rank for, once it knows them, and starts to send them.
+        """Waits for the requests of other ranks, gathers their rows and starts to send them.
 
-        Rows are read here, so this belongs behind the step of the batch before.
+        The rows are read here, so this must follow the step of the batch before.
         """
         ...
 
@@ -96,24 +96,24 @@ class SharedLookup:
     ) -> None:
         self._exchange, self._table, self._offsets, self._weights = exchange, table, offsets, weights
         self._distinct = distinct_by_owner(rows, exchange.num_ranks)
-        asked = self._distinct.local_rows.to(index_dtype)
-        self._asked = exchange.start(asked, self._distinct.splits, "rows")
-        self._found: tuple[Tensor, Sending, Tensor] | None = None
+        requested = self._distinct.local_rows.to(index_dtype)
+        self._request = exchange.start(requested, self._distinct.splits, "rows")
+        self._reply: tuple[Tensor, Sending, Tensor] | None = None
 
     def fetch(self) -> None:
-        """Starts to send the rows that this rank was asked for."""
-        wanted, wanted_splits = self._asked.received()
-        # Bags of one token each. A row that several ranks want stands in several bags, and the table's
+        """Waits for the requests of other ranks, gathers their rows and starts to send them."""
+        requested, requested_splits = self._request.received()
+        # Bags of one token each. A row that several ranks request stands in several bags, and the table's
         # backward sums them before its one step of that row, as it would have in one process.
-        ones = torch.ones(wanted.numel(), device=wanted.device)
-        offsets_of_one = torch.arange(wanted.numel() + 1, dtype=wanted.dtype, device=wanted.device)
-        found = self._table.pooled(wanted, offsets_of_one, ones)
-        self._found = found, self._exchange.start(found, wanted_splits, "found"), wanted_splits
+        ones = torch.ones(requested.numel(), device=requested.device)
+        offsets_of_one = torch.arange(requested.numel() + 1, dtype=requested.dtype, device=requested.device)
+        gathered = self._table.pooled(requested, offsets_of_one, ones)
+        self._reply = gathered, self._exchange.start(gathered, requested_splits, "found"), requested_splits
 
     def pooled(self) -> Tensor:
         """Returns the bags [B, D]."""
-        if self._found is None:
+        if self._reply is None:
             self.fetch()
-        assert self._found is not None
-        fetched = self._exchange.received_with_gradient(*self._found, self._distinct.splits)  # [U, D]
+        assert self._reply is not None
+        fetched = self._exchange.received_with_gradient(*self._reply, self._distinct.splits)  # [U, D]
         return self._distinct.pool(fetched, self._offsets, self._weights)

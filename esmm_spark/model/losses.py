@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 
 class EsmmLoss(NamedTuple):
-    """Both parts of ESMM's loss, each a float32 scalar summed over impressions."""
+    """Both terms of ESMM's loss, each a float32 scalar summed over impressions."""
 
     ctr: Tensor
     ctcvr: Tensor
@@ -25,7 +25,7 @@ class EsmmLoss(NamedTuple):
 
 
 class BaseLoss(NamedTuple):
-    """Both parts of BASE's loss, float32 scalars: `ctr` summed over impressions, `cvr` over clicked ones."""
+    """Both terms of BASE's loss, float32 scalars: `ctr` summed over impressions, `cvr` over clicked ones."""
 
     ctr: Tensor
     cvr: Tensor

@@ -249,7 +249,7 @@ def _weights_of(plan: TowerPlan, weights: Weights, tower: int) -> Weights:
 
 @kernel
 def _layer_buffers(scratch: Scratch, thread: int, tower: int) -> LayerBuffers:
-    """Returns a tower's part of a thread's `scratch.layers`: inputs and outputs of both towers, gradients."""
+    """Returns views of a thread's `scratch.layers`: inputs and outputs of each tower, then gradients."""
     layers = scratch.layers[thread]
     size = (layers.shape[0] - 4 * CHUNK) // 5
     return LayerBuffers(

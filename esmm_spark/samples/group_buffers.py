@@ -1,7 +1,7 @@
-"""The flat arrays in which the grouping kernel lays down impression groups.
+"""The grouping kernel's output buffers: impression groups in flat arrays.
 
 A group's parts follow each other. The last part is open until its group ends or it is full: it lies behind
-the closed ones, and is what stays when they are taken out (`carry_open_part`).
+the closed ones, and stays in the buffers when they are flushed (`carry_open_part`).
 """
 
 from typing import Any, NamedTuple

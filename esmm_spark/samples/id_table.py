@@ -1,4 +1,4 @@
-"""Whether an impression id stands under several keys, by hashes of 8 bytes each."""
+"""A hash set that detects impression ids under several group keys, by hashes of 8 bytes each."""
 
 import numpy as np
 

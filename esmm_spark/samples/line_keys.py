@@ -1,4 +1,4 @@
-"""Keys of raw lines and their hashes: where a line's group goes in the one shuffle."""
+"""Group keys of raw lines and their hashes: the shuffle key of each line."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,15 @@ from esmm_spark.logs.lines import CONTEXT, Lines
 from esmm_spark.samples.line_order import compare_bytes
 from esmm_spark.xxh64 import xxh64
 
-# The place before all others.
+# The least place: it sorts before all others.
 LOWEST = -0x8000_0000_0000_0000
 
 _SEED = np.uint64(HASH_SEED)
 _ALL_BUT_SIGN = 0x7FFF_FFFF_FFFF_FFFF
 
 
-class Described(NamedTuple):
-    """Keys of lines.
+class LineKeys(NamedTuple):
+    """The group keys of lines, and their hashes.
 
     Attributes:
         key_starts, key_ends: int64 [lines], where each line's key lies.
@@ -37,10 +37,10 @@ class Described(NamedTuple):
 
 
 @allocating_kernel
-def describe_lines(lines: Lines, prefix: Bytes, threshold: int, steps: int) -> Described:
-    """Returns the keys of lines; `prefix`, `threshold` and `steps` as in `Packing`."""
+def hash_line_keys(lines: Lines, prefix: Bytes, threshold: int, steps: int) -> LineKeys:
+    """Returns the group keys of lines and their hashes; `prefix`, `threshold` and `steps` as in `Packing`."""
     num_lines = lines.starts.shape[0]
-    described = Described(
+    line_keys = LineKeys(
         np.empty(num_lines, dtype=np.int64),
         np.empty(num_lines, dtype=np.int64),
         np.empty(num_lines, dtype=np.int64),
@@ -49,13 +49,13 @@ def describe_lines(lines: Lines, prefix: Bytes, threshold: int, steps: int) -> D
     )
     longest = (lines.ends - lines.starts).max() + prefix.shape[0]
     words = np.zeros(longest // 8 + 2, dtype=np.uint64)
-    _describe(lines, prefix, threshold, steps, described, words, words.view(np.uint8))
-    return described
+    _hash_line_keys(lines, prefix, threshold, steps, line_keys, words, words.view(np.uint8))
+    return line_keys
 
 
 @kernel
-def _describe(
-    lines: Lines, prefix: Bytes, threshold: int, steps: int, out: Described, words: Words, text: Bytes
+def _hash_line_keys(
+    lines: Lines, prefix: Bytes, threshold: int, steps: int, out: LineKeys, words: Words, text: Bytes
 ) -> None:
     data, nothing = lines.data, prefix[:0]
     for line in range(lines.starts.shape[0]):

@@ -1,4 +1,4 @@
-"""Rows of the shuffle back to lines, a group's together and in order, in memory that doesn't grow with it."""
+"""Reduce side of the shuffle: a streaming merge of packed records into sorted lines, in bounded memory."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,16 +1,16 @@
-"""Lines to rows of the one shuffle: lines of one key and kind travel together, as they lie in memory.
+"""Map side of the shuffle: packs lines of one group key and kind into one shuffle record.
 
-So Spark moves and sorts a row for each context and one for its impressions, not one for each line. Nothing
-depends on how lines are packed: a log in any order comes out the same, of smaller rows.
+So Spark moves and sorts a record for each context and one for its impressions, not one for each line. Nothing
+depends on how lines are packed: a log in any order gives the same result, from smaller records.
 
-A row, besides `place`, `key` and `kind`:
+A record, besides `place`, `key` and `kind`:
 
-    first   the first bytes of its first line: rows of one key and kind come in this order
+    first   the first bytes of its first line: records of one key and kind are sorted by it
     data    bytes that hold its lines
     places  int32 [lines, 2], where each begins and ends in `data`
 
-Rows of two more kinds, which have neither a key nor a first line, go with them: ID_HASHES, int64 [n, 2], the
-hashes of an impression's id and of its key, and LINE_COUNTS, what was read.
+Records of two more kinds, which have neither a key nor a first line, go with them: ID_HASHES, int64 [n, 2],
+the hashes of an impression's id and of its key, and LINE_COUNTS, what was read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ from esmm_spark.logs.aliccp import trim
 from esmm_spark.logs.arrays import Bools, Bytes, Int32s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel
 from esmm_spark.logs.lines import CONTEXT, Lines, lines_at
-from esmm_spark.samples.line_keys import LOWEST, Described, describe_lines
+from esmm_spark.samples.line_keys import LOWEST, LineKeys, hash_line_keys
 from esmm_spark.samples.line_order import compare_bytes, sort_range
 
 ID_HASHES, LINE_COUNTS = 3, 4
@@ -72,20 +72,20 @@ def pack_lines(blocks: Iterable[Lines], packing: Packing) -> Iterator[pa.RecordB
 
 
 def _pack_block(lines: Lines, packing: Packing) -> Iterator[pa.RecordBatch]:
-    described = describe_lines(
+    line_keys = hash_line_keys(
         lines, packing.held_out_prefix, packing.held_out_threshold, packing.share_steps
     )
     if packing.num_buckets:
-        yield from _id_hashes(lines, described, packing.num_buckets)
-    order = order_lines(lines, described)
-    rows = cut_rows(lines, described, order, _ROW_BYTES)
+        yield from _id_hashes(lines, line_keys, packing.num_buckets)
+    order = order_lines(lines, line_keys)
+    rows = cut_rows(lines, line_keys, order, _ROW_BYTES)
     firsts = order[rows[:-1]]
     in_place = _is_in_place(lines, order)
     copied, places, row_starts = lay_out(lines, order, rows, in_place)
     first_ends = np.minimum(lines.starts[firsts] + _FIRST_BYTES, lines.ends[firsts])
     columns = [
-        pa.array(described.place[firsts]),
-        texts_at(lines.data, described.key_starts[firsts], described.key_ends[firsts]),
+        pa.array(line_keys.place[firsts]),
+        texts_at(lines.data, line_keys.key_starts[firsts], line_keys.key_ends[firsts]),
         pa.array(lines.kind[firsts]),
         texts_at(lines.data, lines.starts[firsts], first_ends),
         _strings(lines.data if in_place else copied, row_starts),
@@ -102,14 +102,14 @@ def _is_in_place(lines: Lines, order: Int64s) -> bool:
     return bool((np.diff(order) == 1).all() and (lines.starts[1:] >= lines.ends[:-1]).all())
 
 
-def _id_hashes(lines: Lines, described: Described, num_buckets: int) -> Iterator[pa.RecordBatch]:
+def _id_hashes(lines: Lines, line_keys: LineKeys, num_buckets: int) -> Iterator[pa.RecordBatch]:
     """Yields the impressions' ID_HASHES, bucket by bucket."""
     impressions = np.flatnonzero(lines.kind != CONTEXT)
     if len(impressions) == 0:
         return
-    buckets = (described.id_hash[impressions] % num_buckets).astype(np.int16)
+    buckets = (line_keys.id_hash[impressions] % num_buckets).astype(np.int16)
     by_bucket = impressions[np.argsort(buckets, kind="stable")]
-    pairs = np.stack([described.id_hash[by_bucket], described.key_hash[by_bucket]], axis=1)
+    pairs = np.stack([line_keys.id_hash[by_bucket], line_keys.key_hash[by_bucket]], axis=1)
     ends = np.cumsum(np.bincount(buckets, minlength=num_buckets))
     places, texts, start = [], [], 0
     for bucket, end in enumerate(map(int, ends)):
@@ -153,9 +153,9 @@ def blank_lines(lines: Lines) -> Bools:
 
 
 @allocating_kernel
-def order_lines(lines: Lines, described: Described) -> Int64s:
+def order_lines(lines: Lines, line_keys: LineKeys) -> Int64s:
     """Returns int64 [lines], an order in which lines of one key and kind are neighbours, sorted by bytes."""
-    place, num_lines = described.place, lines.starts.shape[0]
+    place, num_lines = line_keys.place, lines.starts.shape[0]
     # In a log that is sorted by key, a run of one place is a whole group, and there are few.
     run_starts = np.empty(num_lines + 1, dtype=np.int64)
     num_runs = 0
@@ -174,17 +174,17 @@ def order_lines(lines: Lines, described: Described) -> Int64s:
     for i in range(num_runs):
         run = by_place[i] if scattered else i
         if end > 0 and place[order[end - 1]] != place[run_starts[run]]:
-            sort_range(order, first, end, lines, described.key_starts, described.key_ends, scratch)
+            sort_range(order, first, end, lines, line_keys.key_starts, line_keys.key_ends, scratch)
             first = end
         for line in range(run_starts[run], run_starts[run + 1]):
             order[end] = line
             end += 1
-    sort_range(order, first, end, lines, described.key_starts, described.key_ends, scratch)
+    sort_range(order, first, end, lines, line_keys.key_starts, line_keys.key_ends, scratch)
     return order
 
 
 @allocating_kernel
-def cut_rows(lines: Lines, described: Described, order: Int64s, row_bytes: int) -> Int64s:
+def cut_rows(lines: Lines, line_keys: LineKeys, order: Int64s, row_bytes: int) -> Int64s:
     """Returns int64 [rows + 1], where in `order` each row begins: one key, one kind, `row_bytes` at most."""
     num_lines = order.shape[0]
     rows = np.empty(num_lines + 1, dtype=np.int64)
@@ -197,13 +197,13 @@ def cut_rows(lines: Lines, described: Described, order: Int64s, row_bytes: int) 
             i == 0
             or size + length > row_bytes
             or lines.kind[line] != lines.kind[before]
-            or described.place[line] != described.place[before]
+            or line_keys.place[line] != line_keys.place[before]
             or compare_bytes(
                 lines.data,
-                described.key_starts[line],
-                described.key_ends[line],
-                described.key_starts[before],
-                described.key_ends[before],
+                line_keys.key_starts[line],
+                line_keys.key_ends[line],
+                line_keys.key_starts[before],
+                line_keys.key_ends[before],
             )
             != 0
         ):

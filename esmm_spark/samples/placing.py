@@ -1,4 +1,4 @@
-"""The tokens of one line to arena rows, in the order of the examples: field by field."""
+"""Hashes the tokens of one line to arena rows, in the order of the examples: field by field."""
 
 from typing import NamedTuple
 

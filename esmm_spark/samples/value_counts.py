@@ -1,4 +1,4 @@
-"""On how many lines each value of a field with min_count > 1 stands."""
+"""Document frequency of the values of fields with min_count > 1: the number of lines each occurs on."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
