@@ -100,7 +100,8 @@ def starts_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def expand(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Returns the places of all tokens of bags. Example: starts 5, 0 with lengths 2, 3 give 5, 6, 0, 1, 2."""
-    return np.repeat(starts - starts_of(lengths), lengths) + np.arange(lengths.sum())
+    first: npt.NDArray[np.int64] = np.repeat(starts - starts_of(lengths), lengths)
+    return first + np.arange(lengths.sum())
 
 
 def fields_in_order(spec: FeatureSpec) -> list[FieldSpec]:

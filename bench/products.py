@@ -52,7 +52,7 @@ def product_flops(num_impressions: int, widths: Sequence[int]) -> int:
     return 3 * 2 * num_impressions * sum(before * width for before, width in itertools.pairwise(layers))
 
 
-@numba.njit(parallel=True, nogil=True, boundscheck=False)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, nogil=True, boundscheck=False)
 def _all_products(num_impressions, sharing, sizes, x, weights, out, counter, address):  # type: ignore[no-untyped-def]
     block, chunk = sharing
     for thread in prange(x.shape[0]):

@@ -111,7 +111,8 @@ def _cut(item: _Open, count: int, spec: FeatureSpec) -> dict[str, Array]:
 
 
 def _values(table: pa.Table, name: str) -> Array:
-    return table.column(name).chunk(0).flatten().to_numpy()
+    values: Array = table.column(name).chunk(0).flatten().to_numpy()
+    return values
 
 
 def _offsets(lengths: Array) -> Array:

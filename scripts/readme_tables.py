@@ -45,7 +45,8 @@ def filled(text: str) -> str:
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         assert len(pattern.findall(text)) == 1, name
-        text = pattern.sub(lambda _, new=f"{begin}\n{table}\n{end}": new, text)
+        before, _, after = text.partition(pattern.findall(text)[0])
+        text = f"{before}{begin}\n{table}\n{end}{after}"
     return text
 
 

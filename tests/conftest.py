@@ -37,7 +37,7 @@ def spark() -> Iterator[SparkSession]:
 @pytest.fixture
 def spark_elsewhere(spark: SparkSession) -> Iterator[SparkSession]:
     """The session, its default file system not this host's, as on a Hadoop cluster, and out of reach."""
-    configuration = spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[union-attr, operator]
+    configuration = spark.sparkContext._jsc.hadoopConfiguration()
     before = configuration.get("fs.defaultFS")
     configuration.set("fs.defaultFS", "nosuch://cluster")
     yield spark

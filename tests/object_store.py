@@ -11,7 +11,7 @@ class Killed(BaseException):
     """Stands for the end of the process: no operation happens any more."""
 
 
-class ObjectStore(fs.FileSystemHandler):
+class ObjectStore(fs.FileSystemHandler):  # type: ignore[misc]
     """Files by name; a folder is there while a file is below it, or an object whose name ends in a slash.
 
     Attributes:

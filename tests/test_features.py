@@ -1,5 +1,7 @@
 """The feature spec: offsets, digest, and what it refuses."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -8,7 +10,7 @@ from esmm_spark.features import FeatureSpec, FieldSpec, TableSpec, describe_diff
 from esmm_spark.manifest import require_same_spec
 
 
-def spec(user: int = 10, item: int = 20, **field: object) -> FeatureSpec:
+def spec(user: int = 10, item: int = 20, **field: Any) -> FeatureSpec:
     return FeatureSpec(
         tables={"user": TableSpec(num_buckets=user), "item": TableSpec(num_buckets=item)},
         fields=[

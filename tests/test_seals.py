@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_folder_that_is_just_being_replaced_is_waited_for(
 ) -> None:
     monkeypatch.setattr(seals, "_PATIENCE_S", 10.0)
     (folder / "a.json").write_text("{}")
-    monkeypatch.setattr(seals.time, "sleep", lambda _: seals.seal(str(folder), (".json",)))
+    monkeypatch.setattr(time, "sleep", lambda _: seals.seal(str(folder), (".json",)))
     assert seals.read_sealed(str(folder / "a.json"), "") == b"{}"
 
 

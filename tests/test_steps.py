@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def slow_job(spark: SparkSession, num_tasks: int) -> int:
-    def wait(rows: Iterator[int]) -> Iterator[int]:
+    def wait(rows: Iterable[int]) -> Iterable[int]:
         time.sleep(0.3)
         return rows
 
@@ -46,6 +46,11 @@ def test_a_long_step_says_in_a_log_how_far_its_own_jobs_are_and_that_it_is_done(
     assert re.fullmatch(r"count slowly: done in \d+ s", lines[-1])
 
 
+def _fail_after_s(seconds: float) -> None:
+    time.sleep(seconds)
+    raise ZeroDivisionError
+
+
 @pytest.mark.spark
 def test_a_short_step_and_one_that_fails_print_nothing_of_their_end(
     spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -55,7 +60,7 @@ def test_a_short_step_and_one_that_fails_print_nothing_of_their_end(
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(steps.LineDisplay, "seconds_between", 0.1)
     with pytest.raises(ZeroDivisionError), step(spark, "failing"):
-        1 / (time.sleep(0.5) or 0)
+        _fail_after_s(0.5)
     assert re.fullmatch(r"(failing: \d+ s\n)+", capsys.readouterr().err)
 
 

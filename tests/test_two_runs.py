@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -84,7 +85,7 @@ def test_two_runs_on_one_target_end_in_one_whole_result_and_one_refusal(
     assert sum(times for outcome, times in outcomes.items() if outcome.endswith("[0, 2]")) >= NUM_PAIRS // 3
 
 
-def run_both(processes: list[Process], kind: str, folder: Path, offset_s: float) -> list[dict[str, object]]:
+def run_both(processes: list[Process], kind: str, folder: Path, offset_s: float) -> list[dict[str, Any]]:
     """Starts one run `offset_s` after the other; returns how they ended."""
     start = time.monotonic() + 0.1
     for process, at in zip(processes, (start, start + offset_s), strict=True):

@@ -3,8 +3,10 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,10 @@ class Inputs:
         conversion: [N] float32.
     """
 
-    columns: dict[str, np.ndarray]
+    columns: dict[str, npt.NDArray[Any]]
     num_buckets: dict[str, int]
-    click: np.ndarray
-    conversion: np.ndarray
+    click: npt.NDArray[Any]
+    conversion: npt.NDArray[Any]
 
     @classmethod
     def load(cls, path: Path) -> "Inputs":

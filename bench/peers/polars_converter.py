@@ -10,8 +10,10 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import polars_hash  # noqa: F401  registers .nchash
 import pyarrow as pa
@@ -41,14 +43,15 @@ class Bags:
         lengths: [lines, F] int32.
     """
 
-    rows: np.ndarray
-    weights: np.ndarray
-    lengths: np.ndarray
+    rows: npt.NDArray[Any]
+    weights: npt.NDArray[Any]
+    lengths: npt.NDArray[Any]
 
     @property
-    def tokens(self) -> np.ndarray:
+    def tokens(self) -> npt.NDArray[Any]:
         """[lines] tokens of each line."""
-        return self.lengths.sum(axis=1)
+        tokens: npt.NDArray[Any] = self.lengths.sum(axis=1)
+        return tokens
 
 
 def parse_tokens(lines: pl.Series, fields: list[Field]) -> Bags:
@@ -162,11 +165,11 @@ def _table(groups: pl.DataFrame, impressions: pl.DataFrame, context: Bags, own: 
     )
 
 
-def _offsets(lengths: np.ndarray) -> np.ndarray:
+def _offsets(lengths: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
-def _lists(values: pa.Array, lengths: np.ndarray) -> pa.Array:
+def _lists(values: pa.Array, lengths: npt.NDArray[Any]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(_offsets(lengths), pa.int32()), values)
 
 

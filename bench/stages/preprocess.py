@@ -112,7 +112,7 @@ def write_fields(spec: FeatureSpec, path: Path) -> None:
 
 def _rate(impressions: int, runs: list[dict[str, Any]]) -> float:
     """Returns impressions per CPU-second of the best round."""
-    return impressions / min(run["cpu_s"] for run in runs)
+    return impressions / min(float(run["cpu_s"]) for run in runs)
 
 
 def measure_memory(workspace: Workspace, impressions: int) -> StageResult:

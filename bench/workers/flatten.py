@@ -7,8 +7,10 @@ Keys: `f_<field>` [N] or [N, L] int32 buckets, 0 where missing; `rows_<field>` t
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.flat import fields_in_order, flatten, mean_lengths, padded
 from bench.training import Session
@@ -29,7 +31,7 @@ def main() -> None:
     session = Session(config, Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1))
     count = -(-arguments.impressions // config.train.batch_size)
     flats = [flatten(batch, spec) for batch in session.prepared(count)]
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, npt.NDArray[Any]] = {}
     lengths = mean_lengths(flats)
     for place, field in enumerate(fields_in_order(spec)):
         column = padded(flats, spec, place, lengths[place])

@@ -11,8 +11,10 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.ml.functions import predict_batch_udf
@@ -44,14 +46,14 @@ def write_flat(batches: list[FlatBatch], folder: Path) -> int:
     return number
 
 
-def _packed(values: np.ndarray, offsets: np.ndarray) -> list[bytes]:
+def _packed(values: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> list[bytes]:
     return [values[start:stop].tobytes() for start, stop in itertools.pairwise(offsets)]
 
 
-def predictor(model: str) -> Callable[[], Callable[..., np.ndarray]]:
+def predictor(model: str) -> Callable[[], Callable[..., npt.NDArray[Any]]]:
     """Returns what `predict_batch_udf` calls once in each worker to get the function that scores a batch."""
 
-    def make_predict() -> Callable[..., np.ndarray]:
+    def make_predict() -> Callable[..., npt.NDArray[Any]]:
         import torch
 
         from esmm_spark.model.directory import load_dense, open_rows, read_info
@@ -66,7 +68,9 @@ def predictor(model: str) -> Callable[[], Callable[..., np.ndarray]]:
         dense, embedding = load_dense(model, info), ServingEmbedding(open_rows(model, info))
         num_context, num_fields = len(spec.context_fields), len(spec.fields)
 
-        def predict_batch(rows: np.ndarray, weights: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        def predict_batch(
+            rows: npt.NDArray[Any], weights: npt.NDArray[Any], lengths: npt.NDArray[Any]
+        ) -> npt.NDArray[Any]:
             count = len(rows)
             bags = np.frombuffer(b"".join(lengths), np.int32).reshape(count, num_fields)
             is_context = np.repeat(np.tile(np.arange(num_fields) < num_context, count), bags.ravel())

@@ -114,7 +114,7 @@ def _try_to_train(model: Esmm, inputs: tuple[Tensor, Tensor, Tensor], labels: Te
     model.train()
     for pooled in inputs[:2]:
         pooled.requires_grad_()
-    model.training_loss(*inputs, (labels, labels), 1.0).backward()  # type: ignore[no-untyped-call]
+    model.training_loss(*inputs, (labels, labels), 1.0).backward()
     model.zero_grad()
     with torch.no_grad():
         for buffer, value in zip(model.buffers(), before, strict=True):

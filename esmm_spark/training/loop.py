@@ -180,7 +180,7 @@ class Trainer:
         flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
         reported = self.cluster.sum_later(torch.cat((own_loss.view(1), flags)), "step")
         with doing("in its backward pass"):
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
         with waiting("the sum of gradients"):
             self.optimizer.step()
         global_loss, stops, problems = reported().tolist()

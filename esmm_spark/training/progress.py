@@ -159,7 +159,7 @@ class TensorBoardLog:
     def __init__(self, folder: str | None) -> None:
         self._writer: Any = None
         if folder is not None:
-            from tensorboard.summary import Writer  # type: ignore[import-untyped]
+            from tensorboard.summary import Writer
 
             self._writer = Writer(folder)
 

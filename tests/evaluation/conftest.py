@@ -1,15 +1,11 @@
 """Fixtures over small scored data sets; `scored_data.py` makes them."""
 
-from collections.abc import Callable
-
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark.evaluation.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
-from tests.evaluation.scored_data import simulate
-
-MakeFrame = Callable[[pd.DataFrame], DataFrame]
+from tests.evaluation.scored_data import ToFrame, simulate
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +14,7 @@ def data() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def scores_frame(spark: SparkSession) -> MakeFrame:
+def scores_frame(spark: SparkSession) -> ToFrame:
     """Makes a DataFrame of `SCORES_SCHEMA` of a pandas one."""
 
     def make(data: pd.DataFrame) -> DataFrame:
@@ -28,6 +24,6 @@ def scores_frame(spark: SparkSession) -> MakeFrame:
 
 
 @pytest.fixture(scope="session")
-def truth_frame(spark: SparkSession) -> MakeFrame:
+def truth_frame(spark: SparkSession) -> ToFrame:
     """Makes a DataFrame of `TRUTH_SCHEMA` of a pandas one."""
     return lambda truth: spark.createDataFrame(truth[TRUTH_SCHEMA.names], TRUTH_SCHEMA)

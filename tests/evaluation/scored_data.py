@@ -1,13 +1,19 @@
 """Small scored data sets with ties, uneven groups and labels that depend on the scores, and their files."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
 
 from esmm_spark.evaluation.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
+
+ToFrame = Callable[[pd.DataFrame], DataFrame]
 
 
 def simulate(num_groups: int = 60, seed: int = 0) -> pd.DataFrame:
@@ -22,9 +28,10 @@ def simulate(num_groups: int = 60, seed: int = 0) -> pd.DataFrame:
     click = (rng.random(n) < true_pctr).astype(np.int8)
     conversion_if_clicked = (rng.random(n) < true_pcvr).astype(np.int8)
 
-    def scores(p: np.ndarray, noise: float) -> np.ndarray:
+    def scores(p: npt.NDArray[Any], noise: float) -> npt.NDArray[Any]:
         logit = np.log(p / (1 - p)) + rng.normal(0, noise, n)
-        return np.clip(np.round(1 / (1 + np.exp(-logit)), 2), 0, 1).astype(np.float32)
+        rounded: npt.NDArray[Any] = np.clip(np.round(1 / (1 + np.exp(-logit)), 2), 0, 1)
+        return rounded.astype(np.float32)
 
     data = pd.DataFrame(
         {

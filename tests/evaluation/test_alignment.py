@@ -1,5 +1,7 @@
 """Every impression exactly once, or an error that says how many are not."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from pyspark.sql import DataFrame
 from esmm_spark.errors import CountMismatchError, InputError
 from esmm_spark.evaluation.alignment import AlignedScores, align
 from esmm_spark.evaluation.targets import LabelCounts
+from tests.evaluation.scored_data import ToFrame
 
 pytestmark = pytest.mark.spark
 
@@ -37,12 +40,20 @@ TRUTH = pd.DataFrame(
 )
 
 
+Align = Callable[..., AlignedScores]
+
+
 @pytest.fixture
-def aligned(scores_frame, truth_frame):
+def aligned(scores_frame: ToFrame, truth_frame: ToFrame) -> Iterator[Align]:
     """Aligns pandas frames; unpersists what it cached."""
     made: list[AlignedScores] = []
 
-    def make(scores: pd.DataFrame, baseline=None, truth=None, num_rows: int | None = None) -> AlignedScores:
+    def make(
+        scores: pd.DataFrame,
+        baseline: pd.DataFrame | None = None,
+        truth: pd.DataFrame | None = None,
+        num_rows: int | None = None,
+    ) -> AlignedScores:
         result = align(
             scores_frame(scores),
             len(scores) if num_rows is None else num_rows,
@@ -58,10 +69,11 @@ def aligned(scores_frame, truth_frame):
 
 
 def by_id(frame: DataFrame) -> pd.DataFrame:
-    return frame.toPandas().set_index("impression_id").sort_index()
+    table: pd.DataFrame = frame.toPandas()
+    return table.set_index("impression_id").sort_index()
 
 
-def test_all_sides_meet_on_the_impression(aligned) -> None:
+def test_all_sides_meet_on_the_impression(aligned: Align) -> None:
     baseline = rows(pctr=[0.75, 0.5, 0.25])
     result = aligned(rows(), baseline.iloc[::-1], TRUTH)
     table = by_id(result.impressions)
@@ -82,7 +94,7 @@ def test_all_sides_meet_on_the_impression(aligned) -> None:
     }
 
 
-def test_unknown_labels_are_counted_and_left_out_of_their_targets(aligned) -> None:
+def test_unknown_labels_are_counted_and_left_out_of_their_targets(aligned: Align) -> None:
     # b was not clicked, so it did not convert; a's conversion may still come; c is not labelled at all.
     result = aligned(rows(click=[1, 0, None], conversion=[None, None, None]))
     assert result.num_unlabelled == 1
@@ -112,7 +124,7 @@ def test_unknown_labels_are_counted_and_left_out_of_their_targets(aligned) -> No
         (rows(click=[None, 0, 1]), "1 impressions have impossible labels"),
     ],
 )
-def test_bad_scores_are_counted_in_the_error(aligned, scores: pd.DataFrame, message: str) -> None:
+def test_bad_scores_are_counted_in_the_error(aligned: Align, scores: pd.DataFrame, message: str) -> None:
     with pytest.raises(InputError, match=message):
         aligned(scores)
 
@@ -134,7 +146,9 @@ def test_bad_scores_are_counted_in_the_error(aligned, scores: pd.DataFrame, mess
         (rows(pctcvr=[0.5, np.nan, 0.1]), "1 impressions have a score outside .* in the baseline's scores"),
     ],
 )
-def test_a_baseline_of_other_impressions_is_refused(aligned, baseline: pd.DataFrame, message: str) -> None:
+def test_a_baseline_of_other_impressions_is_refused(
+    aligned: Align, baseline: pd.DataFrame, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         aligned(rows(), baseline)
 
@@ -147,11 +161,13 @@ def test_a_baseline_of_other_impressions_is_refused(aligned, baseline: pd.DataFr
         (TRUTH.assign(conversion_if_clicked=3), "3 impressions have impossible labels in the truth"),
     ],
 )
-def test_truth_that_does_not_cover_the_scores_is_refused(aligned, truth: pd.DataFrame, message: str) -> None:
+def test_truth_that_does_not_cover_the_scores_is_refused(
+    aligned: Align, truth: pd.DataFrame, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         aligned(rows(), truth=truth)
 
 
-def test_rows_that_got_lost_on_the_way_are_noticed(aligned) -> None:
+def test_rows_that_got_lost_on_the_way_are_noticed(aligned: Align) -> None:
     with pytest.raises(CountMismatchError, match="files hold 4 rows, 3 came through"):
         aligned(rows(), num_rows=4)

@@ -15,13 +15,14 @@ from esmm_spark.evaluation.estimates import difference
 from esmm_spark.evaluation.ranking import auc_estimate
 from esmm_spark.evaluation.targets import LabelCounts, rankings_of
 from esmm_spark.evaluation.weights import poisson_weights
+from tests.evaluation.scored_data import ToFrame
 
 pytestmark = pytest.mark.spark
 SAMPLES, SEED = 12, 7
 
 
 @pytest.fixture(scope="module")
-def aligned(data, scores_frame, truth_frame) -> Iterator[AlignedScores]:
+def aligned(data: pd.DataFrame, scores_frame: ToFrame, truth_frame: ToFrame) -> Iterator[AlignedScores]:
     worse = {name: data[f"b_{name}"] for name in ("pctr", "pcvr", "pctcvr")}
     truth = data.assign(pctr=data.true_pctr, pcvr=data.true_pcvr)
     result = align(scores_frame(data), len(data), scores_frame(data.assign(**worse)), truth_frame(truth))
@@ -46,7 +47,7 @@ def labels_of(table: pd.DataFrame, target: str) -> pd.Series:
 
 def test_every_auc_and_every_replicate_equals_sklearn(aligned: AlignedScores, table: pd.DataFrame) -> None:
     rankings = rankings_of(aligned.series, has_truth=True)
-    totals = auc.rank(aligned.impressions, rankings, aligned.labels, SAMPLES, SEED)
+    totals = auc.rank(aligned.impressions, rankings, dict(aligned.labels), SAMPLES, SEED)
     assert len(rankings) == len(totals) == 12
     weights = poisson_weights(table.group_hash.to_numpy(), SAMPLES, SEED)
     for ranking in rankings:
@@ -73,15 +74,14 @@ def test_partitioning_and_blocks_change_nothing(
     block_cells: int,
 ) -> None:
     rankings = rankings_of(("model",), has_truth=True)
-    expected = auc.rank(aligned.impressions, rankings, aligned.labels, SAMPLES, SEED)
+    expected = auc.rank(aligned.impressions, rankings, dict(aligned.labels), SAMPLES, SEED)
     monkeypatch.setattr(auc, "_BLOCK_CELLS", block_cells)
-    before = {
-        key: spark.conf.get(key) for key in ("spark.sql.shuffle.partitions", "spark.sql.adaptive.enabled")
-    }
+    keys = ("spark.sql.shuffle.partitions", "spark.sql.adaptive.enabled")
+    before = {key: str(spark.conf.get(key)) for key in keys}
     spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     try:
-        found = auc.rank(aligned.impressions.repartition(5), rankings, aligned.labels, SAMPLES, SEED)
+        found = auc.rank(aligned.impressions.repartition(5), rankings, dict(aligned.labels), SAMPLES, SEED)
     finally:
         for key, value in before.items():
             spark.conf.set(key, value)
@@ -93,9 +93,12 @@ def test_partitioning_and_blocks_change_nothing(
 
 def test_the_difference_to_a_baseline_is_paired(aligned: AlignedScores) -> None:
     rankings = rankings_of(("model", "baseline"), has_truth=False)
-    totals = auc.rank(aligned.impressions, rankings, aligned.labels, 100, SEED)
+    totals = auc.rank(aligned.impressions, rankings, dict(aligned.labels), 100, SEED)
     model, baseline = (auc_estimate(totals[ranking]) for ranking in (rankings[0], rankings[3]))
     paired = difference(model, baseline)
+    assert model.value is not None
+    assert baseline.value is not None
+    assert paired.interval is not None
     assert paired.value == model.value - baseline.value
     low, high = paired.interval
     assert low < paired.value < high
@@ -106,14 +109,17 @@ def test_the_difference_to_a_baseline_is_paired(aligned: AlignedScores) -> None:
 
 def test_without_samples_there_is_a_value_and_no_interval(aligned: AlignedScores) -> None:
     rankings = rankings_of(("model",), has_truth=False)
-    estimate = auc_estimate(auc.rank(aligned.impressions, rankings, aligned.labels, 0, SEED)[rankings[0]])
+    estimate = auc_estimate(
+        auc.rank(aligned.impressions, rankings, dict(aligned.labels), 0, SEED)[rankings[0]]
+    )
+    assert estimate.value is not None
     assert 0.5 < estimate.value < 1
     assert estimate.interval is None
 
 
 def test_a_target_without_labels_is_left_out(aligned: AlignedScores) -> None:
     rankings = rankings_of(("model",), has_truth=False)
-    labels = {**aligned.labels, "ctr": LabelCounts(0, 0)}
+    labels = {**dict(aligned.labels), "ctr": LabelCounts(0, 0)}
     assert rankings[0] not in auc.rank(aligned.impressions, rankings, labels, 2, SEED)
     nothing = {name: LabelCounts(0, 0) for name in aligned.labels}
     assert auc.rank(aligned.impressions, rankings, nothing, 2, SEED) == {}
@@ -125,4 +131,4 @@ def test_an_impression_that_is_not_ranked_is_noticed(aligned: AlignedScores) -> 
     with pytest.raises(
         CountMismatchError, match=r"model_ctr: \d+ impressions with \d+ positives were ranked"
     ):
-        auc.rank(one_less, rankings, aligned.labels, 2, SEED)
+        auc.rank(one_less, rankings, dict(aligned.labels), 2, SEED)

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,11 +64,12 @@ def whole(
 
 
 @pytest.fixture(scope="module")
-def metrics(whole: tuple[Evaluation, Path]) -> dict:
-    return json.loads((whole[1] / "report" / "metrics.json").read_text())
+def metrics(whole: tuple[Evaluation, Path]) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((whole[1] / "report" / "metrics.json").read_text())
+    return content
 
 
-def test_metrics_json_says_what_was_evaluated(metrics: dict, data: pd.DataFrame) -> None:
+def test_metrics_json_says_what_was_evaluated(metrics: dict[str, Any], data: pd.DataFrame) -> None:
     assert metrics["format_version"] == 1
     assert (metrics["partition"], metrics["model_version"]) == ("split=test", "000001-aaaa")
     assert metrics["names"] == {"model": "ESMM", "baseline": "BASE", "oracle": "oracle"}
@@ -82,7 +84,7 @@ def test_metrics_json_says_what_was_evaluated(metrics: dict, data: pd.DataFrame)
     }
 
 
-def test_every_metric_of_every_series_equals_sklearns(metrics: dict, data: pd.DataFrame) -> None:
+def test_every_metric_of_every_series_equals_sklearns(metrics: dict[str, Any], data: pd.DataFrame) -> None:
     assert set(metrics["metrics"]) == {"model", "baseline", "oracle"}
     truth = data.assign(pctr=data.true_pctr, pcvr=data.true_pcvr, pctcvr=data.true_pctr * data.true_pcvr)
     for series, scores in (("model", data), ("baseline", baseline_of(data)), ("oracle", truth)):
@@ -106,7 +108,7 @@ def test_every_metric_of_every_series_equals_sklearns(metrics: dict, data: pd.Da
             assert found[key.format("auc")]["positives"] == labels.sum()
 
 
-def test_intervals_hold_their_values_and_differences_are_paired(metrics: dict) -> None:
+def test_intervals_hold_their_values_and_differences_are_paired(metrics: dict[str, Any]) -> None:
     for found in [*metrics["metrics"].values(), metrics["differences"]]:
         for estimate in found.values():
             assert estimate["low"] < estimate["value"] < estimate["high"]
@@ -117,7 +119,7 @@ def test_intervals_hold_their_values_and_differences_are_paired(metrics: dict) -
     assert difference["high"] - difference["low"] < width
 
 
-def test_curves_hold_every_labelled_impression(metrics: dict, data: pd.DataFrame) -> None:
+def test_curves_hold_every_labelled_impression(metrics: dict[str, Any], data: pd.DataFrame) -> None:
     curves = metrics["curves"]["model"]
     assert set(curves) == {"ctr", "cvr_clicks", "ctcvr", "cvr_entire_space"}
     bins = curves["ctr"]["calibration"]

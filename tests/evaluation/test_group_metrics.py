@@ -1,8 +1,10 @@
 """Log loss, calibration and GAUC against sklearn and plain loops over groups."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from sklearn.metrics import log_loss as sklearn_log_loss
@@ -10,9 +12,11 @@ from sklearn.metrics import roc_auc_score
 
 from esmm_spark.evaluation import group_metrics
 from esmm_spark.evaluation.alignment import AlignedScores, align
+from esmm_spark.evaluation.estimates import Estimate
 from esmm_spark.evaluation.group_metrics import LOG_LOSS_EPSILON, Sums
 from esmm_spark.evaluation.targets import CTCVR, CTR, CVR_CLICKS, Ranking
 from esmm_spark.evaluation.weights import poisson_weights
+from tests.evaluation.scored_data import ToFrame
 
 pytestmark = pytest.mark.spark
 SAMPLES, SEED = 9, 7
@@ -20,7 +24,7 @@ RANKINGS = [Ranking("model", CTR), Ranking("model", CVR_CLICKS), Ranking("model"
 
 
 @pytest.fixture(scope="module")
-def aligned(data, scores_frame) -> Iterator[AlignedScores]:
+def aligned(data: pd.DataFrame, scores_frame: ToFrame) -> Iterator[AlignedScores]:
     result = align(scores_frame(data), len(data))
     yield result
     result.impressions.unpersist()
@@ -33,51 +37,64 @@ def sums(aligned: AlignedScores) -> Sums:
 
 
 @pytest.fixture(scope="module")
-def samples(aligned: AlignedScores) -> list[tuple[pd.DataFrame, np.ndarray]]:
+def samples(aligned: AlignedScores) -> list[tuple[pd.DataFrame, npt.NDArray[Any]]]:
     """The impressions with their weights: once 1, then those of each bootstrap sample."""
-    table = aligned.impressions.toPandas()
+    table: pd.DataFrame = aligned.impressions.toPandas()
     weights = poisson_weights(table.group_hash.to_numpy(), SAMPLES, SEED)
     return [(table, np.ones(len(table))), *((table, weights[:, sample]) for sample in range(SAMPLES))]
 
 
-def labelled(table: pd.DataFrame, ranking: Ranking) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def labelled(
+    table: pd.DataFrame, ranking: Ranking
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Returns which impressions count, their labels and scores."""
     counts = (table.click == 1).to_numpy() if ranking.target == CVR_CLICKS else np.ones(len(table), bool)
     label = table.click if ranking.target == CTR else table.conversion
     return counts, label[counts].to_numpy(), table[ranking.score][counts].to_numpy()
 
 
-def assert_each(estimate, samples, expected: Callable[[pd.DataFrame, np.ndarray], float]) -> None:
+Samples = list[tuple[pd.DataFrame, npt.NDArray[Any]]]
+
+
+def assert_each(
+    estimate: Estimate, samples: Samples, expected: Callable[[pd.DataFrame, npt.NDArray[Any]], float]
+) -> None:
     found = [estimate.value, *estimate.replicates]
     assert found == pytest.approx([expected(table, weights) for table, weights in samples], abs=1e-12)
 
 
 @pytest.mark.parametrize("ranking", RANKINGS, ids=lambda ranking: ranking.name)
-def test_log_loss_equals_sklearn_on_every_sample(aligned, sums, samples, ranking: Ranking) -> None:
-    def expected(table: pd.DataFrame, weights: np.ndarray) -> float:
+def test_log_loss_equals_sklearn_on_every_sample(
+    aligned: AlignedScores, sums: Sums, samples: Samples, ranking: Ranking
+) -> None:
+    def expected(table: pd.DataFrame, weights: npt.NDArray[Any]) -> float:
         counts, labels, scores = labelled(table, ranking)
         clipped = np.clip(scores, LOG_LOSS_EPSILON, 1 - LOG_LOSS_EPSILON)
-        return sklearn_log_loss(labels, clipped, sample_weight=weights[counts])
+        return float(sklearn_log_loss(labels, clipped, sample_weight=weights[counts]))
 
     estimate = group_metrics.log_loss(sums, ranking, aligned.labels[ranking.target.name])
     assert_each(estimate, samples, expected)
 
 
 @pytest.mark.parametrize("ranking", RANKINGS, ids=lambda ranking: ranking.name)
-def test_calibration_is_predictions_over_labels_on_every_sample(aligned, sums, samples, ranking) -> None:
-    def expected(table: pd.DataFrame, weights: np.ndarray) -> float:
+def test_calibration_is_predictions_over_labels_on_every_sample(
+    aligned: AlignedScores, sums: Sums, samples: Samples, ranking: Ranking
+) -> None:
+    def expected(table: pd.DataFrame, weights: npt.NDArray[Any]) -> float:
         counts, labels, scores = labelled(table, ranking)
-        return (scores * weights[counts]).sum() / (labels * weights[counts]).sum()
+        return float((scores * weights[counts]).sum() / (labels * weights[counts]).sum())
 
     estimate = group_metrics.calibration(sums, ranking, aligned.labels[ranking.target.name])
     assert_each(estimate, samples, expected)
 
 
 @pytest.mark.parametrize("ranking", [RANKINGS[0], RANKINGS[2]], ids=lambda ranking: ranking.name)
-def test_gauc_equals_a_loop_over_groups_on_every_sample(aligned, samples, ranking: Ranking) -> None:
+def test_gauc_equals_a_loop_over_groups_on_every_sample(
+    aligned: AlignedScores, samples: Samples, ranking: Ranking
+) -> None:
     groups_used = []
 
-    def expected(table: pd.DataFrame, weights: np.ndarray) -> float:
+    def expected(table: pd.DataFrame, weights: npt.NDArray[Any]) -> float:
         numerator = denominator = groups = 0.0
         for _, group in table.assign(weight=weights).groupby("group_hash"):
             _, labels, scores = labelled(group, ranking)
@@ -95,7 +112,7 @@ def test_gauc_equals_a_loop_over_groups_on_every_sample(aligned, samples, rankin
     assert estimate.counts["groups"] == groups_used[0] < 60
 
 
-def test_sure_mistakes_cost_a_finite_loss(data, scores_frame) -> None:
+def test_sure_mistakes_cost_a_finite_loss(data: pd.DataFrame, scores_frame: ToFrame) -> None:
     two = data[:2].assign(pctr=[0.0, 1.0], click=[1, 0], conversion=[0, 0])
     aligned = align(scores_frame(two), 2)
     sums = group_metrics.weighted_sums(group_metrics.group_sums(aligned.impressions, RANKINGS[:1]), 0, SEED)
@@ -104,7 +121,7 @@ def test_sure_mistakes_cost_a_finite_loss(data, scores_frame) -> None:
     assert estimate.value == pytest.approx(24 * np.log(2), rel=1e-7)
 
 
-def test_what_is_undefined_has_no_value_but_a_reason(data, scores_frame) -> None:
+def test_what_is_undefined_has_no_value_but_a_reason(data: pd.DataFrame, scores_frame: ToFrame) -> None:
     none_clicked = data[:20].assign(click=0, conversion=0)
     aligned = align(scores_frame(none_clicked), 20)
     sums = group_metrics.weighted_sums(group_metrics.group_sums(aligned.impressions, RANKINGS), 3, SEED)

@@ -60,7 +60,7 @@ def test_auc_is_the_share_of_pairs_won_however_the_impressions_are_cut(
             parts.append(pass_over(scores[start:stop], labels[start:stop], weights[start:stop], ends))
     estimate = auc_estimate(join_parts(parts[::-1]))
     for column, found in enumerate([estimate.value, *estimate.replicates]):
-        expected = count_pairs(scores, labels, weights[:, column])
+        expected = count_pairs(scores, labels, weights[:, column].astype(np.float64))
         if expected is None:
             assert found is None or np.isnan(found)
         else:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -33,7 +34,7 @@ HISTORY = History(
 )
 
 
-def subject(**changes: object) -> Subject:
+def subject(**changes: Any) -> Subject:
     return replace(
         Subject(
             partition="split=test",
@@ -88,9 +89,9 @@ def measured(series: Sequence[str] = ALL, reason: str | None = None) -> Measurem
 
 
 def shown(subject: Subject, measurements: Measurements, width: int = 100) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(terminal_summary(subject, measurements))
-    return console.file.getvalue()
+    written = io.StringIO()
+    Console(file=written, width=width).print(terminal_summary(subject, measurements))
+    return written.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ def test_the_terminals_table_has_a_row_per_series_and_fits() -> None:
     ("replicates", "claim"),
     [([0.01, 0.02, 0.03], "ahead by 0.0200"), ([-0.03, -0.02, -0.01], "behind by 0.0200")],
 )
-def test_a_difference_is_clear_only_if_its_interval_leaves_out_0(replicates, claim: str) -> None:
+def test_a_difference_is_clear_only_if_its_interval_leaves_out_0(replicates: list[float], claim: str) -> None:
     key = "cvr_auc_entire_space"
     numbers = measured()
     clear = Estimate(float(np.median(replicates)), np.array(replicates))

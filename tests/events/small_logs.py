@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from esmm_spark.config import Config
+from esmm_spark.manifest import DayCounts, Manifest
 from tests.events.oracle import SECOND
 
 Event = dict[str, Any]
@@ -40,6 +41,12 @@ def impression(identifier: str, time_us: int, user: Any = "u", item: Any = "i", 
 
 def event(time_us: int, user: Any = "u", item: Any = "i", **other: Any) -> Event:
     return {"time": time_us, "user_id": user, "item_id": item, "category": f"c-{item}", **other}
+
+
+def days_of(manifest: Manifest) -> dict[str, DayCounts]:
+    """Returns what the manifest of a dataset of event logs says of its days."""
+    assert manifest.days is not None
+    return manifest.days
 
 
 def write_log(

@@ -201,9 +201,10 @@ def test_labels_equal_brute_force(
     early: tuple[list[str], list[str]] = ([], [])
     merged: tuple[list[Event], ...] = ([], [], [])
     for number, world in enumerate(worlds):
-        for (identifier, time_us), label in oracle.labels(*world, 3, 4, which).items():
-            expected[f"{number}-{identifier}", time_us] = label
         shown, clicked, bought_in_world = world
+        labels = oracle.labels(shown, clicked, bought_in_world, 3, 4, which)
+        for (identifier, time_us), label in labels.items():
+            expected[f"{number}-{identifier}", time_us] = label
         early[0].extend(
             f"{number}-{click['number']}"
             for click in clicked

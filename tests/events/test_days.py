@@ -12,7 +12,7 @@ from esmm_spark.config import Config
 from esmm_spark.manifest import read_manifest
 from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.days import build_days
-from tests.events.small_logs import DAYS, at, config, event, impression, row_of, rows_of, write_log
+from tests.events.small_logs import DAYS, at, config, days_of, event, impression, row_of, rows_of, write_log
 
 pytestmark = pytest.mark.spark
 
@@ -123,7 +123,7 @@ def test_a_day_holds_the_labels_history_and_crosses_that_its_logs_say(
     np.testing.assert_allclose(groups["b"]["impression_weights"], [1, 1, np.log(4)], rtol=1e-6)
     labels = {row["impression_id"]: row for row in rows_of(small, "labels", DAYS[1])}
     assert (labels["b"]["num_clicks"], labels["b"]["click_time_us"]) == (2, at(1, 3))
-    day = read_manifest(small.paths.dataset).days["ds=2026-11-24"]
+    day = days_of(read_manifest(small.paths.dataset))["ds=2026-11-24"]
     assert day.join["clicks"]["total"] == 3
     assert day.join["clicks"]["orphans"] == 1
     assert day.join["repeats"] == {"clicks": 1, "conversions": 0}

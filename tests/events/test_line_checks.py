@@ -1,5 +1,6 @@
 """What is said of logs whose lines are bad, or of other days."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def test_the_unit_that_brings_a_time_near_to_the_day_is_named(
 
 
 def check(
-    spark: SparkSession, source: dict[str, Any], lines: list[tuple[int | None, str | None]], **keys: Any
+    spark: SparkSession, source: dict[str, Any], lines: Sequence[tuple[int | None, str | None]], **keys: Any
 ) -> None:
     log = ClickLog(path="raw/clicks", time="t", user_id="user", item_id="item", **keys)
     counts = SourceCounts(name="ds=2026-11-24.clicks", path="raw/clicks", **source)

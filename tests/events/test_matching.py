@@ -43,7 +43,7 @@ def test_a_catalog_of_which_no_context_has_an_attribute_is_told(
 ) -> None:
     schema = "context_key string, `@brand` string, `@kind` string, `@age` string"
     contexts = spark.createDataFrame([("a", None, None, "7"), ("b", None, None, None)], schema)
-    shared = {"path": "p", "key": "item", "key_column": "item"}
+    shared: dict[str, Any] = {"path": "p", "key": "item", "key_column": "item"}
     catalogs = [
         (
             Catalog(**shared, features={"brand": "b", "kind": "k"}),
@@ -70,13 +70,13 @@ def test_a_day_whose_clicks_match_nothing_is_not_published_and_doubles_match_int
     with pytest.raises(
         InputError, match=r"0 of 100 clicks of ds=2026-11-24 .*'0011' in clicks and like '11'"
     ):
-        build_days(spark, small, DAY, backfill=False)
+        build_days(spark, small, DAY)
     assert not (Path(small.paths.dataset) / "examples" / DAY.name).exists()
     # As pandas writes integers of a column with a gap.
     write_log(
         logs / "clicks", [event(at(1, 1.5), user=11.0, item=7.0), event(at(1, 1.6), user=None, item=7.0)]
     )
-    build_days(spark, small, DAY, backfill=False)
+    build_days(spark, small, DAY)
     (row,) = rows_of(small, "examples", DAYS[1])
     assert (row["click"], row["conversion"]) == ([1], [1])
 

@@ -19,7 +19,17 @@ from esmm_spark.logs.events import read_events
 from esmm_spark.manifest import read_manifest
 from esmm_spark.samples.day import parse_day
 from esmm_spark.samples.days import build_days
-from tests.events.small_logs import DAYS, at, config, event, impression, rows_of, write_json_lines, write_log
+from tests.events.small_logs import (
+    DAYS,
+    at,
+    config,
+    days_of,
+    event,
+    impression,
+    rows_of,
+    write_json_lines,
+    write_log,
+)
 
 pytestmark = pytest.mark.spark
 
@@ -228,7 +238,7 @@ def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
     dirty = config(tmp_path, clicks={"click_id": "click_id"})
     build_days(spark, dirty, parse_day(DAYS[1], None))
     manifest = read_manifest(dirty.paths.dataset)
-    impressions, of_clicks, _ = manifest.days["ds=2026-11-24"].sources
+    impressions, of_clicks, _ = days_of(manifest)["ds=2026-11-24"].sources
     assert impressions.rejects == {"bad_id": 1, "bad_token": 1, "duplicate_impression": 2, "missing_id": 1}
     assert (impressions.lines_read, impressions.lines_accepted, impressions.notes) == (10, 5, {})
     assert manifest.partitions["ds=2026-11-24"].impressions == 5
@@ -242,7 +252,7 @@ def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
         "duplicate_impression",
         "missing_id",
     ]
-    join = manifest.days["ds=2026-11-24"].join
+    join = days_of(manifest)["ds=2026-11-24"].join
     assert (join["clicks"]["total"], join["clicks"]["matched"], join["clicks"]["orphans"]) == (2, 1, 1)
     assert (join["conversions"]["matched"], join["conversions"]["orphans"]) == (1, 1)
     assert join["delay_s"] == {"click": {"<= 3600": 1}, "conversion": {"<= 21600": 1}}

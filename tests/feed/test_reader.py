@@ -89,7 +89,7 @@ def impressions_of(batch: Batch) -> list[Impression]:
     contexts = bags(batch.context_rows, batch.context_weights, batch.context_lengths)
     own = bags(batch.impression_rows, batch.impression_weights, batch.impression_lengths)
     num_context, num_own = len(SPEC.context_fields), len(SPEC.impression_fields)
-    result = []
+    result: list[Any] = []
     for group, (key, size) in enumerate(zip(batch.group_keys, batch.group_sizes.tolist(), strict=True)):
         for _ in range(size):
             i = len(result)

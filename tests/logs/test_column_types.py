@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.errors import InputError
 from esmm_spark.event_config import ClickLog
 from esmm_spark.logs.columns import Columns, check_columns, read_columns
+from esmm_spark.logs.event_files import list_log_files
 from esmm_spark.logs.events import read_events
 from esmm_spark.logs.raw_columns import read_raw
 from esmm_spark.logs.values import attribute_value, is_inexact, quoted, text_value
@@ -134,13 +135,21 @@ def test_a_value_has_one_text_whatever_its_type(spark: SparkSession, file: str) 
     types = check(file, {f"features.{name}": name for name in [*names, "a`b.c d"]}).types
     (raw,) = read_raw(spark, files, "parquet", types)
     scalars = [name for name in names if "id" in TABLE[name][1]]
+
+    def inexact(name: str) -> Column:
+        found = is_inexact(raw, name)
+        return F.lit(False) if found is None else F.coalesce(found, F.lit(False))
+
     row = raw.select(
         *(attribute_value(raw, name).alias(f"a{place}") for place, name in enumerate(names)),
         F.array(*(text_value(F.col(quoted(name)), raw.schema[name].dataType) for name in scalars)).alias(
             "ids"
         ),
         F.array(
-            *(F.coalesce(is_inexact(raw, name), F.lit(False)) for name in ("large double", "float"))
+            *(
+                F.lit(False) if inexact is None else F.coalesce(inexact, F.lit(False))
+                for inexact in (is_inexact(raw, name) for name in ("large double", "float"))
+            )
         ).alias("inexact"),
         attribute_value(raw, "a`b.c d").alias("odd"),
     ).collect()[0]
@@ -183,7 +192,7 @@ def test_a_log_reads_mapped_columns_alone_and_files_may_widen_them(
     # Of an empty day pandas knows no types.
     pq.write_table(pa.table({name: pa.nulls(0) for name in ("user", "item", "t")}), tmp_path / "none.parquet")
     log = ClickLog(path=str(tmp_path), time="t", user_id="user", item_id="item", features={"item": "item"})
-    lines = read_events(spark, "clicks", log, *[(date.min, date.max)] * 2).lines
+    lines = read_events(spark, "clicks", log, list_log_files(log.path, None), (date.min, date.max)).lines
     rows = [(row.user_id, row.item_id, row["@item"], row.time_us, row.reason) for row in lines.collect()]
     assert rows == [("11", "i", "i", NOON_US, None)] * 5
 
@@ -196,7 +205,7 @@ def test_an_id_that_was_rounded_is_rejected(spark: SparkSession, tmp_path: Path)
         pa.table({"user": ids, "item": items, "t": pa.array([NOON_US] * 4)}), tmp_path / "a.parquet"
     )
     log = ClickLog(path=str(tmp_path), time="t", time_unit="us", user_id="user", item_id="item")
-    lines = read_events(spark, "clicks", log, *[(date.min, date.max)] * 2).lines
+    lines = read_events(spark, "clicks", log, list_log_files(log.path, None), (date.min, date.max)).lines
     found = sorted((row.reason or "", row.user_id or "") for row in lines.collect())
     assert found == [
         ("", "9007199254740991"),

@@ -11,7 +11,7 @@ from esmm_spark.logs.decimals import parse_float32
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 
-def parse(text: str) -> tuple[bool, float]:
+def parse(text: str) -> tuple[bool, np.float32]:
     data = np.frombuffer(text.encode(), dtype=np.uint8)
     return parse_float32(data, 0, len(data), np.empty(len(data) + 1, dtype=np.uint8))
 

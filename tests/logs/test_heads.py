@@ -19,7 +19,8 @@ def streamed(content: bytes, codec: str) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, codec) as stream:
         stream.write(content)
-    return sink.getvalue().to_pybytes()
+    content_written: bytes = sink.getvalue().to_pybytes()
+    return content_written
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def make_arena(copies: int = 1) -> EmbeddingArena:
 
 def one_piece(batch: Tokens, gap: int) -> Tokens:
     """Returns the batch with its contexts' and impressions' tokens in one piece, `gap` numbers apart."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for kind in ("rows", "weights", "lengths"):
         own, other = (getattr(batch, f"{level}_{kind}") for level in ("context", "impression"))
         whole = torch.cat((own[:1] * 0 + 99, own, own[:1].expand(gap), other))[1:]

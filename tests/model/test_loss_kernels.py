@@ -1,21 +1,24 @@
 """The compiled losses against `losses` in float64, and exact values where those have no digits left."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from esmm_spark.model.kernels import kernel
 from esmm_spark.model.loss_kernels import BASE, ESMM, loss_and_gradients
-from esmm_spark.model.losses import base_loss, esmm_loss
+from esmm_spark.model.losses import BaseLoss, EsmmLoss, base_loss, esmm_loss
 
 LOGITS = [-300.0, -80.0, -20.0, -3.0, -1e-3, 0.0, 0.7, 4.0, 20.0, 80.0, 300.0, 900.0]
 LABELS = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]
 
 
 @kernel
-def losses(objective: int, given: np.ndarray, out: np.ndarray) -> None:
+def losses(objective: int, given: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     for i in range(given.shape[0]):
         out[i] = loss_and_gradients(objective, given[i, 0], given[i, 1], given[i, 2], given[i, 3])
 
@@ -26,7 +29,7 @@ def losses(objective: int, given: np.ndarray, out: np.ndarray) -> None:
     [(ESMM, esmm_loss, 1e-12, 1e-30), (BASE, base_loss, 1e-6, 1e-16)],
 )
 def test_values_and_gradients_are_those_of_the_losses(
-    objective: int, oracle: object, rel: float, least: float
+    objective: int, oracle: Callable[..., EsmmLoss | BaseLoss], rel: float, least: float
 ) -> None:
     given = np.array([(a, b, *labels) for a, b in itertools.product(LOGITS, LOGITS) for labels in LABELS])
     found = np.empty((len(given), 3))

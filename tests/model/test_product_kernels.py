@@ -1,6 +1,9 @@
 """Rounding to bfloat16 as torch rounds."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from esmm_spark.model.kernels import kernel
@@ -8,7 +11,7 @@ from esmm_spark.model.product_kernels import to_bfloat16
 
 
 @kernel
-def _round(x: np.ndarray, out: np.ndarray) -> None:
+def _round(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     for i in range(x.shape[0]):
         out[i] = to_bfloat16(x[i])
 

@@ -42,7 +42,7 @@ def test_ours_and_fbgemm_s_take_the_same_steps(dim: int) -> None:
                 table.load_state(torch.linspace(0, 2, NUM_ROWS))
             if step == 2:
                 table.set_learning_rate(LEARNING_RATE / 3)
-            table.pooled(*batch).sin().sum().backward()  # type: ignore[no-untyped-call]
+            table.pooled(*batch).sin().sum().backward()
         torch.testing.assert_close(ours.rows, theirs.rows, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(ours.state(), theirs.state(), rtol=1e-5, atol=1e-6)
 
@@ -54,7 +54,7 @@ def test_a_step_does_not_depend_on_the_number_of_threads_by_a_single_bit() -> No
         table = CpuTable(NUM_ROWS, 12, LEARNING_RATE, EPS)
         table.rows.copy_(torch.linspace(-1, 1, NUM_ROWS * 12).view(NUM_ROWS, 12))
         for batch in batches(2):
-            table.pooled(*batch).sin().sum().backward()  # type: ignore[no-untyped-call]
+            table.pooled(*batch).sin().sum().backward()
         stepped.append((table.rows, table.state()))
     torch.set_num_threads(before)
     assert torch.equal(stepped[0][0], stepped[1][0])
@@ -70,7 +70,7 @@ def test_a_batch_of_few_rows_that_fills_a_partition_is_summed_whole(num_tokens: 
     indices = (torch.arange(num_tokens) % num_rows).int()
     offsets = torch.arange(num_tokens + 1).int()
     for _ in range(3):
-        table.pooled(indices, offsets, torch.ones(num_tokens)).sum().backward()  # type: ignore[no-untyped-call]
+        table.pooled(indices, offsets, torch.ones(num_tokens)).sum().backward()
     torch.set_num_threads(before)
 
     state, value = torch.zeros(num_rows), torch.zeros(num_rows)

@@ -94,8 +94,13 @@ def assert_all_close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) ->
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=2e-5 * max(scale, 1.0))
 
 
+def layers_of(network: nn.Module) -> tower.Perceptron:
+    assert isinstance(network, Mlp)
+    return network.layers
+
+
 def is_fused(network: Esmm, x: Tensor) -> bool:
-    return tower.why_not_fused(x, [network.ctr_tower.layers, network.cvr_tower.layers]) is None
+    return tower.why_not_fused(x, [layers_of(network.ctr_tower), layers_of(network.cvr_tower)]) is None
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -165,7 +170,7 @@ def test_large_layers_take_plain_torch() -> None:
 
 
 def test_no_gradients_float64_and_other_layers_take_plain_torch_and_say_why() -> None:
-    layers, x = model((6, 3)).ctr_tower.layers, torch.zeros(1)
+    layers, x = layers_of(model((6, 3)).ctr_tower), torch.zeros(1)
     no_perceptron = "a tower is no perceptron with ReLU or PReLU"
     assert tower.why_not_fused(x, [layers, layers]) is None
     with torch.no_grad():
@@ -175,9 +180,9 @@ def test_no_gradients_float64_and_other_layers_take_plain_torch_and_say_why() ->
     assert tower.why_not_fused(x.double(), [layers, layers]) == "the input is torch.float64"
     other = layers._replace(activations=[nn.ReLU(), nn.Tanh()])
     assert tower.why_not_fused(x, [other] * 2) == no_perceptron
-    narrower = model((6, 4)).ctr_tower.layers
+    narrower = layers_of(model((6, 4)).ctr_tower)
     assert tower.why_not_fused(x, [layers, narrower]) == "the towers' widths differ"
-    assert tower.why_not_fused(x, [model(()).ctr_tower.layers] * 2) == no_perceptron
+    assert tower.why_not_fused(x, [layers_of(model(()).ctr_tower)] * 2) == no_perceptron
 
 
 def _no_addresses(*_: Any) -> None:
@@ -212,23 +217,28 @@ def rounded(x: Tensor) -> Tensor:
     return x.bfloat16().double()
 
 
+def _rounded_linear(x: Tensor, weight: Tensor) -> Tensor:
+    product: Tensor = _RoundedLinear.apply(x, weight)  # type: ignore[no-untyped-call]
+    return product
+
+
 class _Rounded(nn.Module):
     """A perceptron in float64 that rounds to bfloat16 what goes into a product, but for the last layer."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        assert isinstance(network, Mlp)
         self.network = network
 
     def forward(self, context: Tensor, impression: Tensor, index: Tensor) -> Tensor:
         (first, *others, last), activations = self.network.layers
         width = self.network.first.context_width
-        shares = _RoundedLinear.apply(context.flatten(1), first.weight[:, :width]) + first.bias
-        x = activations[0](
-            shares[index] + _RoundedLinear.apply(impression.flatten(1), first.weight[:, width:])
-        )
+        shares = _rounded_linear(context.flatten(1), first.weight[:, :width]) + first.bias
+        x = activations[0](shares[index] + _rounded_linear(impression.flatten(1), first.weight[:, width:]))
         for linear, activation in zip(others, activations[1:], strict=True):
-            x = activation(_RoundedLinear.apply(x, linear.weight) + linear.bias)
-        return last(x).squeeze(1)
+            x = activation(_rounded_linear(x, linear.weight) + linear.bias)
+        logits: Tensor = last(x).squeeze(1)
+        return logits
 
 
 @needs_bfloat16

@@ -109,8 +109,9 @@ def parse_impression(line: bytes, spec: FeatureSpec, labels_required: bool) -> I
         raise Rejected("bad_label")
     if known == [b"0", b"1"]:
         raise Rejected("conversion_without_click")
-    labels = [int(label) for label in known] + [None] * (2 - len(known))
-    return Impression(key, line, impression_id, *labels, parse_bags(text, count, spec, "impression"))
+    clicked, converted = [*map(int, known), None, None][:2]
+    bags = parse_bags(text, count, spec, "impression")
+    return Impression(key, line, impression_id, clicked, converted, bags)
 
 
 def group(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,14 +52,16 @@ counts = st.sampled_from([None, None, None, None, None, 0, 1, "", "x", "-1"])
 labels = st.sampled_from([0, 0, 0, 1, 1, "", "2", "01"])
 
 
+def _dirtied(line: bytes, how: str, at: int) -> bytes:
+    at %= len(line) + 1
+    dirtied = {"cut": line[:at], "crlf": line + b"\r", "bytes": line[:at] + b"\xff" + line[at:]}
+    return dirtied.get(how, line)
+
+
 def dirty(lines: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     """Now and then cuts a line, ends it with a carriage return, or puts in a byte that is no UTF-8."""
     return st.builds(
-        lambda line, how, at: {
-            "cut": line[: at % (len(line) + 1)],
-            "crlf": line + b"\r",
-            "bytes": line[: at % (len(line) + 1)] + b"\xff" + line[at % (len(line) + 1) :],
-        }.get(how, line),
+        _dirtied,
         lines,
         st.sampled_from(["", "", "", "", "", "", "cut", "crlf", "bytes"]),
         st.integers(0, 200),
@@ -117,7 +120,8 @@ def run(
     lines += [((line.split(b",") + [b""] * 4)[3], 1, line) for line in impression_lines]
     lines.sort()
     grouper = Grouper(spec, {}, max_group_size, labels_required, capacity)
-    examples, rejects = [], Counter()
+    examples: list[dict[str, Any]] = []
+    rejects: Rejects = Counter()
     for start in range(0, len(lines), batch_size):
         of_batch = lines[start : start + batch_size]
         batch = pa.record_batch(

@@ -1,6 +1,9 @@
 """One hash, three implementations: Spark's, Python's, the kernel's."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import xxhash
 from hypothesis import example, given, settings
@@ -20,7 +23,7 @@ def hash_of(text: bytes, prefix: bytes = b"") -> int:
     return int(hash_texts(to_array(prefix), to_array(text), offsets)[0])
 
 
-def to_array(text: bytes) -> np.ndarray:
+def to_array(text: bytes) -> npt.NDArray[Any]:
     return np.frombuffer(text, dtype=np.uint8)
 
 

@@ -1,5 +1,7 @@
 """Which row of a catalog holds when: against brute force."""
 
+from typing import Any
+
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def holder(rows: list[Row], key: str, time: int) -> int | None:
     return max(holding)[2] if holding else None
 
 
-def disjoint(rows: list[Row], batch_rows: int) -> list[dict[str, object]]:
+def disjoint(rows: list[Row], batch_rows: int) -> list[dict[str, Any]]:
     keys, starts, ends, numbers = zip(*rows, strict=True) if rows else ((), (), (), ())
     table = pa.table(
         {
@@ -62,7 +64,7 @@ def test_at_each_time_the_row_that_began_last_holds_and_no_other(
 
 def test_the_row_around_a_short_one_holds_again_after_it() -> None:
     hour = 3600
-    rows = [("i", -10 * hour, 10 * hour, 0), ("i", -4 * hour, -2 * hour, 1)]
+    rows: list[Row] = [("i", -10 * hour, 10 * hour, 0), ("i", -4 * hour, -2 * hour, 1)]
     found = [(row["from"], row["to"], row["number"]) for row in disjoint(rows, 10)]
     assert found == [
         (-10 * hour, -4 * hour, 0),

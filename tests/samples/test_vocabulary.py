@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -106,9 +107,11 @@ def test_rare_values_go_to_bucket_0_in_every_split(spark: SparkSession, tmp_path
     }
 
 
-def read(dataset: str, partition: str) -> list[dict[str, list[int]]]:
+def read(dataset: str, partition: str) -> list[dict[str, Any]]:
     files = sorted(Path(dataset, "examples", partition).glob("*.parquet"))
-    return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]).to_pylist()
+    table = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 @pytest.mark.spark

@@ -8,7 +8,8 @@ import pytest
 from esmm_spark.config import Config
 from esmm_spark.errors import InputError
 from esmm_spark.scoring.groups import GROUP_COLUMNS
-from esmm_spark.scoring.predictor import SCORE_SCHEMA, Predictor, predictor_of
+from esmm_spark.scoring.predictor import Predictor, predictor_of
+from esmm_spark.scoring.score_file import SCORE_SCHEMA
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import SCHEMA, Group, config_content, random_groups
 

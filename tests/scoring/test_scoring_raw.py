@@ -39,7 +39,8 @@ def line(*columns: object, tokens: list[tuple[str, str, float]]) -> str:
 def write_split(folder: Path, split: str, seed: int, labelled: bool = True) -> None:
     """Writes 20 contexts with up to 6 impressions; some values stand on one line of the split only."""
     random = np.random.default_rng(seed)
-    contexts, impressions = [], []
+    contexts: list[str] = []
+    impressions: list[str] = []
     for context in range(20):
         key = f"{split}-{context}"
         history = [

@@ -1,6 +1,9 @@
 """What a world draws: the published shape of Ali-CCP, rates, the truth behind the labels, and no order."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from esmm_spark.errors import ConfigError
@@ -27,14 +30,14 @@ class Sample:
         self.num_contexts = sum(len(block.contexts.user) for block in self.blocks)
         self.num_impressions = sum(len(block.labels.click) for block in self.blocks)
 
-    def label(self, name: str) -> np.ndarray:
+    def label(self, name: str) -> npt.NDArray[Any]:
         return np.concatenate([getattr(block.labels, name) for block in self.blocks])
 
-    def lengths(self, field: str) -> np.ndarray:
+    def lengths(self, field: str) -> npt.NDArray[Any]:
         """Tokens of a field per impression; a context's count for each of its impressions."""
         return np.concatenate([self._lengths(block, field) for block in self.blocks])
 
-    def _lengths(self, block: Block, field: str) -> np.ndarray:
+    def _lengths(self, block: Block, field: str) -> npt.NDArray[Any]:
         if field in block.impressions.bags:
             return block.impressions.bags[field].lengths
         return block.contexts.bags[field].lengths[block.impressions.context]
@@ -52,7 +55,8 @@ def demo() -> Sample:
 
 @pytest.fixture(scope="module", params=["demo", "aliccp"])
 def sample(request: pytest.FixtureRequest) -> Sample:
-    return request.getfixturevalue(request.param)
+    found: Sample = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.mark.parametrize(("field", "tokens"), ALICCP_TOKENS.items())

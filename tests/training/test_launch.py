@@ -10,7 +10,7 @@ import pytest
 from esmm_spark.errors import InputError
 from esmm_spark.feed.plan import EpochPlan, RowGroup
 from esmm_spark.manifest import wrapped_sum
-from esmm_spark.training import launch, progress
+from esmm_spark.training import launch
 from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.curve import Curve
 from esmm_spark.training.progress import LineProgress, SilentProgress, TensorBoardLog, Window
@@ -94,7 +94,7 @@ def test_the_last_line_of_an_epoch_has_the_epochs_own_speed(monkeypatch: pytest.
     # A second per step of 100 impressions, but the last of 250, which makes half a point of the curve, took
     # three: so did the window with it, and a third of the real rate was shown.
     clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     shown: list[float] = []
     monkeypatch.setattr(SilentProgress, "step", lambda self, step, loss, speed: shown.append(speed))
     curve = Curve(SilentProgress(), TensorBoardLog(None), Window(), None, Window())

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ from esmm_spark.lease import leased
 from esmm_spark.manifest import read_manifest
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
+from esmm_spark.model.tensor_file import write_tensors
 from esmm_spark.training import checkpoint
 from esmm_spark.training.finite import not_finite
 from esmm_spark.training.loop import Trainer
@@ -189,7 +190,7 @@ def test_a_second_run_on_one_models_folder_is_refused(folder: Path) -> None:
 def test_a_run_that_lost_its_lease_publishes_no_checkpoint(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = checkpoint.write_tensors
+    write = write_tensors
 
     def write_suspended(uri: str, tensors: Any) -> None:
         (folder / "model" / ".train.lease").write_text("another run's")
@@ -390,7 +391,7 @@ def test_adams_moments_and_buffers_must_be_finite_too() -> None:
     esmm = Esmm(torch.nn.BatchNorm1d(2), torch.nn.Identity())
     arena = EmbeddingArena(3, 2, learning_rate=0.1, eps=1e-8, init_range=0.1, seed=1)
     adam = torch.optim.Adam(esmm.parameters())
-    sum(p.sum() for p in esmm.parameters()).backward()
+    torch.stack([p.sum() for p in esmm.parameters()]).sum().backward()
     adam.step()
     assert not_finite(arena, esmm, adam) == ""
     moments = adam.state[next(esmm.parameters())]["exp_avg_sq"]
@@ -399,7 +400,7 @@ def test_adams_moments_and_buffers_must_be_finite_too() -> None:
         "Adam's exp_avg_sq of ctr_tower.weight became NaN or infinite in 1 of 2 rows"
     )
     moments[1] = 0
-    esmm.ctr_tower.running_var[0] = float("nan")  # type: ignore[index]
+    cast(torch.Tensor, esmm.ctr_tower.running_var)[0] = float("nan")
     assert not_finite(arena, esmm, adam).startswith("buffer ctr_tower.running_var became NaN")
 
 

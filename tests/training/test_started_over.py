@@ -10,7 +10,8 @@ import pytest
 
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.manifest import PartitionCounts, read_manifest
-from esmm_spark.training import best, checkpoint
+from esmm_spark.model import directory
+from esmm_spark.training import checkpoint
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.resume import differences, run_content
 from esmm_spark.training.run import train
@@ -101,7 +102,7 @@ def test_a_retry_publishes_what_a_run_started_over_had_trained_to_its_end(
 ) -> None:
     daily = small_config(folder, resume=False, epochs=1)
     with monkeypatch.context() as patch:
-        patch.setattr(best.directory, "publish", lambda *_, **__: (_ for _ in ()).throw(KilledError))
+        patch.setattr(directory, "publish", lambda *_, **__: (_ for _ in ()).throw(KilledError))
         with pytest.raises(KilledError):
             train(daily)
     trained = steps_with_checkpoint(folder / "model")
@@ -133,7 +134,7 @@ def test_the_summary_names_the_step_of_the_published_model(folder: Path) -> None
     summary = train(
         small_config(folder, epochs=30, early_stopping_epochs=2, embedding_learning_rate=1.0, batch_size=64)
     )
-    published = best.directory.read_info(str(newest_version(folder / "model"))).step
+    published = directory.read_info(str(newest_version(folder / "model"))).step
     trained = steps_with_checkpoint(folder / "model")[-1]
     assert published < trained
     assert f" after {published} of {trained} steps, the best epoch's end, validation: " in str(summary)

@@ -91,15 +91,15 @@ def test_what_a_process_does_is_noted_from_the_end_of_what_it_did_inside() -> No
 def test_to_compile_a_kernel_is_noted_as_unhurried() -> None:
     import numba
 
-    from esmm_spark import compiling
-
     seen = []
-    note = compiling.activity.compiling
+    note = activity.compiling
+
+    def noted(more: bool) -> None:
+        note(more)
+        seen.append(activity.current().kind)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            compiling.activity, "compiling", lambda more: (note(more), seen.append(activity.current().kind))
-        )
+        patch.setattr(activity, "compiling", noted)
         numba.njit(lambda x: x + 1)(1)
     assert seen[0] is Kind.UNHURRIED
     assert activity.current().kind is not Kind.UNHURRIED
