@@ -20,7 +20,6 @@ from esmm_spark.training.launch import (
     end_after_failure_elsewhere,
     first_rank_speaks,
     refuse_foreign_launcher,
-    speak_past_horovodrun,
 )
 
 
@@ -33,7 +32,6 @@ def main(argv: Sequence[str]) -> None:
     with first_rank_speaks():
         _, config = parse_config(parser, argv)
         refuse_foreign_launcher()
-    speak_past_horovodrun()
     from esmm_spark.training.run import train
 
     try:

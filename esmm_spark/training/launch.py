@@ -2,15 +2,11 @@
 
 import os
 import signal
-import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NoReturn
-
-import psutil
 
 from esmm_spark.errors import ConfigError, RankFailedError, UserError
 
@@ -91,41 +87,6 @@ def first_rank_speaks() -> Iterator[None]:
         if launched_rank() > 0:
             time.sleep(_SECONDS_TO_BE_ENDED)
         raise
-
-
-def speak_past_horovodrun() -> None:
-    """Lets the first rank write to horovodrun's own output, if it can be had, without `[0]<stdout>:`.
-
-    On a terminal that gives the bar, too. All stays as it is where rank 0 is on another host, or horovodrun
-    is asked to keep or mark the output of each rank, or writes to a file that isn't appended to.
-    """
-    if os.environ.get("HOROVOD_RANK") != "0" or not sys.platform.startswith("linux"):
-        return
-    try:
-        launchers = [process for process in psutil.Process().parents() if _is_horovodrun(process.cmdline())]
-        # It has children of the same name between itself and the ranks.
-        output = f"/proc/{launchers[-1].pid}/fd/1" if launchers else ""
-        if output and _can_be_shared(output):
-            shared = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
-            sys.stdout.flush()
-            os.dup2(shared, 1)
-            os.close(shared)
-    except (OSError, psutil.Error):
-        return  # horovodrun passes the lines on
-
-
-def _is_horovodrun(arguments: Sequence[str]) -> bool:
-    names = {os.path.basename(argument) for argument in arguments[:2]}
-    keeps = any("output-filename" in argument or "prefix" in argument for argument in arguments)
-    return "horovodrun" in names and not keeps
-
-
-def _can_be_shared(output: str) -> bool:
-    """Returns whether two processes may write to a file, each for itself: a terminal, a pipe, a log."""
-    mode = os.stat(output).st_mode
-    flags = Path(output.replace("/fd/", "/fdinfo/")).read_text()
-    appends = int(flags.partition("flags:")[2].split()[0], 8) & os.O_APPEND
-    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or bool(stat.S_ISREG(mode) and appends)
 
 
 def end_now(message: str | None) -> NoReturn:
