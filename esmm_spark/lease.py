@@ -138,7 +138,10 @@ def _acquire_file(uri: str, what: str, holder: Holder, wait_s: float) -> Lease:
     filesystem, path = storage.filesystem_of(uri)
     start = time.monotonic()
     while not moving.create(filesystem, path, holder.model_dump_json().encode(), holder.token):
-        found = _read(uri, _now(uri, holder.token))
+        found = _read(uri)
+        if found is not None and (found.holder is None or lives(found.holder) is None):
+            # Only its age tells.
+            found = _read(uri, _now(uri, holder.token))
         if found is None:
             continue
         # A holder that has only just made its file may still be writing it.

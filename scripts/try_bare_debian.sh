@@ -56,6 +56,8 @@ unmounted() {
 make_debian() {
     [ -e "$folder/etc/debian_version" ] || debootstrap --variant=minbase bookworm "$folder" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
     cp /etc/resolv.conf "$folder/etc/resolv.conf"
+    # As Debian's installer does: Java and Gloo ask for the host's own name.
+    printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$(hostname)" >"$folder/etc/hosts"
     [ -z "${PIP_CONFIG:-}" ] || cp "$PIP_CONFIG" "$folder/etc/pip.conf"
     [ -z "${CA_BUNDLE:-}" ] || cp "$CA_BUNDLE" "$folder/etc/pip-ca.pem"
     chroot "$folder" id someone >/dev/null 2>&1 || chroot "$folder" useradd --create-home --user-group someone

@@ -53,7 +53,9 @@ def run(spark: SparkSession, kind: str, folder: Path) -> None:
         logs = {"splits": {"test": split}, "max_reject_fraction": 1}
         preprocess(spark, config_for(folder, {}, logs=logs))
     elif kind == "events":
-        build_days(spark, small_logs.config(folder / "events"), parse_day(DAY, None), False)
+        # The logs hold one day.
+        allowed = ("impressions", "clicks", "conversions")
+        build_days(spark, small_logs.config(folder / "events"), parse_day(DAY, None), 0, allowed)
     elif kind == "score":
         score(spark, plan_scoring(scoring_config(folder)))
     else:

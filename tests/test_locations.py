@@ -1,10 +1,11 @@
 """Paths and URIs: what they lead to, what is refused, and that no secret is shown."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from esmm_spark import storage
+from esmm_spark import filesystems, storage
 from esmm_spark.errors import InputError
 from esmm_spark.locations import (
     check_glob,
@@ -158,6 +159,16 @@ def test_a_path_goes_to_pyarrow_and_spark_as_it_is_written(tmp_path: Path) -> No
     assert storage.spark_path("S3://bucket/a b") == "s3a://bucket/a b"
     assert split_location("gs://bucket/a%20b ü") == ("gs", "bucket", "a%20b ü")
     assert storage.filesystem_of("gs://bucket/a%20b ü/c")[1] == "bucket/a%20b ü/c"
+
+
+def test_a_host_without_libhdfs_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def from_uri(uri: str) -> None:
+        raise OSError(f"Unable to load libhdfs for {uri}:\n./libhdfs.so: cannot open shared object file")
+
+    monkeypatch.setattr(filesystems, "fs", SimpleNamespace(FileSystem=SimpleNamespace(from_uri=from_uri)))
+    with pytest.raises(InputError, match=r"hdfs://name/a b: pyarrow finds no libhdfs .*JAVA_HOME") as caught:
+        storage.filesystem_of("hdfs://name/a b")
+    assert "\n" not in str(caught.value)
 
 
 def test_spark_reads_a_path_as_a_glob_only_where_one_is_meant(

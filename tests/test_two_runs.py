@@ -79,6 +79,7 @@ def test_two_runs_on_one_target_end_in_one_whole_result_and_one_refusal(
         for end in ends:
             assert end["code"] == 0 or " is being written by process " in end["error"], (seed, kind, end)
         outcomes[f"{kind} {codes}"] += 1
+        print(f"pair {number + 1}: {kind} {codes}", flush=True)
     print(outcomes)
     assert sum(times for outcome, times in outcomes.items() if outcome.endswith("[0, 2]")) >= NUM_PAIRS // 3
 

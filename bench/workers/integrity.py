@@ -1,9 +1,10 @@
-"""Reads an epoch, and starts a scorer, with and without comparing checksums. Writes rates, seconds and bytes."""
+"""Reads an epoch and opens a model, with and without comparing checksums. Writes rates, seconds and bytes."""
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -39,16 +40,16 @@ def main() -> None:
     for epoch in range(arguments.rounds):
         for name, manifest in manifests.items():
             session.manifest = manifest
-            rates[name].append(session.counts.impressions / _seconds(lambda: _read_epoch(session, epoch)))
+            seconds = _seconds(partial(_read_epoch, session, epoch))
+            rates[name].append(session.counts.impressions / seconds)
     blocks = [
         (storage.join(config.paths.dataset, file.path), block)
         for file in session.counts.files
         for block in file.blocks
     ]
     content = [Path(path).read_bytes()[block.offset :][: block.num_bytes] for path, block in blocks]
-    checksums_s = min(
-        _seconds(lambda: [checksum_of(part) for part in content]) for _ in range(arguments.rounds)
-    )
+    rounds = range(arguments.rounds)
+    checksums_s = min(_seconds(lambda: [checksum_of(part) for part in content]) for _ in rounds)
     result = {
         "rates": rates,
         "impressions": session.counts.impressions,

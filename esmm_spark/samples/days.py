@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark import storage
 from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, CountMismatchError, MissingLogError
+from esmm_spark.errors import ConfigError, CountMismatchError, MissingLogError, TargetBusyError
 from esmm_spark.event_config import EventLogs
 from esmm_spark.failures import user_errors
 from esmm_spark.logs.raw_files import CanonicalLines
@@ -111,7 +111,8 @@ def build_days(
                 try:
                     build_day(spark, config, earlier.day, frozenset(allowed_missing), is_backfill=True)
                     result.written.append(earlier.day.name)
-                except MissingLogError as error:
+                except (MissingLogError, TargetBusyError) as error:
+                    # Another run builds that day: it does so from the same logs.
                     reason = str(error)
             if reason:
                 result.left_alone[earlier.day.name] = reason

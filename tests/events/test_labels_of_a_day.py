@@ -44,7 +44,7 @@ def labelled(
         "clicks": spark.createDataFrame(clicks, EVENTS),
         "conversions": spark.createDataFrame([("u", "c", at(2, 0), *NO_REASON)], EVENTS),
     }
-    return label_day(events, DayLogs({}, lines, [], []), parse_day("2026-11-24", as_of))
+    return label_day(events, DayLogs({}, lines, [], [], {}), parse_day("2026-11-24", as_of))
 
 
 # Windows of 1 hour and 2 days: a is sure at day 3, 2:00, b an hour later, c yet an hour later.
@@ -184,6 +184,7 @@ def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, folders: 
         {"impressions": judged, "clicks": empty, "conversions": empty},
         [],
         [],
+        {},
     )
     source, clicks, _ = count_lines(logs, day, dict.fromkeys(("impressions", "clicks", "conversions"), "p"))
     assert clicks.lines_read == 0

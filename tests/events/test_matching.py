@@ -82,10 +82,11 @@ def test_a_day_whose_clicks_match_nothing_is_not_published_and_doubles_match_int
 
 
 def report(clicks: int, matched: int, impressions: int = 7) -> dict[str, Any]:
+    nothing = {"of_orphan_clicks": 0, "of_earlier_clicks": 0}
     return {
         "impressions": {"total": impressions},
-        "clicks": {"total": clicks, "matched": matched, "of_orphan_clicks": 0},
-        "conversions": {"total": 1, "matched": 0, "of_orphan_clicks": 1},
+        "clicks": {"total": clicks, "matched": matched, **nothing},
+        "conversions": {"total": 1, "matched": 0, **nothing, "of_orphan_clicks": 1},
     }
 
 

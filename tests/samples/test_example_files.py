@@ -143,7 +143,7 @@ def test_only_what_a_successful_attempt_reported_stays(tmp_path: Path) -> None:
         )
         for task, counts in enumerate((first, second))
     ]
-    partitions = _commit(plan, reports)
+    partitions, _ = _commit(plan, reports)
     assert sorted(path.name for path in folder.iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
     assert sorted(path.name for path in (tmp_path / "rejects").iterdir()) == [
         "test-none.parquet",

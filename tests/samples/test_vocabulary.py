@@ -9,13 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from esmm_spark import seals
 from esmm_spark.errors import ConfigError, InputError
 from esmm_spark.features import FeatureSpec
 from esmm_spark.logs.raw_files import read_split
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.samples.plan import HeldOut
 from esmm_spark.samples.value_counts import count_values
-from esmm_spark.samples.vocabulary import load_vocabulary, write_vocabulary
+from esmm_spark.samples.vocabulary import VOCABULARY_SCHEMA, load_vocabulary, write_vocabulary
+from tests.flipped_bits import flips_of
 from tests.samples.join_oracle import signed_hash
 from tests.samples.raw_lines import SPEC, config_for, context, impression, token, write_split
 
@@ -140,3 +142,23 @@ def test_min_count_needs_the_train_split(spark: SparkSession, tmp_path: Path) ->
 def test_a_missing_vocabulary_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no vocabulary at .*/nowhere"):
         load_vocabulary(str(tmp_path / "nowhere"), COUNTED)
+
+
+def test_a_flipped_bit_of_a_vocabulary_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seals, "_PATIENCE_S", 0.0)
+    spec = FeatureSpec.model_validate(
+        {
+            "tables": {"user": {"num_buckets": 20}},
+            "fields": [{"name": "user", "level": "context", "min_count": 2}],
+        }
+    )
+    columns = {"field": ["user"] * 50, "value_hash": range(50)}
+    path = tmp_path / "part-0.parquet"
+    pq.write_table(pa.table(columns, VOCABULARY_SCHEMA), path)
+    seals.seal(str(tmp_path), (".parquet",))
+    assert load_vocabulary(str(tmp_path), spec)["user"].tolist() == list(range(50))
+    for _ in flips_of(path, 60):
+        with pytest.raises(InputError, match=r"^\S+part-0\.parquet has another SHA-256 than in .* again$"):
+            load_vocabulary(str(tmp_path), spec)

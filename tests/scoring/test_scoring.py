@@ -22,6 +22,7 @@ from esmm_spark.errors import (
 )
 from esmm_spark.evaluation.inputs import SCORES_SCHEMA, read_scores
 from esmm_spark.features import FeatureSpec
+from esmm_spark.manifest import read_manifest
 from esmm_spark.scoring.partition import read_record
 from esmm_spark.scoring.scoring import Scored, plan_scoring, score
 from tests.scoring.random_model import write_model
@@ -309,3 +310,17 @@ def test_inputs_that_are_not_whole_are_refused(config: Config) -> None:
     (dataset / "_SUCCESS").unlink()
     with pytest.raises(IncompleteError, match="is half-written"):
         plan_scoring(config)
+
+
+def test_examples_of_another_content_are_scored_again(config: Config) -> None:
+    write_model(config)
+    section = {"score": config.score.model_copy(update={"partition": "split=test"})}
+    config = config.model_copy(update=section)
+    before = plan_scoring(config).inputs
+    assert plan_scoring(config).inputs == before
+    # As after a backfill of labels: as many of all, of the same sizes, at the same time.
+    dataset = Path(config.paths.dataset)
+    partitions = read_manifest(str(dataset)).partitions
+    partitions["split=test"].files[0].checksums[0] = "0123456789abcdef"
+    write_dataset(dataset, partitions)
+    assert plan_scoring(config).inputs != before

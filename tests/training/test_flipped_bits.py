@@ -39,8 +39,7 @@ def flips_told(path: Path, read: Callable[[], object]) -> int:
         try:
             after = read()
         except UserError as error:
-            assert len(str(error).splitlines()) == 1
-            told += 1
+            told += len(str(error).splitlines()) == 1
         else:
             assert after == before
     return told

@@ -42,10 +42,9 @@ def test_two_ranks_train_the_model_of_one(new_run: NewRun, uninterrupted: Path) 
     assert_same_model(model, uninterrupted, TOLERANCE)
     shards = sorted(path.name for path in (newest_version(model) / "embedding").iterdir())
     assert shards == [f"shard-0000{rank}-of-00002.safetensors" for rank in range(2)]
-    # One rank reports.
-    lines = [line for line in result.stdout.splitlines() if "<stdout>" in line]
-    assert [line[:3] for line in lines] == ["[0]"] * len(lines)
-    assert sum("/2 validation: CTR AUC" in line for line in lines) == 2
+    # Rank 0 reports, without a prefix: scripts/build_horovod.sh leaves that to the others, who say nothing.
+    assert "<stdout>" not in result.stdout
+    assert sum("/2 validation: CTR AUC" in line for line in result.stdout.splitlines()) == 2
     assert "Warning" not in result.stderr
 
 

@@ -175,7 +175,7 @@ def test_a_state_that_was_written_before_runs_had_numbers_is_of_the_first_run() 
 def test_a_missing_auc_is_explained_by_the_labels() -> None:
     metrics: dict[str, float | None] = {"ctr_auc": None, "cvr_auc": None, "ctcvr_auc": None}
     assert metrics_line(metrics, None, None) == "none (the dataset has no validation partition)"
-    assert metrics_line(metrics, "split=validation") == (
+    assert metrics_line(metrics, "split=validation", COUNTS) == (
         "no CTR AUC: none of 1,000 impressions of split=validation is clicked, "
         "no CVR AUC on clicks: 0 of its 0 clicks convert, "
         "no CTCVR AUC: none of 1,000 impressions of split=validation is converted"
