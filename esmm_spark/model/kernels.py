@@ -51,8 +51,12 @@ def parallel_kernel(function: Function) -> Function:
 
 
 def kernel(function: Function) -> Function:
-    """Returns `function` compiled, to be called by a kernel."""
-    return compiled(function, KERNEL_FILES, fastmath={"contract"})
+    """Returns `function` compiled, to be called by a kernel. It makes no arrays but views.
+
+    It returns arrays only to a function that is a `kernel`, too: references to arrays are not counted (numba
+    would count one to every array of a tuple at every call, which takes longer to run and to compile).
+    """
+    return compiled(function, KERNEL_FILES, fastmath={"contract"}, _nrt=False)
 
 
 def inlined_kernel(function: Function) -> Function:
