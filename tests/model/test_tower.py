@@ -70,13 +70,19 @@ def inputs(sizes: list[int], objective: str = "esmm", num_fields: int = IMPRESSI
     ]
 
 
+def gradients_of(loss: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Returns the gradients, 0 of what has none: no impression reaches a network of plain torch."""
+    if not loss.requires_grad:
+        return tuple(map(torch.zeros_like, leaves))
+    return torch.autograd.grad(loss, leaves, materialize_grads=True)
+
+
 def results(network: Esmm, given: list[Tensor], dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
     """Returns the loss and all gradients."""
     network.to(dtype)
     context, impression = (x.to(dtype).requires_grad_() for x in given[:2])
     loss = network.training_loss(context, impression, given[2], (given[3], given[4]), SCALE)
-    leaves = (context, impression, *network.parameters())
-    return (loss.detach(), *torch.autograd.grad(loss, leaves))
+    return (loss.detach(), *gradients_of(loss, (context, impression, *network.parameters())))
 
 
 def plain_float64(network: Esmm, given: list[Tensor]) -> tuple[Tensor, ...]:
@@ -84,7 +90,7 @@ def plain_float64(network: Esmm, given: list[Tensor]) -> tuple[Tensor, ...]:
     context, impression = (x.double().requires_grad_() for x in given[:2])
     logits = network(context, impression, given[2])
     loss = SCALE * network.loss(logits, given[3], given[4]).total
-    return (loss.detach(), *torch.autograd.grad(loss, (context, impression, *network.parameters())))
+    return (loss.detach(), *gradients_of(loss, (context, impression, *network.parameters())))
 
 
 def assert_all_close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
