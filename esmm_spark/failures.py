@@ -53,11 +53,12 @@ def user_errors(spark: SparkSession, remedy: str, what: str | None = None) -> It
     try:
         yield
     except (PySparkException, Py4JJavaError) as failure:
-        spark.sparkContext.setLogLevel("ERROR")
         found = _cause_for_people(failure, remedy)
         found = found or _refusal(spark, failure, what or "Spark's scratch folder")
         if found is None:
+            spark.sparkContext.setLogLevel("ERROR")
             raise
+        # The log stays silent: tasks that are still at work are going to be stopped, and say so at length.
         raise found from failure
     except KeyboardInterrupt:
         # Tasks would go on, and write into a folder that is being deleted. The log stays silent: executors

@@ -67,8 +67,8 @@ def test_a_disk_that_fills_up_under_preprocess_leaves_the_dataset_that_was_there
     small = write_split(tmp_path / "a", [context("k")], [impression("1", "k")])
     large = write_split(
         tmp_path / "b",
-        [context(f"c{c}") for c in range(200)],
-        [impression(f"{c}-{i}", f"c{c}", token("205", f"{i}")) for c in range(200) for i in range(90)],
+        [context(f"c{c}") for c in range(800)],
+        [impression(f"{c}-{i}", f"c{c}", token("205", f"{i}")) for c in range(800) for i in range(90)],
     )
     with small_disk(tmp_path / "out", 200) as disk:
         before = preprocess(spark, config_for(tmp_path, {"test": small}))

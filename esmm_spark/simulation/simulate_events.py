@@ -124,7 +124,7 @@ def _write(
 
     numbers = spark.range(0, len(parts), 1, len(parts))
     with step(spark, "simulate events"):
-        rows = numbers.mapInArrow(write, "impressions bigint, clicks bigint, conversions bigint").collect()
+        rows = numbers.mapInArrow(write, ", ".join(f"{name} bigint" for name in _COUNTS)).collect()
     if len(rows) != len(parts):
         raise CountMismatchError(f"{len(rows)} parts were reported written, not {len(parts)}")
     num_items = chosen.num_shops * chosen.items_per_shop
@@ -139,7 +139,7 @@ def _write(
         conversion_lines=sum(row.conversions for row in rows),
     )
     counted = {
-        "impressions": summary.impressions,
+        "impressions": sum(row.impression_lines for row in rows),
         "clicks": summary.click_lines,
         _TRUTH: summary.impressions,
         _ITEMS: num_items,
@@ -151,7 +151,9 @@ def _write(
     return summary
 
 
-_REPORT = pa.schema([(name, pa.int64()) for name in LOGS])
+# Lines of a log may repeat, impressions are counted once, too.
+_COUNTS = (*LOGS, "impression_lines")
+_REPORT = pa.schema([(name, pa.int64()) for name in _COUNTS])
 
 
 def _write_part(
@@ -163,7 +165,7 @@ def _write_part(
     num_days: int,
     folder: str,
 ) -> dict[str, int]:
-    """Writes one part's files; returns its impressions and its lines of the other logs."""
+    """Writes one part's files; returns its impressions, and its lines of all logs."""
     tables = draw_event_part(world, catalogue, seed, part, _start_s(first_day), num_days)
     counts = dict.fromkeys(LOGS, 0)
     for (log, day), table in tables.logs.items():
@@ -175,8 +177,7 @@ def _write_part(
             _write_parquet(table, storage.join(folder, f"{name}.parquet"))
         counts[log] += table.num_rows
     _write_parquet(tables.truth, storage.join(folder, _TRUTH, f"part-{part.number:05d}.parquet"))
-    counts["impressions"] = tables.truth.num_rows
-    return counts
+    return {**counts, "impression_lines": counts["impressions"], "impressions": tables.truth.num_rows}
 
 
 def _write_items(catalogue: Catalogue, num_items: int, first_day: date, folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ USERS = {"key": "user", "key_column": "user", "valid_from": "since", "valid_to":
 
 
 def users(path: Path, **keys: Any) -> Catalog:
-    return Catalog(**{"path": str(path), **USERS, "features": {"age": "age"}, **keys})
+    early = {"earliest_time": date(1970, 1, 1)}
+    return Catalog(**{"path": str(path), **USERS, **early, "features": {"age": "age"}, **keys})
 
 
 def test_of_a_users_rows_that_hold_the_one_that_began_last_is_taken(

@@ -149,7 +149,7 @@ def test_a_days_labels_and_report_are_its_share_of_one_join_over_all_logs(
     ).logs.events
     assert isinstance(events, EventLogs)
     # Whose range would be wider than what labels need.
-    events = events.model_copy(update={"history": []})
+    events = events.model_copy(update={"history": [], "crosses": []})
     logs = read_day_logs(spark, events, day, with_features=False)
     labelled = label_day(events, logs, day)
     found = {

@@ -159,7 +159,7 @@ def test_a_sparse_json_key_has_the_type_that_any_file_knows(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"clicks.user_id = 'user' is no column of .*a.json: it has t"):
         json_columns(tmp_path / "no id", a='{"t": 1}\n')
     with pytest.raises(InputError, match=r"a.json has no JSON object in its first lines"):
-        json_columns(tmp_path / "empty", a="")
+        json_columns(tmp_path / "no object", a="7\n")
     mixed = '{"user": "u", "t": 1, "tags": "a"}\n' + tagged
     with pytest.raises(InputError, match=r"features.tags: column tags is string and array in .*a.json"):
         json_columns(tmp_path / "mixed", a=mixed)

@@ -126,7 +126,7 @@ def test_wrong_arguments_are_told(tmp_path: Path) -> None:
             check_event_arguments(*arguments)
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match=r"holds thesis.tex, which no simulation"):
+    with pytest.raises(InputError, match=r"holds thesis.tex, which would be deleted"):
         check_event_arguments(output, 9, 1, "demo", 4)
 
 

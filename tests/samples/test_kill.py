@@ -49,7 +49,8 @@ def test_sigkill_in_the_middle_leaves_the_old_dataset_and_a_rerun_cleans_up(
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         # The folder stands from before the tasks to the end; the job is killed in one of its 40 tasks.
-        staged = wait_for(tmp_path, ".dataset.*.staging/examples/split=test", process).parents[1]
+        folder = Path(old.paths.dataset).parent
+        staged = wait_for(folder, ".dataset.*.staging/examples/split=test", process).parents[1]
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGKILL)
     assert staged.exists(), "the test wants it killed before it was done"

@@ -161,7 +161,7 @@ def test_another_seed_gives_other_bytes(spark: SparkSession, simulated: Simulate
     simulate(spark, str(tmp_path / "raw"), NUM_GROUPS, SEED + 1, "demo")
     ours, theirs = read_bytes(simulated.folder), read_bytes(tmp_path / "raw")
     assert ours.keys() == theirs.keys()
-    assert [name for name in ours if ours[name] == theirs[name]] == ["_SUCCESS"]
+    assert [name for name in ours if ours[name] == theirs[name]] == []
 
 
 def test_a_rerun_replaces_and_leaves_nothing_behind(
@@ -198,7 +198,7 @@ def test_what_stood_there_is_whole_when_a_run_fails(
 
 def test_other_peoples_files_are_not_replaced(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"holds notes\.txt, which no simulation wrote"):
+    with pytest.raises(InputError, match=r"holds notes\.txt, which would be deleted"):
         simulate(spark, str(tmp_path), 4, 1, "demo")
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
@@ -206,7 +206,7 @@ def test_other_peoples_files_are_not_replaced(spark: SparkSession, tmp_path: Pat
 def test_a_download_of_ali_ccp_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "sample_skeleton_train").mkdir()
     (tmp_path / "sample_skeleton_train" / "part-0.csv").write_text("1,0,0,a,0,\n")
-    with pytest.raises(InputError, match="holds sample_skeleton_train, which no simulation wrote"):
+    with pytest.raises(InputError, match="holds sample_skeleton_train, which would be deleted"):
         check_arguments(str(tmp_path), 4, 1, "demo")
 
 

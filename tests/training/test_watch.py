@@ -78,6 +78,7 @@ def test_of_ranks_that_ended_the_first_are_named() -> None:
 
 
 def test_what_a_process_does_is_noted_from_the_end_of_what_it_did_inside() -> None:
+    activity.at("")
     with doing("reading a batch"):
         began_s = activity.current().since_s
         with waiting('exchange "step"'):
