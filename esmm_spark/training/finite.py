@@ -14,6 +14,9 @@ from torch.optim import Optimizer
 from esmm_spark.model.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
 
+# Sums and comparisons make copies of what they take.
+_ROWS_AT_ONCE = 1 << 18
+
 
 @torch.no_grad()
 def not_finite(arena: EmbeddingArena, model: Esmm, optimizer: Optimizer) -> str:
@@ -25,11 +28,19 @@ def not_finite(arena: EmbeddingArena, model: Esmm, optimizer: Optimizer) -> str:
         optimizer: Adam with its moments.
     """
     for what, tensor in _all(arena, model, optimizer):
-        # One number is finite only if all that it sums are; in float64, as large ones may add up.
-        if not math.isfinite(float(tensor.sum(dtype=torch.float64))):
-            broken = ~tensor.isfinite().reshape(len(tensor) if tensor.dim() else 1, -1)
-            return f"{what} became NaN or infinite in {int(broken.any(1).sum()):,} of {len(broken):,} rows"
+        rows = tensor.reshape(1) if tensor.dim() == 0 else tensor
+        broken = sum(_broken_rows(block) for block in rows.split(_ROWS_AT_ONCE))
+        if broken:
+            return f"{what} became NaN or infinite in {broken:,} of {len(rows):,} rows"
     return ""
+
+
+def _broken_rows(block: Tensor) -> int:
+    """Returns how many rows of a block hold a number that isn't finite."""
+    # One number is finite only if all that it sums are; large ones may also add up to infinity.
+    if math.isfinite(float(block.sum())):
+        return 0
+    return int((~block.isfinite()).reshape(len(block), -1).any(1).sum())
 
 
 def _all(arena: EmbeddingArena, model: Esmm, optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
