@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esmm_spark.features import FeatureSpec, FieldSpec
+from esmm_spark.contracts.features import FeatureSpec, FieldSpec
 from esmm_spark.feed.batch import Batch
 
 IntArray = npt.NDArray[np.integer[Any]]

@@ -1,7 +1,7 @@
 """The matrix products of a training step, alone: what the towers would take if nothing stood between them.
 
 The same products of the same sizes, over the same few hundred impressions at a time, spread over the same
-threads as `esmm_spark/model/tower_kernels.py` makes them, on numbers that mean nothing.
+threads as `esmm_spark/model/fused/tower_kernels.py` makes them, on numbers that mean nothing.
 """
 
 import itertools
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numba import prange
 
-from esmm_spark.model.blas import gemm, gemm_addresses
-from esmm_spark.model.kernels import fetch_and_add, num_threads
-from esmm_spark.model.tower import block_and_chunk
+from esmm_spark.model.fused.blas import gemm, gemm_addresses
+from esmm_spark.model.fused.tower import block_and_chunk
+from esmm_spark.model.kernels.compilation import fetch_and_add, num_threads
 
 _ROUNDS = 10
 

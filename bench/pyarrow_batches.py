@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.feed.plan import EpochPlan, Read
-from esmm_spark.storage import join
+from esmm_spark.files.storage import join
 
 _LISTS = (
     "context_rows",

@@ -12,7 +12,7 @@ from typing import Any
 from bench.growth_plot import plot_growth
 from bench.measure import ROOT
 from bench.results import OURS, SENT, Results, load_results
-from esmm_spark.config_file import load_config
+from esmm_spark.contracts.config_file import load_config
 
 GIB, MIB = 2**30, 2**20
 _HOUR_S = 3600

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-from esmm_spark.config import Config
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.manifest import TRAIN_PARTITION, Manifest, PartitionCounts
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, default_num_streams, row_groups_of
 from esmm_spark.feed.reader import open_feed
-from esmm_spark.manifest import TRAIN_PARTITION, Manifest, PartitionCounts, read_manifest
+from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.training.build import build_trainer
-from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.progress import SilentProgress
+from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.state import TrainState
 
 

@@ -20,9 +20,10 @@ from typing import Any
 import yaml
 
 from bench.measure import ROOT, Usage, measured
-from esmm_spark import storage
-from esmm_spark.config_file import load_config
-from esmm_spark.manifest import Manifest, read_manifest
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.files import storage
+from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.simulation.presets import preset_named
 
 SPARK_SUBMIT = ("spark-submit",)

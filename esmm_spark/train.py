@@ -14,9 +14,9 @@ from collections.abc import Sequence
 if __name__ == "__main__" and sys.path and os.path.basename(sys.path[0].rstrip("/")) == "esmm_spark":
     sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
 
-from esmm_spark.command import config_parser, parse_config, run_command
-from esmm_spark.errors import RankFailedError
-from esmm_spark.training.launch import (
+from esmm_spark.contracts.errors import RankFailedError
+from esmm_spark.runtime.command import config_parser, parse_config, run_command
+from esmm_spark.training.ranks.launch import (
     end_after_failure_elsewhere,
     first_rank_speaks,
     refuse_foreign_launcher,

@@ -7,8 +7,8 @@ spark-submit jobs/evaluate.py --config conf/X.yaml [key=value ...]
 import sys
 from collections.abc import Sequence
 
-from esmm_spark.command import config_parser, parse_config, run_command
-from esmm_spark.disjoint_paths import paths_of
+from esmm_spark.contracts.disjoint_paths import paths_of
+from esmm_spark.runtime.command import config_parser, parse_config, run_command
 
 
 def main(argv: Sequence[str]) -> None:
@@ -22,10 +22,10 @@ def main(argv: Sequence[str]) -> None:
     # Only now: --help and a mistake in the config shouldn't wait for Spark.
     from rich.console import Console
 
-    from esmm_spark.evaluation.cautions import warnings_of
     from esmm_spark.evaluation.evaluating import evaluate
-    from esmm_spark.evaluation.terminal import terminal_summary
-    from esmm_spark.session import require_filesystems, spark_session
+    from esmm_spark.evaluation.report.cautions import warnings_of
+    from esmm_spark.evaluation.report.terminal import terminal_summary
+    from esmm_spark.spark.session import require_filesystems, spark_session
 
     spark = spark_session("esmm_spark evaluate")
     try:

@@ -10,12 +10,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from esmm_spark.command import config_parser, parse_config, run_command
-from esmm_spark.config import Config
-from esmm_spark.disjoint_paths import paths_of
-from esmm_spark.errors import ConfigError
-from esmm_spark.manifest import DayCounts, PartitionCounts, SourceCounts, read_manifest
-from esmm_spark.samples.day import Day, parse_day
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.disjoint_paths import paths_of
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.manifest import DayCounts, PartitionCounts, SourceCounts
+from esmm_spark.events.reading.day import Day, parse_day
+from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.runtime.command import config_parser, parse_config, run_command
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -77,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _logs_named(texts: Sequence[str]) -> list[str]:
     """Returns the logs that `--allow-missing` names."""
-    from esmm_spark.samples.event_sources import LOGS
+    from esmm_spark.events.join.sources import LOGS
 
     names = [name.strip() for text in texts for name in text.split(",")]
     for name in names:
@@ -87,7 +88,7 @@ def _logs_named(texts: Sequence[str]) -> list[str]:
 
 
 def _open_session(config: Config) -> "SparkSession":
-    from esmm_spark.session import require_filesystems, spark_session
+    from esmm_spark.spark.session import require_filesystems, spark_session
 
     spark = spark_session("esmm_spark preprocess", _SESSION)
     paths = [path for path in paths_of(config) if path.key.startswith(("logs.", "paths.dataset"))]
@@ -98,8 +99,8 @@ def _open_session(config: Config) -> "SparkSession":
 def _build_days(
     config: Config, day: Day, looks_back: bool, num_days: int | None, allowed_missing: Sequence[str]
 ) -> None:
-    from esmm_spark.samples.backfill import days_that_can_change
-    from esmm_spark.samples.days import build_days
+    from esmm_spark.events.backfill import days_that_can_change
+    from esmm_spark.events.days import build_days
 
     spark = _open_session(config)
     started = time.monotonic()

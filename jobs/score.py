@@ -6,8 +6,8 @@ spark-submit jobs/score.py --config conf/X.yaml [key=value ...] [--force]
 
 from collections.abc import Sequence
 
-from esmm_spark.command import config_parser, parse_config, run_command
-from esmm_spark.disjoint_paths import paths_of
+from esmm_spark.contracts.disjoint_paths import paths_of
+from esmm_spark.runtime.command import config_parser, parse_config, run_command
 
 
 def main(argv: Sequence[str]) -> None:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     arguments, config = parse_config(parser, argv)
     # Only now: --help and a mistake in the config shouldn't wait for Spark and torch.
     from esmm_spark.scoring.scoring import plan_scoring, score
-    from esmm_spark.session import require_filesystems, spark_session
+    from esmm_spark.spark.session import require_filesystems, spark_session
 
     plan = plan_scoring(config)
     scored = None if arguments.force else plan.done_before()

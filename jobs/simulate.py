@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Sequence
 from datetime import date
 
-from esmm_spark.command import OneLineParser, parse_output, run_command
-from esmm_spark.errors import ConfigError
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.runtime.command import OneLineParser, parse_output, run_command
 
 
 def main(argv: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
     # Before Spark starts: a mistake is told at once.
     check_arguments(*wanted)
-    from esmm_spark.session import spark_session
+    from esmm_spark.spark.session import spark_session
 
     summary = simulate(spark_session("esmm_spark simulate"), *wanted)
     print(f"{summary}: {arguments.output}", flush=True)
@@ -66,7 +66,7 @@ def _simulate_events(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--first-day {arguments.first_day} is no day: write it like 2026-11-20") from error
     wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
     check_event_arguments(*wanted, arguments.num_days)
-    from esmm_spark.session import spark_session
+    from esmm_spark.spark.session import spark_session
 
     spark = spark_session("esmm_spark simulate")
     summary = simulate_events(spark, *wanted, first_day, arguments.num_days)

@@ -9,16 +9,16 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from esmm_spark.config import Config
-from esmm_spark.config_file import load_config
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.feed.batch import batch_of
 from esmm_spark.logs.lines import CONTEXT
-from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.distinct import distinct_by_owner
-from esmm_spark.model.embedding import embed_batch
+from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.batch import embed_batch
+from esmm_spark.model.embedding.distinct import distinct_by_owner
 from esmm_spark.model.esmm import build_esmm
-from esmm_spark.samples.example_batches import row_dtype
+from esmm_spark.samples.grouping.batches import row_dtype
 from esmm_spark.samples.task import compile_kernels
 from esmm_spark.samples.value_counts import count_values
 

@@ -1,4 +1,4 @@
-"""Writes docs/config.md, the reference of all config keys, from the pydantic models in esmm_spark/config.py.
+"""Writes docs/config.md, the reference of all config keys, from the models in esmm_spark/contracts/.
 
 python scripts/config_reference.py           writes it
 python scripts/config_reference.py --check   exits with 1 if the file is not what would be written
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from esmm_spark.config import Config
+from esmm_spark.contracts.config import Config
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "config.md"
 
@@ -33,7 +33,7 @@ character. All `paths`, raw files, event logs, catalogs, truth and baseline scor
 no output may be, hold or lie in another output or an input, links and `..` resolved; inputs may share
 places. Only `evaluate.baseline_scores` may be `paths.scores`, so that the config scores its own baseline.
 
-<!-- Written by `make docs` from esmm_spark/config.py; `make lint` fails when it is out of date. -->
+<!-- Written by `make docs` from esmm_spark/contracts/config.py; `make lint` fails when it is out of date. -->
 """
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     if "--check" not in sys.argv[1:]:
         TARGET.write_text(text, encoding="utf-8")
     elif not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text:
-        print(f"{TARGET} is out of date with esmm_spark/config.py: run make docs", file=sys.stderr)
+        print(f"{TARGET} is out of date with esmm_spark/contracts/config.py: run make docs", file=sys.stderr)
         sys.exit(1)
 
 

@@ -16,7 +16,7 @@ os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One small session for the whole run: two cores, UTC, four shuffle partitions, no UI."""
-    from esmm_spark.session import spark_session
+    from esmm_spark.spark.session import spark_session
 
     options = {
         "spark.master": "local[2]",

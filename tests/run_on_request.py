@@ -13,12 +13,12 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from esmm_spark.errors import EsmmSparkError
+from esmm_spark.contracts.errors import EsmmSparkError
+from esmm_spark.events.days import build_days
+from esmm_spark.events.reading.day import parse_day
 from esmm_spark.samples.dataset import preprocess
-from esmm_spark.samples.day import parse_day
-from esmm_spark.samples.days import build_days
 from esmm_spark.scoring.scoring import plan_scoring, score
-from esmm_spark.session import spark_session
+from esmm_spark.spark.session import spark_session
 from esmm_spark.training.run import train
 from tests.events import small_logs
 from tests.samples.raw_lines import config_for, context, impression, token, write_split

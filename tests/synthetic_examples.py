@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from esmm_spark import seals
-from esmm_spark.config import Config
-from esmm_spark.examples_file import BlockStream
-from esmm_spark.features import FeatureSpec
-from esmm_spark.manifest import EXAMPLES, ExamplesFile, Manifest, PartitionCounts, write_manifest
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import EXAMPLES, ExamplesFile, Manifest, PartitionCounts
+from esmm_spark.files import seals
+from esmm_spark.files.examples_file import BlockStream
+from esmm_spark.files.manifest_file import write_manifest
 
 NUM_ITEMS, NUM_USERS, NUM_TAGS = 200, 80, 40
 

@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.repository import ROOT
+
 # All that the script itself runs before it looks for what may be missing.
 TOOLS = ("bash", "cat", "cut", "dirname", "head", "id", "sed", "sha256sum")
 JAVA = "#!/bin/sh\necho 'openjdk version \"{version}\" 2025-01-01' >&2\n"

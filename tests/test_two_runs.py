@@ -17,18 +17,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from esmm_spark import storage
-from esmm_spark.manifest import DAY_PARTITION, EXAMPLES, LABELS, REJECTS, Manifest, read_manifest
+from esmm_spark.contracts.manifest import DAY_PARTITION, EXAMPLES, LABELS, REJECTS, Manifest
+from esmm_spark.files import storage
+from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model.directory import find_model, read_info
 from esmm_spark.samples.counting import require_counted
 from esmm_spark.scoring.partition import read_record
 from tests.events import small_logs
+from tests.repository import ROOT
 from tests.run_on_request import DAY, scoring_config, write_inputs
 from tests.samples.raw_lines import config_for
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import write_small_dataset
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_PAIRS = 30
 # About the time that a run takes: most pairs meet.
 OFFSET_S = {"preprocess": 2.4, "events": 5.0, "score": 1.5, "train": 1.0}

@@ -9,7 +9,7 @@ from bench.event_logs import DAY, VARIANTS, event_config, write_event_logs
 from bench.measure import ROOT, measured_worker
 from bench.results import OURS, StageResult
 from bench.workspace import Workspace, say
-from esmm_spark import storage
+from esmm_spark.files import storage
 
 SIZES = (1_000_000, 10_000_000)
 _ROUNDS = 2

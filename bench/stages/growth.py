@@ -6,8 +6,8 @@ from typing import Any
 from bench.measure import measured_worker
 from bench.results import OURS, StageResult
 from bench.workspace import PREPROCESS, TRAIN, Workspace, manifest_of, say
-from esmm_spark import storage
-from esmm_spark.config_file import load_config
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.files import storage
 
 SIZES = (1_000_000, 3_000_000, 10_000_000)
 ARENA_ROWS = (1_000_000, 10_000_000, 50_000_000)

@@ -11,10 +11,10 @@ from bench.measure import measured, measured_worker
 from bench.peers.venv import peers_python
 from bench.results import OURS, StageResult
 from bench.workspace import PREPROCESS, Workspace, manifest_of, say
-from esmm_spark.config_file import load_config
-from esmm_spark.features import FeatureSpec
-from esmm_spark.manifest import EXAMPLE_COLUMNS
-from esmm_spark.storage import join
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import EXAMPLE_COLUMNS
+from esmm_spark.files.storage import join
 
 ROUNDS = 3
 # pandas takes minutes for a million, and as long for each impression whatever their number.

@@ -10,7 +10,7 @@ from bench.measure import measured_worker
 from bench.peers.venv import peers_python
 from bench.results import OURS, StageResult
 from bench.workspace import TRAIN, Workspace, say
-from esmm_spark.config_file import load_config
+from esmm_spark.contracts.config_file import load_config
 
 _UNIT = "impressions/s"
 # The peers' speed doesn't depend on how many impressions they see: enough for some seconds an epoch.

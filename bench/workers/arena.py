@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from bench.training import Session
-from esmm_spark.config_file import load_config
-from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.lookup import Lookup
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.lookup import Lookup
+from esmm_spark.training.ranks.cluster import Cluster
 
 _MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
 _WARM_UP = 10

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from bench.flat import fields_in_order, flatten, mean_lengths, padded
 from bench.training import Session
-from esmm_spark.config_file import load_config
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.training.ranks.cluster import Cluster
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 
 from bench.training import Session
-from esmm_spark import storage
-from esmm_spark.config_file import load_config
-from esmm_spark.manifest import Manifest
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.files import storage
 from esmm_spark.model import directory
+from esmm_spark.runtime.xxh64 import checksum_of
 from esmm_spark.scoring.predictor import Predictor
-from esmm_spark.training.cluster import Cluster
-from esmm_spark.xxh64 import checksum_of
+from esmm_spark.training.ranks.cluster import Cluster
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.pyarrow_batches import pyarrow_batches
 from bench.training import Session
-from esmm_spark.config_file import load_config
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.training.ranks.cluster import Cluster
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.products import product_flops, products_s, sgemm_gflops
 from bench.training import Session
-from esmm_spark.config_file import load_config
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.training.ranks.cluster import Cluster
 
 STEPS = 30
 _TURNS = 12

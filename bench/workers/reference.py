@@ -15,8 +15,8 @@ import torch
 from bench.flat import flatten, shuffled
 from bench.reference import ReferenceBatch, ReferenceEsmm, ReferenceTrainer
 from bench.training import Session
-from esmm_spark.config_file import load_config
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.training.ranks.cluster import Cluster
 
 # An epoch larger than this is drawn from its beginning: it has to lie in memory.
 EPOCH_BATCHES = 400

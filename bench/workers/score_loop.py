@@ -12,17 +12,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from esmm_spark.config_file import load_config
-from esmm_spark.manifest import TRAIN_PARTITION, read_manifest
-from esmm_spark.memory import keep_freed_memory
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.manifest import TRAIN_PARTITION
+from esmm_spark.files.local_copy import localize
+from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.files.storage import join
 from esmm_spark.model.directory import find_model, load_dense, open_rows, read_info
-from esmm_spark.model.embedding import embed_batch
+from esmm_spark.model.embedding.batch import embed_batch
+from esmm_spark.model.embedding.serving import ServingEmbedding
 from esmm_spark.model.esmm import predict
-from esmm_spark.model.local_copy import localize
-from esmm_spark.model.serving_embedding import ServingEmbedding
+from esmm_spark.runtime.memory import keep_freed_memory
 from esmm_spark.scoring.groups import GROUP_COLUMNS, read_groups
 from esmm_spark.scoring.predictor import TokenBatch
-from esmm_spark.storage import join
 
 
 def main() -> None:

@@ -22,10 +22,10 @@ from pyspark.sql.types import ArrayType, FloatType
 
 from bench.flat import FlatBatch, flatten
 from bench.training import Session
-from esmm_spark.config_file import load_config
+from esmm_spark.contracts.config_file import load_config
 from esmm_spark.model.directory import find_model
-from esmm_spark.session import spark_session
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.spark.session import spark_session
+from esmm_spark.training.ranks.cluster import Cluster
 
 _FILES = 8
 
@@ -57,9 +57,9 @@ def predictor(model: str) -> Callable[[], Callable[..., npt.NDArray[Any]]]:
         import torch
 
         from esmm_spark.model.directory import load_dense, open_rows, read_info
-        from esmm_spark.model.embedding import embed_batch
+        from esmm_spark.model.embedding.batch import embed_batch
+        from esmm_spark.model.embedding.serving import ServingEmbedding
         from esmm_spark.model.esmm import predict
-        from esmm_spark.model.serving_embedding import ServingEmbedding
         from esmm_spark.scoring.predictor import TokenBatch
 
         torch.set_num_threads(1)

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from bench.training import Session
-from esmm_spark.config_file import load_config
-from esmm_spark.training.cluster import open_cluster
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.training.ranks.cluster import open_cluster
 
 PREPARED_BATCHES = 400
 WARM_UP_STEPS = 15

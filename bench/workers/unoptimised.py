@@ -17,13 +17,13 @@ from torch import Tensor
 from bench.flat import FlatBatch, flatten
 from bench.reference import product_loss
 from bench.training import Session
-from esmm_spark.config import Config
-from esmm_spark.config_file import load_config
-from esmm_spark.manifest import VALIDATION_PARTITION
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.manifest import VALIDATION_PARTITION
+from esmm_spark.model.embedding.initial_rows import fill_uniform
 from esmm_spark.model.esmm import Logits
-from esmm_spark.model.initial_rows import fill_uniform
-from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.metrics import MetricSums, metrics_of
+from esmm_spark.training.ranks.cluster import Cluster
 
 
 class PlainModel:

@@ -4,26 +4,26 @@ from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 
-from esmm_spark import storage
-from esmm_spark.config import Config
-from esmm_spark.evaluation.alignment import align
-from esmm_spark.evaluation.history import read_history, read_objective
-from esmm_spark.evaluation.inputs import (
+from esmm_spark.contracts.config import Config
+from esmm_spark.evaluation.measure.alignment import align
+from esmm_spark.evaluation.measure.inputs import (
     baseline_folder,
     model_version,
     read_scores,
     read_truth,
     require_other_scores,
 )
-from esmm_spark.evaluation.join_section import join_section
-from esmm_spark.evaluation.measurement import Measurements, measure
-from esmm_spark.evaluation.sections import report_html
-from esmm_spark.evaluation.subject import Subject
-from esmm_spark.evaluation.summary import metrics_json
-from esmm_spark.evaluation.targets import BASELINE, MODEL, ORACLE
-from esmm_spark.failures import user_errors
-from esmm_spark.replacing import replacing
-from esmm_spark.steps import step
+from esmm_spark.evaluation.measure.measurement import Measurements, measure
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE
+from esmm_spark.evaluation.report.history import read_history, read_objective
+from esmm_spark.evaluation.report.join_section import join_section
+from esmm_spark.evaluation.report.sections import report_html
+from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.evaluation.report.summary import metrics_json
+from esmm_spark.files import storage
+from esmm_spark.files.replacing import replacing
+from esmm_spark.spark.failures import user_errors
+from esmm_spark.spark.steps import step
 
 METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esmm_spark.errors import InputError
-from esmm_spark.features import FeatureSpec, FieldSpec
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.features import FeatureSpec, FieldSpec
 
 IntArray = npt.NDArray[np.int64]
 

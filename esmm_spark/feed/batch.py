@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.feed.groups import Part
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import EXAMPLE_COLUMNS
 from esmm_spark.feed.bags import Bags, IntArray, any_of, cut, flat_list, read_bags, refuse, size_of
-from esmm_spark.manifest import EXAMPLE_COLUMNS
 
 # What training reads of the examples.
 COLUMNS = tuple(name for name in EXAMPLE_COLUMNS if name != "impression_id")

@@ -27,10 +27,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from esmm_spark.config import Config
-from esmm_spark.errors import TooFewRowGroupsError
-from esmm_spark.manifest import EXAMPLES, Block, PartitionCounts
-from esmm_spark.storage import join
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import TooFewRowGroupsError
+from esmm_spark.contracts.manifest import EXAMPLES, Block, PartitionCounts
+from esmm_spark.files.storage import join
 
 MIN_DEFAULT_STREAMS = 4
 

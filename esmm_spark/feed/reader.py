@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.contracts.selection import select
 from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.groups import Groups, Part
 from esmm_spark.feed.plan import EpochPlan, Read
 from esmm_spark.feed.row_groups import open_row_groups
-from esmm_spark.manifest import Manifest
-from esmm_spark.selection import select
 
 
 @contextmanager

@@ -23,13 +23,13 @@ import pyarrow.parquet as pq
 from pyarrow import filesystem as legacy_filesystem
 from pyarrow import fs
 
-from esmm_spark import storage
-from esmm_spark.errors import InputError
-from esmm_spark.examples_file import DamagedBlockError, read_footer, read_row_group
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import Block
 from esmm_spark.feed.groups import COLUMNS, Groups, read_groups
 from esmm_spark.feed.plan import Read, RowGroup
-from esmm_spark.manifest import Block
+from esmm_spark.files import storage
+from esmm_spark.files.examples_file import DamagedBlockError, read_footer, read_row_group
 
 with warnings.catch_warnings():
     # Its imports use names that pyarrow 14 and setuptools warn about.

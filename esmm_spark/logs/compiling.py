@@ -1,12 +1,12 @@
 """The kernels over raw bytes: what they are made of and how they are compiled."""
 
-from esmm_spark.compiling import Function, compiled
+from esmm_spark.runtime.compiling import Function, compiled
 
 # The files that kernels are made of. A kernel holds a copy of every function and constant that it uses, from
 # whatever file, but numba looks at its own file only to see whether what it kept is out of date.
 KERNEL_FILES = (
-    "features.py",
-    "hash_kernels.py",
+    "contracts/features.py",
+    "runtime/hash_kernels.py",
     "logs/aliccp.py",
     "logs/arrays.py",
     "logs/compiling.py",
@@ -14,19 +14,19 @@ KERNEL_FILES = (
     "logs/lines.py",
     "logs/reasons.py",
     "logs/tokens.py",
-    "samples/group_buffers.py",
-    "samples/grouping.py",
-    "samples/hashing.py",
-    "samples/id_table.py",
-    "samples/key_hashes.py",
-    "samples/line_keys.py",
-    "samples/line_order.py",
-    "samples/merging.py",
-    "samples/packing.py",
-    "samples/placing.py",
+    "samples/grouping/buffers.py",
+    "samples/grouping/kernel.py",
+    "samples/hashing/values.py",
+    "samples/lines/ids.py",
+    "samples/hashing/keys.py",
+    "samples/lines/keys.py",
+    "samples/lines/order.py",
+    "samples/lines/merging.py",
+    "samples/lines/packing.py",
+    "samples/grouping/placing.py",
     "samples/value_counts.py",
-    "splitmix.py",
-    "xxh64.py",
+    "runtime/splitmix.py",
+    "runtime/xxh64.py",
 )
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from pyarrow import fs
 
-from esmm_spark import storage
-from esmm_spark.errors import InputError
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.files import storage
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What the manifest calls the number of files that begin with one.

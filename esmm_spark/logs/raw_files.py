@@ -12,14 +12,14 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark import storage
-from esmm_spark.config import SplitLogs
-from esmm_spark.errors import InputError
-from esmm_spark.locations import glob_hint
+from esmm_spark.contracts.config import SplitLogs
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.locations import glob_hint
+from esmm_spark.files import storage
 from esmm_spark.logs.heads import check_opaque, is_opaque, read_head
 from esmm_spark.logs.line_files import local_path, plain_paths
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
-from esmm_spark.session import first_line
+from esmm_spark.spark.session import first_line
 
 _KEY_COLUMN_OF_IMPRESSION = 4
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from esmm_spark.features import FeatureSpec
-from esmm_spark.hash_kernels import find_slot
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.logs.arrays import Bytes, Float32s, Int32s, Int64s
 from esmm_spark.logs.compiling import inlined_kernel, kernel
 from esmm_spark.logs.decimals import parse_float32
 from esmm_spark.logs.reasons import ACCEPTED, BAD_TOKEN
+from esmm_spark.runtime.hash_kernels import find_slot
 
 TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR = 1, 2, 3
 # The shortest token that parses, e.g. "f\x02v\x03w".

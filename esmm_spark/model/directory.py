@@ -20,27 +20,26 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import numpy as np
 from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from esmm_spark import seals, storage
-from esmm_spark.config import Model
-from esmm_spark.errors import IncompleteError, InputError
-from esmm_spark.features import FeatureSpec
-from esmm_spark.lease import Lease
-from esmm_spark.manifest import VOCABULARY
+from esmm_spark.contracts.config import Model
+from esmm_spark.contracts.errors import IncompleteError, InputError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import VOCABULARY
+from esmm_spark.files import seals, storage
+from esmm_spark.files.lease import Lease
+from esmm_spark.files.replacing import Replacement, begin
+from esmm_spark.files.tensor_file import read_tensors, tensor_bytes
+from esmm_spark.model.embedding.sharding import ShardedRows
 from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings
-from esmm_spark.model.sharding import ShardedRows, num_local_rows
-from esmm_spark.model.tensor_file import map_tensors, read_tensors, tensor_bytes, write_tensors
-from esmm_spark.replacing import Replacement, begin
+from esmm_spark.model.shards import open_shards, shard_name
 
 FORMAT_VERSION = 1
 VERSIONS = "versions"
 MODEL_NAME = "model.json"
 DENSE_NAME = "dense.safetensors"
-EMBEDDING = "embedding"
 _TRAIN = "run esmm_spark/train.py"
 _VERSION_PATTERN = re.compile(r"(\d{6,})-[0-9a-f]{8}")
 
@@ -98,26 +97,6 @@ def version_uri(root: str, info: ModelInfo) -> str:
 def begin_version(root: str, info: ModelInfo, lease: Lease) -> Replacement:
     """Returns the folder in which the version is written until `publish`; rank 0 calls it."""
     return begin(version_uri(root, info), "paths.model", (), lease)
-
-
-def shard_name(rank: int, num_ranks: int) -> str:
-    """Returns a shard's path in a version or checkpoint: `embedding/shard-00000-of-00002.safetensors`."""
-    return f"{EMBEDDING}/shard-{rank:05d}-of-{num_ranks:05d}.safetensors"
-
-
-def write_shard(
-    directory: str, rows: Tensor, rank: int, num_ranks: int, more: Mapping[str, Tensor] | None = None
-) -> None:
-    """Writes one rank's rows into the folder `directory`; every rank calls it.
-
-    Args:
-        directory: of `begin_version`, or a checkpoint.
-        rows: [L, D] float32, `EmbeddingArena.local_rows()`.
-        rank: this rank.
-        num_ranks: ranks that share the arena.
-        more: more tensors for the same file, e.g. a checkpoint's `accumulator` [L].
-    """
-    write_tensors(storage.join(directory, shard_name(rank, num_ranks)), {"rows": rows, **(more or {})})
 
 
 def write_dense(directory: str, esmm: Esmm) -> None:
@@ -261,39 +240,6 @@ def open_rows(local: str, info: ModelInfo) -> ShardedRows:
         InputError: a shard is missing, truncated or corrupt, or of another shape.
     """
     return open_shards(local, "rows", info.num_rows, (info.model.dim,), info.num_shards)
-
-
-def open_shards(
-    local: str,
-    tensor: str,
-    num_rows: int,
-    row_shape: tuple[int, ...],
-    num_shards: int,
-    needed: int | None = None,
-) -> ShardedRows:
-    """Returns one tensor of all shards in the local folder `local`, memory-mapped.
-
-    Args:
-        local: a version or a checkpoint.
-        tensor: its name in the shards: `rows`, or one that only a checkpoint has.
-        num_rows: rows over all shards.
-        row_shape: shape of a row: (dim,), or () where each row has one number.
-        num_shards: files.
-        needed: the only shard that will be read, if it is one: then the checksums of no other are compared.
-
-    Raises:
-        InputError: a shard is missing, truncated or corrupt, or of another shape.
-    """
-    shards = []
-    for rank in range(num_shards):
-        path = storage.join(storage.filesystem_of(local)[1], shard_name(rank, num_shards))
-        arrays = map_tensors(path, (tensor,), compare=needed in (None, rank))
-        expected = (num_local_rows(num_rows, rank, num_shards), *row_shape)
-        found = arrays[tensor].shape if tensor in arrays else None
-        if found != expected or arrays[tensor].dtype != np.float32:
-            raise InputError(f"{path}: tensor {tensor} has shape {found}, model.json says {expected} float32")
-        shards.append(arrays[tensor])
-    return ShardedRows(shards)
 
 
 def _parameters(esmm: Esmm) -> dict[str, Tensor]:

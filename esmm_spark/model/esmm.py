@@ -16,13 +16,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from esmm_spark import config
-from esmm_spark.errors import ConfigError
-from esmm_spark.features import FeatureSpec
-from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.contracts import config
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.fused.tower import fused_loss, why_not_fused
 from esmm_spark.model.losses import BaseLoss, EsmmLoss, base_loss, esmm_loss, log_pctcvr
 from esmm_spark.model.networks import Mlp, accepted_options, build_network
-from esmm_spark.model.tower import fused_loss, why_not_fused
 
 
 class Logits(NamedTuple):

@@ -25,8 +25,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
-from esmm_spark.errors import ConfigError, EsmmSparkError
-from esmm_spark.model.tower import Perceptron
+from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
+from esmm_spark.model.fused.tower import Perceptron
 
 
 class GroupedLinear(nn.Module):

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from esmm_spark import footers
-from esmm_spark.errors import CountMismatchError
-from esmm_spark.manifest import PartitionCounts, SourceCounts
+from esmm_spark.contracts.errors import CountMismatchError
+from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts
+from esmm_spark.files import footers
 from esmm_spark.samples.example_files import row_groups_of
 
 

@@ -3,9 +3,9 @@
 It loads the kernels before workers are forked from it: that takes each process 2 s otherwise.
 """
 
-from esmm_spark.daemon import serve
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.samples.task import compile_kernels
+from esmm_spark.spark.daemon import serve
 
 # Kernels depend on a spec's type of rows alone. One that needs 2^31 rows is for its workers to load.
 _ANY_SPEC = {

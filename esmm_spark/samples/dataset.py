@@ -4,12 +4,9 @@ from collections.abc import Mapping
 
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
-from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, InputError, TooManyRejectsError
-from esmm_spark.failures import user_errors
-from esmm_spark.logs.raw_files import read_split
-from esmm_spark.manifest import (
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError, InputError, TooManyRejectsError
+from esmm_spark.contracts.manifest import (
     EXAMPLES,
     MANIFEST_NAME,
     REJECTS,
@@ -19,14 +16,18 @@ from esmm_spark.manifest import (
     Manifest,
     PartitionCounts,
     SourceCounts,
-    write_manifest,
 )
-from esmm_spark.replacing import Replacement, replacing
+from esmm_spark.files import storage
+from esmm_spark.files.manifest_file import write_manifest
+from esmm_spark.files.replacing import Replacement, replacing
+from esmm_spark.logs.raw_files import read_split
 from esmm_spark.samples.counting import require_counted
 from esmm_spark.samples.examples import write_examples
-from esmm_spark.samples.plan import GroupingPlan, HeldOut
+from esmm_spark.samples.hashing.held_out import HeldOut
+from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.samples.vocabulary import write_vocabulary
-from esmm_spark.steps import step
+from esmm_spark.spark.failures import user_errors
+from esmm_spark.spark.steps import step
 
 TRAIN, TEST = "train", "test"
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from esmm_spark import storage
-from esmm_spark.config import Compression
-from esmm_spark.examples_file import BlockStream
+from esmm_spark.contracts.config import Compression
+from esmm_spark.contracts.manifest import REJECT_COLUMNS, ExamplesFile, PartitionCounts
+from esmm_spark.files import storage
+from esmm_spark.files.examples_file import BlockStream
 from esmm_spark.logs.arrays import Int64s
-from esmm_spark.manifest import REJECT_COLUMNS, ExamplesFile, PartitionCounts
-from esmm_spark.samples.example_batches import row_bytes
+from esmm_spark.samples.grouping.batches import row_bytes
 
 REJECTS_SCHEMA = pa.schema(list(zip(REJECT_COLUMNS, (pa.binary(), pa.string(), pa.string()), strict=True)))
 

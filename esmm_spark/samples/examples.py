@@ -1,7 +1,7 @@
 """Lines of a split to a dataset's examples and rejects: the one pass over the data, and how it is committed.
 
-Each task writes files under names of its own and returns one report (`esmm_spark/attempts.py`). The driver
-keeps the files that reports name and deletes the rest. So counts are as right as the files they count.
+Each task writes files under names of its own and returns one report (`files/attempts.py`). The driver keeps
+the files that reports name and deletes the rest. So counts are as right as the files they count.
 """
 
 import os
@@ -14,22 +14,22 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark import storage
-from esmm_spark.attempts import keep_attempt
-from esmm_spark.errors import CountMismatchError, InputError
+from esmm_spark.contracts.errors import CountMismatchError, InputError
+from esmm_spark.contracts.manifest import EXAMPLES, REJECTS, PartitionCounts, SourceCounts, add_counts
+from esmm_spark.files import storage
+from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.heads import BYTE_ORDER_MARK, BYTE_ORDER_MARKS
 from esmm_spark.logs.line_files import file_ranges
 from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.reasons import ACCEPTED, REASONS
-from esmm_spark.manifest import EXAMPLES, REJECTS, PartitionCounts, SourceCounts, add_counts
 from esmm_spark.samples.example_files import write_empty_rejects
+from esmm_spark.samples.lines.sorting import pack_files, pack_frame, packing, sort_lines
 from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
 from esmm_spark.samples.repeated import find_repeated, mark_kinds
-from esmm_spark.samples.sorting import pack_files, pack_frame, packing, sort_lines
 from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, compile_kernels, run_task
-from esmm_spark.steps import step
+from esmm_spark.spark.steps import step
 
 # A task sorts this much of raw lines, and writes a file of about 0.4 times that.
 _BYTES_PER_TASK = 128 << 20

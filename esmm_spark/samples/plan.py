@@ -5,40 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from esmm_spark.config import Compression
-from esmm_spark.features import FeatureSpec
-from esmm_spark.manifest import PartitionCounts
-from esmm_spark.samples.group_buffers import Counts
-
-SHARE_STEPS = 1_000_000
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The share of the groups that goes to a partition of its own.
-
-    A group is held out if pmod(xxhash64("<seed>#<key>"), 1,000,000) < fraction * 1,000,000: the same groups
-    whatever else is in the log.
-
-    Attributes:
-        partition: for example `split=validation`.
-        fraction: in [0, 1).
-        seed: any integer.
-    """
-
-    partition: str
-    fraction: float
-    seed: int
-
-    @property
-    def threshold(self) -> int:
-        """`fraction` in steps of 1 / SHARE_STEPS."""
-        return round(self.fraction * SHARE_STEPS)
-
-    @property
-    def prefix(self) -> str:
-        """What stands before the key in the text that is hashed."""
-        return f"{self.seed}#"
+from esmm_spark.contracts.config import Compression
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.samples.grouping.buffers import Counts
+from esmm_spark.samples.hashing.held_out import HeldOut
 
 
 @dataclass(frozen=True)

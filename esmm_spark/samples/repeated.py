@@ -14,14 +14,14 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION, REPEATED_IMPRESSION
 from esmm_spark.logs.raw_files import CanonicalLines, impression_id, impression_key
 from esmm_spark.logs.reasons import ACCEPTED
-from esmm_spark.samples.grouper import Grouper
-from esmm_spark.samples.merging import LineMerger, merged_lines
-from esmm_spark.samples.packing import texts_at
-from esmm_spark.samples.sorting import pack_frame, packing, sort_lines
+from esmm_spark.samples.grouping.grouper import Grouper
+from esmm_spark.samples.lines.merging import LineMerger, merged_lines
+from esmm_spark.samples.lines.packing import texts_at
+from esmm_spark.samples.lines.sorting import pack_frame, packing, sort_lines
 
 
 def find_repeated(

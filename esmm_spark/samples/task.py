@@ -6,19 +6,18 @@ import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 
-from esmm_spark.attempts import attempt_name
-from esmm_spark.features import FeatureSpec
-from esmm_spark.logs.arrays import Bools
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import EXAMPLES, REJECTS
+from esmm_spark.files.attempts import attempt_name
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION, split_lines
 from esmm_spark.logs.reasons import REASONS
-from esmm_spark.manifest import EXAMPLES, REJECTS
 from esmm_spark.samples.example_files import REJECTS_SCHEMA, ExamplesWriter, RejectsWriter
-from esmm_spark.samples.grouper import Grouper, rejected_lines
-from esmm_spark.samples.key_hashes import hash_texts
-from esmm_spark.samples.merging import LineMerger, merged_lines
-from esmm_spark.samples.packing import pack_lines
-from esmm_spark.samples.plan import SHARE_STEPS, GroupingPlan, HeldOut, LineCounts, TaskReport
-from esmm_spark.samples.sorting import packing
+from esmm_spark.samples.grouping.grouper import Grouper, rejected_lines
+from esmm_spark.samples.hashing.held_out import HeldOut, held_out_mask
+from esmm_spark.samples.lines.merging import LineMerger, merged_lines
+from esmm_spark.samples.lines.packing import pack_lines
+from esmm_spark.samples.lines.sorting import packing
+from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
 from esmm_spark.samples.vocabulary import load_vocabulary
 
 CONTEXT_SOURCE, IMPRESSION_SOURCE = "common_features", "skeleton"
@@ -93,21 +92,6 @@ def compile_kernels(spec: FeatureSpec) -> None:
         rejected_lines(lines)
     for examples in grouper.finish():
         held_out_mask(examples, held_out)
-
-
-def held_out_mask(examples: pa.RecordBatch, held_out: HeldOut) -> Bools:
-    """Returns [rows] whether each group is held out."""
-    keys = examples.column("group_key")
-    _, offsets, text = keys.buffers()
-    assert keys.offset == 0
-    hashes = hash_texts(
-        np.frombuffer(held_out.prefix.encode(), dtype=np.uint8),
-        np.frombuffer(text or b"", dtype=np.uint8),
-        np.frombuffer(offsets, dtype=np.int32)[: len(keys) + 1],
-    )
-    # numpy's % has Python's sign, which is that of Spark's pmod.
-    mask: Bools = hashes % SHARE_STEPS < held_out.threshold
-    return mask
 
 
 def _write(examples: pa.RecordBatch, plan: GroupingPlan, writers: dict[str, ExamplesWriter]) -> None:

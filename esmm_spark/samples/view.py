@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from esmm_spark.features import FeatureSpec, Level
+from esmm_spark.contracts.features import FeatureSpec, Level
 from esmm_spark.logs.arrays import Int64s
 
 

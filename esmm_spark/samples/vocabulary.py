@@ -15,14 +15,13 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from esmm_spark import seals, storage
-from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.files import seals, storage
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
 from esmm_spark.logs.raw_files import CanonicalLines
-from esmm_spark.samples.plan import HeldOut
-from esmm_spark.samples.sorting import is_held_out
+from esmm_spark.samples.hashing.held_out import HeldOut, is_held_out
 from esmm_spark.samples.value_counts import COUNTS_SCHEMA, count_values
 
 MAX_VALUES = 1 << 26

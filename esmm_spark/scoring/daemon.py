@@ -5,7 +5,7 @@ in a process, which forked workers share; and a worker is ready at once.
 """
 
 import esmm_spark.scoring.task  # noqa: F401, that is the purpose
-from esmm_spark.daemon import serve
+from esmm_spark.spark.daemon import serve
 
 if __name__ == "__main__":
     serve()

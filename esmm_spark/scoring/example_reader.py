@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from esmm_spark import storage
-from esmm_spark.errors import InputError
-from esmm_spark.examples_file import DamagedBlockError, read_footer, read_row_group
-from esmm_spark.features import FeatureSpec
-from esmm_spark.samples.example_batches import examples_schema
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.files import storage
+from esmm_spark.files.examples_file import DamagedBlockError, read_footer, read_row_group
+from esmm_spark.samples.grouping.batches import examples_schema
 from esmm_spark.scoring.groups import GROUP_COLUMNS
 from esmm_spark.scoring.work import Segment
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esmm_spark.errors import InputError
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import EXAMPLE_COLUMNS
 from esmm_spark.feed.bags import Bags, DamagedGroupError, IntArray, cut, read_bags, refuse
-from esmm_spark.manifest import EXAMPLE_COLUMNS
 
 # What scoring reads of the examples; labels go through to the scores.
 GROUP_COLUMNS = tuple(name for name in EXAMPLE_COLUMNS if name != "group_hash")

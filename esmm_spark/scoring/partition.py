@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from esmm_spark import seals, storage
-from esmm_spark.errors import InputError
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.files import seals, storage
 
 FORMAT_VERSION = 1
 # Spark and pyarrow read only what begins with neither `_` nor `.`.

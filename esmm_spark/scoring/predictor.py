@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from esmm_spark.memory import keep_freed_memory
+from esmm_spark.files.local_copy import localize
 from esmm_spark.model.directory import load_dense, open_rows, read_info
-from esmm_spark.model.embedding import embed_batch
+from esmm_spark.model.embedding.batch import embed_batch
+from esmm_spark.model.embedding.serving import ServingEmbedding
 from esmm_spark.model.esmm import predict
-from esmm_spark.model.local_copy import localize
-from esmm_spark.model.serving_embedding import ServingEmbedding
+from esmm_spark.runtime.memory import keep_freed_memory
 from esmm_spark.scoring.groups import Groups, Slice, read_groups, read_labels
 from esmm_spark.scoring.score_file import SCORE_SCHEMA
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esmm_spark import storage
+from esmm_spark.files import storage
 
 # One row per impression. Texts that repeat are dictionaries in memory alone: read back, they are strings.
 SCORE_SCHEMA = pa.schema(

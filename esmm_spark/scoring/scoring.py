@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from esmm_spark import footers, storage
-from esmm_spark.attempts import keep_attempt
-from esmm_spark.config import Config
-from esmm_spark.errors import CountMismatchError
-from esmm_spark.failures import user_errors
-from esmm_spark.manifest import require_same_spec
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import CountMismatchError
+from esmm_spark.contracts.manifest import require_same_spec
+from esmm_spark.files import footers, storage
+from esmm_spark.files.attempts import keep_attempt
+from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
-from esmm_spark.replacing import Replacement, replacing
 from esmm_spark.scoring.partition import (
     OURS,
     RECORD_NAME,
@@ -26,7 +25,8 @@ from esmm_spark.scoring.partition import (
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
 from esmm_spark.scoring.task import PROBABILITIES, ScoreJob, ScoreReport, run_tasks
 from esmm_spark.scoring.work import num_tasks, share_out
-from esmm_spark.steps import step
+from esmm_spark.spark.failures import user_errors
+from esmm_spark.spark.steps import step
 
 # Below the staged partition. Spark and pyarrow read only what begins with neither `_` nor `.`.
 _ATTEMPTS, _EXAMPLES = "_attempts", "_examples"

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
-from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.logs.raw_files import read_split
-from esmm_spark.logs.reasons import REASONS, UNKNOWN_CONTEXT
-from esmm_spark.manifest import (
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.manifest import (
     REJECTS,
     VOCABULARY,
     PartitionCounts,
     SourceCounts,
-    read_manifest,
     require_same_spec,
 )
+from esmm_spark.files import storage
+from esmm_spark.files.fingerprints import fingerprints_at, fingerprints_of
+from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.logs.raw_files import read_split
+from esmm_spark.logs.reasons import REASONS, UNKNOWN_CONTEXT
 from esmm_spark.model.directory import ModelInfo
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan
-from esmm_spark.scoring.fingerprints import fingerprints_at, fingerprints_of
 from esmm_spark.scoring.partition import ScoreInput, digest_of
 
 _RAW = "raw"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import groupby
 
-from esmm_spark.manifest import Block, PartitionCounts
+from esmm_spark.contracts.manifest import Block, PartitionCounts
 
 # About 4 seconds of one core, and a file of about 15 MiB, in Ali-CCP's shape.
 _IMPRESSIONS_PER_TASK = 1_000_000

@@ -7,7 +7,7 @@ holds it to that.
 
 from dataclasses import dataclass
 
-from esmm_spark.errors import ConfigError
+from esmm_spark.contracts.errors import ConfigError
 
 
 @dataclass(frozen=True)

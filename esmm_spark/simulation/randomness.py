@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from esmm_spark.splitmix import GOLDEN, splitmix64
+from esmm_spark.runtime.splitmix import GOLDEN, splitmix64
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

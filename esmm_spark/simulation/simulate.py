@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
-from esmm_spark.errors import ConfigError
-from esmm_spark.failures import user_errors
-from esmm_spark.replacing import replacing, require_own_folder
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.files import storage
+from esmm_spark.files.replacing import replacing, require_own_folder
 from esmm_spark.simulation.parts import plan_parts
 from esmm_spark.simulation.presets import preset_named
 from esmm_spark.simulation.world import World
 from esmm_spark.simulation.writing import output_folders, require_written, write_parts
+from esmm_spark.spark.failures import user_errors
 
 SUMMARY_FILE = "simulation.json"
 OUTPUT = "--output"

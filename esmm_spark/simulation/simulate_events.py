@@ -21,17 +21,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
-from esmm_spark.errors import ConfigError, CountMismatchError
-from esmm_spark.failures import user_errors
-from esmm_spark.footers import require_rows
-from esmm_spark.replacing import Replacement, replacing, require_own_folder
+from esmm_spark.contracts.errors import ConfigError, CountMismatchError
+from esmm_spark.files import storage
+from esmm_spark.files.footers import require_rows
+from esmm_spark.files.replacing import Replacement, replacing, require_own_folder
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.event_parts import DAY_S, EventPart, draw_event_part, item_table, plan_event_parts
 from esmm_spark.simulation.presets import preset_named
 from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, OUTPUT, SUMMARY_FILE
 from esmm_spark.simulation.world import World
-from esmm_spark.steps import step
+from esmm_spark.spark.failures import user_errors
+from esmm_spark.spark.steps import step
 
 MAX_DAYS = 366
 LOGS = ("impressions", "clicks", "conversions")

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
-from esmm_spark.errors import CountMismatchError
+from esmm_spark.contracts.errors import CountMismatchError
+from esmm_spark.files import storage
 from esmm_spark.simulation.lines import (
     JITTER_BITS,
     common_feature_indices,
@@ -21,7 +21,7 @@ from esmm_spark.simulation.lines import (
 from esmm_spark.simulation.parts import SPLITS, Part
 from esmm_spark.simulation.randomness import IdHash
 from esmm_spark.simulation.world import Block, World
-from esmm_spark.steps import step
+from esmm_spark.spark.steps import step
 
 TRUTH_FOLDER = "truth.parquet"
 

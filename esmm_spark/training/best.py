@@ -15,15 +15,15 @@ from typing import NamedTuple
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from esmm_spark import replacing, seals, storage
-from esmm_spark.config import Config
-from esmm_spark.errors import IncompleteError, InputError
-from esmm_spark.manifest import VOCABULARY
-from esmm_spark.model import directory
-from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import IncompleteError, InputError
+from esmm_spark.contracts.manifest import VOCABULARY
+from esmm_spark.files import replacing, seals, storage
+from esmm_spark.model import directory, shards
+from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm, build_esmm
-from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.folders import CHECKPOINTS, ModelLease, best_name, told, write_folder
+from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.state import TrainState
 
 _FACTS = "best.json"
@@ -79,7 +79,7 @@ def write_best(
     facts = BestFacts(step=state.global_step, num_shards=cluster.num_ranks, metrics=dict(metrics))
 
     def write_shard(staging: str) -> None:
-        directory.write_shard(staging, arena.local_rows(), cluster.rank, cluster.num_ranks)
+        shards.write_shard(staging, arena.local_rows(), cluster.rank, cluster.num_ranks)
 
     def write_rest(staging: str) -> None:
         directory.write_dense(staging, model)
@@ -124,7 +124,7 @@ def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster:
 
     def copy_shards() -> None:
         for shard in range(cluster.rank, num_shards, cluster.num_ranks):
-            name = directory.shard_name(shard, num_shards)
+            name = shards.shard_name(shard, num_shards)
             storage.copy_file(storage.join(best, name), storage.join(staging, name))
 
     def finish() -> str:
@@ -174,7 +174,7 @@ def _published(root: str) -> str:
     try:
         version = directory.find_model(root)
         info = directory.read_info(version)
-        names = [directory.shard_name(shard, info.num_shards) for shard in range(info.num_shards)]
+        names = [shards.shard_name(shard, info.num_shards) for shard in range(info.num_shards)]
         for name in (directory.DENSE_NAME, "metrics.json", *names):
             if not storage.exists(storage.join(version, name)):
                 raise IncompleteError(f"{version} lacks {name}")

@@ -6,17 +6,17 @@ import torch
 from pyarrow import fs
 from torch import Tensor
 
-from esmm_spark import storage
-from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, EsmmSparkError
-from esmm_spark.memory import keep_freed_memory
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
+from esmm_spark.files import storage
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
 from esmm_spark.model.networks import BUILT_IN, failure
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.runtime.memory import keep_freed_memory
 from esmm_spark.training.folders import TENSORBOARD
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.need import require_memory
 from esmm_spark.training.progress import TensorBoardLog, progress_for
+from esmm_spark.training.ranks.cluster import Cluster
 
 # What tensor files hold.
 _KEPT = (torch.float64, torch.float32, torch.int64, torch.int32, torch.uint8)

@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esmm_spark import seals, storage
-from esmm_spark.errors import InputError
-from esmm_spark.model import directory
-from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.files import seals, storage
+from esmm_spark.files.local_copy import localize
+from esmm_spark.files.tensor_file import read_tensors, write_tensors
+from esmm_spark.model import directory, shards
+from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
-from esmm_spark.model.local_copy import localize
-from esmm_spark.model.tensor_file import read_tensors, write_tensors
-from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.folders import BEST_PREFIX, CHECKPOINTS, ModelLease, best_name, write_folder
+from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.state import TrainState
 
 _STATE = "state.json"
@@ -72,7 +72,7 @@ def write_checkpoint(
 
     def write_shard(staging: str) -> None:
         more = {"accumulator": arena.accumulator()}
-        directory.write_shard(staging, arena.local_rows(), cluster.rank, cluster.num_ranks, more)
+        shards.write_shard(staging, arena.local_rows(), cluster.rank, cluster.num_ranks, more)
 
     def write_rest(staging: str) -> None:
         directory.write_dense(staging, model)
@@ -143,9 +143,9 @@ def load_checkpoint(
     _load_optimizer(read_tensors(storage.join(uri, _OPTIMIZER)), model, optimizer)
     local = localize(uri)
     # With as many ranks as there were, each reads its own shard alone.
-    shards = (state.num_shards, arena.rank if state.num_shards == arena.num_ranks else None)
-    rows = directory.open_shards(local, "rows", arena.num_rows, (arena.dim,), *shards)
-    accumulator = directory.open_shards(local, "accumulator", arena.num_rows, (), *shards)
+    files = (state.num_shards, arena.rank if state.num_shards == arena.num_ranks else None)
+    rows = shards.open_shards(local, "rows", arena.num_rows, (arena.dim,), *files)
+    accumulator = shards.open_shards(local, "accumulator", arena.num_rows, (), *files)
     arena.load_local(
         rows.of_rank(arena.rank, arena.num_ranks), accumulator.of_rank(arena.rank, arena.num_ranks)
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
 
 # Sums and comparisons make copies of what they take.

@@ -6,11 +6,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from esmm_spark import replacing, storage
-from esmm_spark.lease import Lease, leased
-from esmm_spark.model.directory import VERSIONS, shard_name
-from esmm_spark.training.cluster import Cluster
-from esmm_spark.write_errors import require_writable, told_in_one_line
+from esmm_spark.files import replacing, storage
+from esmm_spark.files.lease import Lease, leased
+from esmm_spark.files.write_errors import require_writable, told_in_one_line
+from esmm_spark.model.directory import VERSIONS
+from esmm_spark.model.shards import shard_name
+from esmm_spark.training.ranks.cluster import Cluster
 
 CHECKPOINTS = "checkpoints"
 BEST_PREFIX = "best-"

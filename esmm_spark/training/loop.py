@@ -10,22 +10,24 @@ from typing import NoReturn
 
 import torch
 
-from esmm_spark.activity import Kind, at, doing, waiting
-from esmm_spark.config import Config
-from esmm_spark.errors import CountMismatchError, EsmmSparkError, NonFiniteLossError, UserError
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import NonFiniteLossError, UserError
+from esmm_spark.contracts.manifest import PartitionCounts, wrapped_sum
 from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.plan import EpochPlan
-from esmm_spark.manifest import PartitionCounts, wrapped_sum
-from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.embedding import BatchLookup, embed_batch
+from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.batch import BatchLookup, embed_batch
 from esmm_spark.model.esmm import Esmm, Logits
-from esmm_spark.training.buffers import average_buffers
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.runtime.activity import Kind, at, doing, waiting
 from esmm_spark.training.curve import Curve
 from esmm_spark.training.finite import not_finite
-from esmm_spark.training.launch import FailedElsewhereError
 from esmm_spark.training.metrics import MetricSums, metrics_of
 from esmm_spark.training.progress import Progress, TensorBoardLog
+from esmm_spark.training.ranks.buffers import average_buffers
+from esmm_spark.training.ranks.cluster import Cluster
+from esmm_spark.training.ranks.launch import FailedElsewhereError
+from esmm_spark.training.ranks.seen import require_all_seen
+from esmm_spark.training.seeding import seed_at
 from esmm_spark.training.state import TrainState
 
 GROUP_KEYS_SHOWN = 5
@@ -122,8 +124,8 @@ class Trainer:
             if started is not None:
                 after_step()
         if state.next_step == plan.num_steps:
-            self._require_all_seen(
-                f"epoch {state.epoch + 1}", state.seen_impressions, state.seen_hash_sum, counts
+            require_all_seen(
+                self.cluster, f"epoch {state.epoch + 1}", state.seen_impressions, state.seen_hash_sum, counts
             )
 
     def _next(self, batches: Iterator[Batch]) -> tuple[Batch, UserError | None]:
@@ -164,7 +166,7 @@ class Trainer:
             num_impressions: of the global batch.
             state: the position.
         """
-        self._seed_at(state.global_step)
+        seed_at(self.config.train.seed, state.global_step, self.cluster.rank, self.device)
         self._set_mode(started.batch.num_impressions)
         batch, problem = started.batch, started.problem
         self.optimizer.zero_grad()
@@ -205,15 +207,6 @@ class Trainer:
         average_buffers(self.model, self._steps_with_impressions, self.cluster)
         self._steps_with_impressions = 0
 
-    def _seed_at(self, global_step: int) -> None:
-        """Seeds by position, so that a network with dropout gives the same in a resumed run."""
-        seed = (self.config.train.seed * 1_000_003 + global_step * 1009 + self.cluster.rank) % 2**63
-        if self.device.type == "cpu":
-            # `torch.manual_seed` notes a stack trace for each kind of device that isn't there: 2% of a step.
-            torch.default_generator.manual_seed(seed)
-        else:
-            torch.manual_seed(seed)
-
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16)
 
@@ -247,7 +240,7 @@ class Trainer:
         own = not_finite(self.arena, self.model, self.optimizer)
         if float(self.cluster.sum(torch.tensor([float(bool(own))]), "finite")[0]):
             found = next(text for text in self.cluster.texts(own, "not.finite") if text)
-            self._fail_together(
+            self.cluster.fail_together(
                 NonFiniteLossError(
                     f"{found} before step {state.global_step + 1}; {self.last_checkpoint_text}: lower the "
                     "learning rates, or look for token weights whose squares are beyond float32 (3e38)"
@@ -264,22 +257,6 @@ class Trainer:
         seen = torch.tensor([state.seen_impressions, state.seen_hash_sum], dtype=torch.int64)
         impressions, hash_sum = self.cluster.sum(seen, "seen").tolist()
         return impressions, hash_sum
-
-    def _require_all_seen(self, what: str, impressions: int, hash_sum: int, counts: PartitionCounts) -> None:
-        """Raises CountMismatchError unless the ranks have together seen what the manifest says."""
-        own = torch.tensor([impressions, hash_sum], dtype=torch.int64)
-        seen = tuple(self.cluster.sum(own, "seen").tolist())
-        if seen != (counts.impressions, counts.group_hash_sum):
-            self._fail_together(
-                CountMismatchError(
-                    f"{what} saw {seen[0]:,} impressions with group hash sum {seen[1]}, the manifest says "
-                    f"{counts.impressions:,} with {counts.group_hash_sum}"
-                )
-            )
-
-    def _fail_together(self, error: EsmmSparkError) -> NoReturn:
-        """Raises what every rank has found on the first rank only, so that it is told once."""
-        raise error if self.cluster.is_first else FailedElsewhereError
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Batch], counts: PartitionCounts) -> dict[str, float | None]:
@@ -313,7 +290,7 @@ class Trainer:
                 raise FailedElsewhereError
             if stops:
                 raise StoppedError
-        self._require_all_seen("validation", impressions, hash_sum, counts)
+        require_all_seen(self.cluster, "validation", impressions, hash_sum, counts)
         histograms, totals = sums.tensors()
         return metrics_of(
             self.cluster.sum(histograms.cpu(), "histograms"), self.cluster.sum(totals.cpu(), "metric sums")

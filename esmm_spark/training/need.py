@@ -2,12 +2,12 @@
 
 import torch
 
-from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError
-from esmm_spark.memory import memory_limit_bytes
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.model.embedding.sharding import num_local_rows
 from esmm_spark.model.esmm import build_esmm, num_embeddings
-from esmm_spark.model.sharding import num_local_rows
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.runtime.memory import memory_limit_bytes
+from esmm_spark.training.ranks.cluster import Cluster
 
 _FLOAT_BYTES = 4
 # A parameter, its gradient, and Adam's two moments.

@@ -15,13 +15,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.feed.plan import default_num_streams
-from esmm_spark.manifest import Manifest
 from esmm_spark.training import checkpoint
 from esmm_spark.training.best import is_unpublished
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.state import TrainState
 from esmm_spark.training.trained_data import DataDigests, changes_of_data, digests_of_data
 

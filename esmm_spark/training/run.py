@@ -5,22 +5,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
-from esmm_spark.activity import Kind, doing
-from esmm_spark.config import Config
-from esmm_spark.examples_file import check_files
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.manifest import Manifest, PartitionCounts, require_same_spec
+from esmm_spark.contracts.selection import default_validation, select
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
 from esmm_spark.feed.reader import open_feed
-from esmm_spark.manifest import Manifest, PartitionCounts, read_manifest, require_same_spec
+from esmm_spark.files.examples_file import check_files
+from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model.directory import read_info
-from esmm_spark.selection import default_validation, select
+from esmm_spark.runtime.activity import Kind, doing
 from esmm_spark.training import best, checkpoint
-from esmm_spark.training.agreement import require_agreement
 from esmm_spark.training.build import build_trainer
-from esmm_spark.training.cluster import Cluster, open_cluster
 from esmm_spark.training.folders import ModelLease, model_lease
-from esmm_spark.training.launch import first_rank_speaks
 from esmm_spark.training.loop import StoppedError, Trainer
+from esmm_spark.training.ranks.agreement import require_agreement
+from esmm_spark.training.ranks.cluster import Cluster, open_cluster
+from esmm_spark.training.ranks.launch import first_rank_speaks
 from esmm_spark.training.resume import first_position
 from esmm_spark.training.state import EpochRecord
 from esmm_spark.training.summary import metrics_line

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from esmm_spark.manifest import PartitionCounts
+from esmm_spark.contracts.manifest import PartitionCounts
 
 _TITLES = {
     "ctr_auc": "CTR AUC",

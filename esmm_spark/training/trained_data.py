@@ -5,9 +5,9 @@ Both count. A model is the best so far on the validation data; on others its AUC
 
 from collections.abc import Mapping
 
-from esmm_spark.config import Config
-from esmm_spark.manifest import Manifest
-from esmm_spark.selection import default_validation, partitions_of
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.contracts.selection import default_validation, partitions_of
 
 _SHOWN = 3
 

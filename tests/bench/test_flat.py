@@ -8,10 +8,10 @@ import torch
 from bench.flat import expand, flatten, mean_lengths, padded, starts_of
 from bench.pyarrow_batches import pyarrow_batches
 from bench.reference import product_loss
+from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
-from esmm_spark.manifest import Manifest
 from esmm_spark.model.losses import esmm_loss
 from tests.synthetic_examples import SPEC, write_small_dataset
 

@@ -12,7 +12,7 @@ from bench.report import markdown, plot
 from bench.results import Results, StageResult, load_results
 from bench.verdicts import collect, judge, table
 from bench.workspace import Workspace, single_valued_changes
-from esmm_spark.config_file import load_config
+from esmm_spark.contracts.config_file import load_config
 
 MACHINE = {"cpu": "a CPU", "cores": 2, "memory_gib": 8, "commit": "abc", "date": "today", "load_before": 0.0}
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from esmm_spark.evaluation.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
+from esmm_spark.evaluation.measure.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
 from tests.evaluation.scored_data import ToFrame, simulate
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
-from esmm_spark.evaluation.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
+from esmm_spark.evaluation.measure.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
 
 ToFrame = Callable[[pd.DataFrame], DataFrame]
 

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.evaluation.scored_data import write_scores
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.repository import ROOT
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

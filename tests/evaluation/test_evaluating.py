@@ -11,15 +11,16 @@ import pytest
 from pyspark.sql import SparkSession
 from sklearn.metrics import log_loss, roc_auc_score
 
-from esmm_spark import storage
-from esmm_spark.config import Config
-from esmm_spark.config_file import load_config
-from esmm_spark.errors import IncompleteError, InputError
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.errors import IncompleteError, InputError
 from esmm_spark.evaluation.evaluating import Evaluation, evaluate
+from esmm_spark.files import storage
 from tests.evaluation.scored_data import baseline_of, truth_of, write_scores, write_truth
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.spark
-DEMO = Path(__file__).resolve().parent.parent.parent / "conf" / "demo.yaml"
+DEMO = ROOT / "conf" / "demo.yaml"
 
 
 def config_in(folder: Path, *overrides: str) -> Config:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from esmm_spark.config import Config
-from esmm_spark.manifest import DayCounts, Manifest
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.manifest import DayCounts, Manifest
 from tests.events.oracle import SECOND
 
 Event = dict[str, Any]

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.errors import MissingLogError
-from esmm_spark.event_config import EventLogs
-from esmm_spark.manifest import DayCounts, read_day
-from esmm_spark.samples import backfill
-from esmm_spark.samples.backfill import days_that_can_change, look_back
-from esmm_spark.samples.day import parse_day
-from esmm_spark.samples.days import build_days
-from esmm_spark.samples.needed_folders import never_excused
-from esmm_spark.samples.whole_logs import require_whole
+from esmm_spark.contracts.errors import MissingLogError
+from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.events import backfill
+from esmm_spark.events.backfill import days_that_can_change, look_back
+from esmm_spark.events.days import build_days
+from esmm_spark.events.join.needed_folders import never_excused
+from esmm_spark.events.reading.day import parse_day
+from esmm_spark.events.whole_logs import require_whole
+from esmm_spark.files.manifest_file import read_day
 from tests.events.small_logs import DAYS, at, config, event, impression, rows_of, write_log
 
 

@@ -6,9 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esmm_spark import storage
-from esmm_spark.errors import CountMismatchError, IncompleteError, InputError, TargetBusyError
-from esmm_spark.manifest import (
+from esmm_spark.contracts.errors import CountMismatchError, IncompleteError, InputError, TargetBusyError
+from esmm_spark.contracts.manifest import (
     DAY_PARTITION,
     EXAMPLES,
     DayCounts,
@@ -16,11 +15,11 @@ from esmm_spark.manifest import (
     ExamplesFile,
     PartitionCounts,
     SourceCounts,
-    list_days,
-    read_manifest,
 )
-from esmm_spark.samples.day_folders import GROUPED, day_staging, publish_day, write_day_manifest
-from esmm_spark.samples.days import check_dataset
+from esmm_spark.events.day_folders import GROUPED, day_staging, publish_day, write_day_manifest
+from esmm_spark.events.days import check_dataset
+from esmm_spark.files import storage
+from esmm_spark.files.manifest_file import list_days, read_manifest
 from tests.events.small_logs import config
 
 DAY = "ds=2026-11-23"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.config import Config
-from esmm_spark.manifest import read_manifest
-from esmm_spark.samples.day import parse_day
-from esmm_spark.samples.days import build_days
+from esmm_spark.contracts.config import Config
+from esmm_spark.events.days import build_days
+from esmm_spark.events.reading.day import parse_day
+from esmm_spark.files.manifest_file import read_manifest
 from tests.events.small_logs import DAYS, at, config, days_of, event, impression, row_of, rows_of, write_log
 
 pytestmark = pytest.mark.spark

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from esmm_spark.config import Config
-from esmm_spark.config_file import load_config
-from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.manifest import ExamplesFile, Manifest, PartitionCounts
-from esmm_spark.samples.day import parse_day
-from esmm_spark.selection import default_validation, select
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.manifest import ExamplesFile, Manifest, PartitionCounts
+from esmm_spark.contracts.selection import default_validation, select
+from esmm_spark.events.reading.day import parse_day
 from tests.events.small_logs import config
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.errors import MissingLogError, TooManyRejectsError
-from esmm_spark.event_config import ClickLog
-from esmm_spark.manifest import SourceCounts
-from esmm_spark.samples.day import parse_day
-from esmm_spark.samples.line_checks import check_lines, likely_unit
-from esmm_spark.samples.needed_folders import IsExcused, never_excused
+from esmm_spark.contracts.errors import MissingLogError, TooManyRejectsError
+from esmm_spark.contracts.event_config import ClickLog
+from esmm_spark.contracts.manifest import SourceCounts
+from esmm_spark.events.join.needed_folders import IsExcused, never_excused
+from esmm_spark.events.line_checks import check_lines, likely_unit
+from esmm_spark.events.reading.day import parse_day
 from tests.events.small_logs import at
 
 DAY = parse_day("2026-11-24", None)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.errors import InputError
-from esmm_spark.event_config import Catalog
-from esmm_spark.samples.day import parse_day
-from esmm_spark.samples.day_labels import Labelled
-from esmm_spark.samples.days import build_days
-from esmm_spark.samples.matching import check_matches, unused_catalogs
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.event_config import Catalog
+from esmm_spark.events.days import build_days
+from esmm_spark.events.join.labels import Labelled
+from esmm_spark.events.matching import check_matches, unused_catalogs
+from esmm_spark.events.reading.day import parse_day
 from tests.events.small_logs import DAYS, at, config, event, impression, rows_of, write_log
 
 pytestmark = pytest.mark.spark

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.event_parts import (
     BOT,

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from esmm_spark.errors import InputError
-from esmm_spark.examples_file import check_files
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
-from esmm_spark.manifest import Manifest
+from esmm_spark.files.examples_file import check_files
 from tests.flipped_bits import flips_of
 from tests.synthetic_examples import of_before, random_groups, write_dataset, write_partition
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esmm_spark.config import Config
-from esmm_spark.errors import TooFewRowGroupsError
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import TooFewRowGroupsError
+from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts
 from esmm_spark.feed.plan import (
     EpochPlan,
     RowGroup,
@@ -16,7 +17,6 @@ from esmm_spark.feed.plan import (
     require_row_groups,
     row_groups_of,
 )
-from esmm_spark.manifest import ExamplesFile, PartitionCounts
 
 Impression = tuple[int, int]  # row group, impression within it
 

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from esmm_spark.errors import InputError, UnsafeFileError
+from esmm_spark.contracts.errors import InputError, UnsafeFileError
+from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
-from esmm_spark.manifest import Manifest, read_manifest
+from esmm_spark.files.manifest_file import read_manifest
 from tests.synthetic_examples import (
     SPEC,
     of_before,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from esmm_spark.errors import InputError
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.logs.heads import check_opaque, is_opaque, read_head
 
 LINES = b"1,0,0,k,0,\n2,0,0,k,0,\n"

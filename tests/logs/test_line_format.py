@@ -6,8 +6,8 @@ import pytest
 
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 from esmm_spark.logs.reasons import REASONS
+from tests.samples.grouping.test_grouper import run
 from tests.samples.raw_lines import context, impression, token
-from tests.samples.test_grouper import run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CONTEXT = context("k")

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esmm_spark import config
-from esmm_spark.errors import ConfigError
-from esmm_spark.features import FeatureSpec
-from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.embedding import embed_batch
+from esmm_spark.contracts import config
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.esmm import Esmm, Logits, build_esmm, num_embeddings, predict
 from esmm_spark.model.losses import BaseLoss, EsmmLoss
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esmm_spark.errors import ConfigError
+from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.model.networks import (
     Dcn,
     GroupedLinear,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from esmm_spark.config import Config, SplitLogs
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.config import Config, SplitLogs
+from esmm_spark.contracts.features import FeatureSpec
 
 SPEC = FeatureSpec.model_validate(
     {

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.samples.grouping.test_grouper import run
 from tests.samples.raw_lines import context, impression, token
-from tests.samples.test_grouper import run
 
 GOOD = impression("0", "k", token("205", "1"))
 CONTEXT = context("k", token("101", "1"))

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmm_spark.config import Compression
-from esmm_spark.manifest import PartitionCounts
-from esmm_spark.samples.example_batches import row_bytes
+from esmm_spark.contracts.config import Compression
+from esmm_spark.contracts.manifest import PartitionCounts
 from esmm_spark.samples.example_files import ExamplesWriter, RejectsWriter, _cuts
 from esmm_spark.samples.examples import _commit
+from esmm_spark.samples.grouping.batches import row_bytes
 from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
+from tests.samples.grouping.test_grouper import run
 from tests.samples.raw_lines import SPEC, context, impression, token
-from tests.samples.test_grouper import run
 
 
 def examples_of(num_groups: int, size: int = 20) -> pa.Table:

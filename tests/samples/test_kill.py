@@ -11,12 +11,12 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from esmm_spark.manifest import read_manifest
+from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.samples.dataset import preprocess
+from tests.repository import ROOT
 from tests.samples.raw_lines import config_for, context, impression, token, write_split
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def wait_for(folder: Path, pattern: str, process: subprocess.Popen[bytes], timeout_s: float = 200) -> Path:

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark import seals
-from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.features import FeatureSpec
+from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.files import seals
 from esmm_spark.logs.raw_files import read_split
 from esmm_spark.samples.dataset import preprocess
-from esmm_spark.samples.plan import HeldOut
+from esmm_spark.samples.hashing.held_out import HeldOut
 from esmm_spark.samples.value_counts import count_values
 from esmm_spark.samples.vocabulary import VOCABULARY_SCHEMA, load_vocabulary, write_vocabulary
 from tests.flipped_bits import flips_of

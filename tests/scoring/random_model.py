@@ -8,12 +8,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esmm_spark.config import Config
-from esmm_spark.lease import leased
-from esmm_spark.model.arena import EmbeddingArena
-from esmm_spark.model.directory import begin_version, new_version, publish, write_shard
-from esmm_spark.model.embedding import embed_batch
+from esmm_spark.contracts.config import Config
+from esmm_spark.files.lease import leased
+from esmm_spark.model.directory import begin_version, new_version, publish
+from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings, predict
+from esmm_spark.model.shards import write_shard
 from tests.synthetic_examples import Group
 
 

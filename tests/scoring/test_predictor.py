@@ -5,8 +5,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from esmm_spark.config import Config
-from esmm_spark.errors import InputError
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.scoring.groups import GROUP_COLUMNS
 from esmm_spark.scoring.predictor import Predictor, predictor_of
 from esmm_spark.scoring.score_file import SCORE_SCHEMA

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmm_spark.errors import InputError
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.feed.bags import Bags
 from esmm_spark.scoring.groups import (
     GROUP_COLUMNS,

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from esmm_spark.config import Config
+from esmm_spark.contracts.config import Config
+from tests.repository import ROOT
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import config_content, random_groups, write_dataset, write_partition
 
-ROOT = Path(__file__).resolve().parents[2]
 JOB = ROOT / "jobs" / "score.py"
 
 # A network that says when it is used and goes on once it is let.

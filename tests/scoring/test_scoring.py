@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark import storage
-from esmm_spark.config import Config
-from esmm_spark.errors import (
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import (
     ConfigError,
     CountMismatchError,
     IncompleteError,
@@ -20,9 +19,10 @@ from esmm_spark.errors import (
     SpecMismatchError,
     UnsafeFileError,
 )
-from esmm_spark.evaluation.inputs import SCORES_SCHEMA, read_scores
-from esmm_spark.features import FeatureSpec
-from esmm_spark.manifest import read_manifest
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.evaluation.measure.inputs import SCORES_SCHEMA, read_scores
+from esmm_spark.files import storage
+from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.scoring.partition import read_record
 from esmm_spark.scoring.scoring import Scored, plan_scoring, score
 from tests.scoring.random_model import write_model

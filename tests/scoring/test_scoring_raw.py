@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, InputError, TooManyRejectsError
-from esmm_spark.manifest import SourceCounts
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError, InputError, TooManyRejectsError
+from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.scoring.scoring import Scored, plan_scoring, score
 from esmm_spark.scoring.sources import why_nothing_is_left

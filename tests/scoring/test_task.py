@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esmm_spark.attempts import attempt_name, keep_attempt
-from esmm_spark.config import Config
-from esmm_spark.errors import InputError
-from esmm_spark.manifest import PartitionCounts
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.files.attempts import attempt_name, keep_attempt
 from esmm_spark.scoring.example_reader import read_segment
 from esmm_spark.scoring.groups import GROUP_COLUMNS
 from esmm_spark.scoring.predictor import Predictor

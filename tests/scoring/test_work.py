@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esmm_spark.manifest import ExamplesFile, PartitionCounts
+from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts
 from esmm_spark.scoring.work import Segment, num_tasks, share_out
 
 

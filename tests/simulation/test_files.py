@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.errors import ConfigError, CountMismatchError, InputError
-from esmm_spark.evaluation.inputs import TRUTH_SCHEMA, read_truth
+from esmm_spark.contracts.errors import ConfigError, CountMismatchError, InputError
+from esmm_spark.evaluation.measure.inputs import TRUTH_SCHEMA, read_truth
 from esmm_spark.simulation import simulate as simulate_module
 from esmm_spark.simulation.parts import plan_parts
 from esmm_spark.simulation.presets import DEMO

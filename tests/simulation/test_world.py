@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from esmm_spark.errors import ConfigError
+from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.simulation.bags import Bags, counted
 from esmm_spark.simulation.presets import ALICCP, DEMO, Preset, preset_named
 from esmm_spark.simulation.truth import SHARED, TruthModel

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esmm_spark.model import directory
+from tests.repository import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 TRAIN = ROOT / "esmm_spark" / "train.py"
 
 

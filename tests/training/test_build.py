@@ -8,10 +8,10 @@ import pytest
 import torch
 from pyarrow import fs
 
-from esmm_spark import storage
-from esmm_spark.errors import ConfigError
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.files import storage
 from esmm_spark.training import build
-from esmm_spark.training.cluster import Cluster
+from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.run import train
 from tests.synthetic_examples import small_config
 from tests.training.conftest import SETTINGS

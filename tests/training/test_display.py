@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.training.runs import ROOT
+from tests.repository import ROOT
 
 
 def test_a_terminal_gets_a_bar_with_loss_speed_and_lines_that_stay() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from esmm_spark import seals
-from esmm_spark.errors import UserError
-from esmm_spark.evaluation.history import read_history
+from esmm_spark.contracts.errors import UserError
+from esmm_spark.evaluation.report.history import read_history
+from esmm_spark.files import seals
 from esmm_spark.model import directory
 from esmm_spark.model.esmm import build_arena, build_esmm
 from esmm_spark.training import best, checkpoint

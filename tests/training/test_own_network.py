@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
-from esmm_spark.manifest import read_manifest
+from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model import directory
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import need
-from esmm_spark.training.buffers import average_buffers
 from esmm_spark.training.build import build_trainer
-from esmm_spark.training.cluster import Cluster
 from esmm_spark.training.need import require_memory
+from esmm_spark.training.ranks.buffers import average_buffers
+from esmm_spark.training.ranks.cluster import Cluster
 from tests.synthetic_examples import config_content, write_config
 from tests.training.runs import metrics, newest_version, run
 

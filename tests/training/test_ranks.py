@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from esmm_spark.lease import leased
+from esmm_spark.files.lease import leased
 from esmm_spark.training.run import train
 from tests.synthetic_examples import (
     random_groups,

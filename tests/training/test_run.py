@@ -17,8 +17,8 @@ import pytest
 import torch
 import yaml
 
-from esmm_spark.config import Config
-from esmm_spark.errors import (
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import (
     ConfigError,
     CountMismatchError,
     IncompleteError,
@@ -30,20 +30,20 @@ from esmm_spark.errors import (
     UnsafeFileError,
     UserError,
 )
-from esmm_spark.lease import leased
-from esmm_spark.manifest import read_manifest
-from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.files.lease import leased
+from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.files.tensor_file import write_tensors
+from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
-from esmm_spark.model.tensor_file import write_tensors
 from esmm_spark.training import checkpoint
 from esmm_spark.training.finite import not_finite
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.run import train
-from tests.disks import read_only_folder
+from tests.files.disks import read_only_folder
+from tests.repository import ROOT
 from tests.synthetic_examples import config_content, of_before, rewrite, small_config
 from tests.training.conftest import SETTINGS
 from tests.training.runs import (
-    ROOT,
     TRAIN,
     assert_same_model,
     curve,
@@ -127,7 +127,7 @@ def test_a_killed_checkpoint_leaves_the_previous_one_whole(folder: Path, uninter
     script = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from esmm_spark.model.arena import EmbeddingArena
+from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
 from esmm_spark.training.finite import not_finite

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from esmm_spark.errors import ConfigError, InputError
-from esmm_spark.manifest import PartitionCounts, read_manifest
+from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model import directory
 from esmm_spark.training import checkpoint
 from esmm_spark.training.loop import Trainer

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from esmm_spark.config import Config
-from esmm_spark.errors import ConfigError, InputError
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.training.run import train
 from esmm_spark.training.trained_data import changes_of_data
 from tests.synthetic_examples import Group, random_groups, small_config, write_dataset, write_partition

@@ -1,0 +1,1 @@
+"""What two rooms must agree on: errors, config, feature spec, tasks, manifest, schemas and file names."""

@@ -1,0 +1,202 @@
+"""The config of all commands: one section per stage, unknown keys forbidden. config_file.py reads it.
+
+A relative path in a config is relative to the folder in which the command runs.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.path_config import Paths as Paths
+from esmm_spark.contracts.path_config import SplitLogs as SplitLogs
+from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
+from esmm_spark.contracts.train_config import Model as Model
+from esmm_spark.contracts.train_config import Train as Train
+
+# A partition of the dataset, or a range of days; selection.py reads it.
+SELECTION_PATTERN = (
+    r"^([A-Za-z0-9_]+=[^/]+|ds in \[\d{4}-\d{2}-\d{2}, ?\d{4}-\d{2}-\d{2}\]|ds > \d{4}-\d{2}-\d{2})$"
+)
+# A Parquet file names its codec itself: readers need not know, and files of both may stand side by side.
+Compression = Literal["lz4", "zstd"]
+
+
+class Logs(Section):
+    """The raw logs."""
+
+    format: Annotated[Literal["aliccp", "events"], Field(description="The format of the raw files.")] = (
+        "aliccp"
+    )
+    splits: Annotated[
+        dict[Literal["train", "test"], SplitLogs],
+        Field(description="`aliccp`: split -> its raw files, at least one."),
+    ] = {}
+    events: Annotated[EventLogs | None, Field(description="`events`: the three logs and their join.")] = None
+    max_reject_fraction: Annotated[
+        float,
+        Field(ge=0, le=1, description="Above this fraction of rejected lines the job ends with exit code 2."),
+    ] = 0.001
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
+        if self.format == "aliccp" and not self.splits:
+            raise ValueError("format is aliccp, but no files are named: set logs.splits")
+        if self.format == "events" and self.events is None:
+            raise ValueError("format is events, but no logs are named: set logs.events")
+        return self
+
+
+class Samples(Section):
+    """How impressions become examples."""
+
+    max_group_size: Annotated[int, Field(ge=1, description="A group of more impressions is split.")] = 256
+    validation_fraction: Annotated[
+        float, Field(ge=0, lt=1, description="Share of the train split's contexts set aside for validation.")
+    ] = 0.05
+    seed: Annotated[int, Field(description="Seed of the validation split.")] = 42
+    num_files: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Parquet files per partition; by default as many as the input's size asks for.",
+        ),
+    ] = None
+    row_group_mb: Annotated[
+        float, Field(gt=0, le=1024, description="Size of a Parquet row group in memory, in MiB.")
+    ] = 4
+    compression: Annotated[
+        Compression,
+        Field(
+            description="Of the examples' Parquet files: speed against size. `lz4` is faster to read; files "
+            "of `zstd` are 0.7 times as large in Ali-CCP's shape, for storage that is remote."
+        ),
+    ] = "lz4"
+
+
+class Data(Section):
+    """Which partitions of the dataset are trained on."""
+
+    train: Annotated[
+        str,
+        Field(
+            pattern=SELECTION_PATTERN,
+            description="A partition, or a range of days: `ds in [2026-11-01, 2026-11-20]`.",
+        ),
+    ] = "split=train"
+    validation: Annotated[
+        str | None,
+        Field(
+            pattern=SELECTION_PATTERN,
+            description="The same for validation; by default `split=validation`, or all later days.",
+        ),
+    ] = None
+
+
+class Score(Section):
+    """Offline scoring."""
+
+    partition: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_]+=[^/]+$", description="The partition to score, e.g. `split=test`.")
+    ] = "split=test"
+    source: Annotated[
+        Literal["examples", "raw"],
+        Field(
+            description="`examples`: the dataset's Parquet; `raw`: those of `score.raw`, labels not needed."
+        ),
+    ] = "examples"
+    raw: Annotated[SplitLogs | None, Field(description="The raw files to score where `source` is `raw`.")] = (
+        None
+    )
+    batch_size: Annotated[
+        int, Field(ge=1, description="Impressions that go through the model at a time, at most.")
+    ] = 2048
+    num_files: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Parquet files of the partition, and tasks that score it, at most one per row group; "
+            "by default one per million impressions and at least two per core.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_raw(self) -> Self:
+        if self.source == "raw" and self.raw is None:
+            raise ValueError(
+                "source is raw, but no files are named: set score.raw.skeleton and score.raw.common_features"
+            )
+        return self
+
+
+class Evaluate(Section):
+    """Evaluation."""
+
+    partition: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_]+=[^/]+$", description="The scored partition to evaluate.")
+    ] = "split=test"
+    truth: Annotated[
+        InputPath | None,
+        Field(description="The simulator's truth.parquet, for CVR AUC over the entire space."),
+    ] = None
+    baseline_scores: Annotated[
+        InputPath | None,
+        Field(description="Scores of another model on the same impressions (e.g. BASE), shown beside."),
+    ] = None
+    baseline_name: Annotated[
+        str, Field(min_length=1, max_length=30, description="What the report calls the baseline.")
+    ] = "BASE"
+    bootstrap_samples: Annotated[
+        int, Field(ge=0, le=10000, description="Resamples of the groups; 0: no intervals.")
+    ] = 200
+    seed: Annotated[int, Field(description="Seed of the bootstrap.")] = 42
+    calibration_bins: Annotated[int, Field(ge=2, le=1000, description="Bins of the calibration curves.")] = 20
+
+
+class Config(Section):
+    """All sections."""
+
+    paths: Paths
+    logs: Logs
+    features: FeatureSpec
+    samples: Samples = Samples()
+    data: Data = Data()
+    model: Model = Model()
+    train: Train = Train()
+    score: Score = Score()
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_secrets(cls, content: Any) -> Any:
+        # Of every key: a config is stored with datasets and models, and shown in messages.
+        require_no_secrets(content)
+        return content
+
+    @model_validator(mode="after")
+    def _check_events(self) -> Self:
+        if self.logs.events is None:
+            return self
+        nowhere = [f.name for f in self.features.fields if f.name not in self.logs.events.attributes]
+        if nowhere:
+            raise ValueError(
+                f"features.fields {', '.join(nowhere)} come from nowhere: name them in features of "
+                "the impressions or a catalog, in history or in crosses, all in logs.events"
+            )
+        crosses = {cross.field for cross in self.logs.events.crosses}
+        misplaced = [f.name for f in self.features.fields if f.name in crosses and f.level == "context"]
+        if misplaced:
+            raise ValueError(
+                f"features.fields {', '.join(misplaced)} are crosses with level: context, but a cross is of "
+                "a history and an impression: set level: impression"
+            )
+        counted = [field.name for field in self.features.fields if field.min_count > 1]
+        if counted:
+            raise ValueError(
+                f"features.fields {', '.join(counted)} have min_count > 1, which would make a day's rows "
+                "depend on the other days: with events it must be 1"
+            )
+        return self

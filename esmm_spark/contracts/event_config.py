@@ -1,0 +1,264 @@
+"""The config of event logs: `logs.events`. docs/events.md tells what each key does to the join.
+
+Whatever is not set is not in the log: clicks without an `impression_id` column are attributed by user and
+item.
+"""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from esmm_spark.contracts.section import InputPath, Section
+
+TimeUnit = Literal["s", "ms", "us", "iso"]
+
+_IMMATURE = (
+    "What becomes of an impression whose windows end after `--as-of`: `drop` (counted), `keep` with the "
+    "labels known so far, or `flag`: kept, and `mature` is false in the labels table."
+)
+
+
+class _Table(Section):
+    """Files that one table lies in."""
+
+    path: Annotated[
+        InputPath, Field(description="File or folder; files whose names begin with `.` or `_` are no part.")
+    ]
+    file_format: Annotated[
+        Literal["parquet", "json", "csv"],
+        Field(
+            description="`json`: one object per line; `csv`: each file begins with the names of its columns."
+        ),
+    ] = "parquet"
+    time_unit: Annotated[
+        TimeUnit,
+        Field(
+            description="Unit of the times since 1970, or `iso`: timestamps or ISO 8601 text, UTC by default."
+        ),
+    ] = "ms"
+    earliest_time: Annotated[
+        date,
+        Field(description="Earlier times are rejected as `time_out_of_range`: most likely another unit."),
+    ] = date(2000, 1, 1)
+
+
+class _EventLog(_Table):
+    """What the three logs share."""
+
+    day_folders: Annotated[
+        str | None,
+        Field(
+            pattern="^[A-Za-z0-9_-]+$",
+            description="`ds` where the files lie in folders `ds=2026-11-23` or `ds=20261123`; by default "
+            "they don't.",
+        ),
+    ] = None
+    late_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=30,
+            description="An event lies in its day's folder, the one before, or up to so many days later.",
+        ),
+    ] = 1
+    time: Annotated[str, Field(description="Column of the event time.")]
+    features: Annotated[
+        dict[str, str],
+        Field(
+            description="Attribute, e.g. feature field's name -> its column: value, list, or value -> weight."
+        ),
+    ] = {}
+
+
+class ImpressionLog(_EventLog):
+    """The impression log."""
+
+    impression_id: Annotated[str, Field(description="Column of the impression's id.")]
+    user_id: Annotated[str, Field(description="Column of the user's id.")]
+    item_id: Annotated[str, Field(description="Column of the item's id.")]
+    context_key: Annotated[
+        str | None,
+        Field(description="Column of what a group shares, e.g. a request id; by default that of the user."),
+    ] = None
+
+
+class ClickLog(_EventLog):
+    """The click log."""
+
+    click_id: Annotated[
+        str | None, Field(description="Column of the click's id: lines with one id are one click.")
+    ] = None
+    impression_id: Annotated[
+        str | None,
+        Field(description="Column of the clicked impression's id; without one, user and item tell."),
+    ] = None
+    user_id: Annotated[str | None, Field(description="Column of the user's id.")] = None
+    item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
+
+
+class ConversionLog(_EventLog):
+    """The conversion log."""
+
+    conversion_id: Annotated[
+        str | None, Field(description="Column of the conversion's id: lines with one id are one conversion.")
+    ] = None
+    click_id: Annotated[
+        str | None, Field(description="Column of the click's id; without one, user and item tell.")
+    ] = None
+    user_id: Annotated[str | None, Field(description="Column of the user's id.")] = None
+    item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
+
+
+class Attribution(Section):
+    """Which event belongs to which; both ends of a window are in it."""
+
+    click_window_s: Annotated[
+        int,
+        Field(
+            gt=0, le=90 * 86400, description="A click's impression lies in [click - this, click], in seconds."
+        ),
+    ] = 86400
+    conversion_window_s: Annotated[
+        int,
+        Field(
+            gt=0, le=90 * 86400, description="A conversion's click lies in [conversion - this, conversion]."
+        ),
+    ] = 7 * 86400
+    conversion_click: Annotated[
+        Literal["last", "first"],
+        Field(description="Which click of that user and item in the window a conversion belongs to."),
+    ] = "last"
+
+
+class Catalog(_Table):
+    """A table whose attributes are joined to impressions, and to events for their histories."""
+
+    key: Annotated[Literal["item", "user"], Field(description="What the table describes.")]
+    key_column: Annotated[str, Field(description="Column of the item's or user's id.")]
+    valid_from: Annotated[
+        str | None,
+        Field(description="Column of the time from which a row holds; without one, rows hold at all times."),
+    ] = None
+    valid_to: Annotated[
+        str | None,
+        Field(description="Column of the time at which a row ceases to hold; by default the key's next row."),
+    ] = None
+    features: Annotated[
+        dict[str, str], Field(min_length=1, description="Attribute -> its column, as in the logs.")
+    ]
+
+    @model_validator(mode="after")
+    def _check_validity(self) -> Self:
+        if self.valid_to is not None and self.valid_from is None:
+            raise ValueError("valid_to is set without valid_from: set both, or neither")
+        return self
+
+
+class History(Section):
+    """A feature field counted from a user's events strictly before the impression minus the lag."""
+
+    field: Annotated[str, Field(description="The feature field's name.")]
+    of: Annotated[Literal["clicks", "conversions"], Field(description="Which events.")] = "clicks"
+    value: Annotated[
+        str,
+        Field(description="Which attribute of them: one of that log's features, or else of an item catalog."),
+    ]
+    last_n: Annotated[int, Field(ge=1, le=10_000, description="The newest so many values count.")] = 100
+    half_life_days: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="If set, an event counts 2^(-age / this) instead of 1, from impression minus lag.",
+        ),
+    ] = None
+    window_days: Annotated[
+        int, Field(ge=1, le=365, description="Only events in [impression - lag - this, impression - lag).")
+    ] = 14
+    lag_s: Annotated[
+        int,
+        Field(ge=0, le=30 * 86400, description="Seconds until an event is known where features are made."),
+    ] = 0
+
+
+class Cross(Section):
+    """A feature field: the impression's values that are in its history, with the history's weight."""
+
+    field: Annotated[str, Field(description="The feature field's name, e.g. `508`.")]
+    history: Annotated[str, Field(description="A history's field, e.g. `109_14`.")]
+    value: Annotated[str, Field(description="An attribute of the impression, e.g. `206`.")]
+
+
+class EventLogs(Section):
+    """Impressions, clicks and conversions, and how they are joined."""
+
+    impressions: ImpressionLog
+    clicks: ClickLog
+    conversions: ConversionLog
+    attribution: Attribution = Attribution()
+    immature: Annotated[Literal["drop", "keep", "flag"], Field(description=_IMMATURE)] = "drop"
+    min_match_rate: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="If a smaller share of a day's clicks has an impression, or of its conversions a "
+            "click, nothing is published: most likely their ids don't agree. Asked of a log with 100 events "
+            "or more on the day; 0 turns it off.",
+        ),
+    ] = 0.001
+    catalogs: Annotated[list[Catalog], Field(description="Tables to join in.")] = []
+    history: Annotated[list[History], Field(description="Features from the past, point-in-time.")] = []
+    crosses: Annotated[list[Cross], Field(description="Features that join a history and an impression.")] = []
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        clicks, conversions = self.clicks, self.conversions
+        if clicks.impression_id is None and not (clicks.user_id and clicks.item_id):
+            raise ValueError("clicks need impression_id, or user_id and item_id")
+        if conversions.click_id is not None:
+            if clicks.click_id is None:
+                raise ValueError("conversions have click_id, clicks have none: set clicks.click_id")
+        elif not (conversions.user_id and conversions.item_id and clicks.user_id and clicks.item_id):
+            raise ValueError("conversions need click_id, or user_id and item_id there and in clicks")
+        return self
+
+    @model_validator(mode="after")
+    def _check_attributes(self) -> Self:
+        item_attributes = [name for table in self.catalogs if table.key == "item" for name in table.features]
+        for history in self.history:
+            log = self.clicks if history.of == "clicks" else self.conversions
+            if log.user_id is None:
+                raise ValueError(f"history {history.field} needs {history.of}.user_id")
+            if history.value not in log.features and not (history.value in item_attributes and log.item_id):
+                raise ValueError(
+                    f"history {history.field} counts {history.value}, which is neither in "
+                    f"{history.of}.features nor in an item catalog"
+                )
+        known = {history.field for history in self.history}
+        logged = {*self.impressions.features, *(name for table in self.catalogs for name in table.features)}
+        for cross in self.crosses:
+            if cross.history not in known:
+                raise ValueError(f"cross {cross.field}: {cross.history} is no history's field")
+            if cross.value not in logged:
+                raise ValueError(f"cross {cross.field}: impressions have no attribute {cross.value}")
+        names = [*self._sources()]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(
+                f"{', '.join(repeated)} come from several places: give each attribute one source"
+            )
+        return self
+
+    def _sources(self) -> list[str]:
+        return [
+            *self.impressions.features,
+            *(name for table in self.catalogs for name in table.features),
+            *(history.field for history in self.history),
+            *(cross.field for cross in self.crosses),
+        ]
+
+    @property
+    def attributes(self) -> set[str]:
+        """The names of all attributes that an impression has: what feature fields can be made of."""
+        return set(self._sources())

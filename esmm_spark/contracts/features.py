@@ -1,0 +1,154 @@
+"""The feature spec: fields, the tables that their values are hashed into, the arena that holds all tables.
+
+    feature field -> value -> bucket (of a table) -> row (of the arena)
+
+Worked example: field "206" in table "category" of 1,000 buckets at offset 5,000. Its value "8316799" has
+bucket 1 + pmod(xxhash64("category=8316799", seed 42), 999) and row 5,000 + bucket. Row 5,000, bucket 0, is
+'rare'.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from esmm_spark.contracts.section import Section
+
+HASH_FUNCTION = "xxhash64"
+HASH_SEED = 42
+RARE_BUCKET = 0
+
+Level = Literal["context", "impression"]
+
+
+class TableSpec(Section):
+    """One table of the arena: the buckets that the values of its fields share."""
+
+    num_buckets: Annotated[int, Field(ge=2, description="Buckets of the table; bucket 0 holds rare values.")]
+
+
+class FieldSpec(Section):
+    """One feature field, as it is named in the log."""
+
+    name: Annotated[str, Field(min_length=1, description="The field's name in the log.")]
+    level: Annotated[
+        Level,
+        Field(description="`context`: shared by a group's impressions; `impression`: each has its own."),
+    ]
+    table: Annotated[
+        str | None,
+        Field(description="The table whose buckets it uses; without one, the table of the field's own name."),
+    ] = None
+    weighted: Annotated[bool, Field(description="Whether token weights count; else every weight is 1.")] = (
+        False
+    )
+    multi: Annotated[bool, Field(description="Whether a line may hold several values of the field.")] = False
+    pooling: Annotated[
+        Literal["sum", "mean"],
+        Field(
+            description="How several values become one vector: `sum` of weight x row, or `mean`, that sum / "
+            "number of values."
+        ),
+    ] = "sum"
+    min_count: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="A value on fewer lines of the training split than this goes to bucket 0 ('rare').",
+        ),
+    ] = 1
+
+    @property
+    def table_name(self) -> str:
+        """The name of the field's table, which is also what its values are hashed with."""
+        return self.table or self.name
+
+
+class FeatureSpec(Section):
+    """All fields and tables. Two specs with the same `digest` turn the same log into the same rows."""
+
+    tables: Annotated[dict[str, TableSpec], Field(min_length=1, description="Table name -> its size.")]
+    fields: Annotated[
+        list[FieldSpec], Field(min_length=1, description="The fields, in the order of the examples.")
+    ]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [field.name for field in self.fields]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"fields {repeated} are declared twice")
+        missing = sorted({field.table_name for field in self.fields} - set(self.tables))
+        if missing:
+            raise ValueError(f"fields use tables {missing}, which `tables` does not declare")
+        unused = sorted(set(self.tables) - {field.table_name for field in self.fields})
+        if unused:
+            raise ValueError(f"no field uses the tables {unused}")
+        if self.num_rows >= 2**63:
+            raise ValueError(
+                f"the tables have {self.num_rows:,} buckets together, but rows are numbered in 64 bits, "
+                "below 2^63: lower num_buckets"
+            )
+        return self
+
+    def of_level(self, level: Level) -> list[FieldSpec]:
+        """Returns the fields of one level in their order, which is the order of the bags in the examples."""
+        return [field for field in self.fields if field.level == level]
+
+    @property
+    def context_fields(self) -> list[FieldSpec]:
+        """The fields that a group's impressions share."""
+        return self.of_level("context")
+
+    @property
+    def impression_fields(self) -> list[FieldSpec]:
+        """The fields that each impression has for itself."""
+        return self.of_level("impression")
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """Table name -> its first row in the arena. Tables lie in the order of `tables`."""
+        offsets, next_offset = {}, 0
+        for name, table in self.tables.items():
+            offsets[name] = next_offset
+            next_offset += table.num_buckets
+        return offsets
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the arena: the sum of all tables' buckets."""
+        return sum(table.num_buckets for table in self.tables.values())
+
+    @property
+    def row_type(self) -> Literal["int", "bigint"]:
+        """The Spark SQL type of arena rows: `bigint` once the arena has 2^31 or more."""
+        return "int" if self.num_rows < 2**31 else "bigint"
+
+    @property
+    def needs_vocabulary(self) -> bool:
+        """Whether a field has `min_count` > 1, so that its frequent values must be known to hash it."""
+        return any(field.min_count > 1 for field in self.fields)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that two specs share only if they give the same rows and the same bags."""
+        content = {"hash": [HASH_FUNCTION, HASH_SEED], **self.model_dump(mode="json")}
+        # A dict's order decides the offsets, so the tables are hashed as a list of pairs.
+        content["tables"] = [[name, table.num_buckets] for name, table in self.tables.items()]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe_difference(ours: FeatureSpec, theirs: FeatureSpec) -> str:
+    """Returns in a few words where two feature specs differ, for the message of a SpecMismatchError."""
+
+    def differing(what: str, a: Iterable[tuple[str, object]], b: Iterable[tuple[str, object]]) -> list[str]:
+        first, second = dict(a), dict(b)
+        names = sorted(n for n in first.keys() | second.keys() if first.get(n) != second.get(n))
+        return [f"{what} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"] if names else []
+
+    parts = differing("fields", [(f.name, f) for f in ours.fields], [(f.name, f) for f in theirs.fields])
+    parts += differing("tables", ours.tables.items(), theirs.tables.items())
+    return "; ".join(parts) or "the order of fields or tables"

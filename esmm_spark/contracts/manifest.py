@@ -1,0 +1,230 @@
+"""The manifest of a dataset, and the columns of its examples.
+
+    <dataset>/
+        _SUCCESS               the dataset is complete
+        manifest.json          this module's Manifest
+        examples/split=train/part-*.parquet, split=validation, split=test
+        rejects/*.parquet      columns REJECT_COLUMNS
+        vocabulary/*.parquet   only if a field has min_count > 1
+
+A dataset of event logs has a partition per day instead, each replaced for itself:
+
+    <dataset>/
+        examples/ds=2026-11-23/part-*.parquet, partition.json (DayPartition: what the manifest has of the day)
+        labels/ds=2026-11-23/*.parquet    LABEL_COLUMNS, a row per impression
+        rejects/ds=2026-11-23/*.parquet   REJECT_COLUMNS
+
+An examples file holds one row per impression group, EXAMPLE_COLUMNS in this order. n impressions, T tokens:
+
+    group_key           string          what the group shares
+    group_hash          bigint          xxhash64 of key and part number
+    impression_id       array<string>   [n]
+    click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null where unlabelled
+    context_rows        array<int>      [T_context], arena rows, field by field (bigint from 2^31 rows on)
+    context_weights     array<float>    [T_context]
+    context_lengths     array<int>      [context fields], tokens of each field
+    impression_rows     array<int>      [T_impressions], impression by impression, field by field
+    impression_weights  array<float>    [T_impressions]
+    impression_lengths  array<int>      [n * impression fields]
+"""
+
+import hashlib
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from esmm_spark.contracts.errors import InputError, SpecMismatchError
+from esmm_spark.contracts.features import HASH_FUNCTION, HASH_SEED, FeatureSpec, describe_difference
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+EXAMPLES = "examples"
+REJECTS = "rejects"
+VOCABULARY = "vocabulary"
+
+EXAMPLE_COLUMNS = (
+    "group_key",
+    "group_hash",
+    "impression_id",
+    "click",
+    "conversion",
+    "context_rows",
+    "context_weights",
+    "context_lengths",
+    "impression_rows",
+    "impression_weights",
+    "impression_lengths",
+)
+REJECT_COLUMNS = ("line", "source", "reason")
+# Times in microseconds since 1970, of the first click and conversion; the numbers count all of them. `mature`
+# is null unless logs.events.immature is flag.
+LABEL_COLUMNS = (
+    "impression_id",
+    "time_us",
+    "click",
+    "conversion",
+    "num_clicks",
+    "num_conversions",
+    "click_time_us",
+    "conversion_time_us",
+    "mature",
+)
+LABELS = "labels"
+DAY_PARTITION = "partition.json"
+TRAIN_PARTITION = "split=train"
+VALIDATION_PARTITION = "split=validation"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SourceCounts(_Strict):
+    """What became of the lines of one source (one raw file or folder)."""
+
+    name: Annotated[str, Field(description="For example `train.skeleton`.")]
+    path: str
+    lines_read: int
+    lines_accepted: Annotated[int, Field(description="Impressions written, or contexts understood.")]
+    rejects: Annotated[dict[str, int], Field(description="Reason -> lines.")] = {}
+    notes: Annotated[
+        dict[str, int], Field(description="Counted but no reject, e.g. `contexts_without_impressions`.")
+    ] = {}
+
+
+class Block(NamedTuple):
+    """A stretch of a file: where it begins, its bytes, and their checksum as `xxh64.checksum_of` gives it."""
+
+    offset: int
+    num_bytes: int
+    checksum: str
+
+
+class ExamplesFile(_Strict):
+    """One Parquet file of a partition and its row groups."""
+
+    path: Annotated[
+        str, Field(description="Relative to the dataset, e.g. `examples/split=train/part-0.parquet`.")
+    ]
+    groups: Annotated[list[int], Field(description="Impression groups in each row group.")]
+    impressions: Annotated[list[int], Field(description="Impressions in each row group.")]
+    num_bytes: Annotated[
+        list[int], Field(description="Bytes of each row group, then of the footer: the whole file.")
+    ] = []
+    checksums: Annotated[
+        list[str], Field(description="XXH64 of each of these; datasets of before have none.")
+    ] = []
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The file's row groups and its footer as they lie in it; none in datasets of before."""
+        ends = accumulate(self.num_bytes)
+        blocks = zip(ends, self.num_bytes, self.checksums, strict=True)
+        return [Block(end - size, size, checksum) for end, size, checksum in blocks]
+
+
+class PartitionCounts(_Strict):
+    """What one partition of the examples (`split=train`) holds."""
+
+    groups: int
+    impressions: int
+    clicks: int
+    conversions: int
+    context_tokens: int
+    impression_tokens: int
+    group_hash_sum: Annotated[
+        int, Field(description="Sum of group_hash modulo 2^64, as a signed 64-bit integer.")
+    ]
+    files: list[ExamplesFile]
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that change when anything in the examples does: a label, a token, their order."""
+        content = self.model_dump_json(exclude={"files": {"__all__": {"path"}}})
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @property
+    def num_row_groups(self) -> int:
+        """Row groups of all files."""
+        return sum(len(file.groups) for file in self.files)
+
+
+def add_counts(parts: Sequence[PartitionCounts]) -> PartitionCounts:
+    """Returns the counts of disjoint sets of files as one, their files in the order of `parts`."""
+    return PartitionCounts(
+        groups=sum(part.groups for part in parts),
+        impressions=sum(part.impressions for part in parts),
+        clicks=sum(part.clicks for part in parts),
+        conversions=sum(part.conversions for part in parts),
+        context_tokens=sum(part.context_tokens for part in parts),
+        impression_tokens=sum(part.impression_tokens for part in parts),
+        group_hash_sum=wrapped_sum(*(part.group_hash_sum for part in parts)),
+        files=[file for part in parts for file in part.files],
+    )
+
+
+def wrapped_sum(*values: int) -> int:
+    """Returns the sum modulo 2^64 as a signed 64-bit integer, as Spark's and torch's int64 sums wrap."""
+    return (sum(values) + 2**63) % 2**64 - 2**63
+
+
+class DayCounts(_Strict):
+    """What became of one day's events, and what the join noticed."""
+
+    as_of: Annotated[str | None, Field(description="The `--as-of` of the run that made it.")]
+    label_digest: Annotated[str, Field(description="Changes when a label of the day does.")]
+    immature: Annotated[int, Field(description="Impressions whose windows end after `as_of`.")]
+    sources: Annotated[list[SourceCounts], Field(description="Impressions, clicks, conversions of the day.")]
+    warnings: list[str] = []
+    events_per_day: Annotated[
+        dict[str, dict[str, int]],
+        Field(
+            description="Log -> UTC day -> accepted events that the day was made from, of its whole range."
+        ),
+    ] = {}
+    allowed_missing: Annotated[
+        list[str], Field(description="The `--allow-missing` of the run that made it.")
+    ] = []
+    join: Annotated[dict[str, Any], Field(description="The report of the join, see events/join_report.py.")]
+
+
+class DayPartition(_Strict):
+    """One day: its examples, None where no impression was left, and how they came about."""
+
+    examples: PartitionCounts | None
+    day: DayCounts
+
+
+class Manifest(_Strict):
+    """What a dataset holds, from what, and by which rules."""
+
+    format_version: int = FORMAT_VERSION
+    feature_spec: FeatureSpec
+    feature_spec_digest: str
+    hash_function: str = HASH_FUNCTION
+    hash_seed: int = HASH_SEED
+    sources: list[SourceCounts]
+    partitions: Annotated[dict[str, PartitionCounts], Field(description="`split=train` -> its counts.")]
+    config: Annotated[dict[str, Any], Field(description="The config that made the dataset.")]
+    days: Annotated[
+        dict[str, DayCounts] | None, Field(description="`ds=2026-11-23` -> its counts; only of event logs.")
+    ] = None
+
+    def partition(self, name: str, dataset: str) -> PartitionCounts:
+        """Returns the counts of one partition. Raises InputError where the dataset has none of that name."""
+        if name not in self.partitions:
+            raise InputError(
+                f"dataset {dataset} has no partition {name}: it has {', '.join(sorted(self.partitions))}"
+            )
+        return self.partitions[name]
+
+
+def require_same_spec(ours: FeatureSpec, our_name: str, theirs: FeatureSpec, their_name: str) -> None:
+    """Raises SpecMismatchError, naming both, unless the two specs turn the same log into the same rows."""
+    if ours.digest != theirs.digest:
+        raise SpecMismatchError(
+            f"{our_name} has feature spec {ours.digest}, {their_name} has {theirs.digest} "
+            f"(they differ in {describe_difference(ours, theirs)}): preprocess or train again with one spec"
+        )

@@ -1,0 +1,150 @@
+"""The sections of the config that say what is trained and how."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from esmm_spark.contracts.section import RunId, Section
+
+# The smallest normal one: below it digits are lost, and some kernels take it for 0.
+_SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+
+
+def _in_range(value: float) -> float:
+    if value != 0 and not _SMALLEST <= abs(value) <= _LARGEST:
+        raise ValueError(f"it must lie between {_SMALLEST:.3g} and {_LARGEST:.3g}, what float32 can hold")
+    return value
+
+
+Float32 = Annotated[float, AfterValidator(_in_range)]
+
+
+def _require_finite_ratio(learning_rate: float, eps: float) -> None:
+    """Raises ValueError if a row without a gradient so far would step by infinity times 0, which is NaN."""
+    if learning_rate / eps > _LARGEST:
+        raise ValueError(
+            f"embedding_learning_rate / embedding_eps = {learning_rate:g} / {eps:g} is infinite in float32, "
+            f"which holds {_LARGEST:.3g}: raise embedding_eps"
+        )
+
+
+class Model(Section):
+    """The model."""
+
+    network: Annotated[
+        str,
+        Field(
+            description="`mlp`, `dcn`, or a class of your own as `package.module:Class`; one for each tower."
+        ),
+    ] = "mlp"
+    network_options: Annotated[
+        dict[str, Any],
+        Field(description="More keyword arguments of the network's class, e.g. `{cross_layers: 2}`."),
+    ] = {}
+    objective: Annotated[
+        Literal["esmm", "base"],
+        Field(
+            description="`esmm`: pCTCVR = pCTR x pCVR on all impressions; `base`: pCVR on clicked ones only, "
+            "with an embedding of its own, so the arena is twice as large."
+        ),
+    ] = "esmm"
+    dim: Annotated[int, Field(ge=1, le=1024, description="Dimensions of an embedding row.")] = 12
+    hidden_units: Annotated[
+        list[Annotated[int, Field(ge=1)]], Field(description="Widths of a tower's hidden layers.")
+    ] = [
+        200,
+        80,
+    ]
+    activation: Annotated[Literal["relu", "prelu"], Field(description="Activation of the hidden layers.")] = (
+        "prelu"
+    )
+    embedding_init: Annotated[
+        Float32, Field(ge=0, description="Embedding rows start uniform in [-embedding_init, embedding_init].")
+    ] = 0.01
+
+
+class Train(Section):
+    """Training."""
+
+    batch_size: Annotated[
+        int, Field(ge=1, description="Impressions of a global batch: of one step, over all ranks.")
+    ] = 4096
+    epochs: Annotated[int, Field(ge=1, description="Passes over the training partition.")] = 2
+    learning_rate: Annotated[Float32, Field(gt=0, description="Adam's, for the dense part.")] = 1e-3
+    embedding_learning_rate: Annotated[
+        Float32, Field(gt=0, description="Row-wise Adagrad's, for the embedding.")
+    ] = 0.02
+    learning_rate_decay: Annotated[
+        Literal["none", "linear"],
+        Field(
+            description="`linear`: both learning rates fall step by step, to 0 at the end of the last epoch. "
+            "At a constant rate Adam leaves the mean prediction off by several percent, up or down by chance."
+        ),
+    ] = "none"
+    embedding_eps: Annotated[Float32, Field(gt=0, description="Row-wise Adagrad's epsilon.")] = 1e-8
+    seed: Annotated[
+        int, Field(description="Seed of the initial parameters and of the order of the row groups.")
+    ] = 42
+    num_streams: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Streams that a batch is drawn from, shared out over ranks. Runs with the same "
+            "number see the same batches. By default the smallest multiple of the ranks, at least 4.",
+        ),
+    ] = None
+    reader_threads: Annotated[int, Field(ge=1, le=64, description="petastorm's threads per rank.")] = 1
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(description="`auto`: CUDA where there is one, else the CPU.")
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        Field(ge=1, description="torch's threads per rank; by default the host's cores / its ranks."),
+    ] = None
+    bf16: Annotated[
+        bool,
+        Field(
+            description="Run the towers' matrix products in bfloat16, sums in float32; "
+            "faster on GPUs and on CPUs with `avx512_bf16`, slower on others."
+        ),
+    ] = False
+    checkpoint_every_steps: Annotated[
+        int, Field(ge=0, description="Steps between checkpoints; 0: only at SIGTERM.")
+    ] = 1000
+    keep_checkpoints: Annotated[int, Field(ge=1, description="Checkpoints kept.")] = 2
+    resume: Annotated[
+        bool,
+        Field(
+            description="Go on from the newest checkpoint, if there is one. With false a run starts over, "
+            "but the same command on the same data goes on from its checkpoints until it is published."
+        ),
+    ] = True
+    run_id: Annotated[
+        RunId | None,
+        Field(
+            description="Names the run, such as the day in a daily job: go on from the checkpoints of the "
+            "run of this name, or begin it, whatever `resume` says. By default runs have numbers.",
+        ),
+    ] = None
+    early_stopping_epochs: Annotated[
+        int,
+        Field(
+            ge=0, description="Stop after this many epochs without a better validation CTCVR AUC; 0: never."
+        ),
+    ] = 1
+    max_steps: Annotated[
+        int | None, Field(ge=1, description="Stop after this many steps of the whole run.")
+    ] = None
+    tensorboard: Annotated[bool, Field(description="Write TensorBoard logs below the model folder.")] = True
+    stall_timeout_s: Annotated[
+        int,
+        Field(
+            ge=5,
+            description="Seconds that a rank waits for one that works or is silent before all of them stop.",
+        ),
+    ] = 60
+
+    @model_validator(mode="after")
+    def _check_first_step(self) -> Self:
+        _require_finite_ratio(self.embedding_learning_rate, self.embedding_eps)
+        return self

@@ -1,0 +1,1 @@
+"""Exact metrics over scores, with bootstrap replicates."""

@@ -1,0 +1,204 @@
+"""Reading scores and the simulator's truth: what a folder must hold before Spark opens it."""
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from py4j.protocol import Py4JJavaError
+from pyarrow import fs
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import (
+    ByteType,
+    DoubleType,
+    FloatType,
+    StringType,
+    StructField,
+    StructType,
+)
+
+from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.locations import literal_hint, place_of
+from esmm_spark.files import seals, storage
+
+# Grain: one row per scored impression. Key: impression_id.
+SCORES_SCHEMA = StructType(
+    [
+        StructField("impression_id", StringType()),
+        StructField("group_key", StringType()),
+        StructField("pctr", FloatType()),
+        StructField("pcvr", FloatType()),
+        StructField("pctcvr", FloatType()),
+        StructField("model_version", StringType()),
+        StructField("click", ByteType()),
+        StructField("conversion", ByteType()),
+    ]
+)
+
+# Grain: one row per simulated impression, of all splits. Key: impression_id.
+TRUTH_SCHEMA = StructType(
+    [
+        StructField("impression_id", StringType()),
+        StructField("pctr", DoubleType()),
+        StructField("pcvr", DoubleType()),
+        StructField("conversion_if_clicked", ByteType()),
+    ]
+)
+
+# A column's type in a Parquet file, by its type in Spark.
+_ARROW_TYPES = {
+    "string": (pa.string(), pa.large_string()),
+    "float": (pa.float32(),),
+    "double": (pa.float64(),),
+    "byte": (pa.int8(),),
+}
+
+_RECORD_NAME = "_score.json"  # the scorer's own count of what it wrote, see scoring/partition.py
+_SCORE_AGAIN = "score the partition again with --force"
+_MAX_VERSIONS = 3  # named in a message
+
+
+def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
+    """Returns the scores in a partition's folder and their number of rows, from the files' footers.
+
+    Raises:
+        InputError: nothing there, no rows, a file that isn't Parquet, lacks a column or is damaged, or
+            another number of rows than the scorer wrote.
+        IncompleteError: the partition is half-written.
+    """
+    storage.require_complete(folder, "scores", "run jobs/score.py")
+    storage.refuse_pickles(folder, "scores")
+    names = [name for name, _ in storage.list_files(folder, ".parquet", recursive=False) if _is_data(name)]
+    seals.verify(folder, names, _SCORE_AGAIN)
+    num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
+    _check_record(folder, num_rows)
+    return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_source(folder)), num_rows
+
+
+def read_truth(spark: SparkSession, path: str) -> DataFrame:
+    """Returns the simulator's truth, of all splits. Raises InputError as `read_scores` does."""
+    if not storage.exists(path):
+        raise InputError(
+            f"no truth at {path}{literal_hint(path)}: evaluate.truth names the truth.parquet of "
+            "jobs/simulate.py"
+        )
+    _check_files(path, TRUTH_SCHEMA, "truth")
+    # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
+    truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_source(path))
+    return truth.select(*TRUTH_SCHEMA.names)
+
+
+def baseline_folder(path: str, partition: str) -> str:
+    """Returns the folder of the baseline's scores: `path` is a scores root or the partition itself."""
+    below = storage.join(path, partition)
+    is_partition = posixpath.basename(path.rstrip("/")) == partition or storage.is_complete(path)
+    return path if is_partition and not storage.exists(below) else below
+
+
+def require_other_scores(baseline: str, scores: str) -> None:
+    """Raises ConfigError if both folders are one, so that a model would be compared with itself."""
+    if place_of(baseline) == place_of(scores):
+        raise ConfigError(
+            f"evaluate.baseline_scores leads to {baseline}, the scores that are evaluated: name those of "
+            "another model, or set evaluate.baseline_scores=null"
+        )
+
+
+def model_version(scores: DataFrame, folder: str) -> str:
+    """Returns the one model version that made the scores. Raises InputError if there are several, or none."""
+    with reading("the scores"):
+        rows = scores.select("model_version").distinct().limit(_MAX_VERSIONS).collect()
+    versions = sorted(str(row.model_version) for row in rows)
+    if len(versions) != 1 or rows[0].model_version is None:
+        raise InputError(
+            f"the scores at {folder} carry {len(versions)} model versions ({', '.join(versions)}), not one: "
+            "score the partition again with --force"
+        )
+    return versions[0]
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turns Spark's failure to read a file into an InputError that names it; other failures pass through.
+
+    Spark's own log is silent meanwhile: it would print a stack trace per attempt before our one line.
+
+    Args:
+        what: what is read, for the message.
+    """
+    context = SparkSession.active().sparkContext
+    context.setLogLevel("OFF")
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        found = re.search(r"FAILED_READ_FILE.* reading file (\S+?)\.?\s", str(error))
+        if found is None:
+            raise
+        raise InputError(f"{what} can't be read, {found[1]} is corrupt: write it again") from error
+    finally:
+        context.setLogLevel("ERROR")
+
+
+def _check_files(uri: str, schema: StructType, what: str) -> int:
+    """Returns the rows of the Parquet file or files at `uri`, which must all have the schema's columns."""
+    filesystem, path = storage.filesystem_of(uri)
+    if filesystem.get_file_info(path).type == fs.FileType.File:
+        paths = [path]
+    else:
+        names = [name for name, _ in storage.list_files(uri, ".parquet") if _is_data(name)]
+        paths = [posixpath.join(path, name) for name in names]
+    # Footers only: a file of any size costs a few reads from its end.
+    num_rows = sum(_check_file(filesystem, file, schema, what) for file in paths)
+    if num_rows == 0:
+        raise InputError(f"the {what} at {uri} have no rows in {len(paths)} Parquet files")
+    return num_rows
+
+
+def _check_file(filesystem: fs.FileSystem, file: str, schema: StructType, what: str) -> int:
+    """Returns the rows of one Parquet file."""
+    try:
+        with filesystem.open_input_file(file) as stream:
+            metadata = pq.read_metadata(stream)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).split(". ")[0]
+        raise InputError(
+            f"{file} is no Parquet file, or a truncated one ({reason}): write {what} again"
+        ) from error
+    found = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
+    missing = [name for name in schema.names if name not in found]
+    if missing:
+        raise InputError(
+            f"{file} lacks the columns {', '.join(missing)} of {what}: it has {', '.join(found)}"
+        )
+    for field in schema:
+        if found[field.name] not in _ARROW_TYPES[field.dataType.typeName()]:
+            raise InputError(
+                f"column {field.name} of {file} is {found[field.name]}, of {what} it must be "
+                f"{field.dataType.simpleString()}"
+            )
+    return int(metadata.num_rows)
+
+
+def _check_record(folder: str, num_rows: int) -> None:
+    """Raises InputError if the scorer's own record tells of other rows: a file came or went since."""
+    uri = storage.join(folder, _RECORD_NAME)
+    if not storage.exists(uri):
+        return
+    try:
+        expected = json.loads(seals.read_sealed(uri, _SCORE_AGAIN))["impressions"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{uri} can't be read: {_SCORE_AGAIN}") from error
+    if expected != num_rows:
+        raise InputError(
+            f"the scores at {folder} have {num_rows} rows, {_RECORD_NAME} tells of {expected} impressions: "
+            f"{_SCORE_AGAIN}"
+        )
+
+
+def _is_data(name: str) -> bool:
+    """Returns whether Spark reads a file: neither it nor a folder above it begins with `_` or `.`."""
+    return not any(part.startswith(("_", ".")) for part in name.split("/"))

@@ -1,0 +1,39 @@
+"""How numbers are written, the same in the terminal and in the report."""
+
+from esmm_spark.evaluation.measure.estimates import Estimate
+from esmm_spark.evaluation.measure.targets import Kind
+
+NO_INTERVAL = "interval n/a"
+
+_DECIMALS: dict[Kind, int] = {"auc": 4, "log_loss": 5, "calibration": 3, "gauc": 4}
+
+
+def number(kind: Kind, value: float, signed: bool = False) -> str:
+    """Returns `0.7312`, or `+0.0123` where `signed`, with the decimals of its kind of metric."""
+    return f"{value:{'+' if signed else ''}.{_DECIMALS[kind]}f}"
+
+
+def value_of(kind: Kind, estimate: Estimate, signed: bool = False) -> str:
+    """Returns the value, or `n/a (why)`."""
+    if estimate.value is None:
+        return f"n/a ({estimate.reason})"
+    return number(kind, estimate.value, signed)
+
+
+def interval_of(kind: Kind, estimate: Estimate, signed: bool = False) -> str:
+    """Returns `0.7201 to 0.7423`, `interval n/a` where resamples say nothing, or nothing where none are."""
+    interval = estimate.interval
+    if interval is None:
+        return "" if estimate.value is None or len(estimate.replicates) == 0 else NO_INTERVAL
+    return " to ".join(number(kind, end, signed) for end in interval)
+
+
+def percent(part: float, whole: float) -> str:
+    """Returns `part / whole` as a percentage of three significant digits, `0.0541%`, or `n/a`."""
+    if whole == 0:
+        return "n/a"
+    if part == 0:
+        return "0%"
+    share = 100 * part / whole
+    digits = 0 if share >= 100 else 1 if share >= 10 else 2 if share >= 1 else 3
+    return f"{share:.{digits}f}%" if share >= 0.01 else f"{share:.2e}%"

@@ -1,0 +1,68 @@
+"""The table that the command ends with."""
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from esmm_spark.evaluation.measure.estimates import Estimate
+from esmm_spark.evaluation.measure.measurement import Measurements
+from esmm_spark.evaluation.measure.targets import KINDS, TARGETS, Kind
+from esmm_spark.evaluation.report import formats
+from esmm_spark.evaluation.report.cautions import why_no_interval
+from esmm_spark.evaluation.report.subject import KIND_TITLES, Subject
+
+_HEADERS = {
+    "ctr": "CTR",
+    "cvr_clicks": "CVR clicks",
+    "ctcvr": "CTCVR",
+    "cvr_entire_space": "CVR entire",
+}
+
+
+def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType:
+    """Returns the metrics as a table that fits 80 columns.
+
+    A block of rows per metric, a row per series, a column per target. A value stands with half the width of
+    its interval: `0.7312 ±0.0040`.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{subject.partition}: {measured.num_impressions:,} impressions, "
+        f"{measured.labels['ctr'].positives:,} clicks, {measured.labels['ctcvr'].positives:,} conversions, "
+        f"model {subject.model_version}",
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
+    table.add_column("", no_wrap=True)
+    for target in TARGETS:
+        if target in measured.targets:
+            table.add_column(_HEADERS[target.name], justify="right")
+    for kind in KINDS:
+        table.add_row(Text(KIND_TITLES[kind], style="bold"))
+        for series in measured.series:
+            cells = [
+                _cell(kind, measured.estimate(series, target, kind)) if kind in target.kinds else Text("")
+                for target in measured.targets
+            ]
+            table.add_row(Text(f"  {subject.names[series]}"), *cells)
+    return Group(table, *_notes(subject, measured))
+
+
+def _cell(kind: Kind, estimate: Estimate) -> Text:
+    text = Text(formats.value_of(kind, estimate))
+    interval = estimate.interval
+    if interval is not None:
+        text.append(f" ±{formats.number(kind, (interval[1] - interval[0]) / 2)}", style="dim")
+    elif formats.interval_of(kind, estimate):
+        text.append(" ±n/a", style="dim")
+    return text
+
+
+def _notes(subject: Subject, measured: Measurements) -> list[Text]:
+    if subject.num_samples == 0:
+        return []
+    interval = f"± half of the 95% interval over {subject.num_samples} resamples of the contexts"
+    why = why_no_interval(measured)
+    return [Text(interval + (f"; n/a: {why}" if why else ""), "dim")]

@@ -1,0 +1,1 @@
+"""Event logs to day partitions of a dataset: reading, attribution, point-in-time features, backfills."""

@@ -1,0 +1,88 @@
+"""Which earlier days of a dataset a run looks at, and what their labels are now."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from math import ceil
+from typing import NamedTuple
+
+from pyspark.sql import SparkSession
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import MissingLogError
+from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.events.join.labels import label_day
+from esmm_spark.events.join.needed_folders import IsExcused
+from esmm_spark.events.join.sources import read_day_logs
+from esmm_spark.events.reading.day import DAY_US, SECOND_US, Day
+from esmm_spark.events.whole_logs import count_events_per_day, require_whole
+from esmm_spark.files.manifest_file import list_days, read_day
+from esmm_spark.spark.steps import step
+
+
+class EarlierDay(NamedTuple):
+    """An earlier day of the dataset.
+
+    Attributes:
+        day: it.
+        has_changed: whether its labels are no longer those of the logs.
+        left_alone: why nobody can tell: its logs are no longer whole. Empty where they are.
+    """
+
+    day: Day
+    has_changed: bool
+    left_alone: str
+
+
+def days_that_can_change(events: EventLogs) -> int:
+    """Returns how many days before a day events of it, or late ones that come with it, can still change.
+
+    An event at time t changes labels of impressions since t - click window - conversion window. What is new
+    in a day's folders happened on the day or up to `late_days` before. So day D - n can change if its last
+    microsecond isn't before the start of D - late days - both windows: n <= late days + both windows in days,
+    rounded up.
+
+    Example:
+        Windows of 1 and 7 days, a day late: 9.
+    """
+    windows_s = events.attribution.click_window_s + events.attribution.conversion_window_s
+    late_days = max(log.late_days for log in (events.impressions, events.clicks, events.conversions))
+    return late_days + ceil(windows_s * SECOND_US / DAY_US)
+
+
+def look_back(
+    spark: SparkSession, config: Config, day: Day, num_days: int, is_excused: IsExcused
+) -> Iterator[EarlierDay]:
+    """Yields the days of the dataset in [day - num_days, day), in order.
+
+    Args:
+        spark: the session.
+        config: the config.
+        day: the day that was built.
+        num_days: how far back to look.
+        is_excused: see events/join/needed_folders.py.
+    """
+    assert config.logs.events is not None
+    first = Day(day.date - timedelta(days=num_days)).name
+    for name in list_days(config.paths.dataset):
+        if first <= name < day.name:
+            yield _look_at(spark, config, config.logs.events, day.on(name), is_excused)
+
+
+def _look_at(
+    spark: SparkSession, config: Config, events: EventLogs, day: Day, is_excused: IsExcused
+) -> EarlierDay:
+    built = read_day(config.paths.dataset, day.name).day
+    try:
+        logs = read_day_logs(spark, events, day, with_features=False, is_excused=is_excused)
+    except MissingLogError as error:
+        return EarlierDay(day, False, str(error))
+    try:
+        require_whole(built, count_events_per_day(logs, events, day), day, frozenset())
+        with step(spark, f"{day.name}: look for labels that have changed"):
+            labelled = label_day(events, logs, day)
+        labelled.unpersist()
+        return EarlierDay(day, labelled.digest != built.label_digest, "")
+    except MissingLogError as error:
+        return EarlierDay(day, False, str(error))
+    finally:
+        logs.unpersist()

@@ -1,0 +1,1 @@
+"""Features of event logs: attributes, catalogs, histories and crosses."""

@@ -1,0 +1,74 @@
+"""Attributes of items and users, as they were at the time of the row that they are joined to."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from esmm_spark.events.features.validity import make_disjoint
+
+_FROM, _TO = "__valid_from_us", "__valid_to_us"
+_CATALOG_KEY = "__catalog_key"
+
+
+def join_catalog(rows: DataFrame, catalog: DataFrame, key: str, is_versioned: bool) -> DataFrame:
+    """Returns `rows` with the catalog's attributes, null where it has no row of that key at that time.
+
+    A catalog row holds in [valid_from, valid_to); without valid_to until the key's next later valid_from. Of
+    several that hold, the one with the latest valid_from is taken; of several of these the first by a hash of
+    its content.
+
+    Args:
+        rows: `key`, `time_us`, any other columns.
+        catalog: accepted lines of `read_catalog`.
+        key: `item_id` or `user_id`.
+        is_versioned: whether rows have times; else each holds always.
+
+    Example:
+        Item i has brand x in [10, 40) and brand y in [20, 30): a row of i at 9 gets null, at 10 and 19 x, at
+        20 y, at 30 x again.
+    """
+    attributes = [name for name in catalog.columns if name.startswith("@")]
+    versions = _disjoint(catalog, key, attributes) if is_versioned else _first_rows(catalog, key, attributes)
+    condition = rows[key] == versions[_CATALOG_KEY]
+    if is_versioned:
+        condition &= (rows["time_us"] >= versions[_FROM]) & (rows["time_us"] < versions[_TO])
+    return rows.join(versions, condition, how="left").drop(_CATALOG_KEY, _FROM, _TO)
+
+
+def _first_rows(catalog: DataFrame, key: str, attributes: Sequence[str]) -> DataFrame:
+    """Returns one row per key."""
+    rank = F.row_number().over(Window.partitionBy(key).orderBy(_content_hash(catalog, attributes)))
+    chosen = catalog.withColumn("__rank", rank).where(F.col("__rank") == 1)
+    return chosen.select(F.col(key).alias(_CATALOG_KEY), *(F.col(f"`{name}`") for name in attributes))
+
+
+def _disjoint(catalog: DataFrame, key: str, attributes: Sequence[str]) -> DataFrame:
+    """Returns the catalog with rows of which at most one of a key holds at a time."""
+    versions = catalog.select(
+        F.col(key).alias(_CATALOG_KEY),
+        F.col("valid_from_us").alias(_FROM),
+        F.col("valid_to_us").alias(_TO),
+        *(F.col(f"`{name}`") for name in attributes),
+    )
+
+    def split(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return make_disjoint(batches, _CATALOG_KEY, _FROM, _TO)
+
+    # The last of those that begin at one time holds: the first by its hash.
+    content_hash = _content_hash(versions, attributes).alias("__hash")
+    ordered = versions.select("*", content_hash).repartition(_CATALOG_KEY)
+    ordered = ordered.sortWithinPartitions(_CATALOG_KEY, _FROM, F.col("__hash").desc()).drop("__hash")
+    return ordered.mapInArrow(split, versions.schema)
+
+
+def _content_hash(catalog: DataFrame, attributes: Sequence[str]) -> Column:
+    return F.xxhash64(*(_hashable(catalog, name) for name in attributes))
+
+
+def _hashable(frame: DataFrame, name: str) -> Column:
+    """Returns an expression that has a hash: maps have none, their entries do."""
+    if frame.schema[name].dataType.typeName() == "map":
+        return F.array_sort(F.map_entries(f"`{name}`"))
+    return F.col(f"`{name}`")

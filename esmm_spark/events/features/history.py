@@ -1,0 +1,159 @@
+"""History features: what a user clicked or converted on, strictly before an impression minus a lag.
+
+Queries (who, when) and events are shuffled by user, sorted by time, and stream through one pass per partition
+that remembers, of one user, the newest `last_n` values of each history. So memory doesn't grow with a user's
+log, and a user who makes a fifth of all impressions costs what five others with as many would.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, MapType, StringType, StructField, StructType
+
+from esmm_spark.contracts.event_config import History
+
+_DAY_US = 86_400_000_000
+_SECOND_US = 1_000_000
+_QUERY, _EVENT = 0, 1
+_MAP = pa.map_(pa.string(), pa.float64())
+
+
+def join_histories(
+    queries: DataFrame, events: DataFrame, histories: Sequence[History], id_column: str
+) -> DataFrame:
+    """Returns `id_column` and a column `@<field>` per history: map<string, double> value -> weight, or null.
+
+    The weight is ln(1 + count). The count is that of the value among the newest `last_n` values of the user
+    in [at - lag - window, at - lag), an event counting 1, or 2^(-age / half-life) where a half-life is set,
+    its age being at - lag - its time. Values of one time are ordered by their bytes.
+
+    Args:
+        queries: `id_column` string, unique; `user_id`; `at_us`.
+        events: `user_id`, `time_us`, `history`: its place in `histories`, `value` string; none is null.
+        histories: what is counted.
+        id_column: see above.
+
+    Example:
+        Clicks of user u: a at 10, b at 20, a at 30, lag 0: a query of u at 30 gets {a: ln 2, b: ln 2}, one at
+        31 gets {a: ln 3, b: ln 2}.
+    """
+    asked = queries.select(
+        "user_id",
+        "at_us",
+        F.lit(_QUERY).alias("kind"),
+        F.lit(0).alias("history"),
+        F.col(id_column).alias("text"),
+    )
+    lags_us = F.array(*(F.lit(history.lag_s * _SECOND_US) for history in histories))
+    known = events.select(
+        "user_id",
+        (F.col("time_us") + F.get(lags_us, F.col("history"))).alias("at_us"),
+        F.lit(_EVENT).alias("kind"),
+        "history",
+        F.col("value").alias("text"),
+    )
+    rows = asked.unionByName(known)
+    # An event at the very time of the query is not before it: queries come first.
+    ordered = rows.repartition("user_id").sortWithinPartitions("user_id", "at_us", "kind", "history", "text")
+    maps = [StructField(f"@{history.field}", MapType(StringType(), DoubleType())) for history in histories]
+    schema = StructType([StructField(id_column, StringType()), *maps])
+
+    def stream(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return count_values(batches, histories, schema.names)
+
+    return ordered.mapInArrow(stream, schema)
+
+
+def count_values(
+    batches: Iterable[pa.RecordBatch], histories: Sequence[History], names: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yields the queries among sorted rows with the map of each history.
+
+    Args:
+        batches: user_id, at_us, kind, history, text, sorted by all of them.
+        histories: by the number in `history`.
+        names: the columns to yield: the query's id, then one per history.
+    """
+    user: str | None = None
+    states = [_Values(history) for history in histories]
+    for batch in batches:
+        identifiers: list[str] = []
+        maps: list[list[list[tuple[str, float]] | None]] = [[] for _ in histories]
+        columns = [batch.column(name).to_pylist() for name in ("user_id", "at_us", "kind", "history", "text")]
+        for row_user, at_us, kind, history, text in zip(*columns, strict=True):
+            if row_user != user:
+                user = row_user
+                for state in states:
+                    state.clear()
+            if kind == _EVENT:
+                states[history].add(at_us, text)
+                continue
+            identifiers.append(text)
+            for state, found in zip(states, maps, strict=True):
+                found.append(state.weights(at_us) or None)
+        if identifiers:
+            arrays = [pa.array(identifiers, pa.string()), *(pa.array(found, _MAP) for found in maps)]
+            yield pa.record_batch(arrays, names=list(names))
+
+
+class _Values:
+    """The newest values of one user in one history."""
+
+    def __init__(self, history: History) -> None:
+        self._last_n = history.last_n
+        self._window_us = history.window_days * _DAY_US
+        self._half_life_us = history.half_life_days and history.half_life_days * _DAY_US
+        self._newest: deque[tuple[int, str]] = deque()
+        self._counts: dict[str, int] = {}
+        self._cached: list[tuple[str, float]] | None = None
+
+    def clear(self) -> None:
+        self._newest.clear()
+        self._counts.clear()
+        self._cached = None
+
+    def add(self, known_us: int, value: str) -> None:
+        """Adds a value that is known from `known_us`, event time plus lag, on."""
+        self._newest.append((known_us, value))
+        self._counts[value] = self._counts.get(value, 0) + 1
+        self._cached = None
+        if len(self._newest) > self._last_n:
+            self._drop_oldest()
+
+    def weights(self, at_us: int) -> list[tuple[str, float]]:
+        """Returns (value, ln(1 + count)) at a time, sorted by value."""
+        while self._newest and self._newest[0][0] < at_us - self._window_us:
+            self._drop_oldest()
+        if self._half_life_us:
+            return self._decayed(at_us, self._half_life_us)
+        if self._cached is None:
+            self._cached = [(value, math.log1p(count)) for value, count in sorted(self._counts.items())]
+        return self._cached
+
+    def _decayed(self, at_us: int, half_life_us: float) -> list[tuple[str, float]]:
+        # Summed anew for each query, oldest first: a running sum's rounding would depend on other queries.
+        counts: dict[str, float] = {}
+        for known_us, value in self._newest:
+            counts[value] = counts.get(value, 0.0) + 2.0 ** ((known_us - at_us) / half_life_us)
+        return [(value, math.log1p(count)) for value, count in sorted(counts.items())]
+
+    def _drop_oldest(self) -> None:
+        _, value = self._newest.popleft()
+        self._counts[value] -= 1
+        if self._counts[value] == 0:
+            del self._counts[value]
+        self._cached = None
+
+
+def history_range_us(histories: Iterable[History], first_us: int) -> int:
+    """Returns the earliest event time that a history of an impression at `first_us` or later may count."""
+    return reduce(
+        min,
+        (first_us - history.window_days * _DAY_US - history.lag_s * _SECOND_US for history in histories),
+        first_us,
+    )

@@ -1,0 +1,1 @@
+"""The joins of event logs: as-of join, attribution, labels and their maturity."""

@@ -1,0 +1,24 @@
+"""Whether an impression's labels can still change."""
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from esmm_spark.contracts.event_config import Attribution
+
+_MICROSECONDS = 1_000_000
+
+
+def is_mature(time_us: Column, attribution: Attribution, as_of_us: int | None) -> Column:
+    """Returns whether both windows of an impression end by `as_of_us`; without one, all are mature.
+
+    The last click that can count comes at impression + click window, and the last conversion of that click at
+    impression + click window + conversion window: a label is sure once that time has passed.
+
+    Example:
+        Windows of 1 and 7 days: an impression at the start of November 1 is mature as of November 9, 00:00,
+        one a microsecond later is not.
+    """
+    if as_of_us is None:
+        return F.lit(True)
+    windows_us = (attribution.click_window_s + attribution.conversion_window_s) * _MICROSECONDS
+    return time_us + windows_us <= as_of_us

@@ -1,0 +1,185 @@
+"""Which lines of the three logs and of the catalogs a day needs."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from esmm_spark.contracts.event_config import Catalog, ClickLog, ConversionLog, EventLogs, ImpressionLog
+from esmm_spark.events.features.history import history_range_us
+from esmm_spark.events.join.needed_folders import IsExcused, never_excused, require_folders
+from esmm_spark.events.reading.column_agreement import check_agreement
+from esmm_spark.events.reading.day import DAY_US, SECOND_US, Day
+from esmm_spark.events.reading.deduplication import reject_duplicates
+from esmm_spark.events.reading.files import days_around, files_between, list_log_files
+from esmm_spark.events.reading.lines import EventLines, read_catalog, read_events
+
+IMPRESSIONS, CLICKS, CONVERSIONS = "impressions", "clicks", "conversions"
+LOGS = (IMPRESSIONS, CLICKS, CONVERSIONS)
+
+
+class DayLogs(NamedTuple):
+    """The lines that a day needs; `reason` is set where one is rejected, duplicates included.
+
+    Attributes:
+        raw: log -> all lines of the files where the day's may lie, not cached.
+        lines: log -> those in the range of `time_ranges`, and all bad ones. Cached: text is parsed once.
+            Impressions of other days are there to compete for clicks, and have no attributes.
+        catalogs: each with all its lines, not cached.
+        warnings: what was noticed about the files.
+        byte_order_marks: log -> how many of the files of `raw` begin with one; `catalogs.0` likewise.
+    """
+
+    raw: dict[str, DataFrame]
+    lines: dict[str, DataFrame]
+    catalogs: list[tuple[Catalog, DataFrame]]
+    warnings: list[str]
+    byte_order_marks: Mapping[str, int] = {}
+
+    def accepted(self, log: str) -> DataFrame:
+        """Returns the events that are no rejects."""
+        return self.lines[log].where("reason is null").drop("reason", "line", "folder_day")
+
+    def accepted_catalogs(self) -> list[tuple[Catalog, DataFrame]]:
+        """Returns each catalog with its lines that are no rejects."""
+        return [
+            (catalog, lines.where("reason is null").drop("reason", "line"))
+            for catalog, lines in self.catalogs
+        ]
+
+    def unpersist(self) -> None:
+        """Frees the cached lines."""
+        for lines in self.lines.values():
+            lines.unpersist()
+
+
+def log_configs(logs: EventLogs) -> dict[str, ImpressionLog | ClickLog | ConversionLog]:
+    """Returns log -> its config."""
+    return {IMPRESSIONS: logs.impressions, CLICKS: logs.clicks, CONVERSIONS: logs.conversions}
+
+
+def own_click_range(logs: EventLogs, day: Day) -> tuple[int, int]:
+    """Returns [first, last] time, microseconds, of clicks that may belong to an impression of the day."""
+    click_us = logs.attribution.click_window_s * SECOND_US
+    # Where user and item tell, a click doesn't belong to a later impression.
+    before_us = click_us if logs.clicks.impression_id is not None else 0
+    return day.start_us - before_us, day.end_us - 1 + click_us
+
+
+def label_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
+    """Returns log -> [first, last] event time, microseconds, that can matter to the day's labels and report.
+
+    What a day's partition says must follow from all logs, whatever is read of them. Let [S, L] be the day's
+    first and last microsecond, cw and vw the click and the conversion window, and b how long before its
+    impression a click may come: cw where clicks name their impression, 0 where user and item tell.
+
+    *Clicks.* An impression of the day owns clicks in [S - b, L + cw] only. Such a click's candidates lie in
+    [click - cw, click + b]; one after the owner doesn't matter unless it is up to the click, one before it
+    does. So impressions of [S - b - cw, L + cw] decide for each click whether an impression of the day owns
+    it. No other click is taken for one of the day's: what is nearest is looked for first, the window held
+    against it afterwards, and an impression of the day within the window of a click makes it one of these.
+
+    *Conversions.* One that belongs to an impression of the day comes at or after its click, so it lies in
+    [S - b, L + cw + vw]. Which click it belongs to depends on those in [conversion - vw, conversion], which
+    begin at S - b - vw. (The last click is the same if fewer are known before it; the first is not.) A
+    conversion before S - b is given no click but such as lie before S - b, and these are no impression's of
+    the day.
+
+    *The report.* Clicks of the day, [S, L], have their candidates and their early ones in [S - cw, L + cw],
+    conversions of the day in [S - vw, L + vw]: all within the above. Whether the click of a conversion has an
+    impression is known of clicks in [S - b, L + cw], the others are `of_earlier_clicks`.
+
+    Events beyond the ranges may be there or not: nothing above depends on their absence. And with `--as-of T`
+    the logs are those that end at T, for which all of it holds as well.
+    """
+    click_us = logs.attribution.click_window_s * SECOND_US
+    conversion_us = logs.attribution.conversion_window_s * SECOND_US
+    first, last = own_click_range(logs, day)
+    return {
+        IMPRESSIONS: (first - click_us, last),
+        CLICKS: (first - conversion_us, last + conversion_us),
+        CONVERSIONS: (first, last + conversion_us),
+    }
+
+
+def event_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
+    """Returns the ranges of `label_ranges`, widened by what the day's histories count."""
+    ranges = label_ranges(logs, day)
+    for of in (CLICKS, CONVERSIONS):
+        first, last = ranges[of]
+        earliest = history_range_us([item for item in logs.history if item.of == of], day.start_us)
+        ranges[of] = (min(first, earliest), last)
+    return ranges
+
+
+def time_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
+    """Returns the ranges of `event_ranges`, each from the start of a UTC day on: what must be read.
+
+    Of lines that repeat an id on a UTC day the earliest is kept: which one that is follows from all of the
+    day before it.
+    """
+    ranges = event_ranges(logs, day)
+    return {name: (first - first % DAY_US, last) for name, (first, last) in ranges.items()}
+
+
+def read_day_logs(
+    spark: SparkSession, logs: EventLogs, day: Day, with_features: bool, is_excused: IsExcused = never_excused
+) -> DayLogs:
+    """Returns the lines that the day needs.
+
+    Args:
+        spark: the session.
+        logs: their config.
+        day: the day.
+        with_features: false if only labels are wanted: catalogs are not read then, nor attributes where what
+            is read has no say in whether a line is malformed.
+        is_excused: whether a log may lack a day's folder.
+
+    Raises:
+        MissingLogError: a folder that the day needs isn't there.
+        ConfigError, InputError: as `read_events`, or ids whose types can't be made equal.
+    """
+    configs = log_configs(logs)
+    files = {name: list_log_files(log.path, log.day_folders) for name, log in configs.items()}
+    ranges = time_ranges(logs, day)
+    require_folders(configs, files, ranges, day, is_excused)
+    result = DayLogs({}, {}, [], [], {})
+    tables: dict[str, EventLines] = {}
+    for name, (first, last) in ranges.items():
+        config = configs[name]
+        if not with_features and config.file_format == "parquet":
+            config = config.model_copy(update={"features": {}})
+        chosen = files_between(files[name], *days_around(first, last, config.late_days))
+        near = days_around(day.start_us, day.end_us - 1, config.late_days)
+        read = read_events(spark, name, config, chosen, near)
+        last = last if day.as_of_us is None else min(last, day.as_of_us)
+        # In this order: what is wrong with a line costs more to find out.
+        needed = F.col("time_us").between(first, last) | F.col("reason").isNotNull()
+        lines = read.lines.where(needed)
+        if name == IMPRESSIONS:
+            lines = _without_others_attributes(lines, day)
+        result.raw[name] = read.near
+        result.lines[name] = _deduplicated(lines, name).persist()
+        tables[name] = read
+    for number, catalog in enumerate(logs.catalogs if with_features else []):
+        table = read_catalog(spark, number, catalog)
+        tables[f"catalogs.{number}"] = table
+        result.catalogs.append((catalog, table.lines))
+    check_agreement(logs, {name: table.types for name, table in tables.items()})
+    for table in tables.values():
+        result.warnings.extend(table.warnings)
+    marks = {name: table.byte_order_marks for name, table in tables.items()}
+    return result._replace(byte_order_marks=marks)
+
+
+def _without_others_attributes(lines: DataFrame, day: Day) -> DataFrame:
+    """Returns the lines, attributes null in those that are not of the day: less to sort and to cache."""
+    attributes = [name for name in lines.columns if name.startswith("@")]
+    is_ours = day.holds(F.col("time_us"))
+    return lines.withColumns({name: F.when(is_ours, F.col(f"`{name}`")) for name in attributes})
+
+
+def _deduplicated(lines: DataFrame, name: str) -> DataFrame:
+    id_column = f"{name.removesuffix('s')}_id"
+    return reject_duplicates(lines, id_column) if id_column in lines.columns else lines

@@ -1,0 +1,1 @@
+"""Event logs and catalogs to canonical events: files, columns, times, ids, duplicates."""

@@ -1,0 +1,82 @@
+"""A UTC day of event logs, and the time as of which it is looked at."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+
+from pyspark.sql import Column
+
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.events.reading.files import parse_date
+
+SECOND_US = 1_000_000
+DAY_US = 86_400 * SECOND_US
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day.
+
+    Attributes:
+        date: in UTC.
+        as_of: nothing after it is known; None: all that is in the logs.
+    """
+
+    date: date
+    as_of: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The partition: `ds=2026-11-23`."""
+        return f"ds={self.date.isoformat()}"
+
+    @property
+    def start_us(self) -> int:
+        """Its first microsecond."""
+        return _microseconds(datetime.combine(self.date, time(), UTC))
+
+    @property
+    def end_us(self) -> int:
+        """The first microsecond after it."""
+        return self.start_us + DAY_US
+
+    @property
+    def as_of_us(self) -> int | None:
+        """`as_of` in microseconds since 1970."""
+        return None if self.as_of is None else _microseconds(self.as_of)
+
+    def holds(self, time_us: Column) -> Column:
+        """Returns whether a time is on the day."""
+        return (time_us >= self.start_us) & (time_us < self.end_us)
+
+    def on(self, name: str) -> "Day":
+        """Returns the day of the partition `ds=...`, looked at as of the same time."""
+        return replace(self, date=date.fromisoformat(name.removeprefix("ds=")))
+
+
+def parse_day(ds: str, as_of: str | None) -> Day:
+    """Returns the day that `--ds` and `--as-of` name.
+
+    Raises:
+        ConfigError: one of them is no date or time, or the day begins after `--as-of`.
+    """
+    try:
+        day = parse_date(ds)
+    except ValueError as error:
+        raise ConfigError(f"--ds {ds} is no day: write it like 2026-11-23") from error
+    if as_of is None:
+        return Day(day)
+    try:
+        moment = datetime.fromisoformat(as_of)
+    except ValueError as error:
+        raise ConfigError(f"--as-of {as_of} is no time: write it like 2026-11-24T06:00:00") from error
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    parsed = Day(day, moment)
+    if _microseconds(moment) < parsed.start_us:
+        raise ConfigError(f"--as-of {as_of} is before the day --ds {ds}: nothing of it is known then")
+    return parsed
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,274 @@
+"""Event logs to canonical lines: a row per raw line, ids as text, one time unit, and why it is rejected.
+
+impression_id, click_id, conversion_id, user_id, item_id, context_key   string, those that the log has
+time_us      bigint   event time, microseconds since 1970, UTC
+@<name>      string | array<string> | map<string, double>   an attribute, null where empty
+folder_day   date     the day of its file's folder; null where the log has no day folders
+reason       string   null, or why the line is rejected: the first of REASONS that is true of it
+line         string   the mapped columns as JSON, for rejects/
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from esmm_spark.contracts.event_config import Catalog, ClickLog, ConversionLog, ImpressionLog
+from esmm_spark.events.reading.column_types import NOTHING, ColumnType
+from esmm_spark.events.reading.columns import LogFile, check_columns, read_columns
+from esmm_spark.events.reading.files import list_log_files
+from esmm_spark.events.reading.raw_columns import CORRUPT, PATH, read_raw
+from esmm_spark.events.reading.values import attribute_value, is_inexact, quoted, text_value
+
+MALFORMED_LINE = "malformed_line"  # no JSON object of the mapped types, or another number of CSV columns
+MISSING_ID = "missing_id"  # a mapped id is null or empty
+# An id holds a comma or a control character, which the examples' writer could not tell apart, or was rounded.
+BAD_ID = "bad_id"
+UNPARSABLE_TIME = "unparsable_time"  # no time of the config's unit
+TIME_OUT_OF_RANGE = "time_out_of_range"  # before `earliest_time` or after 2099: most likely another unit
+WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is never looked for
+NEVER_VALID = "never_valid"  # a catalog's row whose valid_to is not after its valid_from
+REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, WRONG_FOLDER)
+
+ID_KEYS = ("impression_id", "click_id", "conversion_id", "user_id", "item_id", "context_key")
+
+# An id is a double too large to be exact; an attribute is a list or an object where nobody knew of one.
+_INEXACT, _IS_OTHER_TYPE = "__inexact", "__is_other_type"
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_DAY_US = 86_400_000_000
+_END_US = 4_102_444_800_000_000  # 2100-01-01
+_BAD_ID_PATTERN = "[,\\x00-\\x1f]"
+
+
+@dataclass(frozen=True)
+class EventLines:
+    """The lines of one log or catalog, and what was noticed about its files.
+
+    Attributes:
+        lines: of all files.
+        near: of those alone in whose folders lines of the day may lie; for a catalog, all.
+        warnings: about new columns.
+        types: column -> its type, of those that are mapped.
+        byte_order_marks: files of `near` that begin with one, which is skipped.
+    """
+
+    lines: DataFrame
+    near: DataFrame
+    warnings: list[str]
+    types: Mapping[str, ColumnType]
+    byte_order_marks: int
+
+
+def attribute(name: str) -> Column:
+    """Returns the column of an attribute in canonical lines."""
+    return F.col(attribute_column(name))
+
+
+def attribute_column(name: str) -> str:
+    """Returns the quoted name of an attribute's column in canonical lines."""
+    return f"`@{name}`"
+
+
+def read_events(
+    spark: SparkSession,
+    name: str,
+    log: ImpressionLog | ClickLog | ConversionLog,
+    files: Sequence[tuple[str, date | None]],
+    near: tuple[date, date],
+) -> EventLines:
+    """Returns the lines of a log as described above.
+
+    Args:
+        spark: the session.
+        name: `impressions`, `clicks` or `conversions`.
+        log: its config.
+        files: those to be read, with the days of their folders.
+        near: the first and the last day in whose folder lines of the day may lie.
+
+    Raises:
+        ConfigError: a mapped column isn't there.
+        InputError: files that don't agree.
+    """
+    ids = mapped_ids(log)
+    wanted = {**ids, "time": log.time, **{f"features.{key}": value for key, value in log.features.items()}}
+    logged = read_columns(files, log.file_format)
+    types, warnings = check_columns(f"logs.events.{name}", logged, wanted)
+
+    def lines_of(chosen: Sequence[LogFile]) -> DataFrame:
+        parts = [_parsed(raw, log, ids, types) for raw in read_raw(spark, chosen, log.file_format, types)]
+        return reduce(DataFrame.unionByName, parts)
+
+    some = [file for file in logged if file.day is None or near[0] <= file.day <= near[1]]
+    lines = lines_of(logged)
+    near_lines = lines if len(some) == len(logged) else lines_of(some)
+    return EventLines(lines, near_lines, warnings, types, sum(file.has_mark for file in some))
+
+
+def mapped_ids(log: ImpressionLog | ClickLog | ConversionLog) -> dict[str, str]:
+    """Returns the ids that a log has, e.g. `user_id` -> their columns."""
+    ids = {key: getattr(log, key) for key in ID_KEYS if getattr(log, key, None) is not None}
+    if isinstance(log, ImpressionLog):
+        ids.setdefault("context_key", log.user_id)
+    return ids
+
+
+def _parsed(
+    raw: DataFrame,
+    log: ImpressionLog | ClickLog | ConversionLog,
+    ids: Mapping[str, str],
+    types: Mapping[str, ColumnType],
+) -> DataFrame:
+    """Returns raw columns as canonical ones."""
+    parsed = raw.select(
+        *(_id(raw, column).alias(key) for key, column in ids.items()),
+        _time_us(raw, log.time, log.time_unit).alias("time_us"),
+        *(attribute_value(raw, column).alias(f"@{key}") for key, column in log.features.items()),
+        _folder_day(log.day_folders).alias("folder_day"),
+        *_line_columns(raw, ids.values(), log.features.values(), types),
+    )
+    return _with_reason(parsed, _reason(list(ids), log))
+
+
+def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLines:
+    """Returns the lines of a catalog: `<key>_id`, `valid_from_us`, `valid_to_us`, `@<name>`, `reason`.
+
+    Args:
+        spark: the session.
+        number: its place in `logs.events.catalogs`, for messages.
+        catalog: its config.
+    """
+    times = {key: getattr(catalog, key) for key in ("valid_from", "valid_to") if getattr(catalog, key)}
+    features = {f"features.{key}": value for key, value in catalog.features.items()}
+    wanted = {"key_column": catalog.key_column, **times, **features}
+    files = read_columns(list_log_files(catalog.path, None), catalog.file_format)
+    types, warnings = check_columns(f"logs.events.catalogs.{number}", files, wanted)
+    parts = [
+        _parsed_catalog(raw, catalog, times, types)
+        for raw in read_raw(spark, files, catalog.file_format, types)
+    ]
+    lines = reduce(DataFrame.unionByName, parts)
+    return EventLines(lines, lines, warnings, types, sum(file.has_mark for file in files))
+
+
+def _parsed_catalog(
+    raw: DataFrame, catalog: Catalog, times: Mapping[str, str], types: Mapping[str, ColumnType]
+) -> DataFrame:
+    """Returns raw columns of a catalog as canonical ones."""
+    key_id = f"{catalog.key}_id"
+    parsed = raw.select(
+        _id(raw, catalog.key_column).alias(key_id),
+        *(
+            (
+                _time_us(raw, times[key], catalog.time_unit) if key in times else F.lit(None).cast("bigint")
+            ).alias(f"{key}_us")
+            for key in ("valid_from", "valid_to")
+        ),
+        *(attribute_value(raw, column).alias(f"@{key}") for key, column in catalog.features.items()),
+        *_line_columns(raw, [catalog.key_column], catalog.features.values(), types),
+    )
+    begins, ends = F.col("valid_from_us"), F.col("valid_to_us")
+    unparsable = F.lit(False)
+    if "valid_from" in times:
+        unparsable = begins.isNull()
+    if "valid_to" in times:
+        unparsable |= ends.isNull() & F.col("raw").getField(times["valid_to"]).isNotNull()
+    reason = (
+        F.when(_is_malformed(), MALFORMED_LINE)
+        .when(F.col(key_id).isNull(), MISSING_ID)
+        .when(F.col(_INEXACT), BAD_ID)
+        .when(unparsable, UNPARSABLE_TIME)
+        .when(_is_out_of_validity(catalog), TIME_OUT_OF_RANGE)
+        .when(ends <= begins, NEVER_VALID)
+    )
+    return _with_reason(parsed, reason)
+
+
+def _time_us(raw: DataFrame, column: str, unit: str) -> Column:
+    if raw.schema[column].dataType.typeName() in ("timestamp", "timestamp_ntz", "date"):
+        return F.unix_micros(F.col(quoted(column)).cast("timestamp"))
+    if unit == "iso":
+        text = F.trim(F.col(quoted(column)).cast("string"))
+        # Else Spark takes a time of day for today's, and a year or a month for their first moment.
+        has_day = (F.substring(text, 5, 1) == "-") & (F.instr(F.substring(text, 7, 2), "-") > 0)
+        return F.unix_micros(F.when(has_day, F.try_to_timestamp(text)))
+    # Through decimal: a double of seconds has no exact microseconds beyond 2^53.
+    number = F.col(quoted(column)).try_cast("decimal(30, 6)") * F.lit(MICROSECONDS[unit])
+    return number.try_cast("bigint")
+
+
+def _id(raw: DataFrame, column: str) -> Column:
+    return text_value(F.col(quoted(column)), raw.schema[column].dataType)
+
+
+def _line_columns(
+    raw: DataFrame, ids: Iterable[str], attributes: Iterable[str], types: Mapping[str, ColumnType]
+) -> list[Column]:
+    """Returns what is only there to tell why a line is rejected, and to show it."""
+    inexact = [found for column in ids if (found := is_inexact(raw, column)) is not None]
+    # Of a JSON key that no looked at line had, nobody knows that it is no list or object until one comes.
+    unknown = [F.col(quoted(column)) for column in attributes if types[column].family == NOTHING]
+    nested = [value.startswith("[") | value.startswith("{") for value in unknown]
+    return [
+        F.struct(*(F.col(quoted(column)) for column in types)).alias("raw"),
+        F.col(CORRUPT),
+        _any(inexact).alias(_INEXACT),
+        _any(nested).alias(_IS_OTHER_TYPE),
+    ]
+
+
+def _any(conditions: Sequence[Column]) -> Column:
+    """Returns whether one is true; null is not."""
+    return reduce(Column.__or__, (F.coalesce(each, F.lit(False)) for each in conditions), F.lit(False))
+
+
+def _is_malformed() -> Column:
+    return F.col(CORRUPT).isNotNull() | F.col(_IS_OTHER_TYPE)
+
+
+def _folder_day(day_folders: str | None) -> Column:
+    if day_folders is None:
+        return F.lit(None).cast("date")
+    # Plain text functions: a pattern would be looked for in every line.
+    folder = F.substring_index(F.substring_index(PATH, f"/{day_folders}=", -1), "/", 1)
+    year, month, day = (F.substring(folder, *part) for part in ((1, 4), (5, 2), (7, 2)))
+    is_compact = F.length(folder) == len("20261123")
+    return F.when(is_compact, F.concat_ws("-", year, month, day)).otherwise(folder).try_cast("date")
+
+
+def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
+    """Returns `parsed` with `reason` and, only where there is one, `line`; without what they are made of."""
+    line = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, F.to_json("raw")))
+    judged = parsed.withColumn("reason", reason).withColumn("line", line)
+    return judged.drop(CORRUPT, _IS_OTHER_TYPE, _INEXACT, "raw")
+
+
+def _reason(ids: Sequence[str], log: ImpressionLog | ClickLog | ConversionLog) -> Column:
+    missing = reduce(Column.__or__, (F.col(key).isNull() for key in ids))
+    bad = F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN) | F.col(_INEXACT)
+    time_us = F.col("time_us")
+    # In whole days since 1970: a time's date by the calendar takes ten times as long.
+    days_late = F.unix_date("folder_day") - F.floor(time_us / _DAY_US).cast("int")
+    is_elsewhere = ~days_late.between(-1, log.late_days)
+    return (
+        F.when(_is_malformed(), MALFORMED_LINE)
+        .when(missing, MISSING_ID)
+        .when(bad, BAD_ID)
+        .when(time_us.isNull(), UNPARSABLE_TIME)
+        .when((time_us < _earliest_us(log)) | (time_us >= _END_US), TIME_OUT_OF_RANGE)
+        .when(is_elsewhere, WRONG_FOLDER)
+    )
+
+
+def _is_out_of_validity(catalog: Catalog) -> Column:
+    """Returns whether a catalog's time is out of range; one up to 1970, or an end from 2100 on, is none."""
+    begins, ends = F.col("valid_from_us"), F.col("valid_to_us")
+    earliest_us = _earliest_us(catalog)
+    is_early = ((begins > 0) & (begins < earliest_us)) | ((ends > 0) & (ends < earliest_us))
+    return F.coalesce(is_early, F.lit(False)) | F.coalesce(begins >= _END_US, F.lit(False))
+
+
+def _earliest_us(table: ImpressionLog | ClickLog | ConversionLog | Catalog) -> int:
+    return (table.earliest_time - date(1970, 1, 1)).days * _DAY_US

@@ -1,0 +1,108 @@
+"""The mapped columns of a log's files as Spark reads them: nothing else of a file is looked at.
+
+Files whose columns have the same types are read together, each such set for itself: so what Spark would
+widen, or not read at all, is made text from the type that it has.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, DoubleType, MapType, StringType, StructField, StructType
+
+from esmm_spark.events.reading.column_types import LIST, NOTHING, WEIGHTS, ColumnType
+from esmm_spark.events.reading.columns import LogFile
+from esmm_spark.events.reading.values import quoted
+from esmm_spark.files import storage
+
+# The line where it could not be parsed, and the file that a row comes from.
+CORRUPT, PATH = "__corrupt", "__path"
+
+# What the column of a CSV file is called that nobody mapped.
+_UNMAPPED = "__column_"
+_TEXT = StructField(CORRUPT, StringType())
+
+
+def read_raw(
+    spark: SparkSession, files: Sequence[LogFile], file_format: str, types: Mapping[str, ColumnType]
+) -> list[DataFrame]:
+    """Returns the mapped columns, CORRUPT and PATH of all files: a frame for each set of files of one layout.
+
+    A column of one name has one of these in all frames: a list, a map, or scalars.
+
+    Args:
+        spark: the session.
+        files: of one log; none: one frame without rows is returned.
+        file_format: `parquet`, `json` or `csv`.
+        types: mapped column -> its type in the whole log.
+    """
+    if not files:
+        schema = StructType([StructField(name, _typed(kind)) for name, kind in types.items()])
+        empty = spark.createDataFrame([], StructType([*schema, _TEXT, StructField(PATH, StringType())]))
+        return [empty]
+
+    def layout(file: LogFile) -> str:
+        if file_format == "csv":
+            return repr(file.header)
+        # JSON is read as what the log as a whole says: a file's first lines need not tell.
+        return "" if file_format == "json" else repr([file.columns[name] for name in types])
+
+    groups = [list(group) for _, group in groupby(sorted(files, key=layout), key=layout)]
+    return [_read(spark, group, file_format, types) for group in groups]
+
+
+def _read(
+    spark: SparkSession, files: Sequence[LogFile], file_format: str, types: Mapping[str, ColumnType]
+) -> DataFrame:
+    paths = [storage.spark_source(file.path) for file in files]
+    names = [F.col(quoted(name)) for name in types]
+    if file_format == "parquet":
+        here = {name: files[0].columns[name] for name in types}
+        stored = {name: kind.spark for name, kind in here.items() if kind.spark is not None}
+        # Page checksums are there if Spark wrote the file; pyarrow of this version writes none.
+        reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
+        frame = reader.schema(_schema(stored)).parquet(*paths).withColumn(CORRUPT, F.lit(None).cast("string"))
+        names = [_parquet_column(name, here[name], types[name]).alias(name) for name in types]
+    elif file_format == "json":
+        schema = _schema({name: _typed(kind) for name, kind in types.items()})
+        frame = _text_reader(spark, schema).json(paths)
+    else:
+        # By position: nobody else's columns need names that differ.
+        mapped = [
+            name if name in types else f"{_UNMAPPED}{place}" for place, name in enumerate(files[0].header)
+        ]
+        # RFC 4180: a quote inside quotes is written twice.
+        reader = _text_reader(spark, _schema(dict.fromkeys(mapped, StringType())))
+        frame = reader.option("header", True).option("escape", '"').csv(paths)
+    return frame.select(*names, CORRUPT, F.col("_metadata.file_path").alias(PATH))
+
+
+def _text_reader(spark: SparkSession, schema: StructType) -> DataFrameReader:
+    reader = spark.read.schema(StructType([*schema, _TEXT])).option("mode", "PERMISSIVE")
+    return reader.option("columnNameOfCorruptRecord", CORRUPT)
+
+
+def _schema(types: Mapping[str, DataType]) -> StructType:
+    return StructType([StructField(name, kind) for name, kind in types.items()])
+
+
+def _typed(kind: ColumnType) -> DataType:
+    """Returns what to read a column as that is text, or null, where it stands."""
+    if kind.family == LIST:
+        return ArrayType(StringType())
+    if kind.family == WEIGHTS:
+        return MapType(StringType(), DoubleType())
+    return StringType()
+
+
+def _parquet_column(name: str, here: ColumnType, in_log: ColumnType) -> Column:
+    """Returns a column of a Parquet file: typed where it is all null, timestamps in microseconds."""
+    if here.family == NOTHING:
+        return F.lit(None).cast(_typed(in_log))
+    value = F.col(quoted(name))
+    if here.is_nanoseconds:
+        # In integers, rounded down: a double has no room for nanoseconds since 1970.
+        whole = value - F.pmod(value, F.lit(1000))
+        return F.timestamp_micros(F.call_function("div", whole, F.lit(1000)))
+    return value

@@ -1,0 +1,80 @@
+"""Whether the logs of a day still hold what the day was built from.
+
+A day remembers how many events of each UTC day it knew, of each log, in all of the range that matters. Logs
+are whole while they hold at least as many: files may be renamed, merged or written in another format, and
+late events may come, but what retention took away shows. Unlike sizes and names of files this serves logs
+without day folders, too, and costs one count of lines that are cached anyway.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from functools import reduce
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from esmm_spark.contracts.errors import MissingLogError
+from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.events.join.sources import LOGS, DayLogs, event_ranges
+from esmm_spark.events.reading.day import Day
+from esmm_spark.events.reading.deduplication import day_number
+
+EventsPerDay = Mapping[str, Mapping[str, int]]
+
+_EPOCH = date(1970, 1, 1)
+
+
+def count_events_per_day(logs: DayLogs, events: EventLogs, day: Day) -> dict[str, dict[str, int]]:
+    """Returns log -> UTC day, `2026-11-23` -> accepted events of it that matter to the day `day`."""
+    frames = [
+        logs.accepted(name)
+        .where(F.col("time_us").between(first, last))
+        .groupBy(day_number(F.col("time_us")).alias("day"))
+        .count()
+        .select(F.lit(name).alias("log"), "day", "count")
+        for name, (first, last) in event_ranges(events, day).items()
+    ]
+    counts: dict[str, dict[str, int]] = {name: {} for name in LOGS}
+    for row in sorted(reduce(DataFrame.unionByName, frames).collect()):
+        counts[row.log][(_EPOCH + timedelta(days=row.day)).isoformat()] = row["count"]
+    return counts
+
+
+def require_whole(built: DayCounts, found: EventsPerDay, day: Day, allowed_missing: frozenset[str]) -> None:
+    """Raises MissingLogError if the logs hold less than what a day was built from.
+
+    Args:
+        built: what the dataset says of the day.
+        found: what `count_events_per_day` counts now.
+        day: the day, as of now.
+        allowed_missing: logs that may hold less.
+    """
+    lost = [
+        (then - found.get(name, {}).get(each, 0), name, each, then)
+        for name, counts in built.events_per_day.items()
+        if name not in allowed_missing
+        for each, then in counts.items()
+        if _is_known(each, built, day) and found.get(name, {}).get(each, 0) < then
+    ]
+    if lost:
+        # The greatest loss tells best what happened.
+        number, name, each, then = max(lost)
+        raise MissingLogError(
+            f"{day.name} was built from {then} {name} of {each}, of which the logs now hold {then - number}"
+            f"{_others(len(lost) - 1)}: it is left as it is; bring the logs back, or say that it is right "
+            f"with --ds {day.date} --allow-missing {name}"
+        )
+
+
+def _is_known(each: str, built: DayCounts, day: Day) -> bool:
+    """Returns whether all that the day was built from of a UTC day is known as of now."""
+    if day.as_of is None:
+        return True
+    if built.as_of is not None and datetime.fromisoformat(built.as_of) <= day.as_of:
+        return True
+    return date.fromisoformat(each) < day.as_of.date()
+
+
+def _others(number: int) -> str:
+    return f" (and less of {number} more)" if number else ""

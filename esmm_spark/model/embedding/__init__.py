@@ -1,0 +1,1 @@
+"""The sharded embedding: arena, look-up, exchange, optimizer step."""

@@ -1,0 +1,289 @@
+"""The fused training step of two towers over grouped impressions, on the CPU: the loss and all gradients.
+
+The two towers have the same widths. Each chunk of a few hundred impressions goes through the layers of both
+towers forward, through the losses, and through the layers backward, so that what lies between layers hardly
+leaves the core's cache. Threads take blocks of impressions from an atomic counter, so none waits for one that
+was held up; each block has its own partial sums over impressions, which are reduced in order, so that the
+result depends on neither the number of threads nor their timing. Groups, whose context projections of the
+first layer are computed once for all their impressions, are taken in blocks the same way.
+
+Shapes: N impressions, G groups, T = 2 towers, X inputs: 1 that both towers read, or 2, each tower's own. C
+and K features of a context and an impression, H_1 .. H_L hidden units, H their sum, Q parameters of a tower.
+S blocks of impressions, B blocks of groups, P threads. N' and G' are N and G made multiples of M_MULTIPLE, as
+bfloat16 needs.
+
+Arrays that are not at the same place with another number of threads or at another time must begin at a
+multiple of 64 bytes: alignment decides how MKL rounds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import prange
+
+from esmm_spark.model.fused.activation_kernels import add
+from esmm_spark.model.fused.blas import GemmAddresses, release_brgemm
+from esmm_spark.model.fused.layer_kernels import (
+    CHUNK,
+    LayerBuffers,
+    TowerPlan,
+    Weights,
+    backward_layers,
+    forward_layers,
+)
+from esmm_spark.model.fused.loss_kernels import loss_and_gradients
+from esmm_spark.model.fused.product_kernels import BFloat16s, LinearGradients
+from esmm_spark.model.fused.projection_kernels import (
+    add_projection_gradients,
+    backward_projections,
+    forward_projections,
+)
+from esmm_spark.model.kernels.compilation import Floats, Ints, fetch_and_add, kernel, parallel_kernel
+
+
+class TowerInputs(NamedTuple):
+    """What the towers are trained on.
+
+    Attributes:
+        impressions: [X, N * K].
+        contexts: [X, G * C].
+        group_index: [N] int64, sorted, 0 <= group < G.
+        labels: [2, N], click and conversion, 0 or 1.
+    """
+
+    impressions: Floats
+    contexts: Floats
+    group_index: Ints
+    labels: Floats
+
+
+class TowerGradients(NamedTuple):
+    """Gradients of the sum of the losses times `plan.loss_scale`, all set.
+
+    Attributes:
+        impressions: [X, N * K], in bfloat16 [X, N' * K], of which the first N * K are it.
+        contexts: [X, G * C], in bfloat16 [X, G' * C] likewise.
+        parameters: [T, Q].
+    """
+
+    impressions: Floats
+    contexts: Floats
+    parameters: Floats
+
+
+class PartialSums(NamedTuple):
+    """Sums of one block each, all overwritten.
+
+    Attributes:
+        losses: [S] float64.
+        parameters: [S, T, Q - H_1 * C], the gradients of all parameters but the contexts' weights.
+        boundary: [T, S, H_1], the gradient of the projection of the block's first group, if that began in an
+            earlier block, else 0.
+        context_weights: [B, T, H_1 * C], the gradients of the contexts' weights.
+    """
+
+    losses: npt.NDArray[np.float64]
+    parameters: Floats
+    boundary: Floats
+    context_weights: Floats
+
+
+class Scratch(NamedTuple):
+    """Arrays that the step works in.
+
+    Attributes:
+        projections: [T, G' * H_1], overwritten: the context projections.
+        projection_gradients: [T, G * H_1], 0.
+        layers: [P, `layer_scratch_size`], overwritten.
+        bfloat16: [P, `bfloat16_scratch_size` for CHUNK], overwritten; of no size in float32.
+        counters: [3, 1] int64, 0: blocks taken of groups forward, of impressions, of groups backward.
+    """
+
+    projections: Floats
+    projection_gradients: Floats
+    layers: Floats
+    bfloat16: BFloat16s
+    counters: Ints
+
+
+def layer_scratch_size(num_units: int) -> int:
+    """Returns the floats that a thread needs for towers of `num_units` hidden units in all their layers."""
+    return CHUNK * (5 * num_units + 4)
+
+
+@parallel_kernel
+def train_towers(
+    addresses: GemmAddresses,
+    plan: TowerPlan,
+    weights: Weights,
+    inputs: TowerInputs,
+    gradients: TowerGradients,
+    partial_sums: PartialSums,
+    scratch: Scratch,
+) -> None:
+    """Sets the loss of each block, summed over its impressions, and all gradients.
+
+    Args:
+        addresses: of the products.
+        plan: the sizes, the cut into blocks and the loss.
+        weights: [T, ...].
+        inputs: what is trained on.
+        gradients: output.
+        partial_sums: overwritten; `losses` is output.
+        scratch: overwritten.
+    """
+    num_threads, context_size = scratch.layers.shape[0], plan.widths[1] * plan.context_features
+    for thread in prange(num_threads):
+        forward_projections(
+            addresses,
+            plan,
+            weights,
+            inputs.contexts,
+            scratch.bfloat16[thread],
+            scratch.counters[0],
+            scratch.projections,
+        )
+    for thread in prange(num_threads):
+        _train_blocks(addresses, plan, weights, inputs, gradients, partial_sums, scratch, thread)
+    _add_boundary_sums(plan, inputs.group_index, partial_sums.boundary, scratch.projection_gradients)
+    for thread in prange(num_threads):
+        backward_projections(
+            addresses,
+            plan,
+            weights,
+            inputs.contexts,
+            scratch.projection_gradients,
+            scratch.bfloat16[thread],
+            scratch.counters[2],
+            (partial_sums.context_weights, gradients.contexts),
+        )
+        if addresses.brgemm_release != 0:
+            release_brgemm(addresses.brgemm_release)
+    for thread in prange(num_threads):
+        for tower in range(weights.parameters.shape[0]):
+            of_tower = gradients.parameters[tower]
+            _reduce(partial_sums.context_weights, tower, of_tower[:context_size], thread, num_threads)
+            _reduce(partial_sums.parameters, tower, of_tower[context_size:], thread, num_threads)
+
+
+@kernel
+def _train_blocks(
+    addresses: GemmAddresses,
+    plan: TowerPlan,
+    weights: Weights,
+    inputs: TowerInputs,
+    gradients: TowerGradients,
+    partial_sums: PartialSums,
+    scratch: Scratch,
+    thread: int,
+) -> None:
+    """Takes blocks of impressions through the layers, forward and backward, until none is left."""
+    group_index, num_towers, num_inputs = inputs.group_index, len(weights.parameters), len(inputs.impressions)
+    num_features, num_impressions = plan.widths[0], group_index.shape[0]
+    logits, logit_gradients = _logit_buffers(scratch.layers[thread])
+    while True:
+        block = fetch_and_add(scratch.counters[1])
+        begin = block * plan.impression_block
+        if begin >= num_impressions:
+            break
+        end = min(begin + plan.impression_block, num_impressions)
+        partial_sums.boundary[:, block], partial_sums.parameters[block] = 0, 0
+        partial_sums.losses[block] = 0
+        is_cut = begin > 0 and group_index[begin] == group_index[begin - 1]
+        cut_group = group_index[begin] if is_cut else -1
+        for first in range(begin, end, plan.chunk):
+            chunk_groups = group_index[first : min(first + plan.chunk, end)]
+            for tower in range(num_towers):
+                forward_layers(
+                    addresses,
+                    plan,
+                    _weights_of(plan, weights, tower),
+                    inputs.impressions[tower % num_inputs, first * num_features :],
+                    scratch.projections[tower],
+                    chunk_groups,
+                    _layer_buffers(scratch, thread, tower),
+                    logits[tower],
+                )
+            for i in range(chunk_groups.shape[0]):
+                loss, of_ctr, of_cvr = loss_and_gradients(
+                    plan.objective,
+                    float(logits[0, i]),
+                    float(logits[1, i]),
+                    float(inputs.labels[0, first + i]),
+                    float(inputs.labels[1, first + i]),
+                )
+                partial_sums.losses[block] += loss
+                logit_gradients[0, i] = plan.loss_scale * of_ctr
+                logit_gradients[1, i] = plan.loss_scale * of_cvr
+            for tower in range(num_towers):
+                buffers = _layer_buffers(scratch, thread, tower)
+                backward_layers(
+                    addresses,
+                    plan,
+                    _weights_of(plan, weights, tower),
+                    inputs.impressions[tower % num_inputs, first * num_features :],
+                    logit_gradients[tower, : chunk_groups.shape[0]],
+                    buffers,
+                    LinearGradients(
+                        partial_sums.parameters[block, tower],
+                        gradients.impressions[tower % num_inputs, first * num_features :],
+                        tower > 0 and num_inputs == 1,
+                    ),
+                )
+                add_projection_gradients(
+                    chunk_groups,
+                    cut_group,
+                    buffers.gradients,
+                    scratch.projection_gradients[tower],
+                    partial_sums.boundary[tower, block],
+                )
+    if addresses.brgemm_release != 0:
+        release_brgemm(addresses.brgemm_release)
+
+
+@kernel
+def _weights_of(plan: TowerPlan, weights: Weights, tower: int) -> Weights:
+    return Weights(weights.parameters[tower], weights.packed, tower * plan.packed_size)
+
+
+@kernel
+def _layer_buffers(scratch: Scratch, thread: int, tower: int) -> LayerBuffers:
+    """Returns views of a thread's `scratch.layers`: inputs and outputs of each tower, then gradients."""
+    layers = scratch.layers[thread]
+    size = (layers.shape[0] - 4 * CHUNK) // 5
+    return LayerBuffers(
+        layers[2 * tower * size : (2 * tower + 1) * size],
+        layers[(2 * tower + 1) * size : (2 * tower + 2) * size],
+        layers[4 * size : 5 * size],
+        scratch.bfloat16[thread],
+    )
+
+
+@kernel
+def _logit_buffers(layers: Floats) -> tuple[Floats, Floats]:
+    """Returns the logits and their gradients, [T, CHUNK] each, the end of a thread's `scratch.layers`."""
+    both = layers[layers.shape[0] - 4 * CHUNK :].reshape(2, 2, CHUNK)
+    return both[0], both[1]
+
+
+@kernel
+def _add_boundary_sums(
+    plan: TowerPlan, group_index: Ints, boundary_sums: Floats, projection_gradients: Floats
+) -> None:
+    """Adds the blocks' sums for groups that began in an earlier block to the groups' gradients."""
+    width = plan.widths[1]
+    for block in range(1, boundary_sums.shape[1]):
+        group = group_index[block * plan.impression_block]
+        if group == group_index[block * plan.impression_block - 1]:
+            for tower in range(boundary_sums.shape[0]):
+                add(projection_gradients[tower], group * width, boundary_sums[tower, block], 0, width)
+
+
+@kernel
+def _reduce(partial_sums: Floats, tower: int, out: Floats, thread: int, num_threads: int) -> None:
+    """Sets one thread's share of `out` to the sum over all blocks, in their order."""
+    first, end = out.shape[0] * thread // num_threads, out.shape[0] * (thread + 1) // num_threads
+    out[first:end] = 0
+    for block in range(partial_sums.shape[0]):
+        add(out, first, partial_sums[block, tower], first, end - first)

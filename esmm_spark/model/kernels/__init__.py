@@ -1,0 +1,1 @@
+"""What all kernels of the model share: compilation and threads."""

@@ -1,0 +1,116 @@
+"""What all compiled kernels of the model share: compilation, array types, threads, an atomic counter."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from torch import Tensor
+
+from esmm_spark.runtime.compiling import compiled
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.integer[Any]]
+
+# The files that kernels are made of, `compiling.compiled`'s `files`.
+KERNEL_FILES = (
+    "runtime/hash_kernels.py",
+    "model/fused/activation_kernels.py",
+    "model/fused/blas.py",
+    "model/embedding/distinct_kernels.py",
+    "model/kernels/compilation.py",
+    "model/fused/layer_kernels.py",
+    "model/fused/loss_kernels.py",
+    "model/fused/product_kernels.py",
+    "model/embedding/row_kernels.py",
+    "model/fused/projection_kernels.py",
+    "model/embedding/step_kernels.py",
+    "model/fused/tower_kernels.py",
+    "runtime/splitmix.py",
+)
+
+
+def parallel_kernel(function: Function) -> Function:
+    """Returns `function` compiled; its `prange` loops run over the threads of `num_threads`.
+
+    Products may be contracted with sums (one rounding instead of two), but no sum is reordered: the same
+    input gives the same output.
+
+    It must not itself assign to an array that is an element of a tuple: numba's dead code elimination for
+    parallel functions doesn't know that the caller sees it, and removes the assignment. A `kernel` may.
+    """
+    return compiled(function, KERNEL_FILES, parallel=True, fastmath={"contract"})
+
+
+def kernel(function: Function) -> Function:
+    """Returns `function` compiled, to be called by a kernel. It makes no arrays but views.
+
+    It returns arrays only to a function that is a `kernel`, too: references to arrays are not counted (numba
+    would count one to every array of a tuple at every call, which takes longer to run and to compile).
+    """
+    return compiled(function, KERNEL_FILES, fastmath={"contract"}, _nrt=False)
+
+
+def inlined_kernel(function: Function) -> Function:
+    """Returns a small function that is compiled into each kernel that calls it."""
+    return compiled(function, KERNEL_FILES, inline="always")
+
+
+def num_threads() -> int:
+    """Returns how many threads a kernel is to use, torch's number, and lets numba use no more than that."""
+    wanted = torch.get_num_threads()
+    threads = min(wanted, int(numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(threads)
+    if torch.get_num_threads() != wanted:
+        # numba's first call starts its threads and sets OpenMP's number, which is torch's, too.
+        torch.set_num_threads(wanted)
+    return threads
+
+
+def arrays_of(*tensors: Tensor) -> tuple[npt.NDArray[Any], ...]:
+    """Returns CPU tensors as arrays over the same memory, or over a copy where they are not contiguous."""
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fetch_and_add(typing_context: Any, counter: Any) -> Any:
+    """`fetch_and_add(counter)` returns counter[0], int64, and adds 1 to it, atomically."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, array: Any, index: Any, offset: Any) -> Any:
+    """`prefetch(array, index, offset)` prefetches the cache line `offset` bytes behind `array[index]`.
+
+    Rows of an arena lie at random places in memory: without it each one is a cache miss that is waited for.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array_type, index_type, offset_type = signature.args
+        struct = context.make_array(array_type)(context, builder, arguments[0])
+        place = context.cast(builder, arguments[1], index_type, types.intp)
+        stride = cgutils.unpack_tuple(builder, struct.strides, array_type.ndim)[0]
+        beyond = context.cast(builder, arguments[2], offset_type, types.intp)
+        start = builder.add(builder.ptrtoint(struct.data, ir.IntType(64)), beyond)
+        pointer = builder.inttoptr(builder.add(start, builder.mul(place, stride)), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        for_reading, keep_in_all_caches, data = number(0), number(3), number(1)
+        builder.call(function, [pointer, for_reading, keep_in_all_caches, data])
+        return context.get_dummy_value()
+
+    return types.void(array, index, offset), generate

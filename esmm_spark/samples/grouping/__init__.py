@@ -1,0 +1,1 @@
+"""Sorted raw lines to impression groups: the grouping kernel and its buffers."""

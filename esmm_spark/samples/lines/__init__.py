@@ -1,0 +1,1 @@
+"""The one shuffle of raw lines: keys, order, packing, sorting, merging."""

@@ -1,0 +1,123 @@
+"""A Spark job's failure turned back into the user's mistake that caused it: for every job.
+
+A worker's exception reaches the driver as text in a Java exception; without this the user gets three stack
+traces for one damaged file.
+"""
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from esmm_spark.contracts import errors
+from esmm_spark.contracts.errors import EsmmSparkError, InputError, UnwritableError
+from esmm_spark.files.write_errors import refusal
+from esmm_spark.spark.unreadable import unreadable_file
+
+_RAISED_IN_WORKER = re.compile(r"^esmm_spark\.contracts\.errors\.(\w+): (.*)$", re.MULTILINE)
+_NOT_THERE = re.compile(r"\[PATH_NOT_FOUND\] Path does not exist: (\S+?)\.\s")
+# What a worker's Python, pyarrow and Java say when the operating system refuses.
+_REFUSED_IN_WORKER = re.compile(r"^(?:\w+\.)*\w*Error: (\[[Ee]rrno (\d+)\].*)$", re.MULTILINE)
+_REFUSED_IN_JAVA = re.compile(
+    r"^.*(?:(No space left on device|Disk quota exceeded)"
+    r"|(Permission denied|Read-only file system|Not a directory|Mkdirs failed to create)).*$",
+    re.MULTILINE,
+)
+
+
+@contextmanager
+def user_errors(spark: SparkSession, remedy: str, what: str | None = None) -> Iterator[None]:
+    """Runs Spark jobs whose failures are raised as the EsmmSparkError behind them, where there is one.
+
+    Spark's own log is silent meanwhile: it would print the stack trace of each attempt, and what it says is
+    in the exception too.
+
+    Args:
+        spark: the session.
+        remedy: what the user should do about a file that can't be read.
+        what: what is written meanwhile, for messages ("paths.dataset data/x"); None where nothing is.
+
+    Raises:
+        EsmmSparkError: of the class and message that a worker raised; InputError for a file that Spark can't
+            read; UnwritableError where a disk is full or a permission is missing.
+    """
+    spark.sparkContext.setLogLevel("OFF")
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as failure:
+        found = _cause_for_people(failure, remedy)
+        found = found or _refusal(spark, failure, what or "Spark's scratch folder")
+        if found is None:
+            spark.sparkContext.setLogLevel("ERROR")
+            raise
+        # The log stays silent: tasks that are still at work are going to be stopped, and say so at length.
+        raise found from failure
+    except KeyboardInterrupt:
+        # Tasks would go on, and write into a folder that is being deleted. The log stays silent: executors
+        # that are stopped have much to say. There may be no JVM any more: it got the signal, too.
+        with suppress(Exception):
+            spark.sparkContext.cancelAllJobs()
+        raise
+    except BaseException:
+        spark.sparkContext.setLogLevel("ERROR")
+        raise
+    spark.sparkContext.setLogLevel("ERROR")
+
+
+def _cause_for_people(failure: Exception, remedy: str) -> EsmmSparkError | None:
+    text = "\n".join(_messages(failure))
+    raised = _RAISED_IN_WORKER.search(text)
+    if raised:
+        kind = getattr(errors, raised[1], None)
+        if isinstance(kind, type) and issubclass(kind, EsmmSparkError):
+            return kind(raised[2])
+    unreadable = unreadable_file(text, remedy)
+    if unreadable is not None:
+        return unreadable
+    missing = _NOT_THERE.search(text + "\n")
+    if missing:
+        return InputError(f"no file at {missing[1]}: {remedy}")
+    return None
+
+
+def _refusal(spark: SparkSession, failure: Exception, what: str) -> UnwritableError | None:
+    """Returns what to tell where the operating system refused to write; it doesn't always say which file."""
+    text = "\n".join(_messages(failure))
+    in_worker = _REFUSED_IN_WORKER.search(text)
+    if in_worker:
+        return refusal(int(in_worker[2]), in_worker[1] + _scratch(spark, int(in_worker[2])), what)
+    in_java = _REFUSED_IN_JAVA.search(text)
+    if in_java:
+        number = errno.ENOSPC if in_java[1] else errno.EACCES
+        return refusal(number, in_java[0].strip() + _scratch(spark, number), what)
+    return None
+
+
+def _scratch(spark: SparkSession, number: int) -> str:
+    """Returns how full Spark's own folder is, where a disk is full: it may be the one."""
+    if number != errno.ENOSPC:
+        return ""
+    configured = spark.sparkContext.getConf().get("spark.local.dir", None)
+    folder = os.environ.get("SPARK_LOCAL_DIRS") or configured or tempfile.gettempdir()
+    try:
+        free = shutil.disk_usage(folder.split(",")[0]).free
+    except OSError:
+        return ""
+    return f"; spark.local.dir {folder} has {free / (1 << 20):,.0f} MiB free"
+
+
+def _messages(failure: Exception) -> Iterator[str]:
+    """Yields the text of the exception and the messages of the Java exceptions behind it."""
+    yield str(failure)
+    java: Any = getattr(failure, "java_exception", None) or getattr(failure, "_origin", None)
+    while java is not None:
+        yield java.getMessage() or ""
+        java = java.getCause()

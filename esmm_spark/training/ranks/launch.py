@@ -1,0 +1,117 @@
+"""Which rank this process is, and which rank tells the user what went wrong; without torch or Horovod."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from esmm_spark.contracts.errors import ConfigError, RankFailedError, UserError
+
+# Within this time a rank that failed on its own has told why. horovodrun kills 5 s after it asked to end.
+_SECONDS_FOR_OTHERS = 2.0
+# Within this time a message has reached horovodrun, and the other ranks.
+_SECONDS_TO_PASS_ON = 0.5
+# Within this time horovodrun has ended all ranks after the one that told why.
+_SECONDS_TO_BE_ENDED = 10.0
+
+
+# What starts processes in Horovod's stead: name, variable with the rank, those with the number of processes.
+_FOREIGN_LAUNCHERS = (
+    ("torchrun", "RANK", ("WORLD_SIZE",)),
+    ("mpirun", "OMPI_COMM_WORLD_RANK", ("OMPI_COMM_WORLD_SIZE",)),
+    ("mpirun", "PMI_RANK", ("PMI_SIZE",)),
+    ("mpirun", "MV2_COMM_WORLD_RANK", ("MV2_COMM_WORLD_SIZE",)),
+    ("jsrun", "JSM_NAMESPACE_RANK", ("JSM_NAMESPACE_SIZE",)),
+)
+# A batch script has SLURM_NTASKS, too, but it is one process: only in a step does srun start so many.
+_SRUN = ("srun", "SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"))
+
+
+def launched_rank() -> int:
+    """Returns this process's rank as its launcher set it, horovodrun or another; 0 without one."""
+    if "HOROVOD_RANK" in os.environ:
+        return _number("HOROVOD_RANK")
+    foreign = _foreign_launcher()
+    return _number(foreign[1]) if foreign else 0
+
+
+def refuse_foreign_launcher() -> None:
+    """Raises ConfigError where something else than Horovod started several processes of this job.
+
+    Each of them would train a model of its own, all into one folder.
+    """
+    foreign = None if "HOROVOD_SIZE" in os.environ else _foreign_launcher()
+    if foreign:
+        launcher, _, variable = foreign
+        size = _number(variable)
+        raise ConfigError(
+            f"{launcher} started {size} processes ({variable} = {size}), of which Horovod knows nothing: "
+            f"each would train for itself; start `horovodrun -np {size} python esmm_spark/train.py --config "
+            f"...` once instead, or, if this is one process, unset {variable}"
+        )
+
+
+def _foreign_launcher() -> tuple[str, str, str] | None:
+    """Returns its name and the variables with rank and size; None if it started one process or is none."""
+    launchers = (*_FOREIGN_LAUNCHERS, *((_SRUN,) if "SLURM_STEP_ID" in os.environ else ()))
+    for launcher, rank, sizes in launchers:
+        size = next((name for name in sizes if name in os.environ), "")
+        if _number(size) > 1:
+            return launcher, rank, size
+    return None
+
+
+def _number(variable: str) -> int:
+    """Returns an environment variable's whole number, 0 where there is none."""
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else 0
+
+
+class FailedElsewhereError(RankFailedError):
+    """Another rank failed, and it tells why: nothing is left for this one to say."""
+
+
+@contextmanager
+def first_rank_speaks() -> Iterator[None]:
+    """Lets only the first rank tell of a mistake that every rank finds, such as an unknown config key.
+
+    The others wait: horovodrun ends them once the first one has failed. If it does not, the mistake is one of
+    this rank's host alone, and it is told after all.
+    """
+    try:
+        yield
+    except UserError:
+        if launched_rank() > 0:
+            time.sleep(_SECONDS_TO_BE_ENDED)
+        raise
+
+
+def end_now(message: str | None) -> NoReturn:
+    """Ends this process from whatever thread, with a message if it is the one to speak."""
+    if message is not None:
+        # Not print: the main thread may hold its lock.
+        os.write(2, f"error: {message}\n".encode())
+        time.sleep(_SECONDS_TO_PASS_ON)
+    os._exit(RankFailedError.exit_code)
+
+
+def end_after_failure_elsewhere(error: RankFailedError) -> NoReturn:
+    """Ends this process because another rank failed: after that one had time to tell why.
+
+    Ranks 0 and 1, one of which lives on in most cases, tell what is known here; more would only repeat it.
+    The SIGTERM with which horovodrun ends the others is not let through until then. Where another rank tells
+    why, it is to end first, so that horovodrun reports its exit code.
+    """
+    if isinstance(error, FailedElsewhereError):
+        time.sleep(_SECONDS_TO_BE_ENDED)
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(_SECONDS_FOR_OTHERS)
+        if launched_rank() <= 1:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # Horovod's own clean-up at the end of a process may wait for ever for the rank that is gone.
+    os._exit(error.exit_code)

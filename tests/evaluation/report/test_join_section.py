@@ -1,0 +1,77 @@
+"""The report of the join as people see it."""
+
+from pathlib import Path
+
+from esmm_spark.contracts.manifest import (
+    DAY_PARTITION,
+    EXAMPLES,
+    DayCounts,
+    DayPartition,
+    Manifest,
+    SourceCounts,
+)
+from esmm_spark.evaluation.report.join_section import join_section
+from esmm_spark.files import storage
+from esmm_spark.files.manifest_file import write_manifest
+from tests.events.small_logs import config
+
+
+def counts(orphans: int) -> DayCounts:
+    matches = {"total": 10, "matched": 8, "orphans": orphans, "of_orphan_clicks": 1, "before_cause": 3}
+    return DayCounts(
+        as_of=None,
+        label_digest="1",
+        immature=4,
+        warnings=["0 of 9 clicks <none>"],
+        sources=[
+            SourceCounts(name="ds=x.clicks", path="p", lines_read=9, lines_accepted=2, rejects={"bad_id": 7})
+        ],
+        join={
+            "impressions": {"total": 12345, "clicked": 6, "converted": 2},
+            "clicks": {**matches, "match_rate": 0.8},
+            "conversions": {**matches, "match_rate": None},
+            "repeats": {"clicks": 5, "conversions": 0},
+            "delay_s": {"click": {"<= 60": 3, "> 2592000": 1}, "conversion": {}},
+            "top_keys": {"user_id": [["<bot>", 9, 0.75]], "item_id": [], "item_id of conversions": []},
+        },
+    )
+
+
+def write(tmp_path: Path, days: dict[str, DayCounts] | None) -> str:
+    dataset = str(tmp_path / "dataset")
+    spec = config(tmp_path).features
+    for name, day in (days or {}).items():
+        folder = storage.join(dataset, EXAMPLES, name)
+        partition = DayPartition(examples=None, day=day)
+        storage.write_text(storage.join(folder, DAY_PARTITION), partition.model_dump_json())
+        storage.write_text(storage.join(folder, storage.MARKER), "")
+    manifest = Manifest(
+        feature_spec=spec, feature_spec_digest=spec.digest, sources=[], partitions={}, config={}, days=days
+    )
+    write_manifest(dataset, manifest)
+    storage.write_text(storage.join(dataset, storage.MARKER), "")
+    return dataset
+
+
+def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) -> None:
+    section = join_section(write(tmp_path, {"ds=2026-11-23": counts(1), "ds=2026-11-24": counts(20)}))
+    assert section is not None
+    for expected in (
+        "<th>2026-11-23</th>",
+        "12,345",
+        "80.0%",
+        "n/a",
+        ">20<",
+        ">21<",
+        "clicks: bad_id 7",
+        "&lt;= 60",
+        "25.0%",
+        "&lt;bot&gt;: 9 (75.0%)",
+        "0 of 9 clicks &lt;none&gt;",
+    ):
+        assert expected in section.html, expected
+
+
+def test_a_dataset_without_days_or_none_at_all_has_no_section(tmp_path: Path) -> None:
+    assert join_section(str(tmp_path / "nowhere")) is None
+    assert join_section(write(tmp_path, None)) is None

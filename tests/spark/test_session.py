@@ -1,0 +1,34 @@
+"""The Spark session: which file systems it can serve, told before a job begins."""
+
+import pytest
+from pyspark.sql import SparkSession
+
+from esmm_spark.contracts.disjoint_paths import ConfigPath
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.spark.session import require_filesystems
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        (
+            "s3a://bucket/x",
+            r"S3AFileSystem not found.*--packages org.apache.hadoop:hadoop-aws:3",
+        ),
+        ("s3://bucket/x", r"no file system for s3a:// .*hadoop-aws:3"),
+        ("gs://bucket/x", r'No FileSystem for scheme "gs".*gcs-connector'),
+    ],
+)
+def test_a_file_system_that_spark_lacks_is_told_with_its_package(
+    spark: SparkSession, uri: str, expected: str
+) -> None:
+    paths = [ConfigPath("paths.dataset", "data/x"), ConfigPath("evaluate.truth", uri)]
+    with pytest.raises(ConfigError, match=rf"evaluate.truth = {uri}: .*{expected}") as caught:
+        require_filesystems(spark, paths)
+    assert "\n" not in str(caught.value)
+
+
+def test_this_host_and_hadoop_are_served_by_spark_itself(spark: SparkSession) -> None:
+    require_filesystems(spark, [ConfigPath("a", "data/[x]"), ConfigPath("b", "hdfs:///x")])
