@@ -10,7 +10,7 @@ help: ## List the targets
 setup: ## Make .venv: pinned packages, Horovod built from source (cached outside the tree)
 	@scripts/setup.sh
 
-demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 3 minutes, below ./demo; EVENTS=1: of event logs, 5 minutes
+demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 3 minutes, below ./demo; EVENTS=1: of event logs, 7 minutes
 	@scripts/demo$(if $(EVENTS),_events).sh
 
 test: setup ## Run every test
