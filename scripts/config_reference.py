@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -113,7 +113,11 @@ def reference() -> str:
     """Returns the whole document."""
     lines = [HEADER]
     for name, field in Config.model_fields.items():
-        lines += section(name, models_in(field.annotation)[0])
+        model = models_in(field.annotation)[0]
+        if issubclass(model, RootModel):
+            # A section of keys that people choose: each holds one of these.
+            name, model = f"{name}.NAME", models_in(model.model_fields["root"].annotation)[0]
+        lines += section(name, model)
     return "\n".join(lines).rstrip() + "\n"
 
 

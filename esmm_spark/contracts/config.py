@@ -12,6 +12,7 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.path_config import Paths as Paths
 from esmm_spark.contracts.path_config import SplitLogs as SplitLogs
 from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.contracts.train_config import Model as Model
 from esmm_spark.contracts.train_config import Train as Train
 
@@ -162,6 +163,7 @@ class Config(Section):
     paths: Paths
     logs: Logs
     features: FeatureSpec
+    tasks: Tasks = DEFAULT_TASKS
     samples: Samples = Samples()
     data: Data = Data()
     model: Model = Model()
