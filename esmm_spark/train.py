@@ -19,6 +19,7 @@ from esmm_spark.runtime.command import config_parser, parse_config, run_command
 from esmm_spark.training.ranks.launch import (
     end_after_failure_elsewhere,
     first_rank_speaks,
+    launched_rank,
     refuse_foreign_launcher,
 )
 
@@ -43,4 +44,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, is_first=launched_rank() == 0)

@@ -4,11 +4,14 @@
 spark-submit jobs/evaluate.py --config conf/X.yaml [key=value ...]
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 
 from esmm_spark.contracts.disjoint_paths import paths_of
 from esmm_spark.runtime.command import config_parser, parse_config, run_command
+
+_log = logging.getLogger("esmm_spark.jobs.evaluate")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -38,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_summary(done.subject, done.measured))
     for warning in warnings_of(done.subject, done.measured):
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        _log.warning(warning)
     console.print(f"report: {done.report}", soft_wrap=True, highlight=False)
 
 

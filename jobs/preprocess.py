@@ -5,7 +5,7 @@ spark-submit jobs/preprocess.py --config conf/demo.yaml [key=value ...]
 spark-submit jobs/preprocess.py --config conf/events.yaml --ds DAY [--as-of TIME] [--backfill] [key=value ...]
 """
 
-import sys
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from esmm_spark.runtime.command import config_parser, parse_config, run_command
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_log = logging.getLogger("esmm_spark.jobs.preprocess")
 _SESSION = {"spark.python.daemon.module": "esmm_spark.samples.daemon"}
 _EXAMPLE = "spark-submit jobs/preprocess.py --config conf/demo.yaml samples.row_group_mb=2"
 
@@ -110,7 +111,7 @@ def _build_days(
     manifest = read_manifest(config.paths.dataset)
     assert manifest.days is not None
     for warning in dict.fromkeys(text for name in written for text in manifest.days[name].warnings):
-        print(f"warning: {warning}", file=sys.stderr)
+        _log.warning(warning)
     sources = [source for name in written for source in manifest.days[name].sources]
     partitions = {name: manifest.partitions[name] for name in written if name in manifest.partitions}
     _print_summary(sources, partitions, config.paths.dataset, time.monotonic() - started)
@@ -121,7 +122,7 @@ def _build_days(
         print(f"earlier days whose labels had changed, built again: {earlier}")
         print(f"earlier days whose logs are no longer whole, left alone: {', '.join(left_alone) or 'none'}")
     for reason in left_alone.values():
-        print(f"warning: left alone: {reason}", file=sys.stderr)
+        _log.warning("left alone: %s", reason)
 
 
 def _print_day(name: str, day: DayCounts) -> None:

@@ -1,4 +1,4 @@
-"""What every command does around its one function: arguments, config, and errors for people.
+"""What every command does around its one function: arguments, config, the log, and errors for people.
 
 Nothing heavy is imported here, so that `--help` answers at once.
 """
@@ -13,6 +13,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
 from esmm_spark.contracts.section import output_path
+from esmm_spark.runtime.log import set_up_logging
 
 # As a shell says of a command that SIGINT ended.
 INTERRUPTED_EXIT_CODE = 130
@@ -53,14 +54,19 @@ def parse_output(flag: str, value: str) -> str:
         raise ConfigError(f"{flag} = {value!r}: {error}") from error
 
 
-def run_command(command: Callable[[Sequence[str]], None]) -> None:
+def run_command(command: Callable[[Sequence[str]], None], is_first: bool = True) -> None:
     """Runs a command on `sys.argv` and ends the process if it fails.
 
     An error that esmm_spark raises on purpose becomes one line on stderr and its exit code: 2 for a user's
     mistake, 1 for the rest; Ctrl-C becomes one line and 130. Any other exception is a defect and keeps its
     stack trace.
+
+    Args:
+        command: takes the arguments.
+        is_first: whether the process is the first rank of its run, or no rank: see `set_up_logging`.
     """
     try:
+        set_up_logging(is_first)
         command(sys.argv[1:])
     except EsmmSparkError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -8,9 +8,12 @@ from zipimport import zipimporter
 
 from pyspark.daemon import manager
 
+from esmm_spark.runtime.log import set_up_logging
+
 
 def serve() -> None:
     """Runs Spark's daemon until Spark ends it."""
+    set_up_logging()
     # A worker asks every importer before each task whether files have changed, and Spark's zip and jar files,
     # of 6,500 entries, are read anew by it: 0.1 s of every task. They don't change while a job runs.
     zipimporter.invalidate_caches = _do_nothing  # type: ignore[method-assign, assignment]

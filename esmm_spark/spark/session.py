@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.disjoint_paths import ConfigPath
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.files.filesystems import spark_path
+from esmm_spark.runtime.log import LEVEL_VARIABLE
 
 # torch and numpy would each start a thread per core in every Python worker, on cores that are busy already.
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -53,6 +54,8 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
     )
     for name in _ONE_THREAD:
         builder = builder.config(f"spark.executorEnv.{name}", "1")
+    if LEVEL_VARIABLE in os.environ:
+        builder = builder.config(f"spark.executorEnv.{LEVEL_VARIABLE}", os.environ[LEVEL_VARIABLE])
     for key, value in (options or {}).items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()

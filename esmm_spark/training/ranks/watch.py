@@ -12,6 +12,7 @@ Lines of JSON. The token keeps strangers out; it came through Horovod.
 """
 
 import json
+import logging
 import os
 import secrets
 import selectors
@@ -29,6 +30,7 @@ from esmm_spark.training.ranks import judge
 from esmm_spark.training.ranks.judge import Peer
 from esmm_spark.training.ranks.launch import end_now
 
+_log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SIGNS = 1.0
 # After a longer pause of this thread itself (a stopped process, a laptop asleep) silence says nothing.
 _PAUSE_S = 5.0
@@ -212,10 +214,9 @@ class _Client(threading.Thread):
             connection = socket.create_connection(self._address, _SECONDS_TO_CONNECT)
         except OSError as error:
             # Horovod itself may have another way.
-            print(
-                f"warning: rank {self._rank} on {_host_name()} can't reach {self._hub_name} at "
-                f"{self._address[0]}:{self._address[1]} ({error}): train.stall_timeout_s does not watch it",
-                flush=True,
+            _log.warning(
+                f"rank {self._rank} on {_host_name()} can't reach {self._hub_name} at "
+                f"{self._address[0]}:{self._address[1]} ({error}): train.stall_timeout_s does not watch it"
             )
             return
         with connection:
