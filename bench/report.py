@@ -65,8 +65,10 @@ def _circumstances(stage: StageResult) -> list[str]:
 
 def _figures(stage: StageResult) -> list[str]:
     lines = [f"| who | figure | unit | {OURS} / who |", "|---|---|---|---|"]
-    for figure in stage.figures:
-        lines.append(f"| {figure.name} | {_number(figure.value)} | {figure.unit} | {_ratio(stage, figure)} |")
+    lines += [
+        f"| {figure.name} | {_number(figure.value)} | {figure.unit} | {_ratio(stage, figure)} |"
+        for figure in stage.figures
+    ]
     return lines
 
 

@@ -6,6 +6,7 @@ key by key. `key=value` arguments override single keys by their dotted path: `tr
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -163,10 +164,8 @@ def _value(text: str, annotation: Any) -> Any:
     value = _yaml(text)
     # YAML 1.1 reads 1e-3 as a string; people mean a number.
     if isinstance(value, str) and not is_text:
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     return value
 
 

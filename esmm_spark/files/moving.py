@@ -10,6 +10,7 @@ import os
 import posixpath
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from pyarrow import fs
 
@@ -72,11 +73,9 @@ def delete(filesystem: fs.FileSystem, path: str) -> None:
         marker = posixpath.join(path, MARKER)
         if filesystem.get_file_info(marker).is_file:
             filesystem.delete_file(marker)
-        try:
+        # Where there are no folders, one may end with its last file.
+        with suppress(FileNotFoundError):
             filesystem.delete_dir(path)
-        except FileNotFoundError:
-            # Where there are no folders, one may end with its last file.
-            pass
 
 
 def move(filesystem: fs.FileSystem, source: str, target: str) -> None:

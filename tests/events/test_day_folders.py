@@ -148,9 +148,12 @@ def test_a_manifest_that_is_older_than_a_days_folder_is_put_right_when_it_is_rea
 
 def test_two_days_are_built_at_once_and_the_same_day_is_not(tmp_path: Path) -> None:
     dataset = str(tmp_path / "dataset")
-    with day_staging(dataset, DAY), day_staging(dataset, "ds=2026-11-24"):
-        with pytest.raises(TargetBusyError, match=f"day {DAY}, is being written by process"):
-            publish(tmp_path, 2)
+    with (
+        day_staging(dataset, DAY),
+        day_staging(dataset, "ds=2026-11-24"),
+        pytest.raises(TargetBusyError, match=f"day {DAY}, is being written by process"),
+    ):
+        publish(tmp_path, 2)
     publish(tmp_path, 1)
     require_whole(tmp_path, 1)
 

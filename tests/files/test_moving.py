@@ -1,6 +1,7 @@
 """Folders are replaced whole in an object store, too, where each file is moved for itself."""
 
 from collections import Counter
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -100,10 +101,8 @@ def test_wherever_a_writer_is_killed_a_reader_sees_one_whole_version_or_none_and
         # However often the writer is killed while it mends what the first kill left.
         for more in range(3):
             store.steps_until_killed = 4 * more
-            try:
+            with suppress(Killed):
                 recover(TARGET)
-            except Killed:
-                pass
             seen.add(read())
         store.steps_until_killed = -1
         recover(TARGET)

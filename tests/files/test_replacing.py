@@ -223,12 +223,14 @@ def test_a_folder_at_or_below_a_file_is_told(tmp_path: Path, below: str) -> None
 
 
 def test_a_place_where_nothing_can_be_written_is_told_before_the_work_begins(tmp_path: Path) -> None:
-    with read_only_folder(tmp_path / "disk") as disk:
-        with pytest.raises(
+    with (
+        read_only_folder(tmp_path / "disk") as disk,
+        pytest.raises(
             UnwritableError,
             match=r"refuses while paths\.dataset .*/dataset is written: .*(Read-only|Permission)",
-        ):
-            write(disk / "dataset")
+        ),
+    ):
+        write(disk / "dataset")
 
 
 def test_a_full_disk_is_told_and_what_was_there_stays(

@@ -170,9 +170,11 @@ def test_a_full_disk_is_told_in_one_line(folder: Path, monkeypatch: pytest.Monke
 
 def test_a_models_folder_that_cant_be_written_is_told_before_the_first_step(folder: Path) -> None:
     config = small_config(folder, **{**SETTINGS, "tensorboard": True})
-    with read_only_folder(folder / "model"):
-        with pytest.raises(UserError, match=r"refuses while paths\.model .*/model is written: "):
-            train(config)
+    with (
+        read_only_folder(folder / "model"),
+        pytest.raises(UserError, match=r"refuses while paths\.model .*/model is written: "),
+    ):
+        train(config)
     (folder / "model" / "tensorboard").write_text("a file")
     with pytest.raises(UserError, match=r"paths\.model .*/model/tensorboard is a file: name a folder"):
         train(config)
@@ -181,9 +183,11 @@ def test_a_models_folder_that_cant_be_written_is_told_before_the_first_step(fold
 
 def test_a_second_run_on_one_models_folder_is_refused(folder: Path) -> None:
     config = small_config(folder, **SETTINGS)
-    with leased(str(folder / "model" / ".train.lease"), "paths.model"):
-        with pytest.raises(TargetBusyError, match=r"paths\.model .*/model is being written by process"):
-            train(config)
+    with (
+        leased(str(folder / "model" / ".train.lease"), "paths.model"),
+        pytest.raises(TargetBusyError, match=r"paths\.model .*/model is being written by process"),
+    ):
+        train(config)
     assert list((folder / "model").iterdir()) == []
 
 

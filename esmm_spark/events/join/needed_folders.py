@@ -111,10 +111,7 @@ def needed_days(present: Collection[date], range_us: tuple[int, int], day: Day, 
     first, last = (day_of_time(time_us) for time_us in range_us)
     if not present:
         return [day.date]
-    if day.as_of_us is None:
-        end = max(present)
-    else:
-        end = min(newest, day_of_time(day.as_of_us) - _ONE_DAY)
+    end = max(present) if day.as_of_us is None else min(newest, day_of_time(day.as_of_us) - _ONE_DAY)
     first, last = max(first, min(present)), min(last, end)
     around = [first + number * _ONE_DAY for number in range((last - first).days + 1)]
     return sorted({day.date, *around})

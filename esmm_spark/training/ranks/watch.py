@@ -186,10 +186,8 @@ class _Hub(threading.Thread):
         line = json.dumps(message).encode() + b"\n"
         for connection, peer in self._peers.items():
             if peer.is_present:
-                try:
+                with suppress(OSError):  # it is gone, or will be found silent
                     connection.send(line)
-                except OSError:
-                    pass  # it is gone, or will be found silent
 
     def _end_all(self, verdict: str) -> None:
         self._tell_all({"verdict": verdict})
@@ -246,10 +244,8 @@ class _Client(threading.Thread):
         self.join(_PAUSE_S)
 
     def _say(self, connection: socket.socket, message: dict[str, Any]) -> None:
-        try:
+        with suppress(OSError):  # its silence is noticed
             connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            pass  # its silence is noticed
 
     def _messages(self, connection: socket.socket) -> Iterator[dict[str, Any]]:
         """Yields what the hub says within a second."""
