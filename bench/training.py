@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from itertools import islice
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.manifest import TRAIN_PARTITION, Manifest, PartitionCounts
+from esmm_spark.contracts.manifest import Manifest, PartitionCounts
+from esmm_spark.contracts.schemas.layout import TRAIN_PARTITION
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, default_num_streams, row_groups_of
 from esmm_spark.feed.reader import open_feed

@@ -16,7 +16,8 @@ import yaml
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.manifest import EXAMPLES, ExamplesFile, Manifest, PartitionCounts
+from esmm_spark.contracts.manifest import ExamplesFile, Manifest, PartitionCounts
+from esmm_spark.contracts.schemas.layout import EXAMPLES
 from esmm_spark.files import seals
 from esmm_spark.files.examples_file import BlockStream
 from esmm_spark.files.manifest_file import write_manifest

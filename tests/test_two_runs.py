@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from esmm_spark.contracts.manifest import DAY_PARTITION, EXAMPLES, LABELS, REJECTS, Manifest
+from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES, LABELS, MARKER, REJECTS
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model.directory import find_model, read_info
@@ -133,7 +134,7 @@ def require_rows(dataset: str, manifest: Manifest, rejects: str, *more: str) -> 
     files = [f"{rejects}/{name}" for name, _ in storage.list_files(f"{dataset}/{rejects}", ".parquet")]
     paths = require_counted(dataset, manifest.partitions.values(), files, manifest.sources)
     found = {f"{EXAMPLES}/{name}" for name, _ in storage.list_files(f"{dataset}/{EXAMPLES}")} - {*more}
-    assert {name for name in found if not name.endswith(storage.MARKER)} == set(paths)
+    assert {name for name in found if not name.endswith(MARKER)} == set(paths)
 
 
 def num_rows(folder: Path) -> int:

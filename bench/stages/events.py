@@ -9,6 +9,7 @@ from bench.event_logs import DAY, VARIANTS, event_config, write_event_logs
 from bench.measure import ROOT, measured_worker
 from bench.results import OURS, StageResult
 from bench.workspace import Workspace, say
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import storage
 
 SIZES = (1_000_000, 10_000_000)
@@ -65,7 +66,7 @@ def _config(workspace: Workspace, variant: str, size: int) -> Path:
     logs = base / "logs"
     if not storage.is_complete(str(logs)):
         write_event_logs(logs, size, variant, workspace.seed)
-        (logs / storage.MARKER).touch()
+        (logs / MARKER).touch()
     content = yaml.safe_load((ROOT / "conf" / "aliccp.yaml").read_text(encoding="utf-8"))
     content["paths"] = {part: str(base / part) for part in ("dataset", "model", "scores", "report")}
     content |= event_config(logs)

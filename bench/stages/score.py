@@ -6,7 +6,7 @@ from bench.measure import measured_worker
 from bench.meter import WORKER
 from bench.results import OURS, StageResult
 from bench.workspace import Workspace, manifest_of, say
-from esmm_spark.contracts.manifest import TRAIN_PARTITION
+from esmm_spark.contracts.schemas.layout import TRAIN_PARTITION
 
 _UNIT = "impressions/s"
 _ROUNDS = 3

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from esmm_spark.contracts.config_file import load_config
-from esmm_spark.contracts.manifest import TRAIN_PARTITION
+from esmm_spark.contracts.schemas.layout import TRAIN_PARTITION
 from esmm_spark.files.local_copy import localize
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.files.storage import join

@@ -19,7 +19,7 @@ from bench.reference import product_loss
 from bench.training import Session
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
-from esmm_spark.contracts.manifest import VALIDATION_PARTITION
+from esmm_spark.contracts.schemas.layout import VALIDATION_PARTITION
 from esmm_spark.model.embedding.initial_rows import fill_uniform
 from esmm_spark.model.esmm import Logits
 from esmm_spark.training.metrics import MetricSums, metrics_of

@@ -11,6 +11,7 @@ from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.path_config import Paths as Paths
 from esmm_spark.contracts.path_config import SplitLogs as SplitLogs
+from esmm_spark.contracts.schemas.layout import TEST_PARTITION, TRAIN_PARTITION
 from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.contracts.train_config import Model as Model
@@ -86,7 +87,7 @@ class Data(Section):
             pattern=SELECTION_PATTERN,
             description="A partition, or a range of days: `ds in [2026-11-01, 2026-11-20]`.",
         ),
-    ] = "split=train"
+    ] = TRAIN_PARTITION
     validation: Annotated[
         str | None,
         Field(
@@ -101,7 +102,7 @@ class Score(Section):
 
     partition: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_]+=[^/]+$", description="The partition to score, e.g. `split=test`.")
-    ] = "split=test"
+    ] = TEST_PARTITION
     source: Annotated[
         Literal["examples", "raw"],
         Field(
@@ -138,7 +139,7 @@ class Evaluate(Section):
 
     partition: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_]+=[^/]+$", description="The scored partition to evaluate.")
-    ] = "split=test"
+    ] = TEST_PARTITION
     truth: Annotated[
         InputPath | None,
         Field(description="The simulator's truth.parquet, for CVR AUC over the entire space."),

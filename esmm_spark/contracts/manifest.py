@@ -1,18 +1,4 @@
-"""The manifest of a dataset, and the columns of its examples.
-
-    <dataset>/
-        _SUCCESS               the dataset is complete
-        manifest.json          this module's Manifest
-        examples/split=train/part-*.parquet, split=validation, split=test
-        rejects/*.parquet      columns REJECT_COLUMNS
-        vocabulary/*.parquet   only if a field has min_count > 1
-
-A dataset of event logs has a partition per day instead, each replaced for itself:
-
-    <dataset>/
-        examples/ds=2026-11-23/part-*.parquet, partition.json (DayPartition: what the manifest has of the day)
-        labels/ds=2026-11-23/*.parquet    LABEL_COLUMNS, a row per impression
-        rejects/ds=2026-11-23/*.parquet   REJECT_COLUMNS
+"""The manifest of a dataset, and the columns of its examples. `schemas/layout.py` shows its files.
 
 An examples file holds one row per impression group, EXAMPLE_COLUMNS in this order. n impressions, T tokens:
 
@@ -39,10 +25,6 @@ from esmm_spark.contracts.errors import InputError, SpecMismatchError
 from esmm_spark.contracts.features import HASH_FUNCTION, HASH_SEED, FeatureSpec, describe_difference
 
 FORMAT_VERSION = 1
-MANIFEST_NAME = "manifest.json"
-EXAMPLES = "examples"
-REJECTS = "rejects"
-VOCABULARY = "vocabulary"
 
 EXAMPLE_COLUMNS = (
     "group_key",
@@ -71,10 +53,6 @@ LABEL_COLUMNS = (
     "conversion_time_us",
     "mature",
 )
-LABELS = "labels"
-DAY_PARTITION = "partition.json"
-TRAIN_PARTITION = "split=train"
-VALIDATION_PARTITION = "split=validation"
 
 
 class _Strict(BaseModel):

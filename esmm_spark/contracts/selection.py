@@ -8,7 +8,8 @@ import re
 from datetime import date, timedelta
 
 from esmm_spark.contracts.errors import ConfigError, InputError
-from esmm_spark.contracts.manifest import VALIDATION_PARTITION, Manifest, PartitionCounts, add_counts
+from esmm_spark.contracts.manifest import Manifest, PartitionCounts, add_counts
+from esmm_spark.contracts.schemas.layout import DAY_PREFIX, VALIDATION_PARTITION
 
 _AFTER = re.compile(r"^ds > (\S+)$")
 _RANGE = re.compile(r"^ds in \[(\S+), ?(\S+)\]$")
@@ -36,7 +37,8 @@ def partitions_of(manifest: Manifest, selection: str, dataset: str) -> dict[str,
         InputError: the dataset lacks the partition or a day of the range, or all of them are empty.
     """
     if match := _AFTER.match(selection):
-        later = sorted(name for name in manifest.partitions if name.startswith("ds=") and name[3:] > match[1])
+        day = f"{DAY_PREFIX}{match[1]}"
+        later = sorted(name for name in manifest.partitions if name.startswith(DAY_PREFIX) and name > day)
         return _not_empty({name: manifest.partitions[name] for name in later}, selection)
     days = _days_of(selection)
     if days is None:
@@ -47,7 +49,7 @@ def partitions_of(manifest: Manifest, selection: str, dataset: str) -> dict[str,
         more = f" and {len(missing) - 1} more days" if len(missing) > 1 else ""
         raise InputError(
             f"{selection}: dataset {dataset} has no {missing[0]}{more}: run jobs/preprocess.py --ds "
-            f"{missing[0].removeprefix('ds=')}, or take other days"
+            f"{missing[0].removeprefix(DAY_PREFIX)}, or take other days"
         )
     # A day on which no impression was left has no examples.
     return _not_empty(
@@ -62,10 +64,10 @@ def default_validation(manifest: Manifest, train: str) -> str | None:
     """
     days = _days_of(train)
     last = days[-1] if days is not None else train
-    if not last.startswith("ds="):
+    if not last.startswith(DAY_PREFIX):
         return VALIDATION_PARTITION if VALIDATION_PARTITION in manifest.partitions else None
-    later = any(name.startswith("ds=") and name > last for name in manifest.partitions)
-    return f"ds > {last.removeprefix('ds=')}" if later else None
+    later = any(name.startswith(DAY_PREFIX) and name > last for name in manifest.partitions)
+    return f"ds > {last.removeprefix(DAY_PREFIX)}" if later else None
 
 
 def _days_of(selection: str) -> list[str] | None:
@@ -79,7 +81,7 @@ def _days_of(selection: str) -> list[str] | None:
         raise ConfigError(f"{selection}: {error}, write days like 2026-11-23") from error
     if last < first:
         raise ConfigError(f"{selection} ends before it begins")
-    return [f"ds={first + timedelta(days=number)}" for number in range((last - first).days + 1)]
+    return [f"{DAY_PREFIX}{first + timedelta(days=number)}" for number in range((last - first).days + 1)]
 
 
 def _not_empty(parts: dict[str, PartitionCounts], selection: str) -> dict[str, PartitionCounts]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.schemas.layout import METRICS_NAME, REPORT_NAME
 from esmm_spark.evaluation.measure.alignment import align
 from esmm_spark.evaluation.measure.inputs import (
     baseline_folder,
@@ -24,9 +25,6 @@ from esmm_spark.files import storage
 from esmm_spark.files.replacing import replacing
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.steps import step
-
-METRICS_NAME = "metrics.json"
-REPORT_NAME = "report.html"
 
 
 @dataclass(frozen=True)

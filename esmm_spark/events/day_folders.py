@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.manifest import DAY_PARTITION, EXAMPLES, LABELS, REJECTS, DayPartition, Manifest
+from esmm_spark.contracts.manifest import DayPartition, Manifest
+from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES, LABELS, MARKER, REJECTS
 from esmm_spark.files import footers, replacing, storage
 from esmm_spark.files.lease import Lease, leased
 from esmm_spark.files.manifest_file import list_days, read_day, write_manifest
@@ -136,4 +137,4 @@ def write_day_manifest(dataset: str, config: Config) -> None:
         days={name: day.day for name, day in days.items()},
     )
     write_manifest(dataset, manifest)
-    storage.write_text(storage.join(dataset, storage.MARKER), "")
+    storage.write_text(storage.join(dataset, MARKER), "")

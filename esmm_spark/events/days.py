@@ -16,14 +16,13 @@ from esmm_spark.contracts.errors import ConfigError, CountMismatchError, Missing
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.manifest import (
     LABEL_COLUMNS,
-    LABELS,
-    REJECTS,
     DayCounts,
     DayPartition,
     PartitionCounts,
     SourceCounts,
     require_same_spec,
 )
+from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
 from esmm_spark.events.backfill import look_back
 from esmm_spark.events.canonical_lines import canonical_lines
 from esmm_spark.events.counts import count_lines, rejected_lines

@@ -29,7 +29,8 @@ import numpy.typing as npt
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import TooFewRowGroupsError
-from esmm_spark.contracts.manifest import EXAMPLES, Block, PartitionCounts
+from esmm_spark.contracts.manifest import Block, PartitionCounts
+from esmm_spark.contracts.schemas.layout import EXAMPLES
 from esmm_spark.files.storage import join
 
 MIN_DEFAULT_STREAMS = 4

@@ -3,14 +3,8 @@
 from pydantic import ValidationError
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.manifest import (
-    DAY_PARTITION,
-    EXAMPLES,
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    DayPartition,
-    Manifest,
-)
+from esmm_spark.contracts.manifest import FORMAT_VERSION, DayPartition, Manifest
+from esmm_spark.contracts.schemas.layout import DAY_PARTITION, DAY_PREFIX, EXAMPLES, MANIFEST_NAME
 from esmm_spark.files import seals, storage
 
 
@@ -91,5 +85,5 @@ def list_days(dataset: str) -> list[str]:
     """
     folder = storage.join(dataset, EXAMPLES)
     names = {name.removesuffix(".previous").lstrip(".") for name in storage.list_directories(folder)}
-    days = sorted(name for name in names if name.startswith("ds=") and not name.endswith(".staging"))
+    days = sorted(name for name in names if name.startswith(DAY_PREFIX) and not name.endswith(".staging"))
     return [name for name in days if storage.await_complete(storage.join(folder, name))]

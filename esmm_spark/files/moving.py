@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from pyarrow import fs
 
-MARKER = "_SUCCESS"
+from esmm_spark.contracts.schemas.layout import MARKER
 
 _RENAMING = ("local", "hdfs")
 _COPIES_AT_ONCE = 16

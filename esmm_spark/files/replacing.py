@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import CountMismatchError, InputError
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import moving, seals, storage
 from esmm_spark.files.lease import Lease, leased
 from esmm_spark.files.write_errors import require_folder_possible, told_in_one_line
@@ -136,15 +137,15 @@ def staging_folders(target: str) -> list[str]:
 
 def complete(folder: str, digests: Mapping[str, str]) -> None:
     """Writes the folder's marker: the files and folders below it, and digests as `seals.digests_of` gives."""
-    entries = sorted(name for name in _entries(folder) if name != storage.MARKER)
+    entries = sorted(name for name in _entries(folder) if name != MARKER)
     content = {"entries": entries, seals.KEY: seals.digests_of(folder, digests)}
-    storage.write_text(storage.join(folder, storage.MARKER), json.dumps(content, indent=0) + "\n")
+    storage.write_text(storage.join(folder, MARKER), json.dumps(content, indent=0) + "\n")
 
 
 def require_files(folder: str, files: Collection[str]) -> None:
     """Raises CountMismatchError unless the folder holds the files and no other, but for its marker."""
-    found = {name for name, _ in storage.list_files(folder)} - {storage.MARKER}
-    wanted = set(files) - {storage.MARKER}
+    found = {name for name, _ in storage.list_files(folder)} - {MARKER}
+    wanted = set(files) - {MARKER}
     for name in sorted(found ^ wanted):
         is_missing = name in wanted
         raise CountMismatchError(
@@ -205,9 +206,7 @@ def require_own_folder(uri: str, what: str, ours: Sequence[str]) -> None:
         listed = set().union(*(entries for entries in whole if entries is not None))
     if listed is None:
         listed = {name for name in found if any(_fits(name, pattern) for pattern in ours)}
-    foreign = _outermost(found - listed - {storage.MARKER}, listed) + [
-        f"{name}, a link" for name in _links(uri)
-    ]
+    foreign = _outermost(found - listed - {MARKER}, listed) + [f"{name}, a link" for name in _links(uri)]
     if foreign:
         more = " and more" if foreign[_ENTRIES_SHOWN:] else ""
         raise InputError(
@@ -228,7 +227,7 @@ def _listed(folder: str) -> set[str] | None:
     if not storage.is_complete(folder):
         return None
     try:
-        return set(json.loads(storage.read_text(storage.join(folder, storage.MARKER)))["entries"])
+        return set(json.loads(storage.read_text(storage.join(folder, MARKER)))["entries"])
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import storage
 
 KEY = "sha256"
@@ -43,7 +44,7 @@ def digests_of(folder: str, known: Mapping[str, str], suffixes: Collection[str] 
 def seal(folder: str, suffixes: Collection[str]) -> None:
     """Writes the marker of a folder that no lease is held on, over Spark's own: digests, and nothing else."""
     content = {KEY: digests_of(folder, {}, suffixes)}
-    storage.write_text(storage.join(folder, storage.MARKER), json.dumps(content, indent=0) + "\n")
+    storage.write_text(storage.join(folder, MARKER), json.dumps(content, indent=0) + "\n")
 
 
 def read_sealed(uri: str, remedy: str) -> bytes:
@@ -92,14 +93,14 @@ def verify(folder: str, names: Collection[str], remedy: str) -> None:
 def _changed(folder: str, name: str, listed: Mapping[str, str], remedy: str) -> InputError:
     what = "has another SHA-256 than in" if name in listed else "is not listed in"
     return InputError(
-        f"{storage.join(folder, name)} {what} {storage.join(folder, storage.MARKER)}: one of the two is "
+        f"{storage.join(folder, name)} {what} {storage.join(folder, MARKER)}: one of the two is "
         f"damaged or was changed: {remedy}"
     )
 
 
 def _read_marker(folder: str, remedy: str) -> dict[str, str]:
     """Returns file name -> SHA-256; nothing where there is no marker, or one that lists none."""
-    uri = storage.join(folder, storage.MARKER)
+    uri = storage.join(folder, MARKER)
     if not storage.exists(uri):
         return {}
     content = storage.read_bytes(uri)

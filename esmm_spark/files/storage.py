@@ -16,13 +16,12 @@ from typing import cast
 from pyarrow import NativeFile, fs
 
 from esmm_spark.contracts.errors import IncompleteError, InputError, UnsafeFileError
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import moving
 from esmm_spark.files.filesystems import absolute as absolute
 from esmm_spark.files.filesystems import filesystem_of as filesystem_of
 from esmm_spark.files.filesystems import spark_path as spark_path
 from esmm_spark.files.filesystems import spark_source as spark_source
-
-MARKER = moving.MARKER
 
 # How long a reader waits for a folder that is between two names.
 _PATIENCE_S = 2.0

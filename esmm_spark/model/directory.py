@@ -27,7 +27,15 @@ from torch import Tensor
 from esmm_spark.contracts.config import Model
 from esmm_spark.contracts.errors import IncompleteError, InputError
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.manifest import VOCABULARY
+from esmm_spark.contracts.schemas.layout import (
+    CONFIG_NAME,
+    DENSE_NAME,
+    HISTORY_NAME,
+    METRICS_NAME,
+    MODEL_NAME,
+    VERSIONS,
+    VOCABULARY,
+)
 from esmm_spark.files import seals, storage
 from esmm_spark.files.lease import Lease
 from esmm_spark.files.replacing import Replacement, begin
@@ -37,9 +45,6 @@ from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings
 from esmm_spark.model.shards import open_shards, shard_name
 
 FORMAT_VERSION = 1
-VERSIONS = "versions"
-MODEL_NAME = "model.json"
-DENSE_NAME = "dense.safetensors"
 _TRAIN = "run esmm_spark/train.py"
 _VERSION_PATTERN = re.compile(r"(\d{6,})-[0-9a-f]{8}")
 
@@ -136,9 +141,9 @@ def publish(
                 f"{staged} lacks {shard_name(rank, info.num_shards)}: rank {rank} wrote none"
             )
     write_dense(staged, esmm)
-    storage.write_text(storage.join(staged, "config.yaml"), config_yaml)
-    for name, content in (("metrics", metrics), ("history", history)):
-        storage.write_text(storage.join(staged, f"{name}.json"), json.dumps(content, indent=1) + "\n")
+    storage.write_text(storage.join(staged, CONFIG_NAME), config_yaml)
+    for name, content in ((METRICS_NAME, metrics), (HISTORY_NAME, history)):
+        storage.write_text(storage.join(staged, name), json.dumps(content, indent=1) + "\n")
     if vocabulary is not None:
         (source_fs, source), (target_fs, target) = (
             storage.filesystem_of(uri) for uri in (vocabulary, storage.join(staged, VOCABULARY))
@@ -148,7 +153,7 @@ def publish(
         fs.copy_files(source, target, source_filesystem=source_fs, destination_filesystem=target_fs)
     storage.write_text(storage.join(staged, MODEL_NAME), info.model_dump_json(indent=1) + "\n")
     words = [f"{VOCABULARY}/{name}" for name, _ in storage.list_files(storage.join(staged, VOCABULARY))]
-    new.files = [MODEL_NAME, DENSE_NAME, "config.yaml", "metrics.json", "history.json", *shards, *words]
+    new.files = [MODEL_NAME, DENSE_NAME, CONFIG_NAME, METRICS_NAME, HISTORY_NAME, *shards, *words]
     new.publish()
     return new.target
 
@@ -194,7 +199,7 @@ def read_info(uri: str) -> ModelInfo:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole file"
-        raise InputError(f"{where} is not a model.json of this version: {key}: {first['msg']}") from error
+        raise InputError(f"{where} is not a {MODEL_NAME} of this version: {key}: {first['msg']}") from error
     if info.format_version != FORMAT_VERSION:
         raise InputError(
             f"{where} has format version {info.format_version}, this esmm_spark reads "

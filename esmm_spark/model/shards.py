@@ -6,11 +6,10 @@ import numpy as np
 from torch import Tensor
 
 from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.schemas.layout import EMBEDDING
 from esmm_spark.files import storage
 from esmm_spark.files.tensor_file import map_tensors, write_tensors
 from esmm_spark.model.embedding.sharding import ShardedRows, num_local_rows
-
-EMBEDDING = "embedding"
 
 
 def shard_name(rank: int, num_ranks: int) -> str:

@@ -6,16 +6,17 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError, TooManyRejectsError
-from esmm_spark.contracts.manifest import (
+from esmm_spark.contracts.manifest import Manifest, PartitionCounts, SourceCounts
+from esmm_spark.contracts.schemas.layout import (
     EXAMPLES,
     MANIFEST_NAME,
+    MARKER,
+    PART_FILES,
     REJECTS,
+    SPLIT_PREFIX,
     TRAIN_PARTITION,
     VALIDATION_PARTITION,
     VOCABULARY,
-    Manifest,
-    PartitionCounts,
-    SourceCounts,
 )
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import write_manifest
@@ -34,10 +35,10 @@ TRAIN, TEST = "train", "test"
 # What a dataset holds whose marker lists nothing, see `replacing.require_own_folder`.
 _OURS = (
     MANIFEST_NAME,
-    f"{EXAMPLES}/*/part-*.parquet",
+    f"{EXAMPLES}/*/{PART_FILES}",
     f"{REJECTS}/*.parquet",
     f"{VOCABULARY}/*.parquet",
-    f"{VOCABULARY}/_SUCCESS",
+    f"{VOCABULARY}/{MARKER}",
     f"{VOCABULARY}/.*.crc",
 )
 
@@ -126,7 +127,7 @@ def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:
     return GroupingPlan(
         spec=config.features,
         dataset=dataset,
-        partition=f"split={split}",
+        partition=f"{SPLIT_PREFIX}{split}",
         source=split,
         held_out=held_out,
         vocabulary=storage.join(dataset, VOCABULARY) if config.features.needs_vocabulary else None,

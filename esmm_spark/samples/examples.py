@@ -15,7 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import CountMismatchError, InputError
-from esmm_spark.contracts.manifest import EXAMPLES, REJECTS, PartitionCounts, SourceCounts, add_counts
+from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, add_counts
+from esmm_spark.contracts.schemas.layout import EXAMPLES, REJECTS
 from esmm_spark.files import storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.logs.arrays import Int64s

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.manifest import EXAMPLES, REJECTS
+from esmm_spark.contracts.schemas.layout import EXAMPLES, REJECTS
 from esmm_spark.files.attempts import attempt_name
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION, split_lines
 from esmm_spark.logs.reasons import REASONS

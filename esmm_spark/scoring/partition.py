@@ -13,14 +13,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.schemas.layout import PART_FILES, SCORE_NAME, SCORE_REJECTS
 from esmm_spark.files import seals, storage
 
 FORMAT_VERSION = 1
-# Spark and pyarrow read only what begins with neither `_` nor `.`.
-RECORD_NAME = "_score.json"
-REJECTS_FOLDER = "_rejects"
 # What a partition holds whose marker lists nothing, see `replacing.require_own_folder`.
-OURS = ("part-*.parquet", RECORD_NAME, f"{REJECTS_FOLDER}/*.parquet")
+OURS = (PART_FILES, SCORE_NAME, f"{SCORE_REJECTS}/*.parquet")
 
 
 class _Strict(BaseModel):
@@ -58,7 +56,7 @@ def partition_uri(scores: str, partition: str) -> str:
 
 def read_record(uri: str) -> ScoreRecord | None:
     """Returns what the partition at `uri` was made from, or None if it or its record isn't whole."""
-    record = storage.join(uri, RECORD_NAME)
+    record = storage.join(uri, SCORE_NAME)
     if not storage.is_complete(uri) or not storage.exists(record):
         return None
     try:

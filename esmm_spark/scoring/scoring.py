@@ -9,14 +9,13 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import require_same_spec
+from esmm_spark.contracts.schemas.layout import SCORE_NAME, SCORE_REJECTS
 from esmm_spark.files import footers, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
 from esmm_spark.scoring.partition import (
     OURS,
-    RECORD_NAME,
-    REJECTS_FOLDER,
     ScoreInput,
     ScoreRecord,
     partition_uri,
@@ -137,15 +136,15 @@ def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> S
         new.digests = _keep_files(staged, reports)
         scores = list(new.digests)
         if source.rejects_folder is not None:
-            storage.move(source.rejects_folder, storage.join(staged, REJECTS_FOLDER))
+            storage.move(source.rejects_folder, storage.join(staged, SCORE_REJECTS))
     record = ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports))
     footers.require_rows(staged, scores, record.impressions, "scores")
     rejects = [
-        f"{REJECTS_FOLDER}/{name}" for name, _ in storage.list_files(storage.join(staged, REJECTS_FOLDER))
+        f"{SCORE_REJECTS}/{name}" for name, _ in storage.list_files(storage.join(staged, SCORE_REJECTS))
     ]
     footers.require_rows(staged, rejects, sum(record.rejects.values()), "rejected lines")
-    storage.write_text(storage.join(staged, RECORD_NAME), record.model_dump_json(indent=1) + "\n")
-    new.files = [RECORD_NAME, *scores, *rejects]
+    storage.write_text(storage.join(staged, SCORE_NAME), record.model_dump_json(indent=1) + "\n")
+    new.files = [SCORE_NAME, *scores, *rejects]
     return record
 
 

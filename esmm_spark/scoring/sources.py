@@ -13,13 +13,8 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError
-from esmm_spark.contracts.manifest import (
-    REJECTS,
-    VOCABULARY,
-    PartitionCounts,
-    SourceCounts,
-    require_same_spec,
-)
+from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, require_same_spec
+from esmm_spark.contracts.schemas.layout import REJECTS, VOCABULARY
 from esmm_spark.files import storage
 from esmm_spark.files.fingerprints import fingerprints_at, fingerprints_of
 from esmm_spark.files.manifest_file import read_manifest

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.schemas.layout import SIMULATION_NAME
 from esmm_spark.files import storage
 from esmm_spark.files.replacing import replacing, require_own_folder
 from esmm_spark.simulation.parts import plan_parts
@@ -22,10 +23,9 @@ from esmm_spark.simulation.world import World
 from esmm_spark.simulation.writing import output_folders, require_written, write_parts
 from esmm_spark.spark.failures import user_errors
 
-SUMMARY_FILE = "simulation.json"
 OUTPUT = "--output"
 # What a simulation holds whose marker lists nothing, see `replacing.require_own_folder`.
-_OURS = (SUMMARY_FILE, *(f"{folder}/part-*" for folder in output_folders()))
+_OURS = (SIMULATION_NAME, *(f"{folder}/part-*" for folder in output_folders()))
 
 MIN_GROUPS, MAX_GROUPS = 2, 10**10
 MAX_SEED = 2**63 - 1
@@ -103,5 +103,5 @@ def simulate(
             conversions=sum(count.conversions for count in counts),
         )
         text = json.dumps(asdict(summary), indent=2) + "\n"
-        storage.write_text(storage.join(new.folder, SUMMARY_FILE), text)
+        storage.write_text(storage.join(new.folder, SIMULATION_NAME), text)
     return summary

@@ -22,23 +22,28 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import ConfigError, CountMismatchError
+from esmm_spark.contracts.schemas.layout import DAY_PREFIX, ITEMS, SIMULATION_NAME, TRUTH
 from esmm_spark.files import storage
 from esmm_spark.files.footers import require_rows
 from esmm_spark.files.replacing import Replacement, replacing, require_own_folder
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.event_parts import DAY_S, EventPart, draw_event_part, item_table, plan_event_parts
 from esmm_spark.simulation.presets import preset_named
-from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, OUTPUT, SUMMARY_FILE
+from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, OUTPUT
 from esmm_spark.simulation.world import World
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.steps import step
 
 MAX_DAYS = 366
 LOGS = ("impressions", "clicks", "conversions")
-_ITEMS, _TRUTH = "items", "truth.parquet"
 _ITEMS_PER_FILE = 1_000_000
 # What a simulation holds whose marker lists nothing, see `replacing.require_own_folder`.
-_OURS = (SUMMARY_FILE, *(f"{log}/ds=*/part-*" for log in LOGS), f"{_ITEMS}/part-*", f"{_TRUTH}/part-*")
+_OURS = (
+    SIMULATION_NAME,
+    *(f"{log}/{DAY_PREFIX}*/part-*" for log in LOGS),
+    f"{ITEMS}/part-*",
+    f"{TRUTH}/part-*",
+)
 
 
 @dataclass(frozen=True)
@@ -141,13 +146,13 @@ def _write(
     counted = {
         "impressions": sum(row.impression_lines for row in rows),
         "clicks": summary.click_lines,
-        _TRUTH: summary.impressions,
-        _ITEMS: num_items,
+        TRUTH: summary.impressions,
+        ITEMS: num_items,
     }
     for folder, expected in counted.items():
         paths = [f"{folder}/{name}" for name, _ in storage.list_files(storage.join(staging, folder))]
         require_rows(staging, paths, expected, folder)
-    storage.write_text(storage.join(staging, SUMMARY_FILE), json.dumps(asdict(summary), indent=2) + "\n")
+    storage.write_text(storage.join(staging, SIMULATION_NAME), json.dumps(asdict(summary), indent=2) + "\n")
     return summary
 
 
@@ -169,14 +174,14 @@ def _write_part(
     tables = draw_event_part(world, catalogue, seed, part, _start_s(first_day), num_days)
     counts = dict.fromkeys(LOGS, 0)
     for (log, day), table in tables.logs.items():
-        name = f"{log}/ds={first_day + timedelta(days=day)}/part-{part.number:05d}"
+        name = f"{log}/{DAY_PREFIX}{first_day + timedelta(days=day)}/part-{part.number:05d}"
         if log == "conversions":
             lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
             storage.write_text(storage.join(folder, f"{name}.json"), lines)
         else:
             _write_parquet(table, storage.join(folder, f"{name}.parquet"))
         counts[log] += table.num_rows
-    _write_parquet(tables.truth, storage.join(folder, _TRUTH, f"part-{part.number:05d}.parquet"))
+    _write_parquet(tables.truth, storage.join(folder, TRUTH, f"part-{part.number:05d}.parquet"))
     return {**counts, "impression_lines": counts["impressions"], "impressions": tables.truth.num_rows}
 
 
@@ -185,7 +190,7 @@ def _write_items(catalogue: Catalogue, num_items: int, first_day: date, folder: 
     valid_from_ms = (_start_s(first_day) - 30 * DAY_S) * 1000
     for number, start in enumerate(range(0, num_items, _ITEMS_PER_FILE)):
         items = np.arange(start, min(start + _ITEMS_PER_FILE, num_items))
-        path = storage.join(folder, _ITEMS, f"part-{number:05d}.parquet")
+        path = storage.join(folder, ITEMS, f"part-{number:05d}.parquet")
         _write_parquet(item_table(catalogue, items, valid_from_ms), path)
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import CountMismatchError
+from esmm_spark.contracts.schemas.layout import TRUTH
 from esmm_spark.files import storage
 from esmm_spark.simulation.lines import (
     JITTER_BITS,
@@ -22,8 +23,6 @@ from esmm_spark.simulation.parts import SPLITS, Part
 from esmm_spark.simulation.randomness import IdHash
 from esmm_spark.simulation.world import Block, World
 from esmm_spark.spark.steps import step
-
-TRUTH_FOLDER = "truth.parquet"
 
 # Grain: one row per impression of both splits. Key: impression_id, the skeleton's sample id.
 _TRUTH_SCHEMA = pa.schema(
@@ -64,13 +63,13 @@ def common_features_file(part: Part) -> str:
 
 def truth_file(part: Part) -> str:
     """Returns the path of a part's truth below the output folder: both splits lie in one folder."""
-    return f"{TRUTH_FOLDER}/part-{part.split}-{part.number:05d}.parquet"
+    return f"{TRUTH}/part-{part.split}-{part.number:05d}.parquet"
 
 
 def output_folders() -> list[str]:
     """Returns the folders that a simulation writes."""
     names = [f"{kind}_{split}" for kind in ("sample_skeleton", "common_features") for split in SPLITS]
-    return [*names, TRUTH_FOLDER]
+    return [*names, TRUTH]
 
 
 def write_parts(

@@ -17,12 +17,12 @@ from pydantic import BaseModel, ValidationError
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import IncompleteError, InputError
-from esmm_spark.contracts.manifest import VOCABULARY
+from esmm_spark.contracts.schemas.layout import CHECKPOINTS, DENSE_NAME, METRICS_NAME, VOCABULARY
 from esmm_spark.files import replacing, seals, storage
 from esmm_spark.model import directory, shards
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm, build_esmm
-from esmm_spark.training.folders import CHECKPOINTS, ModelLease, best_name, told, write_folder
+from esmm_spark.training.folders import ModelLease, best_name, told, write_folder
 from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.state import TrainState
 
@@ -85,7 +85,7 @@ def write_best(
         directory.write_dense(staging, model)
         storage.write_text(storage.join(staging, _FACTS), facts.model_dump_json(indent=1))
 
-    rest = (directory.DENSE_NAME, _FACTS)
+    rest = (DENSE_NAME, _FACTS)
     write_folder(best_uri(holder.root, state.run_number), write_shard, write_rest, rest, cluster, holder)
 
 
@@ -107,7 +107,7 @@ def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster:
             return _published(root)
         facts = _read_facts(best)
         model = build_esmm(config.model, config.features)
-        directory.load_parameters(model, storage.join(best, directory.DENSE_NAME))
+        directory.load_parameters(model, storage.join(best, DENSE_NAME))
         info = directory.new_version(
             root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards
         )
@@ -152,7 +152,7 @@ def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster:
 
 def metrics_at(version: str) -> dict[str, float | None]:
     """Returns the validation metrics of a model directory."""
-    uri = storage.join(version, "metrics.json")
+    uri = storage.join(version, METRICS_NAME)
     try:
         content: dict[str, float | None] = json.loads(seals.read_sealed(uri, "train again"))
     except ValueError as error:
@@ -175,7 +175,7 @@ def _published(root: str) -> str:
         version = directory.find_model(root)
         info = directory.read_info(version)
         names = [shards.shard_name(shard, info.num_shards) for shard in range(info.num_shards)]
-        for name in (directory.DENSE_NAME, "metrics.json", *names):
+        for name in (DENSE_NAME, METRICS_NAME, *names):
             if not storage.exists(storage.join(version, name)):
                 raise IncompleteError(f"{version} lacks {name}")
     except (IncompleteError, InputError) as error:

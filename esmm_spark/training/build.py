@@ -8,11 +8,11 @@ from torch import Tensor
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
+from esmm_spark.contracts.schemas.layout import TENSORBOARD
 from esmm_spark.files import storage
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
 from esmm_spark.model.networks import BUILT_IN, failure
 from esmm_spark.runtime.memory import keep_freed_memory
-from esmm_spark.training.folders import TENSORBOARD
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.need import require_memory
 from esmm_spark.training.progress import TensorBoardLog, progress_for

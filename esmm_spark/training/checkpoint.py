@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.schemas.layout import CHECKPOINTS, DENSE_NAME
 from esmm_spark.files import seals, storage
 from esmm_spark.files.local_copy import localize
 from esmm_spark.files.tensor_file import read_tensors, write_tensors
 from esmm_spark.model import directory, shards
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
-from esmm_spark.training.folders import BEST_PREFIX, CHECKPOINTS, ModelLease, best_name, write_folder
+from esmm_spark.training.folders import BEST_PREFIX, ModelLease, best_name, write_folder
 from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.state import TrainState
 
@@ -80,7 +81,7 @@ def write_checkpoint(
         summed = state.model_copy(update={"num_shards": cluster.num_ranks})
         storage.write_text(storage.join(staging, _STATE), summed.model_dump_json(indent=1))
 
-    rest = (directory.DENSE_NAME, _OPTIMIZER, _STATE)
+    rest = (DENSE_NAME, _OPTIMIZER, _STATE)
     write_folder(target, write_shard, write_rest, rest, cluster, holder)
     # Together: an object store may take long to delete.
     cluster.together(lambda: _prune(root, state, keep) if cluster.is_first else None, "checkpoint.prune")
@@ -139,7 +140,7 @@ def load_checkpoint(
         UnsafeFileError: the checkpoint carries a pickle.
     """
     storage.refuse_pickles(uri, "checkpoint")
-    directory.load_parameters(model, storage.join(uri, directory.DENSE_NAME))
+    directory.load_parameters(model, storage.join(uri, DENSE_NAME))
     _load_optimizer(read_tensors(storage.join(uri, _OPTIMIZER)), model, optimizer)
     local = localize(uri)
     # With as many ranks as there were, each reads its own shard alone.

@@ -6,16 +6,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from esmm_spark.contracts.schemas.layout import CHECKPOINTS, EMBEDDING, TENSORBOARD, VERSIONS
 from esmm_spark.files import replacing, storage
 from esmm_spark.files.lease import Lease, leased
 from esmm_spark.files.write_errors import require_writable, told_in_one_line
-from esmm_spark.model.directory import VERSIONS
 from esmm_spark.model.shards import shard_name
 from esmm_spark.training.ranks.cluster import Cluster
 
-CHECKPOINTS = "checkpoints"
 BEST_PREFIX = "best-"
-TENSORBOARD = "tensorboard"
 
 _LEASE = ".train.lease"
 
@@ -92,7 +90,7 @@ def write_folder(
         LeaseLostError: another run took the models' folder over.
     """
     shards = [shard_name(rank, cluster.num_ranks) for rank in range(cluster.num_ranks)]
-    ours = (*rest, "embedding/shard-*")
+    ours = (*rest, f"{EMBEDDING}/shard-*")
     staging = replacing.staging_path(target, holder.run)
 
     def begin() -> replacing.Replacement | None:

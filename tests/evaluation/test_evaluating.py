@@ -14,8 +14,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.errors import IncompleteError, InputError
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.evaluation.evaluating import Evaluation, evaluate
-from esmm_spark.files import storage
 from tests.evaluation.scored_data import baseline_of, truth_of, write_scores, write_truth
 from tests.repository import ROOT
 
@@ -182,7 +182,7 @@ def test_a_bad_input_leaves_the_report_as_it_was(
     report = tmp_path / "report"
     report.mkdir()
     (report / "report.html").write_text("before")
-    (report / storage.MARKER).touch()
+    (report / MARKER).touch()
     with pytest.raises(InputError, match="5 of 30 scored impressions are not in the baseline's scores"):
         evaluate(spark, config_in(tmp_path, f"evaluate.baseline_scores={base}"))
     with pytest.raises(InputError, match="10 of 30 scored impressions are not in the truth"):

@@ -7,15 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from esmm_spark.contracts.errors import CountMismatchError, IncompleteError, InputError, TargetBusyError
-from esmm_spark.contracts.manifest import (
-    DAY_PARTITION,
-    EXAMPLES,
-    DayCounts,
-    DayPartition,
-    ExamplesFile,
-    PartitionCounts,
-    SourceCounts,
-)
+from esmm_spark.contracts.manifest import DayCounts, DayPartition, ExamplesFile, PartitionCounts, SourceCounts
+from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES
 from esmm_spark.events.day_folders import GROUPED, day_staging, publish_day, write_day_manifest
 from esmm_spark.events.days import check_dataset
 from esmm_spark.files import storage

@@ -13,6 +13,7 @@ import pytest
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import LeaseLostError, TargetBusyError
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import holder as holders
 from esmm_spark.files import lease as leases
 from esmm_spark.files import storage
@@ -252,7 +253,7 @@ def test_of_two_processes_that_write_one_folder_one_replaces_it_and_one_is_refus
     ]
     ends = [(process.communicate()[1], process.returncode) for process in both]
     codes = sorted(code for _, code in ends)
-    content = {path.read_text() for path in target.iterdir() if path.name != storage.MARKER}
+    content = {path.read_text() for path in target.iterdir() if path.name != MARKER}
     assert len(content) == 1
     assert len(list(target.iterdir())) == 21
     if codes == [0, 0]:

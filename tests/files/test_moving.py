@@ -8,6 +8,7 @@ import pytest
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import IncompleteError, InputError
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import moving, storage
 from esmm_spark.files.replacing import recover, replacing
 from tests.files.object_store import Killed, ObjectStore
@@ -48,7 +49,7 @@ def read() -> str | None:
     except (IncompleteError, InputError):
         return None
     names = {name for name, _ in storage.list_files(TARGET)}
-    assert names == {*FILES, storage.MARKER}
+    assert names == {*FILES, MARKER}
     (version,) = {storage.read_text(storage.join(TARGET, name)) for name in FILES}
     return version
 
@@ -58,18 +59,18 @@ def test_a_folder_takes_the_place_of_the_old_one_and_nothing_else_is_left(store:
         publish(version)
         assert read() == version
     files = {name for name in store.objects if not name.endswith("/")}
-    assert files == {f"bucket/dataset/{name}" for name in (*FILES, storage.MARKER)}
+    assert files == {f"bucket/dataset/{name}" for name in (*FILES, MARKER)}
 
 
 def test_the_marker_is_copied_last_and_deleted_first(store: ObjectStore) -> None:
-    for name in (storage.MARKER, *FILES):
+    for name in (MARKER, *FILES):
         storage.write_text(storage.join("mem://bucket/from", name), "x")
     store.steps.clear()
     storage.move("mem://bucket/from", "mem://bucket/to")
-    names = [f"bucket/from/{name}" for name in (*FILES, storage.MARKER)]
+    names = [f"bucket/from/{name}" for name in (*FILES, MARKER)]
     copies, deletes = store.steps[: len(names)], store.steps[len(names) :]
     assert Counter(copies) == Counter(f"copy {name}" for name in names)
-    assert all(name.endswith(storage.MARKER) for name in copies[-3:])
+    assert all(name.endswith(MARKER) for name in copies[-3:])
     assert copies[-1] == "copy bucket/from/_SUCCESS"
     assert deletes[0] == "delete bucket/from/_SUCCESS"
     assert not storage.exists("mem://bucket/from")

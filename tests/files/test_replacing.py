@@ -10,6 +10,7 @@ from time import sleep
 import pytest
 
 from esmm_spark.contracts.errors import CountMismatchError, InputError, LeaseLostError, UnwritableError
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import replacing as module
 from esmm_spark.files import storage
 from esmm_spark.files.replacing import recover, replacing, require_own_folder
@@ -29,7 +30,7 @@ def write(target: Path | str, content: str = "x", ours: Sequence[str] = ()) -> N
 def write_by_hand(path: Path, content: str) -> None:
     path.mkdir(parents=True)
     (path / "data").write_text(content)
-    (path / storage.MARKER).write_text("")
+    (path / MARKER).write_text("")
 
 
 def test_a_new_folder_takes_the_place_of_the_old_one_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -151,8 +152,8 @@ def test_a_folder_without_a_marker_is_nobodys(tmp_path: Path) -> None:
 
 def test_a_folder_whose_marker_lists_nothing_is_judged_by_the_names_in_it(tmp_path: Path) -> None:
     write_by_hand(tmp_path / "dataset/examples", "x")
-    (tmp_path / "dataset" / storage.MARKER).touch()
-    ours = ("examples/data", f"examples/{storage.MARKER}")
+    (tmp_path / "dataset" / MARKER).touch()
+    ours = ("examples/data", f"examples/{MARKER}")
     require_own_folder(str(tmp_path / "dataset"), WHAT, ours)
     (tmp_path / "dataset/examples/more").mkdir()
     (tmp_path / "dataset/examples/more/data").touch()

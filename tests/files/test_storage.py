@@ -6,13 +6,14 @@ from threading import Timer
 import pytest
 
 from esmm_spark.contracts.errors import IncompleteError, InputError, UnsafeFileError
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import storage
 
 
 def write_folder(path: Path, content: str) -> None:
     path.mkdir(parents=True)
     (path / "data").write_text(content)
-    (path / storage.MARKER).write_text("")
+    (path / MARKER).write_text("")
 
 
 def test_a_reader_renames_nothing_and_says_that_the_folder_is_being_replaced(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.schemas.layout import DENSE_NAME
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files.manifest_file import read_manifest
@@ -204,7 +205,7 @@ def test_two_ranks_publish_the_batchnorm_that_they_validated(new_run: NewRun) ->
     config = config_of(folder, "Normalised", **settings)
     trainer = build_trainer(config, ALONE)
     version = str(newest_version(folder / "model"))
-    directory.load_parameters(trainer.model, f"{version}/{directory.DENSE_NAME}")
+    directory.load_parameters(trainer.model, f"{version}/{DENSE_NAME}")
     rows = directory.open_rows(version, directory.read_info(version)).of_rank(0, 1)
     trainer.arena.load_local(rows, np.zeros(len(rows), np.float32))
     counts = manifest.partitions["split=validation"]

@@ -23,6 +23,7 @@ from pyspark.sql.types import (
 
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.locations import literal_hint, place_of
+from esmm_spark.contracts.schemas.layout import SCORE_NAME, TRUTH
 from esmm_spark.files import seals, storage
 
 # Grain: one row per scored impression. Key: impression_id.
@@ -57,7 +58,6 @@ _ARROW_TYPES = {
     "byte": (pa.int8(),),
 }
 
-_RECORD_NAME = "_score.json"  # the scorer's own count of what it wrote, see scoring/partition.py
 _SCORE_AGAIN = "score the partition again with --force"
 _MAX_VERSIONS = 3  # named in a message
 
@@ -83,8 +83,7 @@ def read_truth(spark: SparkSession, path: str) -> DataFrame:
     """Returns the simulator's truth, of all splits. Raises InputError as `read_scores` does."""
     if not storage.exists(path):
         raise InputError(
-            f"no truth at {path}{literal_hint(path)}: evaluate.truth names the truth.parquet of "
-            "jobs/simulate.py"
+            f"no truth at {path}{literal_hint(path)}: evaluate.truth names the {TRUTH} of jobs/simulate.py"
         )
     _check_files(path, TRUTH_SCHEMA, "truth")
     # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
@@ -185,7 +184,7 @@ def _check_file(filesystem: fs.FileSystem, file: str, schema: StructType, what: 
 
 def _check_record(folder: str, num_rows: int) -> None:
     """Raises InputError if the scorer's own record tells of other rows: a file came or went since."""
-    uri = storage.join(folder, _RECORD_NAME)
+    uri = storage.join(folder, SCORE_NAME)
     if not storage.exists(uri):
         return
     try:
@@ -194,7 +193,7 @@ def _check_record(folder: str, num_rows: int) -> None:
         raise InputError(f"{uri} can't be read: {_SCORE_AGAIN}") from error
     if expected != num_rows:
         raise InputError(
-            f"the scores at {folder} have {num_rows} rows, {_RECORD_NAME} tells of {expected} impressions: "
+            f"the scores at {folder} have {num_rows} rows, {SCORE_NAME} tells of {expected} impressions: "
             f"{_SCORE_AGAIN}"
         )
 

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.schemas.layout import HISTORY_NAME, MODEL_NAME, VERSIONS
 from esmm_spark.files import seals, storage
 
 
@@ -54,7 +55,7 @@ def read_history(models: str, version: str) -> tuple[History | None, str]:
         models: `paths.model`.
         version: the scores' model version.
     """
-    uri = _file(models, version, "history.json")
+    uri = _file(models, version, HISTORY_NAME)
     if not storage.exists(uri):
         return None, f"there is no {uri}"
     try:
@@ -72,7 +73,7 @@ def read_history(models: str, version: str) -> tuple[History | None, str]:
 
 def read_objective(models: str, version: str) -> str | None:
     """Returns `esmm` or `base` from the version's model.json, or None if there is none that says so."""
-    uri = _file(models, version, "model.json")
+    uri = _file(models, version, MODEL_NAME)
     if not storage.exists(uri):
         return None
     try:
@@ -82,4 +83,4 @@ def read_objective(models: str, version: str) -> str | None:
 
 
 def _file(models: str, version: str, name: str) -> str:
-    return storage.join(models, "versions", version, name)
+    return storage.join(models, VERSIONS, version, name)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from esmm_spark.contracts.manifest import MANIFEST_NAME, DayCounts
+from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.contracts.schemas.layout import DAY_PREFIX, MANIFEST_NAME
 from esmm_spark.evaluation.report.page import Section, paragraph
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
@@ -129,7 +130,7 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Any]]]) -> s
             f"{_text(value)}</td>"
             for title, value in zip(heads, values, strict=True)
         )
-        body += f"<tr><th>{escape(name.removeprefix('ds='))}</th>{cells}</tr>\n"
+        body += f"<tr><th>{escape(name.removeprefix(DAY_PREFIX))}</th>{cells}</tr>\n"
     return (
         f'<div class="scroll"><table><thead><tr><th>Day</th>{head}</tr></thead>'
         f"<tbody>\n{body}</tbody></table></div>\n"

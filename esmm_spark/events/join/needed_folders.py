@@ -12,7 +12,8 @@ from datetime import date, timedelta
 
 from esmm_spark.contracts.errors import InputError, MissingLogError
 from esmm_spark.contracts.event_config import ClickLog, ConversionLog, ImpressionLog
-from esmm_spark.contracts.manifest import EXAMPLES, DayCounts
+from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.contracts.schemas.layout import DAY_PREFIX, EXAMPLES
 from esmm_spark.events.reading.day import Day
 from esmm_spark.events.reading.files import day_of_time, holds_lines
 from esmm_spark.files import storage
@@ -45,7 +46,7 @@ def excuses(dataset: str, allowed: Collection[str], own: date | None) -> IsExcus
     def is_excused(log: str, each: date) -> bool:
         if log in allowed:
             return True
-        built = None if each == own else built_day(dataset, f"ds={each}")
+        built = None if each == own else built_day(dataset, f"{DAY_PREFIX}{each}")
         return built is not None and log in built.allowed_missing
 
     return is_excused

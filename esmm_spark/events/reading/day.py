@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pyspark.sql import Column
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.schemas.layout import DAY_PREFIX
 from esmm_spark.events.reading.files import parse_date
 
 SECOND_US = 1_000_000
@@ -29,7 +30,7 @@ class Day:
     @property
     def name(self) -> str:
         """The partition: `ds=2026-11-23`."""
-        return f"ds={self.date.isoformat()}"
+        return f"{DAY_PREFIX}{self.date.isoformat()}"
 
     @property
     def start_us(self) -> int:
@@ -52,7 +53,7 @@ class Day:
 
     def on(self, name: str) -> "Day":
         """Returns the day of the partition `ds=...`, looked at as of the same time."""
-        return replace(self, date=date.fromisoformat(name.removeprefix("ds=")))
+        return replace(self, date=date.fromisoformat(name.removeprefix(DAY_PREFIX)))
 
 
 def parse_day(ds: str, as_of: str | None) -> Day:

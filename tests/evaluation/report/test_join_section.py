@@ -2,14 +2,8 @@
 
 from pathlib import Path
 
-from esmm_spark.contracts.manifest import (
-    DAY_PARTITION,
-    EXAMPLES,
-    DayCounts,
-    DayPartition,
-    Manifest,
-    SourceCounts,
-)
+from esmm_spark.contracts.manifest import DayCounts, DayPartition, Manifest, SourceCounts
+from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES, MARKER
 from esmm_spark.evaluation.report.join_section import join_section
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import write_manifest
@@ -44,12 +38,12 @@ def write(tmp_path: Path, days: dict[str, DayCounts] | None) -> str:
         folder = storage.join(dataset, EXAMPLES, name)
         partition = DayPartition(examples=None, day=day)
         storage.write_text(storage.join(folder, DAY_PARTITION), partition.model_dump_json())
-        storage.write_text(storage.join(folder, storage.MARKER), "")
+        storage.write_text(storage.join(folder, MARKER), "")
     manifest = Manifest(
         feature_spec=spec, feature_spec_digest=spec.digest, sources=[], partitions={}, config={}, days=days
     )
     write_manifest(dataset, manifest)
-    storage.write_text(storage.join(dataset, storage.MARKER), "")
+    storage.write_text(storage.join(dataset, MARKER), "")
     return dataset
 
 

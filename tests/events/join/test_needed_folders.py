@@ -10,12 +10,8 @@ import pytest
 
 from esmm_spark.contracts.errors import MissingLogError
 from esmm_spark.contracts.event_config import EventLogs
-from esmm_spark.contracts.manifest import (
-    DAY_PARTITION,
-    EXAMPLES,
-    DayCounts,
-    DayPartition,
-)
+from esmm_spark.contracts.manifest import DayCounts, DayPartition
+from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES
 from esmm_spark.events.join.needed_folders import excuses, needed_days, never_excused, require_folders
 from esmm_spark.events.join.sources import log_configs, time_ranges
 from esmm_spark.events.reading.day import parse_day
