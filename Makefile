@@ -1,11 +1,11 @@
 # Every target sets up .venv by itself when needed: scripts/setup.sh does nothing when it is there and complete.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-stress lint format docs bench clean
+.PHONY: help setup demo test test-fast test-stress lint format docs bench clean
 
 BIN := .venv/bin
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 setup: ## Make .venv: pinned packages, Horovod built from source (cached outside the tree)
 	@scripts/setup.sh
@@ -15,6 +15,9 @@ demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 3 
 
 test: setup ## Run every test
 	@$(BIN)/python -m pytest
+
+test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and none that takes over ten seconds
+	@$(BIN)/python -m pytest -m "not spark and not horovod and not slow and not stress"
 
 test-stress: setup ## Two runs on one target, again and again: some minutes
 	@$(BIN)/python -m pytest -m stress

@@ -1,8 +1,9 @@
-"""Fixtures that several rooms share."""
+"""Fixtures that several rooms share, and what only marked tests may start (`make test-fast` skips them)."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -11,6 +12,43 @@ from pyspark.sql import SparkSession
 # tests.
 os.environ["PYSPARK_PYTHON"] = sys.executable
 os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+
+# What a process starts as, and the marker of the tests that may start it. pyspark, too, starts Java by
+# spark-submit.
+NEEDED_MARKERS = {"spark-submit": "spark", "horovodrun": "horovod"}
+_at_work: list[pytest.Item] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Notes the test at work, its fixtures included, for `_require_marker`."""
+    _at_work.append(item)
+    try:
+        return (yield)
+    finally:
+        _at_work.pop()
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Refuses tests that use the Spark session without the marker, which another test may have started."""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()) and item.get_closest_marker("spark") is None:
+            raise pytest.UsageError(f"{item.nodeid} uses Spark: mark it with pytest.mark.spark")
+
+
+def _require_marker(event: str, arguments: tuple[Any, ...]) -> None:
+    """Fails the test at work if it starts Spark or ranks without the marker for that."""
+    if event != "subprocess.Popen" or not _at_work:
+        return
+    command = arguments[1]
+    for word in [command] if isinstance(command, str | bytes | os.PathLike) else command:
+        name = os.path.basename(os.fsdecode(word))
+        marker = NEEDED_MARKERS.get(name)
+        if marker is not None and _at_work[-1].get_closest_marker(marker) is None:
+            pytest.fail(f"{_at_work[-1].nodeid} starts {name}: mark it with pytest.mark.{marker}")
+
+
+sys.addaudithook(_require_marker)
 
 
 @pytest.fixture(scope="session")
