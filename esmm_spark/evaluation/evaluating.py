@@ -17,8 +17,8 @@ from esmm_spark.evaluation.measure.inputs import (
 from esmm_spark.evaluation.measure.measurement import Measurements, measure
 from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE
 from esmm_spark.evaluation.report.history import read_history, read_objective
-from esmm_spark.evaluation.report.join_section import join_section
-from esmm_spark.evaluation.report.sections import report_html
+from esmm_spark.evaluation.report.report import report_html
+from esmm_spark.evaluation.report.sections.join import read_days
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.files import storage
@@ -85,9 +85,7 @@ def _evaluate(spark: SparkSession, config: Config) -> tuple[Subject, Measurement
     finally:
         aligned.impressions.unpersist()
     subject = _subject(config, scores, baseline)
-    joined = join_section(config.paths.dataset)
-    html = report_html(subject, measured, (joined,) if joined else ())
-    return subject, measured, html
+    return subject, measured, report_html(subject, measured)
 
 
 def _read(spark: SparkSession, folder: str) -> _Scores:
@@ -115,4 +113,5 @@ def _subject(config: Config, scores: _Scores, baseline: _Scores | None) -> Subje
         seed=config.evaluate.seed,
         history=history,
         history_note=note,
+        days=read_days(config.paths.dataset),
     )

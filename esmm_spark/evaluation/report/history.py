@@ -1,6 +1,6 @@
 """What the model's own folder tells about it: its objective and its training curves. Both may be missing."""
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.schemas.layout import HISTORY_NAME, MODEL_NAME, VERSIONS
@@ -18,15 +18,23 @@ class StepPoint(BaseModel):
 
 
 class EpochPoint(BaseModel):
-    """The validation metrics after an epoch; None where one is not defined."""
+    """The validation metrics after an epoch, such as `ctr_auc`; None where one is not defined."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
 
     epoch: int
     step: int
-    ctr_auc: float | None = None
-    cvr_auc: float | None = None
-    ctcvr_auc: float | None = None
+
+    @property
+    def aucs(self) -> dict[str, float]:
+        """The AUCs that are defined, by what they are of: `ctr` for `ctr_auc`."""
+        metrics = self.__pydantic_extra__.items()
+        return {
+            name.removesuffix("_auc"): value
+            for name, value in metrics
+            if name.endswith("_auc") and value is not None
+        }
 
 
 class History(BaseModel):

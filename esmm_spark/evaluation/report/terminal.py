@@ -7,17 +7,11 @@ from rich.text import Text
 
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import KINDS, TARGETS, Kind
+from esmm_spark.evaluation.measure.targets import KINDS, Kind
 from esmm_spark.evaluation.report import formats
 from esmm_spark.evaluation.report.cautions import why_no_interval
-from esmm_spark.evaluation.report.subject import KIND_TITLES, Subject
-
-_HEADERS = {
-    "ctr": "CTR",
-    "cvr_clicks": "CVR clicks",
-    "ctcvr": "CTCVR",
-    "cvr_entire_space": "CVR entire",
-}
+from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.evaluation.report.words import KIND_TITLES, words_of
 
 
 def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType:
@@ -36,9 +30,8 @@ def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType
         pad_edge=False,
     )
     table.add_column("", no_wrap=True)
-    for target in TARGETS:
-        if target in measured.targets:
-            table.add_column(_HEADERS[target.name], justify="right")
+    for target in measured.targets:
+        table.add_column(words_of(target).header, justify="right")
     for kind in KINDS:
         table.add_row(Text(KIND_TITLES[kind], style="bold"))
         for series in measured.series:

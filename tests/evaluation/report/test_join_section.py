@@ -4,9 +4,11 @@ from pathlib import Path
 
 from esmm_spark.contracts.manifest import DayCounts, DayPartition, Manifest, SourceCounts
 from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES, MARKER
-from esmm_spark.evaluation.report.join_section import join_section
+from esmm_spark.evaluation.report.report import report_html
+from esmm_spark.evaluation.report.sections.join import read_days
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import write_manifest
+from tests.evaluation.report.test_report import measured, subject
 from tests.events.small_logs import config
 
 
@@ -48,8 +50,9 @@ def write(tmp_path: Path, days: dict[str, DayCounts] | None) -> str:
 
 
 def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) -> None:
-    section = join_section(write(tmp_path, {"ds=2026-11-23": counts(1), "ds=2026-11-24": counts(20)}))
-    assert section is not None
+    days = read_days(write(tmp_path, {"ds=2026-11-23": counts(1), "ds=2026-11-24": counts(20)}))
+    html = report_html(subject(days=days), measured())
+    section = html.partition("<h2>Join of the event logs</h2>")[2].partition("</section>")[0]
     for expected in (
         "<th>2026-11-23</th>",
         "12,345",
@@ -63,9 +66,10 @@ def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) ->
         "&lt;bot&gt;: 9 (75.0%)",
         "0 of 9 clicks &lt;none&gt;",
     ):
-        assert expected in section.html, expected
+        assert expected in section, expected
 
 
 def test_a_dataset_without_days_or_none_at_all_has_no_section(tmp_path: Path) -> None:
-    assert join_section(str(tmp_path / "nowhere")) is None
-    assert join_section(write(tmp_path, None)) is None
+    assert read_days(str(tmp_path / "nowhere")) == {}
+    assert read_days(write(tmp_path, None)) == {}
+    assert "Join of the event logs" not in report_html(subject(days={}), measured())

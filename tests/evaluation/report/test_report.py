@@ -5,12 +5,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from rich.console import Console
 
 from esmm_spark.evaluation.measure.curves import ScoreGrid, calibration_curve, histogram
@@ -18,11 +18,11 @@ from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Curves, Measurements
 from esmm_spark.evaluation.measure.targets import CVR_ENTIRE_SPACE, TARGETS, LabelCounts, rankings_of
 from esmm_spark.evaluation.report.cautions import warnings_of
-from esmm_spark.evaluation.report.comparison import verdict
 from esmm_spark.evaluation.report.formats import percent
 from esmm_spark.evaluation.report.history import EpochPoint, History, StepPoint
-from esmm_spark.evaluation.report.page import Section
-from esmm_spark.evaluation.report.sections import report_html
+from esmm_spark.evaluation.report.page import Section, Table, page
+from esmm_spark.evaluation.report.report import report_html
+from esmm_spark.evaluation.report.sections.comparison import verdict
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.evaluation.report.terminal import terminal_summary
@@ -134,10 +134,14 @@ def test_the_report_shows_numbers_with_intervals_and_escapes_names(html: str) ->
     assert "nan" not in re.sub(r"<(svg|style).*?</\1>", "", html, flags=re.DOTALL).lower()
 
 
-def test_a_section_of_another_stage_has_a_heading_and_a_link() -> None:
-    html = report_html(subject(), measured(), (Section("Joined per day", "<p>3 days</p>"),))
+def test_a_section_has_a_heading_and_a_link_and_what_it_shows_is_escaped() -> None:
+    table = Table(["Day", "<b>"], [("1st", [12345]), ("2nd", ["<none>"])], "3 & 4")
+    section = Section("Joined per day", "tables.html", {"texts": [], "tables": [table]})
+    html = page("t", "l", (), [section])
     assert '<a href="#joined-per-day">Joined per day</a>' in html
-    assert '<section id="joined-per-day"><h2>Joined per day</h2>\n<p>3 days</p>' in html
+    assert '<section id="joined-per-day"><h2>Joined per day</h2>\n<h3>3 &amp; 4</h3>' in html
+    assert '<td class="n" data-label="&lt;b&gt;">12,345</td>' in html
+    assert '<td class="n long" data-label="&lt;b&gt;">&lt;none&gt;</td>' in html
 
 
 @pytest.mark.parametrize("series", [("model",), ("model", "baseline"), ("model", "oracle")])
@@ -174,27 +178,29 @@ def test_the_terminals_table_has_a_row_per_series_and_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("replicates", "claim"),
-    [([0.01, 0.02, 0.03], "ahead by 0.0200"), ([-0.03, -0.02, -0.01], "behind by 0.0200")],
+    ("replicates", "claim", "mark"),
+    [([0.01, 0.02, 0.03], "ahead by 0.0200", "good"), ([-0.03, -0.02, -0.01], "behind by 0.0200", "bad")],
 )
-def test_a_difference_is_clear_only_if_its_interval_leaves_out_0(replicates: list[float], claim: str) -> None:
-    key = "cvr_auc_entire_space"
-    numbers = measured()
+def test_a_difference_is_clear_only_if_its_interval_leaves_out_0(
+    replicates: list[float], claim: str, mark: str
+) -> None:
+    def sentence(difference: Estimate) -> str:
+        numbers = replace(measured(), differences={"cvr_auc_entire_space": difference})
+        return "".join(verdict(subject(), numbers, CVR_ENTIRE_SPACE)[1:])
+
     clear = Estimate(float(np.median(replicates)), np.array(replicates))
-    assert claim in verdict(subject(), replace(numbers, differences={key: clear}), CVR_ENTIRE_SPACE)
-    unclear = Estimate(0.01, np.array([-0.01, 0.01, 0.02]))
-    assert "no clear difference" in verdict(
-        subject(), replace(numbers, differences={key: unclear}), CVR_ENTIRE_SPACE
-    )
-    no_interval = Estimate(0.01, np.array([]))
-    assert "0.0100 above that of BASE (no interval)" in verdict(
-        subject(), replace(numbers, differences={key: no_interval}), CVR_ENTIRE_SPACE
-    )
+    assert sentence(clear).startswith(f"ESMM is {claim}{mark} (95% interval of the difference ")
+    assert "no clear difference" in sentence(Estimate(0.01, np.array([-0.01, 0.01, 0.02])))
+    assert "0.0100 above that of BASE (no interval)" in sentence(Estimate(0.01, np.array([])))
 
 
-def test_the_distance_to_the_oracle_is_that_between_the_aucs() -> None:
+def test_the_distance_to_the_oracle_is_that_between_the_aucs(html: str) -> None:
     # 0.70 -> 0.75 of 0.70 -> 0.80
-    assert "50% of the way to the oracle" in verdict(subject(), measured(), CVR_ENTIRE_SPACE)
+    assert "50% of the way to the oracle" in verdict(subject(), measured(), CVR_ENTIRE_SPACE).after
+    assert (
+        '<li><b>CVR over the entire space</b>: ESMM is <span class="good">ahead by 0.0500</span> (95% '
+        "interval of the difference +0.0405 to +0.0595), 50% of the way to the oracle.</li>"
+    ) in html
 
 
 @pytest.mark.parametrize(
@@ -223,7 +229,7 @@ def test_a_score_whose_level_is_wrong_is_a_warning_in_the_report_and_metrics_jso
         "a bid computed from them is off by that factor"
     )
     html = report_html(subject(), numbers)
-    assert escape(warning) in html
+    assert str(escape(warning)) in html
     assert html.count('<span class="bad">1.490</span>') == 1
 
 

@@ -1,0 +1,63 @@
+"""report.html: the page of all sections."""
+
+from collections.abc import Callable
+
+from esmm_spark.evaluation.measure.measurement import Measurements
+from esmm_spark.evaluation.measure.targets import CVR_CLICKS, MODEL
+from esmm_spark.evaluation.report import formats
+from esmm_spark.evaluation.report.page import Section, Tile, page
+from esmm_spark.evaluation.report.sections import (
+    calibration,
+    comparison,
+    join,
+    method,
+    metrics,
+    roc,
+    scores,
+    training,
+)
+from esmm_spark.evaluation.report.subject import Subject
+
+MakeSection = Callable[[Subject, Measurements], Section | None]
+
+# In the page's order. Another section is a file of sections/ and a line here.
+SECTIONS: tuple[MakeSection, ...] = (
+    metrics.section,
+    comparison.section,
+    roc.section,
+    calibration.section,
+    scores.section,
+    training.section,
+    join.section,
+    method.section,
+)
+
+
+def report_html(subject: Subject, measured: Measurements) -> str:
+    """Returns report.html: of what is evaluated, the numbers."""
+    name = subject.names[MODEL]
+    beside = [subject.names[series] for series in measured.series if series != MODEL]
+    lead = f"{name} {subject.model_version} on {subject.partition} of {subject.dataset}"
+    lead += f", beside {' and '.join(beside)}." if beside else "."
+    made = (make(subject, measured) for make in SECTIONS)
+    sections = [section for section in made if section is not None]
+    return page(f"{name} evaluation: {subject.partition}", lead, _tiles(measured), sections)
+
+
+def _tiles(measured: Measurements) -> list[Tile]:
+    clicks, conversions = measured.labels["ctr"], measured.labels["ctcvr"]
+    unlabelled = f"{measured.num_unlabelled:,} without labels" if measured.num_unlabelled else "all labelled"
+    per_group = measured.num_impressions / max(1, measured.num_groups)
+    on_clicks = measured.labels[CVR_CLICKS.name]
+    return [
+        Tile("Impressions", f"{measured.num_impressions:,}", unlabelled),
+        Tile("Contexts", f"{measured.num_groups:,}", f"{per_group:.1f} impressions each"),
+        Tile(
+            "Clicks", f"{clicks.positives:,}", f"CTR {formats.percent(clicks.positives, clicks.impressions)}"
+        ),
+        Tile(
+            "Conversions",
+            f"{conversions.positives:,}",
+            f"CVR {formats.percent(on_clicks.positives, on_clicks.impressions)} of clicks",
+        ),
+    ]

@@ -1,0 +1,121 @@
+"""The section that compares the model with the baseline."""
+
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
+
+from esmm_spark.evaluation.measure.measurement import Measurements
+from esmm_spark.evaluation.measure.targets import BASELINE, CVR_CLICKS, MODEL, ORACLE, Target
+from esmm_spark.evaluation.report import drawing, formats
+from esmm_spark.evaluation.report.page import Figure, FigureGroup, Section
+from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.evaluation.report.words import words_of
+
+_WHY = (
+    "A CVR model is asked about every impression, but a conversion can be seen on clicked ones only, and "
+    "those are no fair sample: what gets clicked more often also converts more often, or less. BASE learns "
+    "pCVR from clicks alone and inherits that bias. ESMM learns pCTR and pCTCVR = pCTR x pCVR from all "
+    "impressions: its pCVR is what makes the product right over the entire space, and rests on the embedding "
+    "that all impressions have trained."
+)
+_READING = (
+    "CVR on clicks judges pCVR where BASE was taught. CVR over the entire space judges it where it is used: "
+    "that is the fair comparison, and only a simulator knows its labels. CTCVR is what can be measured over "
+    "all impressions of real logs."
+)
+_SCALE = (
+    "Each axis has its own scale. A bar is a 95% interval. Two bars may overlap although the difference "
+    "is clear: the series are compared on the same resamples."
+)
+_NO_BASELINE = (
+    "No baseline was given. Train one with model.objective=base and a paths.model of its own, score the same "
+    "partition, and name its scores in evaluate.baseline_scores."
+)
+
+
+class Verdict(NamedTuple):
+    """A sentence on one target: `<title>: <before><claim><after>`, the claim marked as `good` or `bad`."""
+
+    title: str
+    before: str
+    claim: str = ""
+    mark: str = ""
+    after: str = ""
+
+
+def section(subject: Subject, measured: Measurements) -> Section:
+    """Returns why the two differ, AUCs with intervals side by side, and what follows."""
+    figures = [
+        Figure(_auc_plot(subject, measured, target), target.title, words_of(target).population)
+        for target in measured.targets
+        if measured.estimate(MODEL, target, "auc").value is not None
+    ]
+    values = {"texts": [_NO_BASELINE], "verdicts": [], "group": FigureGroup(figures), "scale": ""}
+    if BASELINE not in measured.series:
+        return Section("Comparison", "comparison.html", values)
+    # The reasons are those of CVR.
+    values["texts"] = [_WHY, _READING] if CVR_CLICKS in measured.targets else []
+    values["verdicts"] = [verdict(subject, measured, target) for target in _order(measured)]
+    values["scale"] = _SCALE
+    title = f"{subject.names[MODEL]} against {subject.names[BASELINE]}"
+    return Section(title, "comparison.html", values)
+
+
+def verdict(subject: Subject, measured: Measurements, target: Target) -> Verdict:
+    """Returns which of the two has the higher AUC and whether that is clear."""
+    found = measured.differences[target.metric("auc")]
+    if found.value is None:
+        return Verdict(target.title, formats.value_of("auc", found))
+    ours, theirs = subject.names[MODEL], subject.names[BASELINE]
+    by = formats.number("auc", abs(found.value))
+    interval = found.interval
+    if interval is None:
+        word = "above" if found.value >= 0 else "below"
+        return Verdict(target.title, f"the AUC of {ours} is {by} {word} that of {theirs} (no interval).")
+    ends = f" (95% interval of the difference {formats.interval_of('auc', found, signed=True)})"
+    if interval[0] <= 0 <= interval[1]:
+        return Verdict(target.title, "no clear difference", after=f"{ends}.")
+    if found.value > 0:
+        after = f"{ends}{_gap(measured, target)}."
+        return Verdict(target.title, f"{ours} is ", f"ahead by {by}", "good", after)
+    return Verdict(target.title, f"{ours} is ", f"behind by {by}", "bad", f"{ends}.")
+
+
+def _auc_plot(subject: Subject, measured: Measurements, target: Target) -> Markup:
+    """Returns the AUCs of all series with their intervals, a row per series."""
+    series = [name for name in measured.series if measured.estimate(name, target, "auc").value is not None]
+
+    def draw(axes: Any) -> None:
+        for row, name in enumerate(series):
+            estimate = measured.estimate(name, target, "auc")
+            low, high = estimate.interval or (estimate.value, estimate.value)
+            axes.plot([low, high], [row, row], color=drawing.COLOURS[name], linewidth=3, alpha=0.45)
+            axes.plot(
+                [estimate.value], [row], drawing.MARKERS[name], color=drawing.COLOURS[name], markersize=7
+            )
+        axes.set_yticks(range(len(series)), [subject.names[name] for name in series])
+        axes.set_ylim(len(series) - 0.4, -0.6)
+        axes.margins(x=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("AUC")
+
+    return drawing.svg(draw, f"{target.title}: AUC with 95% intervals", height=1.0 + 0.28 * len(series))
+
+
+def _gap(measured: Measurements, target: Target) -> str:
+    """Returns how much of the way from the baseline to the oracle the model goes, if there is a way."""
+    if ORACLE not in measured.series:
+        return ""
+    ours, theirs, best = (
+        measured.estimate(series, target, "auc").value for series in (MODEL, BASELINE, ORACLE)
+    )
+    if ours is None or theirs is None or best is None or best <= max(ours, theirs):
+        return ""
+    return f", {(ours - theirs) / (best - theirs):.0%} of the way to the oracle"
+
+
+def _order(measured: Measurements) -> list[Target]:
+    """Returns the targets, those that only the truth knows first: they are what the comparison is about."""
+    return sorted(measured.targets, key=lambda target: not target.needs_truth)

@@ -1,0 +1,140 @@
+"""The section about the join of event logs, day by day: what events/join_report.py put into the manifest."""
+
+from collections.abc import Mapping
+
+from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.contracts.schemas.layout import DAY_PREFIX, MANIFEST_NAME
+from esmm_spark.evaluation.measure.measurement import Measurements
+from esmm_spark.evaluation.report.page import Section, Table
+from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.files import storage
+from esmm_spark.files.manifest_file import read_manifest
+
+_MAX_DAYS = 31
+_DELAYS = {"click": "impression to click", "conversion": "click to conversion"}
+_TEXT = (
+    "Which events found their cause, day by day. An orphan click has no impression within the window; an "
+    "orphan conversion no click, or only one without an impression; of clicks long "
+    "before the day it is not looked for. An event before its cause is the "
+    "sign of a clock that is wrong: its id names one that comes within a window after it, or, where "
+    "user and item tell, it is an orphan and one of that user and item does."
+)
+
+Days = Mapping[str, DayCounts]
+
+
+def read_days(dataset: str) -> dict[str, DayCounts]:
+    """Returns the newest 31 days of a dataset of event logs, in their order; none of any other dataset.
+
+    Raises:
+        InputError, IncompleteError, UnsafeFileError: there is a dataset, but it can't be read.
+    """
+    # Scores may be evaluated where the examples are long gone.
+    if not storage.exists(storage.join(dataset, MANIFEST_NAME)):
+        return {}
+    days = read_manifest(dataset).days or {}
+    return dict(sorted(days.items())[-_MAX_DAYS:])
+
+
+def section(subject: Subject, measured: Measurements) -> Section | None:
+    """Returns the tables of the days; None where the dataset isn't of event logs."""
+    days = subject.days
+    if not days:
+        return None
+    tables = [_clicks(days), _conversions(days), _losses(days)]
+    if any(day.warnings for day in days.values()):
+        tables.insert(0, _warnings(days))
+    tables += [_delays(days, kind) for kind in _DELAYS]
+    values = {"texts": [_TEXT], "tables": [*tables, _top_keys(days)]}
+    return Section("Join of the event logs", "tables.html", values)
+
+
+def _table(heading: str, heads: list[str], rows: Mapping[str, list[int | str]]) -> Table:
+    return Table(
+        ["Day", *heads], [(name.removeprefix(DAY_PREFIX), cells) for name, cells in rows.items()], heading
+    )
+
+
+def _warnings(days: Days) -> Table:
+    rows: dict[str, list[int | str]] = {
+        name: ["; ".join(day.warnings)] for name, day in days.items() if day.warnings
+    }
+    return _table("Warnings", ["what was noticed"], rows)
+
+
+def _clicks(days: Days) -> Table:
+    heads = ["impressions", "clicked", "clicks", "matched", "orphans", "before cause"]
+    rows: dict[str, list[int | str]] = {}
+    for name, day in days.items():
+        impressions, clicks = day.join["impressions"], day.join["clicks"]
+        matched = _percent(clicks["match_rate"])
+        numbers = [clicks["total"], matched, clicks["orphans"], clicks["before_cause"]]
+        rows[name] = [impressions["total"], impressions["clicked"], *numbers]
+    return _table("Clicks", heads, rows)
+
+
+def _conversions(days: Days) -> Table:
+    heads = [
+        "impressions converted",
+        "conversions",
+        "of earlier clicks",
+        "matched",
+        "orphans",
+        "before cause",
+    ]
+    rows: dict[str, list[int | str]] = {}
+    for name, day in days.items():
+        conversions = day.join["conversions"]
+        lost = conversions["orphans"] + conversions["of_orphan_clicks"]
+        matched = _percent(conversions["match_rate"])
+        earlier = conversions.get("of_earlier_clicks", 0)
+        numbers = [conversions["total"], earlier, matched, lost, conversions["before_cause"]]
+        rows[name] = [day.join["impressions"]["converted"], *numbers]
+    return _table("Conversions", heads, rows)
+
+
+def _losses(days: Days) -> Table:
+    heads = ["repeated clicks", "repeated conversions", "immature impressions", "rejected lines"]
+    rows: dict[str, list[int | str]] = {}
+    for name, day in days.items():
+        rejects = [
+            f"{source.name.rpartition('.')[2]}: {reason} {count:,}"
+            for source in day.sources
+            for reason, count in source.rejects.items()
+        ]
+        repeats = day.join["repeats"]
+        rows[name] = [repeats["clicks"], repeats["conversions"], day.immature, "; ".join(rejects) or "none"]
+    return _table("Repeats and rejects", heads, rows)
+
+
+def _delays(days: Days, kind: str) -> Table:
+    bins: list[str] = []
+    for day in days.values():
+        bins += [name for name in day.join["delay_s"][kind] if name not in bins]
+    bins.sort(key=_end_of_bin)
+    rows: dict[str, list[int | str]] = {}
+    for name, day in days.items():
+        counts = day.join["delay_s"][kind]
+        total = sum(counts.values())
+        rows[name] = [_percent(counts.get(each, 0) / total if total else None) for each in bins]
+    return _table(f"Seconds from {_DELAYS[kind]}", bins, rows)
+
+
+def _end_of_bin(name: str) -> float:
+    sign, _, end = name.partition(" ")
+    return float(end) + (sign == ">")
+
+
+def _top_keys(days: Days) -> Table:
+    rows: dict[str, list[int | str]] = {}
+    for name, day in days.items():
+        rows[name] = [
+            "; ".join(f"{key}: {count:,} ({_percent(share)})" for key, count, share in keys[:3]) or "none"
+            for keys in day.join["top_keys"].values()
+        ]
+    heads = [title.replace("_id", "s", 1) for title in next(iter(days.values())).join["top_keys"]]
+    return _table("Most frequent keys", heads, rows)
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{share:.1%}"

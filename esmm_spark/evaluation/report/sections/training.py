@@ -1,0 +1,103 @@
+"""The section of training curves, as the model's folder has them."""
+
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
+
+from esmm_spark.evaluation.measure.measurement import Measurements
+from esmm_spark.evaluation.measure.targets import MODEL
+from esmm_spark.evaluation.report import drawing
+from esmm_spark.evaluation.report.history import History
+from esmm_spark.evaluation.report.page import Figure, FigureGroup, Section
+from esmm_spark.evaluation.report.subject import Subject
+
+_MAX_CURVE_POINTS = 1000
+# Title, colour and marker of a line, and those of any other task.
+_LINES = {
+    "ctr": ("CTR", "#009E73", "o"),
+    "cvr": ("CVR on clicks", "#AA4499", "s"),
+    "ctcvr": ("CTCVR", "#B57700", "D"),
+}
+_MORE_LINES = (("#0072B2", "^"), ("#D55E00", "v"), ("#5B6470", "P"), ("#56B4E9", "X"))
+
+
+def section(subject: Subject, measured: Measurements) -> Section:
+    """Returns loss, validation AUCs and speed, as far as there are any."""
+    history = subject.history
+    if history is None:
+        text = (
+            f"No training curves: {subject.history_note}. They lie in the model version, below paths.model."
+        )
+        return Section("Training", "figures.html", {"texts": [text], "groups": [], "missing": []})
+    figures = []
+    if history.steps:
+        caption = "both terms of the loss together"
+        figures.append(Figure(_loss_plot(history), "Training loss", caption))
+    if _auc_names(history):
+        caption = "on contexts set aside from training"
+        figures.append(Figure(_validation_plot(history), "Validation AUC", caption))
+    if any(step.impressions_per_s is not None for step in history.steps):
+        figures.append(Figure(_speed_plot(history), "Speed", "over all ranks"))
+    values = {"texts": [], "groups": [FigureGroup(figures)], "missing": []}
+    return Section("Training", "figures.html", values)
+
+
+def _auc_names(history: History) -> list[str]:
+    """Returns what AUCs are of in any epoch: `ctr`, `cvr`, `ctcvr`."""
+    return list(dict.fromkeys(name for epoch in history.epochs for name in epoch.aucs))
+
+
+def _loss_plot(history: History) -> Markup:
+    """Returns the training loss by step, with the ends of epochs."""
+    steps = history.steps[:: 1 + len(history.steps) // _MAX_CURVE_POINTS]
+
+    def draw(axes: Any) -> None:
+        axes.plot(
+            [s.step for s in steps], [s.loss for s in steps], color=drawing.COLOURS[MODEL], linewidth=1.4
+        )
+        for epoch in history.epochs:
+            axes.axvline(epoch.step, color="#B8C0CA", linewidth=1, linestyle=(0, (2, 2)))
+        axes.set_xlabel("step (dashed: end of an epoch)")
+        axes.set_ylabel("training loss (nats)")
+        drawing.thousands(axes.xaxis)
+
+    return drawing.svg(draw, "Training loss by step", height=2.8)
+
+
+def _validation_plot(history: History) -> Markup:
+    """Returns the validation AUCs by epoch, a line per task."""
+    names = _auc_names(history)
+
+    def draw(axes: Any) -> None:
+        for number, name in enumerate(names):
+            known = [epoch for epoch in history.epochs if epoch.aucs.get(name) is not None]
+            values = [epoch.aucs[name] for epoch in known]
+            more = (name.replace("_", " "), *_MORE_LINES[number % len(_MORE_LINES)])
+            label, colour, marker = _LINES.get(name, more)
+            numbers = [epoch.epoch + 1 for epoch in known]
+            axes.plot(numbers, values, color=colour, marker=marker, markersize=5, label=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation AUC")
+        axes.margins(x=0.08, y=0.25)
+        axes.legend(loc="upper left", ncols=3, handlelength=1.2, columnspacing=1.0)
+
+    return drawing.svg(draw, "Validation AUC by epoch", height=2.8)
+
+
+def _speed_plot(history: History) -> Markup:
+    """Returns the impressions per second by step."""
+    steps = [step for step in history.steps if step.impressions_per_s is not None]
+    steps = steps[:: 1 + len(steps) // _MAX_CURVE_POINTS]
+
+    def draw(axes: Any) -> None:
+        speeds = [step.impressions_per_s for step in steps]
+        axes.plot([step.step for step in steps], speeds, color=drawing.INK, linewidth=1.2)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step")
+        axes.set_ylabel("impressions per second")
+        drawing.thousands(axes.xaxis)
+        drawing.thousands(axes.yaxis)
+
+    return drawing.svg(draw, "Training speed by step", height=2.8)
