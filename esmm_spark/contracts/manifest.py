@@ -25,6 +25,9 @@ from esmm_spark.contracts.errors import InputError, SpecMismatchError
 from esmm_spark.contracts.features import HASH_FUNCTION, HASH_SEED, FeatureSpec, describe_difference
 
 FORMAT_VERSION = 1
+# By which rule ids and values of event logs become text. 1: as Spark casts them, so that 11 and 11.0 are two;
+# 2: one text for a whole number, whatever its type.
+VALUE_RULE = 2
 
 EXAMPLE_COLUMNS = (
     "group_key",
@@ -151,6 +154,9 @@ def wrapped_sum(*values: int) -> int:
 class DayCounts(_Strict):
     """What became of one day's events, and what the join noticed."""
 
+    value_rule: Annotated[
+        int, Field(description="The VALUE_RULE by which it was made; days of before have none, it was 1.")
+    ] = 1
     as_of: Annotated[str | None, Field(description="The `--as-of` of the run that made it.")]
     label_digest: Annotated[str, Field(description="Changes when a label of the day does.")]
     immature: Annotated[int, Field(description="Impressions whose windows end after `as_of`.")]

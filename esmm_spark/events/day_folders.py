@@ -8,13 +8,14 @@ day's examples are what they were, after it the new ones. manifest.json follows,
 reads the days' own folders (`files.manifest_file`). So a run may be killed anywhere, and is run again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.manifest import DayPartition, Manifest
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.manifest import VALUE_RULE, DayCounts, DayPartition, Manifest
 from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES, LABELS, MARKER, REJECTS
-from esmm_spark.files import footers, replacing, storage
+from esmm_spark.files import footers, replacing, seals, storage
 from esmm_spark.files.lease import Lease, leased
 from esmm_spark.files.manifest_file import list_days, read_day, write_manifest
 from esmm_spark.files.write_errors import require_folder_possible, told_in_one_line
@@ -92,7 +93,11 @@ def publish_day(dataset: str, staging: str, name: str, partition: DayPartition, 
             beside = replacing.staging_path(target, lease.run)
             storage.move(folder, beside)
             folder = beside
-        replacing.Replacement(storage.resolved(target), folder, lease, "paths.dataset", _OURS).publish()
+        new = replacing.Replacement(storage.resolved(target), folder, lease, "paths.dataset", _OURS)
+        if kind != EXAMPLES:
+            # The manifest has the checksums of the examples, and of nothing else.
+            new.digests = seals.digests_of(folder, {}, (".parquet",))
+        new.publish()
 
 
 def _arrange(staging: str, name: str, partition: DayPartition) -> dict[str, str]:
@@ -123,6 +128,30 @@ def _arrange(staging: str, name: str, partition: DayPartition) -> dict[str, str]
     total = partition.day.join["impressions"]["total"]
     footers.require_rows(staging, labels, total, "labels")
     return staged
+
+
+def require_one_value_rule(dataset: str, days: Mapping[str, DayCounts], name: str) -> None:
+    """Raises ConfigError if a day that is built now would have other rows for its values than the others.
+
+    Args:
+        dataset: URI of the dataset.
+        days: partition -> what its manifest says of it.
+        name: the partition that is built. One alone may be built again, whatever rule it followed.
+    """
+    others = [
+        other
+        for other, counts in days.items()
+        if counts.value_rule != VALUE_RULE
+        and other != name
+        and storage.exists(storage.join(dataset, EXAMPLES, other))
+    ]
+    if others:
+        more = f" and {len(others) - 1} more" if others[1:] else ""
+        raise ConfigError(
+            f"{others[0]}{more} in {dataset} are from when 11 and 11.0 were two values; they are one now, so "
+            f"{name} would have other rows for them: set paths.dataset to another folder and build all days "
+            "there"
+        )
 
 
 def write_day_manifest(dataset: str, config: Config) -> None:

@@ -16,6 +16,7 @@ from esmm_spark.contracts.errors import ConfigError, CountMismatchError, Missing
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.manifest import (
     LABEL_COLUMNS,
+    VALUE_RULE,
     DayCounts,
     DayPartition,
     PartitionCounts,
@@ -32,6 +33,7 @@ from esmm_spark.events.day_folders import (
     dataset_lease,
     day_staging,
     publish_day,
+    require_one_value_rule,
     write_day_manifest,
 )
 from esmm_spark.events.features.features import add_features
@@ -138,7 +140,7 @@ def build_day(
     dataset = config.paths.dataset
     with day_staging(dataset, day.name) as (staging, lease):
         with dataset_lease(dataset):
-            check_dataset(config)
+            check_dataset(config, day.name)
         built = built_day(dataset, day.name)
         is_excused = excuses(dataset, allowed_missing, None if is_backfill else day.date)
         logs = read_day_logs(spark, _events(config), day, with_features=True, is_excused=is_excused)
@@ -158,14 +160,14 @@ def build_day(
         remembered = built.allowed_missing if is_backfill and built is not None else allowed_missing
         partition.day.allowed_missing = sorted(remembered)
         with dataset_lease(dataset):
-            check_dataset(config)
+            check_dataset(config, day.name)
             publish_day(dataset, staging, day.name, partition, lease)
             write_day_manifest(dataset, config)
     return partition
 
 
-def check_dataset(config: Config) -> None:
-    """Raises ConfigError or SpecMismatchError if the days of this config don't belong into its dataset."""
+def check_dataset(config: Config, name: str) -> None:
+    """Raises ConfigError or SpecMismatchError if a day of this config doesn't belong into its dataset."""
     dataset = config.paths.dataset
     if not storage.is_complete(dataset):
         return
@@ -181,6 +183,7 @@ def check_dataset(config: Config) -> None:
             f"logs.events.{differing[0]} = {ours[differing[0]]}, but the days in {dataset} were made with "
             f"{theirs[differing[0]]}: set it back, or set paths.dataset to another folder"
         )
+    require_one_value_rule(dataset, manifest.days, name)
 
 
 def _write_day(
@@ -214,6 +217,7 @@ def _write_day(
     return DayPartition(
         examples=examples,
         day=DayCounts(
+            value_rule=VALUE_RULE,
             as_of=None if day.as_of is None else day.as_of.isoformat(),
             label_digest=labelled.digest,
             immature=labelled.immature,

@@ -90,6 +90,14 @@ def verify(folder: str, names: Collection[str], remedy: str) -> None:
         list(pool.map(check, names))
 
 
+def verify_listed(folder: str, remedy: str) -> None:
+    """Reads every file that a folder's marker lists, and raises as `verify` does.
+
+    For files that no command reads, before a person does: rejects and labels.
+    """
+    verify(folder, list(_read_marker(folder, remedy)), remedy)
+
+
 def _changed(folder: str, name: str, listed: Mapping[str, str], remedy: str) -> InputError:
     what = "has another SHA-256 than in" if name in listed else "is not listed in"
     return InputError(

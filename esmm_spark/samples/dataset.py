@@ -18,7 +18,7 @@ from esmm_spark.contracts.schemas.layout import (
     VALIDATION_PARTITION,
     VOCABULARY,
 )
-from esmm_spark.files import storage
+from esmm_spark.files import seals, storage
 from esmm_spark.files.manifest_file import write_manifest
 from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.logs.raw_files import read_split
@@ -93,10 +93,11 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Man
     for source in manifest.sources:
         check_rejects(source, config.logs.max_reject_fraction)
     _require_training_groups(manifest.partitions, config)
+    seals.seal(storage.join(staging, REJECTS), (".parquet",))
     write_manifest(staging, manifest)
     examples = require_counted(staging, manifest.partitions.values(), rejects, manifest.sources)
     vocabulary = [f"{VOCABULARY}/{name}" for name, _ in storage.list_files(storage.join(staging, VOCABULARY))]
-    new.files = [MANIFEST_NAME, *examples, *rejects, *vocabulary]
+    new.files = [MANIFEST_NAME, *examples, *rejects, f"{REJECTS}/{MARKER}", *vocabulary]
     return manifest
 
 

@@ -9,8 +9,8 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import require_same_spec
-from esmm_spark.contracts.schemas.layout import SCORE_NAME, SCORE_REJECTS
-from esmm_spark.files import footers, storage
+from esmm_spark.contracts.schemas.layout import MARKER, SCORE_NAME, SCORE_REJECTS
+from esmm_spark.files import footers, seals, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
@@ -123,6 +123,7 @@ def score(spark: SparkSession, plan: ScoringPlan) -> Scored:
 def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> ScoreRecord:
     """Writes the scores, what is to be said of them, which is returned, and the rejected lines."""
     staged = new.folder
+    rejects_folder = storage.join(staged, SCORE_REJECTS)
     with open_source(
         spark, plan.config, plan.info, plan.model_uri, storage.join(staged, _EXAMPLES)
     ) as source:
@@ -136,15 +137,15 @@ def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> S
         new.digests = _keep_files(staged, reports)
         scores = list(new.digests)
         if source.rejects_folder is not None:
-            storage.move(source.rejects_folder, storage.join(staged, SCORE_REJECTS))
+            storage.move(source.rejects_folder, rejects_folder)
+            seals.seal(rejects_folder, (".parquet",))
     record = ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports))
     footers.require_rows(staged, scores, record.impressions, "scores")
-    rejects = [
-        f"{SCORE_REJECTS}/{name}" for name, _ in storage.list_files(storage.join(staged, SCORE_REJECTS))
-    ]
-    footers.require_rows(staged, rejects, sum(record.rejects.values()), "rejected lines")
+    rejects = [name for name, _ in storage.list_files(rejects_folder)]
+    lines = [name for name in rejects if name != MARKER]
+    footers.require_rows(rejects_folder, lines, sum(record.rejects.values()), "rejected lines")
     storage.write_text(storage.join(staged, SCORE_NAME), record.model_dump_json(indent=1) + "\n")
-    new.files = [SCORE_NAME, *scores, *rejects]
+    new.files = [SCORE_NAME, *scores, *(f"{SCORE_REJECTS}/{name}" for name in rejects)]
     return record
 
 

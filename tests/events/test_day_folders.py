@@ -1,19 +1,27 @@
 """A day is replaced as a whole, wherever the run that replaces it is killed."""
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esmm_spark.contracts.errors import CountMismatchError, IncompleteError, InputError, TargetBusyError
+from esmm_spark.contracts.errors import (
+    ConfigError,
+    CountMismatchError,
+    IncompleteError,
+    InputError,
+    TargetBusyError,
+)
 from esmm_spark.contracts.manifest import DayCounts, DayPartition, ExamplesFile, PartitionCounts, SourceCounts
 from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES
 from esmm_spark.events.day_folders import GROUPED, day_staging, publish_day, write_day_manifest
 from esmm_spark.events.days import check_dataset
-from esmm_spark.files import storage
+from esmm_spark.files import seals, storage
 from esmm_spark.files.manifest_file import list_days, read_manifest
 from tests.events.small_logs import config
+from tests.flipped_bits import flips_of
 
 DAY = "ds=2026-11-23"
 
@@ -191,11 +199,47 @@ def test_a_link_to_the_dataset_and_one_to_a_day_stay(tmp_path: Path) -> None:
     assert day.is_symlink()
 
 
+def test_a_flipped_bit_of_a_days_counts_labels_or_rejects_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seals, "_PATIENCE_S", 0.0)
+    publish(tmp_path, 2)
+    dataset = tmp_path / "dataset"
+    for file in ("labels/{}/l.parquet", "rejects/{}/r.parquet", "rejects/{}/g.parquet"):
+        path = dataset / file.format(DAY)
+        for _ in flips_of(path, 25):
+            with pytest.raises(
+                InputError, match=rf"^\S+{path.name} has another SHA-256 than in .*: mend it$"
+            ):
+                seals.verify_listed(str(path.parent), "mend it")
+        seals.verify_listed(str(path.parent), "mend it")
+    for _ in flips_of(dataset / EXAMPLES / DAY / DAY_PARTITION, 25):
+        with pytest.raises(
+            InputError, match=r"^\S+partition\.json has another SHA-256 than in .* day again$"
+        ):
+            read_manifest(str(dataset))
+    require_whole(tmp_path, 2)
+
+
 def test_a_day_whose_counts_are_damaged_can_be_built_again(tmp_path: Path) -> None:
     publish(tmp_path, 1)
     (tmp_path / "dataset" / EXAMPLES / DAY / DAY_PARTITION).write_text("{")
     with pytest.raises(InputError, match="preprocess that day again"):
         read_manifest(str(tmp_path / "dataset"))
-    check_dataset(config(tmp_path))
+    check_dataset(config(tmp_path), DAY)
     publish(tmp_path, 2)
     require_whole(tmp_path, 2)
+
+
+def test_days_whose_ids_became_text_by_an_older_rule_are_not_mixed_with_new_ones(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    manifest = read_manifest(str(tmp_path / "dataset"))
+    assert manifest.days is not None
+    assert manifest.days[DAY].value_rule == 1
+    with pytest.raises(ConfigError, match=rf"^{DAY} in \S+ are from when 11 and 11\.0 were") as told:
+        check_dataset(config(tmp_path), "ds=2026-11-24")
+    assert "\n" not in str(told.value)
+    # In its own place nothing is left to be mixed with; nor is it once it is gone.
+    check_dataset(config(tmp_path), DAY)
+    shutil.rmtree(tmp_path / "dataset" / EXAMPLES / DAY)
+    check_dataset(config(tmp_path), "ds=2026-11-24")

@@ -23,8 +23,10 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.evaluation.measure.inputs import SCORES_SCHEMA, read_scores
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.scoring import scoring
 from esmm_spark.scoring.partition import read_record
 from esmm_spark.scoring.scoring import Scored, plan_scoring, score
+from esmm_spark.scoring.task import ScoreReport
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import (
     SPEC,
@@ -216,6 +218,29 @@ def test_a_count_that_differs_from_the_manifest_fails_and_leaves_the_old_partiti
     with pytest.raises(
         CountMismatchError,
         match=f"{num_impressions} scores were written for {num_impressions + 1} impressions",
+    ):
+        run(config)
+    assert content_of(f"{config.paths.scores}/split=test") == before
+
+
+@pytest.mark.spark
+def test_scores_whose_files_hold_other_rows_than_were_scored_are_not_published(
+    config: Config, run: Callable[..., Scored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(config)
+    before = content_of(run(config).folder)
+    keep, num_impressions = scoring._keep_files, sum(len(group["click"]) for group in GROUPS)
+
+    def lose_a_row(staged: str, reports: list[ScoreReport]) -> dict[str, str]:
+        digests = keep(staged, reports)
+        file = Path(staged, "part-00000.parquet")
+        pq.write_table(pq.read_table(file, partitioning=None)[1:], file)
+        return digests
+
+    monkeypatch.setattr(scoring, "_keep_files", lose_a_row)
+    with pytest.raises(
+        CountMismatchError,
+        match=f"{num_impressions - 1} scores in the .* files of .*, {num_impressions} were",
     ):
         run(config)
     assert content_of(f"{config.paths.scores}/split=test") == before

@@ -12,9 +12,11 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError, TooManyRejectsError
 from esmm_spark.contracts.manifest import SourceCounts
+from esmm_spark.files import seals
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.scoring.scoring import Scored, plan_scoring, score
 from esmm_spark.scoring.sources import why_nothing_is_left
+from tests.flipped_bits import flips_of
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import Group
 
@@ -208,6 +210,10 @@ def test_bad_lines_are_counted_and_kept_beside_the_scores(
     rejects = pq.read_table(f"{scored.folder}/_rejects", partitioning=None).to_pylist()
     assert sorted(row["line"].decode() for row in rejects) == sorted(bad)
     assert "3 lines rejected" in str(scored)
+    lines = next(Path(scored.folder, "_rejects").glob("*.parquet"))
+    for _ in flips_of(lines, 25):
+        with pytest.raises(InputError, match=rf"^\S+/{lines.name} has another SHA-256 than in .*: mend it$"):
+            seals.verify_listed(str(lines.parent), "mend it")
 
 
 def test_where_no_impression_is_left_the_reason_of_most_rejects_is_told() -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from esmm_spark.contracts.errors import UserError
+from esmm_spark.contracts.config_file import load_config
+from esmm_spark.contracts.errors import InputError, UserError
 from esmm_spark.evaluation.report.history import read_history
 from esmm_spark.files import seals
 from esmm_spark.model import directory
 from esmm_spark.model.esmm import build_arena, build_esmm
 from esmm_spark.training import best, checkpoint
+from esmm_spark.training.run import train
 from tests.flipped_bits import flips_of
 from tests.synthetic_examples import small_config
 from tests.training.runs import newest_version, parameters, steps_with_checkpoint
@@ -90,6 +92,23 @@ def test_curves_with_a_flipped_bit_are_left_out_with_the_reason(models: Path) ->
         assert history is None
         assert "history.json has another SHA-256" in note
     assert read_history(str(models), version.name)[0] is not None
+
+
+def test_the_record_of_a_best_model_that_was_not_published_is_refused_with_a_flipped_bit(
+    new_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(str(new_run(epochs=1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "begin_version", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    (record,) = Path(config.paths.model).glob("checkpoints/best*/best.json")
+    for number, _ in enumerate(flips_of(record, FLIPS)):
+        with pytest.raises(InputError, match=r"^\S+best\.json has another SHA-256 than in .*train again$"):
+            best._read_facts(str(record.parent)) if number else train(config)
+    summary = train(config)
+    assert summary is not None
+    assert "already trained" in summary
 
 
 def test_a_flipped_bit_of_a_marker_changes_no_model(models: Path) -> None:
