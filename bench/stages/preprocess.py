@@ -13,7 +13,7 @@ from bench.results import OURS, StageResult
 from bench.workspace import PREPROCESS, Workspace, manifest_of, say
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.manifest import EXAMPLE_COLUMNS
+from esmm_spark.contracts.schemas.columns import EXAMPLE_COLUMNS
 from esmm_spark.files.storage import join
 
 ROUNDS = 3

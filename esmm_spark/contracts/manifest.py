@@ -1,18 +1,4 @@
-"""The manifest of a dataset, and the columns of its examples. `schemas/layout.py` shows its files.
-
-An examples file holds one row per impression group, EXAMPLE_COLUMNS in this order. n impressions, T tokens:
-
-    group_key           string          what the group shares
-    group_hash          bigint          xxhash64 of key and part number
-    impression_id       array<string>   [n]
-    click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null where unlabelled
-    context_rows        array<int>      [T_context], arena rows, field by field (bigint from 2^31 rows on)
-    context_weights     array<float>    [T_context]
-    context_lengths     array<int>      [context fields], tokens of each field
-    impression_rows     array<int>      [T_impressions], impression by impression, field by field
-    impression_weights  array<float>    [T_impressions]
-    impression_lengths  array<int>      [n * impression fields]
-"""
+"""The manifest of a dataset: what it holds, from what, by which rules. `schemas/layout.py` has its files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -28,34 +14,6 @@ FORMAT_VERSION = 1
 # By which rule ids and values of event logs become text. 1: as Spark casts them, so that 11 and 11.0 are two;
 # 2: one text for a whole number, whatever its type.
 VALUE_RULE = 2
-
-EXAMPLE_COLUMNS = (
-    "group_key",
-    "group_hash",
-    "impression_id",
-    "click",
-    "conversion",
-    "context_rows",
-    "context_weights",
-    "context_lengths",
-    "impression_rows",
-    "impression_weights",
-    "impression_lengths",
-)
-REJECT_COLUMNS = ("line", "source", "reason")
-# Times in microseconds since 1970, of the first click and conversion; the numbers count all of them. `mature`
-# is null unless logs.events.immature is flag.
-LABEL_COLUMNS = (
-    "impression_id",
-    "time_us",
-    "click",
-    "conversion",
-    "num_clicks",
-    "num_conversions",
-    "click_time_us",
-    "conversion_time_us",
-    "mature",
-)
 
 
 class _Strict(BaseModel):

@@ -20,30 +20,26 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
+from esmm_spark.contracts.schemas.columns import (
+    LABEL_COLUMNS,
+    LABELS,
+    SCORE_COLUMNS,
+    TRUTH_COLUMNS,
+    example_columns,
+    names_of,
+)
 from esmm_spark.contracts.section import Section
 
 NO_PARENT = -1
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-# Columns that stand beside the labels in examples, label files, scores or the simulator's truth.
-RESERVED_COLUMNS = frozenset(
-    (
-        "group_key",
-        "group_hash",
-        "impression_id",
-        "context_rows",
-        "context_weights",
-        "context_lengths",
-        "impression_rows",
-        "impression_weights",
-        "impression_lengths",
-        "time_us",
-        "mature",
-        "pctr",
-        "pcvr",
-        "pctcvr",
-        "model_version",
-    )
-)
+# Columns that stand beside the labels in examples, label files, scores or the simulator's truth: all that
+# aren't made of a label's name.
+RESERVED_COLUMNS = {
+    name
+    for table in (example_columns("int"), LABEL_COLUMNS, SCORE_COLUMNS, TRUTH_COLUMNS)
+    for name in names_of(table)
+    if not any(label in name for label in LABELS)
+}
 # Columns that are made of a task's name: `p_buy`, `p_entire_buy`, `num_clicks`, `click_time_us`.
 _RESERVED_PREFIXES, _RESERVED_SUFFIX = ("p_", "entire_", "num_"), "_time_us"
 

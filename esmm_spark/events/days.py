@@ -15,7 +15,6 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, CountMismatchError, MissingLogError, TargetBusyError
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.manifest import (
-    LABEL_COLUMNS,
     VALUE_RULE,
     DayCounts,
     DayPartition,
@@ -23,6 +22,7 @@ from esmm_spark.contracts.manifest import (
     SourceCounts,
     require_same_spec,
 )
+from esmm_spark.contracts.schemas.columns import LABEL_COLUMNS, names_of
 from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
 from esmm_spark.events.backfill import look_back
 from esmm_spark.events.canonical_lines import canonical_lines
@@ -200,7 +200,7 @@ def _write_day(
     with step(spark, f"{day.name}: count lines"):
         sources = count_lines(logs, day, {name: log.path for name, log in configs.items()})
     check_lines(sources, logs.raw, configs, day, config.logs.max_reject_fraction, is_excused)
-    labelled.impressions.select(*LABEL_COLUMNS).write.parquet(
+    labelled.impressions.select(*names_of(LABEL_COLUMNS)).write.parquet(
         storage.spark_path(storage.join(staging, LABELS))
     )
     rejected_lines(logs, day).coalesce(1).write.parquet(storage.spark_path(storage.join(staging, REJECTS)))

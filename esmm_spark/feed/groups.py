@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.manifest import EXAMPLE_COLUMNS
+from esmm_spark.contracts.schemas.columns import EXAMPLE_COLUMNS
 from esmm_spark.feed.bags import Bags, IntArray, any_of, cut, flat_list, read_bags, refuse, size_of
 
 # What training reads of the examples.

@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmm_spark.contracts.config import Compression
-from esmm_spark.contracts.manifest import REJECT_COLUMNS, ExamplesFile, PartitionCounts
+from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts
+from esmm_spark.contracts.schemas.columns import REJECT_COLUMNS
 from esmm_spark.files import storage
 from esmm_spark.files.examples_file import BlockStream
+from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.samples.grouping.batches import row_bytes
 
-REJECTS_SCHEMA = pa.schema(list(zip(REJECT_COLUMNS, (pa.binary(), pa.string(), pa.string()), strict=True)))
+REJECTS_SCHEMA = arrow_schema(REJECT_COLUMNS)
 
 _ZSTD_LEVEL = 1
 # Text, written once in a while and hardly ever read.

@@ -7,27 +7,27 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from esmm_spark.contracts.features import FeatureSpec, Level
+from esmm_spark.contracts.schemas.columns import VIEW_COLUMNS, ddl_of
 from esmm_spark.logs.arrays import Int64s
 
 
 def samples_view(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
     """Returns one row per impression: its ids and labels, and a column per field of the spec.
 
-    The columns are `impression_id`, `group_key`, `click`, `conversion` and the fields by their names. A field
+    The columns are VIEW_COLUMNS and the fields by their names. A field
     is array<bigint>: the buckets of its values, empty where it is missing, 0 where a value is rare.
 
     Args:
-        examples: the columns of `manifest.EXAMPLE_COLUMNS`, of any number of partitions.
+        examples: the columns of `columns.example_columns`, of any number of partitions.
         spec: the feature spec of the dataset.
     """
-    own = "impression_id string, group_key string, click tinyint, conversion tinyint"
     fields = [f"`{field.name.replace('`', '``')}` array<bigint>" for field in spec.fields]
 
     def explode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield explode_groups(batch, spec)
 
-    return examples.mapInArrow(explode, ", ".join([own, *fields]))
+    return examples.mapInArrow(explode, ", ".join([ddl_of(VIEW_COLUMNS), *fields]))
 
 
 def explode_groups(examples: pa.RecordBatch, spec: FeatureSpec) -> pa.RecordBatch:

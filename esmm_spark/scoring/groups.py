@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.manifest import EXAMPLE_COLUMNS
+from esmm_spark.contracts.schemas.columns import EXAMPLE_COLUMNS
 from esmm_spark.feed.bags import Bags, DamagedGroupError, IntArray, cut, read_bags, refuse
 
 # What scoring reads of the examples; labels go through to the scores.

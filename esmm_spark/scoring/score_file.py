@@ -7,25 +7,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from esmm_spark.contracts.schemas.columns import LABELS, SCORE_COLUMNS
 from esmm_spark.files import storage
+from esmm_spark.files.schemas import arrow_schema
 
 # One row per impression. Texts that repeat are dictionaries in memory alone: read back, they are strings.
+_DICTIONARIES = ("group_key", "model_version")
 SCORE_SCHEMA = pa.schema(
     [
-        ("impression_id", pa.string()),
-        ("group_key", pa.dictionary(pa.int32(), pa.string())),
-        ("pctr", pa.float32()),
-        ("pcvr", pa.float32()),
-        ("pctcvr", pa.float32()),
-        ("model_version", pa.dictionary(pa.int32(), pa.string())),
-        ("click", pa.int8()),
-        ("conversion", pa.int8()),
+        field.with_type(pa.dictionary(pa.int32(), field.type)) if field.name in _DICTIONARIES else field
+        for field in arrow_schema(SCORE_COLUMNS)
     ]
 )
 
 # No two impressions share an id, and few a score: to look for repetitions there takes three times as long as
 # the rest of writing, and makes the file larger.
-_REPETITIVE = ("group_key", "model_version", "click", "conversion")
+_REPETITIVE = (*_DICTIONARIES, *LABELS)
 _ZSTD_LEVEL = 1
 # In memory; 0.4 times that in the file.
 _ROW_GROUP_BYTES = 8 << 20

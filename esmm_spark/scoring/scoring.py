@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import require_same_spec
+from esmm_spark.contracts.schemas.columns import PROBABILITIES
 from esmm_spark.contracts.schemas.layout import MARKER, SCORE_NAME, SCORE_REJECTS
 from esmm_spark.files import footers, seals, storage
 from esmm_spark.files.attempts import keep_attempt
@@ -22,7 +23,7 @@ from esmm_spark.scoring.partition import (
     read_record,
 )
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
-from esmm_spark.scoring.task import PROBABILITIES, ScoreJob, ScoreReport, run_tasks
+from esmm_spark.scoring.task import ScoreJob, ScoreReport, run_tasks
 from esmm_spark.scoring.work import num_tasks, share_out
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.steps import step

@@ -12,14 +12,13 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from pyspark import TaskContext
 
+from esmm_spark.contracts.schemas.columns import PROBABILITIES
 from esmm_spark.files import storage
 from esmm_spark.files.attempts import attempt_name
 from esmm_spark.scoring.example_reader import read_segment
 from esmm_spark.scoring.predictor import Predictor, predictor_of
 from esmm_spark.scoring.score_file import ScoreFile
 from esmm_spark.scoring.work import Work
-
-PROBABILITIES = ("pctr", "pcvr", "pctcvr")
 
 
 @dataclass(frozen=True)

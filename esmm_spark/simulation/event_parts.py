@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS
+from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.randomness import Ints, block_generator
 from esmm_spark.simulation.world import GROUPS_PER_BLOCK, Block, World
@@ -183,7 +185,7 @@ def _draw_block(
         "impressions": pa.table(table),
         "clicks": pa.concat_tables([clicks, repeats, orphan_clicks]),
         "conversions": pa.concat_tables([conversions, orphans]),
-        "truth": pa.table(truth),
+        "truth": pa.table(truth, schema=arrow_schema(TRUTH_COLUMNS)),
     }
 
 

@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import CountMismatchError
+from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS
 from esmm_spark.contracts.schemas.layout import TRUTH
 from esmm_spark.files import storage
+from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.simulation.lines import (
     JITTER_BITS,
     common_feature_indices,
@@ -23,16 +25,6 @@ from esmm_spark.simulation.parts import SPLITS, Part
 from esmm_spark.simulation.randomness import IdHash
 from esmm_spark.simulation.world import Block, World
 from esmm_spark.spark.steps import step
-
-# Grain: one row per impression of both splits. Key: impression_id, the skeleton's sample id.
-_TRUTH_SCHEMA = pa.schema(
-    [
-        ("impression_id", pa.string()),
-        ("pctr", pa.float64()),
-        ("pcvr", pa.float64()),
-        ("conversion_if_clicked", pa.int8()),
-    ]
-)
 
 _LINE_FEED = ord("\n")
 
@@ -205,4 +197,4 @@ def _truth_table(block: Block, impression_id: pa.StringArray) -> pa.Table:
         pa.array(labels.pcvr),
         pa.array(labels.conversion_if_clicked.astype(np.int8)),
     ]
-    return pa.Table.from_arrays(columns, schema=_TRUTH_SCHEMA)
+    return pa.Table.from_arrays(columns, schema=arrow_schema(TRUTH_COLUMNS))

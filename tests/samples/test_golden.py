@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm_spark.contracts.manifest import EXAMPLE_COLUMNS
+from esmm_spark.contracts.schemas.columns import EXAMPLE_COLUMNS
 from esmm_spark.samples.dataset import preprocess
 from tests.samples.raw_lines import config_for, write_split
 

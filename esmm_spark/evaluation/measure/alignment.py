@@ -8,11 +8,9 @@ from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 from esmm_spark.contracts.errors import CountMismatchError, InputError
+from esmm_spark.contracts.schemas.columns import LABELS, PROBABILITIES
 from esmm_spark.evaluation.measure.inputs import reading
 from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, TARGETS, LabelCounts
-
-SCORES = ("pctr", "pcvr", "pctcvr")
-_LABELS = ("click", "conversion")
 
 
 @dataclass(frozen=True)
@@ -100,10 +98,10 @@ def _scores_side(scores: DataFrame, series: str) -> DataFrame:
         | (conversion > F.coalesce("click", F.lit(0).cast("tinyint")))
     )
     # The baseline's labels only serve to find out whether they are the same.
-    click_name, conversion_name = _LABELS if series == MODEL else (f"{series}_click", f"{series}_conversion")
+    click_name, conversion_name = LABELS if series == MODEL else (f"{series}_click", f"{series}_conversion")
     columns = [
         F.col("impression_id"),
-        *(F.col(name).cast("double").alias(f"{series}_{name}") for name in SCORES),
+        *(F.col(name).cast("double").alias(f"{series}_{name}") for name in PROBABILITIES),
         F.col("click").alias(click_name),
         conversion.alias(conversion_name),
         F.coalesce(is_bad_label, F.lit(False)).cast("int").alias(f"{series}_bad_labels"),
@@ -155,7 +153,7 @@ def _counts(series: tuple[str, ...]) -> list[Column]:
         ),
     ]
     for name in series:
-        scores = [F.col(f"{name}_{score}") for score in SCORES]
+        scores = [F.col(f"{name}_{score}") for score in PROBABILITIES]
         valid = [score.isNotNull() & score.between(0, 1) & ~F.isnan(score) for score in scores]
         rows, model_rows = F.col(f"{name}_rows"), F.col(f"{MODEL}_rows")
         counts += [
@@ -167,7 +165,7 @@ def _counts(series: tuple[str, ...]) -> list[Column]:
             F.count_if((rows > 0) & (model_rows == 0)).alias(f"{name}_surplus"),
         ]
     if BASELINE in series:
-        same = [F.col(name).eqNullSafe(F.col(f"{BASELINE}_{name}")) for name in _LABELS]
+        same = [F.col(name).eqNullSafe(F.col(f"{BASELINE}_{name}")) for name in LABELS]
         counts.append(F.count_if(~(same[0] & same[1])).alias("differing_labels"))
     for target in TARGETS:
         if ORACLE in series or not target.needs_truth:

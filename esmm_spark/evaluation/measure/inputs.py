@@ -3,7 +3,7 @@
 import json
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -12,51 +12,17 @@ from py4j.protocol import Py4JJavaError
 from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import (
-    ByteType,
-    DoubleType,
-    FloatType,
-    StringType,
-    StructField,
-    StructType,
-)
 
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.locations import literal_hint, place_of
+from esmm_spark.contracts.schemas.columns import SCORE_COLUMNS, TRUTH_COLUMNS, Column
 from esmm_spark.contracts.schemas.layout import SCORE_NAME, TRUTH
 from esmm_spark.files import seals, storage
+from esmm_spark.files.schemas import arrow_type
+from esmm_spark.spark.schemas import spark_schema
 
-# Grain: one row per scored impression. Key: impression_id.
-SCORES_SCHEMA = StructType(
-    [
-        StructField("impression_id", StringType()),
-        StructField("group_key", StringType()),
-        StructField("pctr", FloatType()),
-        StructField("pcvr", FloatType()),
-        StructField("pctcvr", FloatType()),
-        StructField("model_version", StringType()),
-        StructField("click", ByteType()),
-        StructField("conversion", ByteType()),
-    ]
-)
-
-# Grain: one row per simulated impression, of all splits. Key: impression_id.
-TRUTH_SCHEMA = StructType(
-    [
-        StructField("impression_id", StringType()),
-        StructField("pctr", DoubleType()),
-        StructField("pcvr", DoubleType()),
-        StructField("conversion_if_clicked", ByteType()),
-    ]
-)
-
-# A column's type in a Parquet file, by its type in Spark.
-_ARROW_TYPES = {
-    "string": (pa.string(), pa.large_string()),
-    "float": (pa.float32(),),
-    "double": (pa.float64(),),
-    "byte": (pa.int8(),),
-}
+SCORES_SCHEMA = spark_schema(SCORE_COLUMNS)
+TRUTH_SCHEMA = spark_schema(TRUTH_COLUMNS)
 
 _SCORE_AGAIN = "score the partition again with --force"
 _MAX_VERSIONS = 3  # named in a message
@@ -74,7 +40,7 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     storage.refuse_pickles(folder, "scores")
     names = [name for name, _ in storage.list_files(folder, ".parquet", recursive=False) if _is_data(name)]
     seals.verify(folder, names, _SCORE_AGAIN)
-    num_rows = _check_files(folder, SCORES_SCHEMA, "scores")
+    num_rows = _check_files(folder, SCORE_COLUMNS, "scores")
     _check_record(folder, num_rows)
     return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_source(folder)), num_rows
 
@@ -85,7 +51,7 @@ def read_truth(spark: SparkSession, path: str) -> DataFrame:
         raise InputError(
             f"no truth at {path}{literal_hint(path)}: evaluate.truth names the {TRUTH} of jobs/simulate.py"
         )
-    _check_files(path, TRUTH_SCHEMA, "truth")
+    _check_files(path, TRUTH_COLUMNS, "truth")
     # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
     truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_source(path))
     return truth.select(*TRUTH_SCHEMA.names)
@@ -142,8 +108,8 @@ def reading(what: str) -> Iterator[None]:
         context.setLogLevel("ERROR")
 
 
-def _check_files(uri: str, schema: StructType, what: str) -> int:
-    """Returns the rows of the Parquet file or files at `uri`, which must all have the schema's columns."""
+def _check_files(uri: str, columns: Sequence[Column], what: str) -> int:
+    """Returns the rows of the Parquet file or files at `uri`, which must all have `columns`."""
     filesystem, path = storage.filesystem_of(uri)
     if filesystem.get_file_info(path).type == fs.FileType.File:
         paths = [path]
@@ -151,13 +117,13 @@ def _check_files(uri: str, schema: StructType, what: str) -> int:
         names = [name for name, _ in storage.list_files(uri, ".parquet") if _is_data(name)]
         paths = [posixpath.join(path, name) for name in names]
     # Footers only: a file of any size costs a few reads from its end.
-    num_rows = sum(_check_file(filesystem, file, schema, what) for file in paths)
+    num_rows = sum(_check_file(filesystem, file, columns, what) for file in paths)
     if num_rows == 0:
         raise InputError(f"the {what} at {uri} have no rows in {len(paths)} Parquet files")
     return num_rows
 
 
-def _check_file(filesystem: fs.FileSystem, file: str, schema: StructType, what: str) -> int:
+def _check_file(filesystem: fs.FileSystem, file: str, columns: Sequence[Column], what: str) -> int:
     """Returns the rows of one Parquet file."""
     try:
         with filesystem.open_input_file(file) as stream:
@@ -168,16 +134,17 @@ def _check_file(filesystem: fs.FileSystem, file: str, schema: StructType, what: 
             f"{file} is no Parquet file, or a truncated one ({reason}): write {what} again"
         ) from error
     found = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
-    missing = [name for name in schema.names if name not in found]
+    missing = [column.name for column in columns if column.name not in found]
     if missing:
         raise InputError(
             f"{file} lacks the columns {', '.join(missing)} of {what}: it has {', '.join(found)}"
         )
-    for field in schema:
-        if found[field.name] not in _ARROW_TYPES[field.dataType.typeName()]:
+    for column in columns:
+        # Spark reads both as a string.
+        kind = pa.string() if pa.types.is_large_string(found[column.name]) else found[column.name]
+        if kind != arrow_type(column):
             raise InputError(
-                f"column {field.name} of {file} is {found[field.name]}, of {what} it must be "
-                f"{field.dataType.simpleString()}"
+                f"column {column.name} of {file} is {found[column.name]}, of {what} it must be {column.type}"
             )
     return int(metadata.num_rows)
 

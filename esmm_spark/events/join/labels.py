@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.event_config import EventLogs
-from esmm_spark.contracts.manifest import LABEL_COLUMNS
+from esmm_spark.contracts.schemas.columns import LABEL_COLUMNS, names_of
 from esmm_spark.events.join.attribution import attribute_clicks, attribute_conversions, label_impressions
 from esmm_spark.events.join.maturity import is_mature
 from esmm_spark.events.join.sources import (
@@ -99,7 +99,7 @@ def _digest(all_impressions: DataFrame, what_immature: str) -> tuple[int, str]:
     """Returns how many impressions are immature, and the digest: in the pass that fills the cache."""
     is_kept = F.col("mature") if what_immature == "drop" else F.lit(True)
     flag = F.col("mature") if what_immature == "flag" else F.lit(None).cast("boolean")
-    label = F.xxhash64(*(name for name in LABEL_COLUMNS if name != "mature"), flag)
+    label = F.xxhash64(*(name for name in names_of(LABEL_COLUMNS) if name != "mature"), flag)
     row = all_impressions.agg(
         F.count_if(~F.col("mature")).alias("immature"),
         F.count_if(is_kept).alias("kept"),

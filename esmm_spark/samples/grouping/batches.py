@@ -1,4 +1,4 @@
-"""Closed parts of groups to Arrow record batches of the examples (`manifest.EXAMPLE_COLUMNS`)."""
+"""Closed parts of groups to Arrow record batches of the examples (`columns.example_columns`)."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.manifest import EXAMPLE_COLUMNS
+from esmm_spark.contracts.schemas.columns import EXAMPLE_COLUMNS, example_columns
+from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.logs.aliccp import NO_LABEL
 from esmm_spark.logs.arrays import Bytes, Int8s, Int64s
 from esmm_spark.samples.grouping.buffers import NUM_PARTS, GroupBuffers
@@ -23,35 +24,7 @@ def row_dtype(spec: FeatureSpec) -> npt.DTypeLike:
 
 def examples_schema(spec: FeatureSpec) -> pa.Schema:
     """Returns the Arrow schema of the examples; labels may be null until they are known."""
-    rows = _complete_list(pa.int32() if spec.row_type == "int" else pa.int64())
-    types = {
-        "group_key": pa.string(),
-        "group_hash": pa.int64(),
-        "impression_id": pa.list_(pa.string()),
-        "click": pa.list_(pa.int8()),
-        "conversion": pa.list_(pa.int8()),
-        "context_rows": rows,
-        "context_weights": _complete_list(pa.float32()),
-        "context_lengths": _complete_list(pa.int32()),
-        "impression_rows": rows,
-        "impression_weights": _complete_list(pa.float32()),
-        "impression_lengths": _complete_list(pa.int32()),
-    }
-    return pa.schema(
-        [pa.field(name, types[name], nullable=not _is_complete(types[name])) for name in EXAMPLE_COLUMNS]
-    )
-
-
-def _complete_list(value_type: pa.DataType) -> pa.ListType:
-    """Returns the type of lists without nulls: Parquet need not say of each value that it is there.
-
-    That makes reading an epoch a fifth faster.
-    """
-    return pa.list_(pa.field("element", value_type, nullable=False))
-
-
-def _is_complete(column_type: pa.DataType) -> bool:
-    return pa.types.is_list(column_type) and not column_type.value_field.nullable
+    return arrow_schema(example_columns(spec.row_type))
 
 
 def closed_parts(groups: GroupBuffers, schema: pa.Schema) -> pa.RecordBatch:

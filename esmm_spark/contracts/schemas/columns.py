@@ -1,0 +1,119 @@
+"""The columns of every table that one room writes and another reads.
+
+Types have Spark's names, as in the documentation. Neither Spark nor pyarrow is imported here: `--help` would
+wait for them. `spark/schemas.py` and `files/schemas.py` make their schemas of these.
+
+A single column's name in an expression (`F.col("click")`) refers to these tables; what must not stand twice
+is which columns a table has, in which order and of which types. tests/contracts/test_schemas.py looks for it.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        name: its name.
+        type: as Spark calls it: `string`, `tinyint`, `array<float>`.
+        has_nulls: whether nulls may stand in it, or in its lists. Without, Parquet need not say of each value
+            that it is there, which makes reading an epoch a fifth faster.
+    """
+
+    name: str
+    type: str
+    has_nulls: bool = True
+
+
+# Labels are 0 or 1, null where unknown; a conversion has a click.
+LABELS = ("click", "conversion")
+# P(click | impression), P(conversion | click), P(click and conversion | impression).
+PROBABILITIES = ("pctr", "pcvr", "pctcvr")
+
+
+def example_columns(row_type: str) -> tuple[Column, ...]:
+    """Returns the columns of the examples, a row per impression group.
+
+    n impressions, T tokens; arena rows are `int`, or `bigint` once the arena has 2^31 rows or more:
+
+        group_key           string          what the group shares
+        group_hash          bigint          xxhash64 of key and part number
+        impression_id       array<string>   [n]
+        click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null where unlabelled
+        context_rows        array<int>      [T_context], arena rows, field by field
+        context_weights     array<float>    [T_context]
+        context_lengths     array<int>      [context fields], tokens of each field
+        impression_rows     array<int>      [T_impressions], impression by impression, field by field
+        impression_weights  array<float>    [T_impressions]
+        impression_lengths  array<int>      [n * impression fields]
+
+    Args:
+        row_type: `FeatureSpec.row_type`.
+    """
+    tokens = (
+        Column(f"{level}_{name}", kind, has_nulls=False)
+        for level in ("context", "impression")
+        for name, kind in (
+            ("rows", f"array<{row_type}>"),
+            ("weights", "array<float>"),
+            ("lengths", "array<int>"),
+        )
+    )
+    return (
+        Column("group_key", "string"),
+        Column("group_hash", "bigint"),
+        Column("impression_id", "array<string>"),
+        *(Column(label, "array<tinyint>") for label in LABELS),
+        *tokens,
+    )
+
+
+EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int"))
+
+# The examples as people see them, a row per impression; a column per field of the spec follows.
+VIEW_COLUMNS = (
+    Column("impression_id", "string"),
+    Column("group_key", "string"),
+    *(Column(label, "tinyint") for label in LABELS),
+)
+
+# A row per rejected line of a raw file.
+REJECT_COLUMNS = (Column("line", "binary"), Column("source", "string"), Column("reason", "string"))
+
+# A row per impression of event logs. Times in microseconds since 1970, of the first click and conversion; the
+# numbers count all of them. `mature` is null unless logs.events.immature is flag.
+LABEL_COLUMNS = (
+    Column("impression_id", "string"),
+    Column("time_us", "bigint"),
+    *(Column(label, "tinyint") for label in LABELS),
+    *(Column(f"num_{label}s", "bigint") for label in LABELS),
+    *(Column(f"{label}_time_us", "bigint") for label in LABELS),
+    Column("mature", "boolean"),
+)
+
+# A row per scored impression. Key: impression_id. Labels are those of the examples, null where unknown.
+SCORE_COLUMNS = (
+    Column("impression_id", "string"),
+    Column("group_key", "string"),
+    *(Column(probability, "float") for probability in PROBABILITIES),
+    Column("model_version", "string"),
+    *(Column(label, "tinyint") for label in LABELS),
+)
+
+# A row per simulated impression, of all splits: what its labels were drawn from. Key: impression_id.
+TRUTH_COLUMNS = (
+    Column("impression_id", "string"),
+    *(Column(probability, "double") for probability in PROBABILITIES[:2]),
+    Column("conversion_if_clicked", "tinyint"),
+)
+
+
+def names_of(columns: Iterable[Column]) -> list[str]:
+    """Returns the columns' names, in their order."""
+    return [column.name for column in columns]
+
+
+def ddl_of(columns: Iterable[Column]) -> str:
+    """Returns the columns as SQL declares them: `impression_id string, click tinyint`."""
+    return ", ".join(f"{column.name} {column.type}" for column in columns)
