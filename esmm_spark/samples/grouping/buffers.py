@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from esmm_spark.contracts.schemas.columns import LABELS
 from esmm_spark.logs.arrays import Bytes, Float32s, Int8s, Int32s, Int64s
 from esmm_spark.logs.reasons import REASONS
 
@@ -113,7 +114,7 @@ def carry_open_part(source: GroupBuffers, target: GroupBuffers) -> None:
     moved[IS_OPEN], moved[PART] = cursor[IS_OPEN], cursor[PART]
     for place, offsets, arrays in (
         (NUM_KEY_BYTES, "key_offsets", ("key_bytes",)),
-        (NUM_IMPRESSIONS, "impression_offsets", ("click", "conversion", "impression_lengths")),
+        (NUM_IMPRESSIONS, "impression_offsets", (*LABELS, "impression_lengths")),
         (NUM_CONTEXT_TOKENS, "context_offsets", ("context_rows", "context_weights")),
         (NUM_IMPRESSION_TOKENS, "token_offsets", ("impression_rows", "impression_weights")),
     ):
