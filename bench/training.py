@@ -12,9 +12,10 @@ from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, default_num_streams, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.runtime.progress import Silence
 from esmm_spark.training.build import build_trainer
 from esmm_spark.training.loop import Trainer
-from esmm_spark.training.progress import SilentProgress
+from esmm_spark.training.progress import Progress
 from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.state import TrainState
 
@@ -39,7 +40,7 @@ class Session:
         self.trainer: Trainer = build_trainer(
             config.model_copy(update={"train": config.train.model_copy(update=quiet)}), cluster
         )
-        self.trainer.progress = SilentProgress()
+        self.trainer.progress = Progress(Silence())
 
     def plan(self, epoch: int = 0, partition: str = TRAIN_PARTITION) -> EpochPlan:
         """Returns the steps of an epoch."""

@@ -1,13 +1,13 @@
-"""What a person sees of a running training: a bar in a terminal, plain lines elsewhere, and TensorBoard."""
+"""What a person sees of a running training: how far its epochs are, and TensorBoard."""
 
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-SECONDS_BETWEEN_LINES = 5.0
+from esmm_spark.runtime.progress import Bars, Display, Lines, Silence, how_far
 
 
 @dataclass
@@ -40,117 +40,48 @@ class Window:
         return self.impressions / max(time.monotonic() - self.started_s, 1e-9)
 
 
-class Progress(Protocol):
-    """Shows how far an epoch is."""
+class Progress:
+    """Shows how far an epoch is.
+
+    Args:
+        display: where.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._num_steps = self._first_step = 0
+        self._started_s = 0.0
 
     def start_epoch(self, epoch: int, num_epochs: int, num_steps: int, first_step: int) -> None:
         """Begins an epoch (counted from 0) of `num_steps` steps at `first_step`."""
+        self._num_steps, self._first_step = num_steps, first_step
+        self._started_s = time.monotonic()
+        self._display.begin(f"epoch {epoch + 1}/{num_epochs}")
 
     def step(self, step: int, loss: float, impressions_per_s: float) -> None:
-        """Shows that `step` of the epoch is done, with the loss and the speed in impressions/s."""
+        """Shows that `step` of the epoch is done if it is time to, or if it is the last one."""
+        done = step + 1
+        if done < self._num_steps and not self._display.is_due():
+            return
+        elapsed_s = time.monotonic() - self._started_s
+        steps = how_far(done, self._num_steps, "steps", elapsed_s, self._first_step)
+        text = f"{steps}, loss {loss:.5f}, {impressions_per_s:,.0f} impressions/s"
+        self._display.show(done, self._num_steps, text)
 
     def message(self, text: str) -> None:
         """Shows a line that stays."""
+        self._display.message(text)
 
     def close(self) -> None:
         """Ends the display."""
-
-
-class SilentProgress:
-    """Shows nothing: what all ranks but the first use."""
-
-    def start_epoch(self, epoch: int, num_epochs: int, num_steps: int, first_step: int) -> None:
-        """Shows nothing."""
-
-    def step(self, step: int, loss: float, impressions_per_s: float) -> None:
-        """Shows nothing."""
-
-    def message(self, text: str) -> None:
-        """Shows nothing."""
-
-    def close(self) -> None:
-        """Shows nothing."""
-
-
-class LineProgress:
-    """A line every few seconds: for logs, and for horovodrun, which passes on output line by line."""
-
-    def __init__(self, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
-        self._seconds_between_lines = seconds_between_lines
-        self._last_line_s = 0.0
-        self._title, self._num_steps = "", 0
-
-    def start_epoch(self, epoch: int, num_epochs: int, num_steps: int, first_step: int) -> None:
-        """Begins an epoch."""
-        self._title, self._num_steps = f"epoch {epoch + 1}/{num_epochs}", num_steps
-        self._last_line_s = time.monotonic()
-
-    def step(self, step: int, loss: float, impressions_per_s: float) -> None:
-        """Prints a line if the last one is long enough ago or the epoch is done."""
-        now = time.monotonic()
-        done = step + 1
-        if done < self._num_steps and now - self._last_line_s < self._seconds_between_lines:
-            return
-        self._last_line_s = now
-        filled = 24 * done // self._num_steps
-        self.message(
-            f"{self._title} [{'#' * filled}{'.' * (24 - filled)}] step {done}/{self._num_steps}  "
-            f"loss {loss:.5f}  {impressions_per_s:,.0f} impressions/s"
-        )
-
-    def message(self, text: str) -> None:
-        """Prints the line."""
-        print(text, flush=True)
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-
-class BarProgress:
-    """A rich progress bar on a terminal."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.5f}  {task.fields[speed]:,.0f} impressions/s"),
-            TimeRemainingColumn(),
-        )
-        self._bar.start()
-        self._task: Any = None
-
-    def start_epoch(self, epoch: int, num_epochs: int, num_steps: int, first_step: int) -> None:
-        """Adds the epoch's bar."""
-        self._task = self._bar.add_task(
-            f"epoch {epoch + 1}/{num_epochs}",
-            total=num_steps,
-            completed=first_step,
-            loss=float("nan"),
-            speed=0.0,
-        )
-
-    def step(self, step: int, loss: float, impressions_per_s: float) -> None:
-        """Moves the bar."""
-        self._bar.update(self._task, completed=step + 1, loss=loss, speed=impressions_per_s)
-
-    def message(self, text: str) -> None:
-        """Prints the line above the bar."""
-        self._bar.console.print(text, highlight=False, markup=False)
-
-    def close(self) -> None:
-        """Leaves the finished bars on the screen."""
-        self._bar.stop()
+        self._display.close()
 
 
 def progress_for(is_first_rank: bool) -> Progress:
-    """Returns the display that suits this rank and where its output goes."""
+    """Returns what suits this rank, the first of which speaks for all, and where its output goes."""
     if not is_first_rank:
-        return SilentProgress()
-    return BarProgress() if sys.stdout.isatty() else LineProgress()
+        return Progress(Silence())
+    return Progress(Bars(sys.stdout) if sys.stdout.isatty() else Lines("stdout"))
 
 
 class TensorBoardLog:

@@ -1,6 +1,5 @@
 """Long Spark steps: what a log and a terminal show of them."""
 
-import io
 import os
 import pty
 import re
@@ -13,8 +12,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from esmm_spark.runtime.progress import Lines
 from esmm_spark.spark import steps
-from esmm_spark.spark.steps import BarDisplay, Tasks, description, seconds, step
+from esmm_spark.spark.steps import step
 from tests.repository import ROOT
 
 
@@ -30,7 +30,8 @@ def slow_job(spark: SparkSession, num_tasks: int) -> int:
 def test_a_long_step_says_in_a_log_how_far_its_own_jobs_are_and_that_it_is_done(
     spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps.LineDisplay, "seconds_between", 0.1)
+    monkeypatch.setattr(steps, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(steps, "_display", lambda: Lines("stderr", seconds_between=0.1))
     slow_job(spark, 2)
     with step(spark, "outer"):
         with step(spark, "count slowly"):
@@ -57,29 +58,11 @@ def test_a_short_step_and_one_that_fails_print_nothing_of_their_end(
     with step(spark, "short"):
         pass
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(steps.LineDisplay, "seconds_between", 0.1)
+    monkeypatch.setattr(steps, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(steps, "_display", lambda: Lines("stderr", seconds_between=0.1))
     with pytest.raises(ZeroDivisionError), step(spark, "failing"):
         _fail_after_s(0.5)
     assert re.fullmatch(r"(failing: \d+ s\n)+", capsys.readouterr().err)
-
-
-def test_an_estimate_takes_what_is_left_for_as_long_as_what_is_done() -> None:
-    assert description(Tasks(0, 0), 12) == "12 s"
-    assert description(Tasks(0, 40), 12) == "0 of 40 tasks, 12 s"
-    assert description(Tasks(1000, 4000), 60) == "1,000 of 4,000 tasks, about 3 min 0 s left"
-    assert description(Tasks(40, 40), 61) == "40 of 40 tasks, 1 min 1 s"
-    assert [seconds(each) for each in (0.4, 59.6, 7260)] == ["0 s", "1 min 0 s", "2 h 1 min"]
-
-
-def test_a_terminal_shows_a_bar_from_the_first_second_on() -> None:
-    screen = io.StringIO()
-    short, long = BarDisplay("short", screen), BarDisplay("group lines", screen)
-    short.show(Tasks(0, 4), 0.5)
-    short.close(0.6, succeeded=True)
-    assert screen.getvalue() == ""
-    long.show(Tasks(1, 4), 1.5)
-    long.close(6.2, succeeded=True)
-    assert re.search(r"group lines .* done in 6 s", screen.getvalue())
 
 
 def test_below_spark_submit_the_terminal_is_its_own_and_a_log_stays_as_it_is(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.manifest import wrapped_sum
 from esmm_spark.feed.plan import EpochPlan, RowGroup
+from esmm_spark.runtime.progress import Silence
 from esmm_spark.training.curve import Curve
-from esmm_spark.training.progress import LineProgress, SilentProgress, TensorBoardLog, Window
+from esmm_spark.training.progress import Progress, TensorBoardLog, Window
 from esmm_spark.training.ranks import launch
 from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.state import TrainState
@@ -73,16 +74,6 @@ def test_sums_of_hashes_wrap_as_64_bit_integers_do(values: tuple[int, ...], expe
     assert wrapped_sum(*values) == expected
 
 
-def test_plain_progress_tells_the_end_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = LineProgress(seconds_between_lines=1000)
-    lines.start_epoch(0, 2, num_steps=4, first_step=1)
-    for step in range(1, 4):
-        lines.step(step, loss=0.5, impressions_per_s=1234.5)
-    assert capsys.readouterr().out == (
-        "epoch 1/2 [########################] step 4/4  loss 0.50000  1,234 impressions/s\n"
-    )
-
-
 def test_the_curves_loss_is_the_mean_over_impressions_not_over_steps() -> None:
     window = Window()
     window.add(1.0, 300)
@@ -96,8 +87,8 @@ def test_the_last_line_of_an_epoch_has_the_epochs_own_speed(monkeypatch: pytest.
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     shown: list[float] = []
-    monkeypatch.setattr(SilentProgress, "step", lambda self, step, loss, speed: shown.append(speed))
-    curve = Curve(SilentProgress(), TensorBoardLog(None), Window(), None, Window())
+    monkeypatch.setattr(Progress, "step", lambda self, step, loss, speed: shown.append(speed))
+    curve = Curve(Progress(Silence()), TensorBoardLog(None), Window(), None, Window())
     plan = EpochPlan([RowGroup("a", 0, 25_000, 25_000)], 1, batch_size=100, seed=0, epoch=0)
     state = TrainState(run_digest="", num_streams=1)
     for step in range(plan.num_steps):
