@@ -5,6 +5,7 @@ stages train, ranks, score and growth.
 """
 
 import argparse
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,12 @@ def document(results: Results) -> str:
         "step is as slow as its slowest rank, and on more ranks with the same global batch fewer "
         "impressions share a row, so that a rank sends somewhat more for each.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(_wrapped, lines)) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    """Returns a paragraph in lines of at most 120 columns; a table's row stays one line."""
+    return text if text.startswith("|") else textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def _size_row(found: dict[str, Any]) -> str:

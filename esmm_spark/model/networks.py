@@ -11,7 +11,7 @@ with
 where impression i belongs to context `group_index[i]`. `group_index` is sorted. N is at least 1, and at
 least 2 in training mode (BatchNorm needs two): a rank whose share of a step is a single impression puts it
 through in evaluation mode, and one without impressions doesn't call the network. Buffers of floats are
-averaged over the ranks before they are used or kept (training/buffers.py); others are the first rank's.
+averaged over the ranks before they are used or kept (training/ranks/buffers.py); others are the first rank's.
 Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H hidden units.
 """
 

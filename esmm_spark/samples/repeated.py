@@ -3,7 +3,7 @@
 Kept is, of all lines with the id that would be accepted, the one with the smallest (common feature index,
 line), compared byte by byte. Lines with one id under one context are neighbours in the sorted lines, so the
 grouping kernel sees them. Whether any stands under several contexts shows in the pass over all lines, by
-hashes of 8 bytes (`id_table.py`). Only then the lines concerned are looked for, they and their contexts are
+hashes of 8 bytes (`lines/ids.py`). Only then the lines concerned are looked for, they and their contexts are
 judged by the kernel, and the pass is made again with what was found.
 """
 

@@ -1,0 +1,57 @@
+"""What docs, docstrings and comments name is there, and docs fit a terminal."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.repository import ROOT
+
+MOST_COLUMNS = 120
+FOLDERS = ("esmm_spark", "jobs", "scripts", "bench", "tests", "conf", "docs")
+# Files of others, which docs name.
+NOT_OURS = {"esmm.py", "package.py", "conf/spark/spark-env.sh", "load-spark-env.sh"}
+
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+CODE = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+FILES = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
+
+_FILE = re.compile(r"(?<![\w./<*{}-])(?:[\w.-]+/)*[\w-]+\.(?:py|sh|md)\b(?![\w/*{])")
+_DECISION = re.compile(r"docs/decisions/(\d{3})")
+_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=name)
+def test_lines_of_docs_fit_120_columns(path: Path) -> None:
+    """Rows of tables may be longer, and words that can't be broken."""
+    long = [
+        f"{number}: {line}"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > MOST_COLUMNS and not line.startswith("|") and len(line.lstrip("- ").split()) > 1
+    ]
+    assert not long, "\n".join(long)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=name)
+def test_links_between_docs_lead_somewhere(path: Path) -> None:
+    for target in _LINK.findall(path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{name(path)} links to {target}"
+
+
+@pytest.mark.parametrize("path", [*DOCS, *CODE], ids=name)
+def test_files_that_docs_and_code_name_are_there(path: Path) -> None:
+    """A file may be named from any folder on: `esmm_spark/files/lease.py`, `files/lease.py` or `lease.py`."""
+    text = path.read_text(encoding="utf-8")
+    # Tests write files of their own, without a folder in their names.
+    in_tests = path.is_relative_to(ROOT / "tests")
+    for found in _FILE.findall(text):
+        if in_tests and "/" not in found:
+            continue
+        is_ours = found in NOT_OURS or any(file.endswith(f"/{found}") for file in FILES)
+        assert is_ours or (ROOT / found).exists(), f"{name(path)} names {found}, which isn't there"
+    for number in _DECISION.findall(text):
+        assert list((ROOT / "docs" / "decisions").glob(f"{number}-*.md")), f"{name(path)} names {number}"
