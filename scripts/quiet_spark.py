@@ -1,12 +1,14 @@
 """Makes the venv's Spark quiet: no line on stderr but errors, also where SPARK_CONF_DIR is not set.
 
-scripts/setup.sh runs it. Both changes are made to the pyspark of this Python alone; a SPARK_HOME or
+scripts/setup.sh runs it. All changes are made to the pyspark of this Python alone; a SPARK_HOME or
 SPARK_CONF_DIR that names a cluster's Spark is that cluster's.
 
 - conf/spark/log4j2.properties becomes pyspark's own: Spark's default tells of its start in 57 lines.
 - bin/spark-class leaves out `--add-modules=jdk.incubator.vector`, of which Java warns in every process and
   which no option takes back: only Spark's linear algebra uses it, where there is one, and nothing here calls
   that.
+- It takes 127.0.0.1 for this host where its name has no address, as in a bare chroot: Java asks for it before
+  anything else, and ends with stack traces.
 """
 
 import os
@@ -20,6 +22,9 @@ _CONF = Path(__file__).resolve().parent.parent / "conf" / "spark"
 _START = 'CMD=("${CMD[@]:0:$LAST}")\n'
 _QUIET = """# esmm_spark: without the module that Java warns of in every process.
 for i in "${!CMD[@]}"; do [ "${CMD[i]}" != --add-modules=jdk.incubator.vector ] || unset "CMD[i]"; done
+if command -v getent >/dev/null && ! getent hosts "$(uname -n)" >/dev/null; then
+  export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}"
+fi
 """
 
 

@@ -141,6 +141,13 @@ def test_spark_is_made_quiet_once_and_its_old_files_are_left_to_who_shares_them(
     quieten(home)
     assert subprocess.run([str(script)], capture_output=True, text=True).stdout == "<java><Main><a b>"
     assert "esmm_spark" not in other.read_text()
+    script.write_text(script.read_text() + 'printf %s "${SPARK_LOCAL_IP:-}"')
+    for known, address in (("exit 0", ""), ("exit 2", "127.0.0.1")):
+        (tmp_path / "getent").write_text(f"#!/bin/sh\n{known}\n")
+        (tmp_path / "getent").chmod(0o755)
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run([str(script)], capture_output=True, text=True, env=environment)
+        assert done.stdout == f"<java><Main><a b>{address}"
     assert "level = error" in (home / "conf" / "log4j2.properties").read_text()
     script.write_text("another")
     with pytest.raises(SystemExit, match="is not that of Spark"):

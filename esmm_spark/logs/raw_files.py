@@ -5,7 +5,10 @@ that are no UTF-8 too, in a string column that nothing here decodes. So a broken
 not mended on the way.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -22,6 +25,7 @@ from esmm_spark.logs.lines import CONTEXT, IMPRESSION
 from esmm_spark.spark.session import first_line
 
 _KEY_COLUMN_OF_IMPRESSION = 4
+_READS_AT_ONCE = 16
 
 
 class CanonicalLines(NamedTuple):
@@ -54,7 +58,7 @@ def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:
     contexts = _read_lines(spark, logs.common_features, "common features")
     impressions = _read_lines(spark, logs.skeleton, "skeleton")
     uris = [frame.inputFiles() for frame in (contexts, impressions)]
-    marks = [sum(map(_check_text, of_kind)) for of_kind in uris]
+    marks = [check_texts(of_kind) for of_kind in uris]
     paths = [plain_paths(of_kind) for of_kind in uris]
     files = None
     if paths[0] is not None and paths[1] is not None:
@@ -67,14 +71,29 @@ def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:
     )
 
 
-def _check_text(uri: str) -> bool:
-    """Returns whether a file begins with a byte order mark; raises InputError where it holds no lines.
+def check_texts(uris: Sequence[str]) -> int:
+    """Returns how many files begin with a byte order mark.
 
-    A file that Spark alone can reach is left to it.
+    Args:
+        uris: the files, as Spark names them. One that Spark alone can reach is left to it.
+
+    Raises:
+        InputError: a file holds no lines of text.
     """
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        return sum(pool.map(_check_text, uris))
+
+
+def _check_text(uri: str) -> bool:
+    """Returns whether a file begins with a byte order mark; raises InputError where it holds no lines."""
     path = local_path(uri)
     if path is None:
-        return False
+        # Spark percent-encodes what it lists, also where no file system does.
+        path = unquote(uri)
+        try:
+            storage.filesystem_of(path)
+        except InputError:
+            return False
     if is_opaque(path):
         check_opaque(path)
         return False

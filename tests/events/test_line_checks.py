@@ -73,6 +73,29 @@ def test_a_log_in_the_wrong_unit_is_told_with_the_likely_one(spark: SparkSession
         check(spark, {"lines_read": 0, "lines_accepted": 0}, [])
 
 
+def test_an_empty_catalog_is_refused_and_one_of_bad_rows_too() -> None:
+    def checked(lines_read: int, rejects: dict[str, int]) -> None:
+        accepted = lines_read - sum(rejects.values())
+        catalog = SourceCounts(
+            name="ds=2026-11-24.catalogs.0",
+            path="raw/items",
+            lines_read=lines_read,
+            lines_accepted=accepted,
+            rejects=rejects,
+        )
+        check_lines([catalog], {}, {}, DAY, 0.1, never_excused)
+
+    checked(10, {"missing_id": 1})
+    with pytest.raises(
+        MissingLogError, match=r"^raw/items holds no rows, and no impression would find an attri"
+    ):
+        checked(0, {})
+    with pytest.raises(
+        TooManyRejectsError, match=r"2 of 10 lines of ds=2026-11-24\.catalogs\.0 .*never_valid 2"
+    ):
+        checked(10, {"never_valid": 2})
+
+
 @pytest.mark.spark
 def test_a_day_may_be_a_small_part_of_a_log_but_not_next_to_nothing(spark: SparkSession) -> None:
     def read(ours: int, others: int, **keys: Any) -> None:

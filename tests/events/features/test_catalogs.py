@@ -33,6 +33,7 @@ from tests.events.small_logs import (
 
 pytestmark = pytest.mark.spark
 
+NOON_S = 1_795_435_200  # 2026-11-23 12:00
 USERS = {"key": "user", "key_column": "user", "valid_from": "since", "valid_to": "until", "time_unit": "s"}
 
 
@@ -99,6 +100,28 @@ def test_each_bad_row_of_a_table_has_its_reason(spark: SparkSession, tmp_path: P
     ]
     assert {row.line is None for row in found if row.reason is None} == {True}
     assert {row.line for row in found if row.reason == "malformed_line"} == {"{"}
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "reason"),
+    [
+        (NOON_S * 1000, None, None),
+        # Seconds, taken for milliseconds.
+        (NOON_S, None, "time_out_of_range"),
+        (NOON_S * 1000, NOON_S, "time_out_of_range"),
+        (NOON_S * 1_000_000, None, "time_out_of_range"),
+        # Since ever, and for ever.
+        (0, 253_402_300_799_000, None),
+        (-1, NOON_S * 1000, None),
+    ],
+)
+def test_times_of_a_table_are_held_to_the_range_of_times_but_for_always(
+    spark: SparkSession, tmp_path: Path, since: int, until: int | None, reason: str | None
+) -> None:
+    write_json_lines(tmp_path / "a.json", [{"user": "u", "since": since, "until": until, "age": 7}])
+    in_ms = users(tmp_path, file_format="json", time_unit="ms", earliest_time=date(2000, 1, 1))
+    (row,) = read_catalog(spark, 0, in_ms).lines.collect()
+    assert row.reason == reason
 
 
 def test_a_table_that_changes_its_columns_is_told_as_a_log_is(spark: SparkSession, tmp_path: Path) -> None:

@@ -119,6 +119,25 @@ def test_json_lines_may_lack_keys_and_weights_may_be_null(spark: SparkSession, t
     assert [row["@brand"] for row in accepted if row["@brand"]] == ["b"]
 
 
+@pytest.mark.parametrize("file_format", ["csv", "json"])
+def test_a_byte_order_mark_is_no_part_of_the_first_id_or_column_and_is_noted(
+    spark: SparkSession, tmp_path: Path, file_format: str
+) -> None:
+    header, row = ("user,item,t\n", "u,i,1795435200\n")
+    if file_format == "json":
+        header, row = "", '{"user": "u", "item": "i", "t": 1795435200}\n'
+    marked = b"\xef\xbb\xbf" + (header + row).encode()
+    (tmp_path / f"a.{file_format}").write_bytes(marked)
+    (tmp_path / f"b.{file_format}.gz").write_bytes(gzip.compress(marked))
+    (tmp_path / f"c.{file_format}").write_text(header + row)
+    keys: dict[str, Any] = {"time": "t", "time_unit": "s", "file_format": file_format}
+    log = ClickLog(path=str(tmp_path), user_id="user", item_id="item", **keys)
+    found = read_events(spark, "clicks", log, list_log_files(log.path, None), (date.min, date.max))
+    rows = [(row.user_id, row.item_id, row.time_us, row.reason) for row in found.lines.collect()]
+    assert rows == [("u", "i", NOON_US, None)] * 3
+    assert found.byte_order_marks == 2
+
+
 def test_each_bad_line_has_its_reason_and_is_kept_as_it_was(spark: SparkSession, tmp_path: Path) -> None:
     good = {"t": 1795435200, "user": "u", "item": "i"}
     write_json_lines(

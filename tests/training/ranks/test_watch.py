@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from esmm_spark.runtime.activity import Kind, doing, inside, waiting
 from esmm_spark.training.ranks import watch
 from esmm_spark.training.ranks.judge import Peer, trouble, verdict
 from esmm_spark.training.ranks.watch import Watch
-from tests.training.runs import run, told
+from tests.training.runs import run, run_and_signal, steps_with_checkpoint, told
 
 NewRun = Callable[..., Path]
 NOW = 1000.0
@@ -196,3 +197,21 @@ def test_a_rank_that_sleeps_ends_all_ranks_and_is_named(new_run: NewRun, network
     )
     assert found, line
     assert 5 <= int(found[1]) <= 12
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+def test_a_rank_that_is_stopped_gives_no_sign_and_ends_all_ranks(new_run: NewRun) -> None:
+    config = new_run(stall_timeout_s=5, checkpoint_every_steps=3, epochs=200)
+    model = config.parent / "model"
+    result, took_s = run_and_signal(
+        2, config, lambda: bool(steps_with_checkpoint(model)), signal.SIGSTOP, rank=1
+    )
+    assert result.returncode != 0
+    (line,) = told(result.stderr)
+    assert re.match(
+        r"error: .*rank 1 of 2 on localhost gives no sign of life for \d+ s \(train\.stall_timeout_s = 5\)",
+        line,
+    ), line
+    # 5 s of silence, and the end of the processes; a machine may have much else to do.
+    assert took_s < 60
