@@ -3,12 +3,9 @@
 #
 #   scripts/build_horovod.sh PYTHON
 #
-# The source is patched before the build. Horovod 0.28.1 asks CMake for C++14; torch 2.13's headers need C++17. And the thread of
-# its Gloo that watches sockets asks again without pause while another thread writes to one: where ranks share a host's cores,
-# it keeps the writer off its core (docs/decisions/014). And horovodrun puts `[0]<stdout>:` before all that rank 0, which speaks for
-# all, has to say: only other ranks' lines say whose they are.
-# The wheel is cached outside the tree ($ESMM_SPARK_CACHE, else $XDG_CACHE_HOME/esmm_spark, else ~/.cache/esmm_spark),
-# under a name made of everything it was built against and of this script: a second checkout takes it from there.
+# The source is patched before the build (patch_horovod.sh). The wheel is cached outside the tree ($ESMM_SPARK_CACHE, else
+# $XDG_CACHE_HOME/esmm_spark, else ~/.cache/esmm_spark), under a name made of everything it was built against and of both
+# scripts: a second checkout takes it from there.
 set -euo pipefail
 
 python=${1:?usage: scripts/build_horovod.sh PYTHON}
@@ -19,7 +16,8 @@ version=0.28.1
 has_gpu=$("$python" -c 'import torch; print("yes" if torch.cuda.is_available() else "")')
 gpu_operations=${HOROVOD_GPU_OPERATIONS:-${has_gpu:+NCCL}}
 build_for=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')${gpu_operations:+-$gpu_operations}
-recipe=$(sha256sum "$0" | cut -c1-8)
+scripts=$(cd "$(dirname "$0")" && pwd)
+recipe=$(cat "$scripts"/{build,patch}_horovod.sh | sha256sum | cut -c1-8)
 machine=$(uname -m)
 cache=${ESMM_SPARK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esmm_spark}/horovod-$version-$build_for-$machine-$recipe
 
@@ -48,19 +46,9 @@ build() {
     "$python" -m pip download --no-deps --no-binary :all: --no-build-isolation -d "$work" "horovod==$version"
     tar -xzf "$work/horovod-$version.tar.gz" -C "$work"
     local source=$work/horovod-$version gpu_flags=()
-    sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "$source/CMakeLists.txt" "$source/horovod/torch/CMakeLists.txt"
-    local pair=$source/third_party/gloo/gloo/transport/tcp/pair.cc
-    sed -i -e '/std::try_to_lock/{n;s/if (!lock) {/&\n    std::this_thread::yield();/}' -e '1i #include <thread>' "$pair"
-    grep this_thread::yield "$pair"
-    local launcher=$source/horovod/runner/common/util/safe_shell_exec.py
-    sed -i 's/if index is not None and prefix is not None:/if index and prefix is not None:/' "$launcher"
-    grep 'if index and prefix' "$launcher"
-    if [ -n "$gpu_operations" ]; then
-        gpu_flags=("HOROVOD_GPU_OPERATIONS=$gpu_operations")
-    else
-        # Else it would build against the CUDA toolkit whenever torch is a CUDA build and there is any trace of one.
-        sed -i 's/(CUDA_HOME is not None)/(False)/' "$source/cmake/Modules/FindPytorch.cmake"
-    fi
+    # What it leaves out is for people to read.
+    "$scripts/patch_horovod.sh" "$source" "$gpu_operations" 2>&3
+    if [ -n "$gpu_operations" ]; then gpu_flags=("HOROVOD_GPU_OPERATIONS=$gpu_operations"); fi
     env PATH="$work/tools/bin:$PATH" PYTHONPATH="$work/tools" \
         HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
         HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 "${gpu_flags[@]}" \
@@ -68,6 +56,7 @@ build() {
 }
 
 echo "building Horovod $version for $build_for (about two minutes, once per machine) ..." >&2
+exec 3>&2
 # Not `build || ...`: there it would go on after a command that failed.
 set +e
 (set -e && build) >"$log" 2>&1

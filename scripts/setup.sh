@@ -16,7 +16,7 @@ fail() {
     exit 2
 }
 
-stamp=$venv/.complete-$(cat setup.cfg requirements.lock scripts/{setup.sh,build_horovod.sh,quiet_spark.py} \
+stamp=$venv/.complete-$(cat setup.cfg requirements.lock scripts/{setup.sh,build_horovod.sh,patch_horovod.sh,quiet_spark.py} \
     conf/spark/log4j2.properties | sha256sum | cut -c1-16)
 
 # --- What the machine lacks: each check adds what is missing, and the Debian package that has it.

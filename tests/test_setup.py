@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,78 @@ def test_a_failed_build_of_horovod_shows_the_compilers_error_and_keeps_its_log(t
         last == f"error: Horovod 0.28.1 did not build: its first errors are above, the whole log is in {log}"
     )
     assert Path(log).read_text().splitlines() == lines
+
+
+# What scripts/patch_horovod.sh changes: file -> before and after.
+PATCHED = {
+    "CMakeLists.txt": ("set(CMAKE_CXX_STANDARD 14)\n", "set(CMAKE_CXX_STANDARD 17)\n"),
+    "horovod/torch/CMakeLists.txt": ("set(CMAKE_CXX_STANDARD 14)\n", "set(CMAKE_CXX_STANDARD 17)\n"),
+    "third_party/gloo/gloo/transport/tcp/pair.cc": (
+        "  std::unique_lock<std::mutex> lock(m_, std::try_to_lock);\n  if (!lock) {\n    return;\n  }\n"
+        "  if (!lock) {\n",
+        "#include <thread>\n  std::unique_lock<std::mutex> lock(m_, std::try_to_lock);\n  if (!lock) {\n"
+        "    std::this_thread::yield();\n    return;\n  }\n  if (!lock) {\n",
+    ),
+    "horovod/runner/common/util/safe_shell_exec.py": (
+        "    if index is not None and prefix is not None:\n",
+        "    if index and prefix is not None:\n",
+    ),
+    "cmake/Modules/FindPytorch.cmake": ("x = (CUDA_HOME is not None)\n", "x = (False)\n"),
+}
+
+
+def patched(source: Path, *gpu_operations: str) -> list[str]:
+    """Runs the patches and returns what they say."""
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "patch_horovod.sh"), str(source), *gpu_operations],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    return done.stderr.splitlines()
+
+
+@pytest.fixture
+def horovod(tmp_path: Path) -> Path:
+    """A source tree of the files of Horovod that are patched."""
+    for name, (before, _) in PATCHED.items():
+        file = tmp_path / "horovod-0" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(before)
+    return tmp_path / "horovod-0"
+
+
+def test_horovod_is_patched_in_silence_where_each_line_is_there(horovod: Path) -> None:
+    assert patched(horovod) == []
+    assert {name: (horovod / name).read_text() for name in PATCHED} == {
+        name: after for name, (_, after) in PATCHED.items()
+    }
+    assert len([path for path in horovod.rglob("*") if path.is_file()]) == len(PATCHED)
+
+
+@pytest.mark.parametrize("gone", list(PATCHED))
+@pytest.mark.parametrize("is_there", [True, False], ids=["another content", "no file"])
+def test_a_patch_of_horovod_whose_line_is_gone_is_left_out_and_the_others_are_made(
+    horovod: Path, gone: str, is_there: bool
+) -> None:
+    if is_there:
+        (horovod / gone).write_text("another\n")
+    else:
+        (horovod / gone).unlink()
+    (line,) = patched(horovod)
+    reason = f"{gone} has no " if is_there else f"there is no {gone}"
+    assert re.search(rf"^warning: the build of Horovod goes on without .*, because {re.escape(reason)}", line)
+    if is_there:
+        assert (horovod / gone).read_text() == "another\n"
+    others = {name: after for name, (_, after) in PATCHED.items() if name != gone}
+    assert {name: (horovod / name).read_text() for name in others} == others
+
+
+def test_horovod_looks_for_cuda_where_it_is_built_for_gpus(horovod: Path) -> None:
+    assert patched(horovod, "NCCL") == []
+    name = "cmake/Modules/FindPytorch.cmake"
+    assert (horovod / name).read_text() == PATCHED[name][0]
 
 
 def test_readme_and_docs_name_the_packages_that_setup_asks_for(machine: Path) -> None:
