@@ -114,4 +114,5 @@ def _subject(config: Config, scores: _Scores, baseline: _Scores | None) -> Subje
         history=history,
         history_note=note,
         days=read_days(config.paths.dataset),
+        tasks=config.tasks,
     )

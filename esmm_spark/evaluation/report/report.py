@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import CVR_CLICKS, MODEL
+from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import formats
 from esmm_spark.evaluation.report.page import Section, Tile, page
 from esmm_spark.evaluation.report.sections import (
@@ -17,6 +17,7 @@ from esmm_spark.evaluation.report.sections import (
     training,
 )
 from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.evaluation.report.words import counts_of_tasks, plural, rate_of
 
 MakeSection = Callable[[Subject, Measurements], Section | None]
 
@@ -41,23 +42,18 @@ def report_html(subject: Subject, measured: Measurements) -> str:
     lead += f", beside {' and '.join(beside)}." if beside else "."
     made = (make(subject, measured) for make in SECTIONS)
     sections = [section for section in made if section is not None]
-    return page(f"{name} evaluation: {subject.partition}", lead, _tiles(measured), sections)
+    return page(f"{name} evaluation: {subject.partition}", lead, _tiles(subject, measured), sections)
 
 
-def _tiles(measured: Measurements) -> list[Tile]:
-    clicks, conversions = measured.labels["ctr"], measured.labels["ctcvr"]
+def _tiles(subject: Subject, measured: Measurements) -> list[Tile]:
     unlabelled = f"{measured.num_unlabelled:,} without labels" if measured.num_unlabelled else "all labelled"
     per_group = measured.num_impressions / max(1, measured.num_groups)
-    on_clicks = measured.labels[CVR_CLICKS.name]
-    return [
+    tiles = [
         Tile("Impressions", f"{measured.num_impressions:,}", unlabelled),
         Tile("Contexts", f"{measured.num_groups:,}", f"{per_group:.1f} impressions each"),
-        Tile(
-            "Clicks", f"{clicks.positives:,}", f"CTR {formats.percent(clicks.positives, clicks.impressions)}"
-        ),
-        Tile(
-            "Conversions",
-            f"{conversions.positives:,}",
-            f"CVR {formats.percent(on_clicks.positives, on_clicks.impressions)} of clicks",
-        ),
     ]
+    for task, counts in counts_of_tasks(measured, subject.tasks).items():
+        share = formats.percent(counts.positives, counts.impressions)
+        note = rate_of(task, subject.tasks, share)
+        tiles.append(Tile(plural(task).capitalize(), f"{counts.positives:,}", note))
+    return tiles

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.evaluation.report.history import History
 
 
@@ -24,6 +25,7 @@ class Subject:
         seed: of the bootstrap.
         history: the model's training curves, or None.
         history_note: where they come from, or why there are none.
+        tasks: what was predicted.
         days: the days of a dataset of event logs, none of any other.
     """
 
@@ -40,3 +42,4 @@ class Subject:
     history: History | None
     history_note: str
     days: Mapping[str, DayCounts] = field(default_factory=dict)
+    tasks: Tasks = DEFAULT_TASKS

@@ -5,7 +5,7 @@
      "baseline": {"name": "BASE", "scores": ..., "model_version": ...},          null without one
      "truth": ...,                                                               null without one
      "names": {"model": "ESMM", "baseline": "BASE", "oracle": "oracle"},
-     "counts": {"impressions", "unlabelled", "groups", "clicks", "conversions"},
+     "counts": {"impressions", "unlabelled", "groups", "clicks", "conversions"},    and more tasks likewise
      "bootstrap": {"samples": 200, "seed": 42, "level": 0.95},
      "metrics": {"model": {"ctr_auc": {"value", "low", "high", "impressions", "positives"}, ...}, ...},
      "warnings": ["CTCVR: ESMM's pctcvr add up to 1.490 times the labels ...", ...],
@@ -29,13 +29,16 @@ from esmm_spark.evaluation.measure.measurement import Curves, Measurements
 from esmm_spark.evaluation.measure.targets import BASELINE
 from esmm_spark.evaluation.report.cautions import warnings_of
 from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.evaluation.report.words import counts_of_tasks
 
 FORMAT_VERSION = 1
 
 
 def metrics_json(subject: Subject, measured: Measurements) -> str:
     """Returns the content of metrics.json."""
-    clicks, conversions = measured.labels["ctr"].positives, measured.labels["ctcvr"].positives
+    positives = {
+        f"{task}s": counts.positives for task, counts in counts_of_tasks(measured, subject.tasks).items()
+    }
     metrics: dict[str, Any] = {series: {} for series in measured.series}
     for (series, key), estimate in measured.estimates.items():
         metrics[series][key] = estimate.as_dict()
@@ -55,8 +58,7 @@ def metrics_json(subject: Subject, measured: Measurements) -> str:
             "impressions": measured.num_impressions,
             "unlabelled": measured.num_unlabelled,
             "groups": measured.num_groups,
-            "clicks": clicks,
-            "conversions": conversions,
+            **positives,
         },
         "bootstrap": {"samples": subject.num_samples, "seed": subject.seed, "level": LEVEL},
         "metrics": metrics,

@@ -11,7 +11,7 @@ from esmm_spark.evaluation.measure.targets import KINDS, Kind
 from esmm_spark.evaluation.report import formats
 from esmm_spark.evaluation.report.cautions import why_no_interval
 from esmm_spark.evaluation.report.subject import Subject
-from esmm_spark.evaluation.report.words import KIND_TITLES, words_of
+from esmm_spark.evaluation.report.words import KIND_TITLES, counts_of_tasks, plural, words_of
 
 
 def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType:
@@ -22,16 +22,14 @@ def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType
     """
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=f"{subject.partition}: {measured.num_impressions:,} impressions, "
-        f"{measured.labels['ctr'].positives:,} clicks, {measured.labels['ctcvr'].positives:,} conversions, "
-        f"model {subject.model_version}",
+        title=_title(subject, measured),
         title_justify="left",
         title_style="bold",
         pad_edge=False,
     )
     table.add_column("", no_wrap=True)
     for target in measured.targets:
-        table.add_column(words_of(target).header, justify="right")
+        table.add_column(words_of(target, subject.tasks).header, justify="right")
     for kind in KINDS:
         table.add_row(Text(KIND_TITLES[kind], style="bold"))
         for series in measured.series:
@@ -41,6 +39,13 @@ def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType
             ]
             table.add_row(Text(f"  {subject.names[series]}"), *cells)
     return Group(table, *_notes(subject, measured))
+
+
+def _title(subject: Subject, measured: Measurements) -> str:
+    counts = counts_of_tasks(measured, subject.tasks).items()
+    positives = "".join(f"{found.positives:,} {plural(task)}, " for task, found in counts)
+    impressions = f"{measured.num_impressions:,} impressions"
+    return f"{subject.partition}: {impressions}, {positives}model {subject.model_version}"
 
 
 def _cell(kind: Kind, estimate: Estimate) -> Text:

@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
 def section(subject: Subject, measured: Measurements) -> Section:
     """Returns why the two differ, AUCs with intervals side by side, and what follows."""
     figures = [
-        Figure(_auc_plot(subject, measured, target), target.title, words_of(target).population)
+        Figure(_auc_plot(subject, measured, target), target.title, words_of(target, subject.tasks).population)
         for target in measured.targets
         if measured.estimate(MODEL, target, "auc").value is not None
     ]

@@ -38,7 +38,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
     blocks = [
         (
             KIND_TITLES[kind],
-            [_row(measured, target, kind) for target in measured.targets if kind in target.kinds],
+            [_row(subject, measured, target, kind) for target in measured.targets if kind in target.kinds],
         )
         for kind in KINDS
     ]
@@ -51,7 +51,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
     return Section("Metrics", "metrics.html", values)
 
 
-def _row(measured: Measurements, target: Target, kind: Kind) -> _Row:
+def _row(subject: Subject, measured: Measurements, target: Target, kind: Kind) -> _Row:
     cells = []
     for series in measured.series:
         found = measured.estimate(series, target, kind)
@@ -60,7 +60,7 @@ def _row(measured: Measurements, target: Target, kind: Kind) -> _Row:
     if measured.differences:
         found = measured.differences[target.metric(kind)]
         cells.append(_cell(kind, found, _mark(kind, found), signed=True))
-    return _Row(target.title, cells, meaning_of(target, kind))
+    return _Row(target.title, cells, meaning_of(target, kind, subject.tasks))
 
 
 def _cell(kind: Kind, estimate: Estimate, mark: str, signed: bool = False) -> _Cell:

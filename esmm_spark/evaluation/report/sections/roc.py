@@ -21,7 +21,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
             missing.append(f"{target.title}: {formats.value_of('auc', auc)}")
         else:
             svg = _roc_plot(subject, measured, target)
-            figures.append(Figure(svg, target.title, words_of(target).population))
+            figures.append(Figure(svg, target.title, words_of(target, subject.tasks).population))
     text = (
         "Shares of the positives that lie above a threshold, against those of the negatives, for all "
         "thresholds. The grey line is guessing."

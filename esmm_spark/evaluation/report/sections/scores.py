@@ -28,7 +28,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
         for target in measured.targets:
             curves = measured.curves.get(Ranking(series, target))
             if curves is not None and series != ORACLE:
-                words = words_of(target)
+                words = words_of(target, subject.tasks)
                 svg = _histogram_plot(curves.histogram, target.title, subject.names[series], words.labels)
                 figures.append(Figure(svg, target.title, f"{words.score} of {words.population}"))
         groups.append(FigureGroup(figures, subject.names[series], drawing.COLOURS[series]))
