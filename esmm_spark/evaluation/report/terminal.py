@@ -1,4 +1,6 @@
-"""The table that the command ends with."""
+"""What the command ends with: tables of all metrics."""
+
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -7,38 +9,41 @@ from rich.text import Text
 
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import KINDS, Kind
+from esmm_spark.evaluation.measure.targets import KINDS, Kind, Target
 from esmm_spark.evaluation.report import formats
 from esmm_spark.evaluation.report.cautions import why_no_interval
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import KIND_TITLES, counts_of_tasks, plural, words_of
 
+_MOST_COLUMNS = 4
+
 
 def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType:
-    """Returns the metrics as a table that fits 80 columns.
+    """Returns the metrics as tables that fit 80 columns, of at most four targets each.
 
     A block of rows per metric, a row per series, a column per target. A value stands with half the width of
     its interval: `0.7312 ±0.0040`.
     """
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=_title(subject, measured),
-        title_justify="left",
-        title_style="bold",
-        pad_edge=False,
-    )
+    starts = range(0, len(measured.targets), _MOST_COLUMNS)
+    tables = [_table(subject, measured, measured.targets[start : start + _MOST_COLUMNS]) for start in starts]
+    title = Text(_title(subject, measured), style="bold")
+    return Group(title, *tables, *_notes(subject, measured))
+
+
+def _table(subject: Subject, measured: Measurements, targets: Sequence[Target]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for target in measured.targets:
+    for target in targets:
         table.add_column(words_of(target, subject.tasks).header, justify="right")
     for kind in KINDS:
         table.add_row(Text(KIND_TITLES[kind], style="bold"))
         for series in measured.series:
             cells = [
                 _cell(kind, measured.estimate(series, target, kind)) if kind in target.kinds else Text("")
-                for target in measured.targets
+                for target in targets
             ]
             table.add_row(Text(f"  {subject.names[series]}"), *cells)
-    return Group(table, *_notes(subject, measured))
+    return table
 
 
 def _title(subject: Subject, measured: Measurements) -> str:
