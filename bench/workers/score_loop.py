@@ -9,21 +9,20 @@ import os
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.schemas.layout import TRAIN_PARTITION
+from esmm_spark.feed.batch import Batch, batch_of
+from esmm_spark.feed.plan import row_groups_of
+from esmm_spark.feed.row_groups import read_row_groups
 from esmm_spark.files.local_copy import localize
 from esmm_spark.files.manifest_file import read_manifest
-from esmm_spark.files.storage import join
 from esmm_spark.model.directory import find_model, load_dense, open_rows, read_info
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.embedding.serving import ServingEmbedding
 from esmm_spark.model.esmm import predict
 from esmm_spark.runtime.memory import keep_freed_memory
-from esmm_spark.scoring.groups import GROUP_COLUMNS, read_groups
-from esmm_spark.scoring.predictor import TokenBatch
 
 
 def main() -> None:
@@ -41,18 +40,14 @@ def main() -> None:
     info = read_info(uri)
     spec = info.feature_spec
     dense, embedding = load_dense(uri, info), ServingEmbedding(open_rows(uri, info))
-    batches: list[TokenBatch] = []
+    batches: list[Batch] = []
     prepared = 0
-    manifest = read_manifest(config.paths.dataset)
-    for file in manifest.partition(TRAIN_PARTITION, config.paths.dataset).files:
-        for batch in pq.ParquetFile(join(config.paths.dataset, file.path)).iter_batches(
-            batch_size=4096, columns=list(GROUP_COLUMNS)
-        ):
-            if prepared >= arguments.impressions:
-                break
-            groups = read_groups(batch, spec)
-            batches += [TokenBatch.of(part) for part in groups.slices(config.score.batch_size)]
-            prepared += groups.num_impressions
+    counts = read_manifest(config.paths.dataset).partition(TRAIN_PARTITION, config.paths.dataset)
+    for groups in read_row_groups(config.paths.dataset, row_groups_of(counts), spec):
+        if prepared >= arguments.impressions:
+            break
+        batches += [batch_of([part], spec) for part in groups.slices(config.score.batch_size)]
+        prepared += groups.num_impressions
     rates = []
     with torch.inference_mode():
         for _ in range(arguments.rounds):

@@ -56,11 +56,11 @@ def predictor(model: str) -> Callable[[], Callable[..., npt.NDArray[Any]]]:
     def make_predict() -> Callable[..., npt.NDArray[Any]]:
         import torch
 
+        from esmm_spark.feed.batch import TokenBatch
         from esmm_spark.model.directory import load_dense, open_rows, read_info
         from esmm_spark.model.embedding.batch import embed_batch
         from esmm_spark.model.embedding.serving import ServingEmbedding
         from esmm_spark.model.esmm import predict
-        from esmm_spark.scoring.predictor import TokenBatch
 
         torch.set_num_threads(1)
         info = read_info(model)

@@ -8,7 +8,7 @@ Shapes: G groups, N impressions, Fc and Fi context and impression fields, B bags
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,31 +20,40 @@ from esmm_spark.contracts.features import FeatureSpec, FieldSpec
 IntArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Bags:
-    """The tokens of B bags, bag after bag; the arrays may be read-only.
+class Tokens(NamedTuple):
+    """The tokens of B bags, bag after bag; the arrays may be read-only views.
 
     Attributes:
         rows: [T] int32 or int64, rows of the arena.
         weights: [T] float32, of a field pooled by `mean` already divided by the bag's length.
         lengths: [B] int32, tokens of each bag; 0 for a missing field.
-        starts: [owners + 1] int64, the first token of each group (context) or impression.
-        num_fields: bags of each group or impression.
     """
 
     rows: npt.NDArray[Any]
     weights: npt.NDArray[np.float32]
     lengths: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The tokens of one level of a row group, and where those of each group or impression begin.
+
+    Attributes:
+        tokens: of all bags.
+        starts: [owners + 1] int64, the first token of each group (context) or impression.
+        num_fields: bags of each group or impression.
+    """
+
+    tokens: Tokens
     starts: IntArray
     num_fields: int
 
-    def part(
-        self, start: int, stop: int
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-        """Returns rows, weights and lengths of the groups or impressions [start, stop), as views."""
+    def slice(self, start: int, stop: int) -> Tokens:
+        """Returns the tokens of the groups or impressions [start, stop), as views."""
         tokens = slice(int(self.starts[start]), int(self.starts[stop]))
         bags = slice(start * self.num_fields, stop * self.num_fields)
-        return self.rows[tokens], self.weights[tokens], self.lengths[bags]
+        rows, weights, lengths = self.tokens
+        return Tokens(rows[tokens], weights[tokens], lengths[bags])
 
 
 class DamagedGroupError(InputError):
@@ -58,21 +67,6 @@ class DamagedGroupError(InputError):
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"group {key!r} has {problem}")
         self.key, self.problem = key, problem
-
-
-def cut(starts: IntArray, start: int, stop: int) -> tuple[int, int, IntArray]:
-    """Returns the groups [first, last) of the impressions [start, stop), and how many of these each has.
-
-    Args:
-        starts: [G + 1], the first impression of each group.
-        start: the first impression.
-        stop: the one after the last, start < stop.
-
-    Worked example: groups of 3 and 2 impressions, [2, 4): 0, 2 and sizes 1, 1.
-    """
-    first = int(np.searchsorted(starts, start, side="right")) - 1
-    last = int(np.searchsorted(starts, stop, side="left"))
-    return first, last, np.diff(np.clip(starts[first : last + 1], start, stop))
 
 
 def read_bags(columns: pa.RecordBatch, starts: IntArray, spec: FeatureSpec) -> tuple[Bags, Bags]:
@@ -128,16 +122,16 @@ def _read_level(
         spec: the feature spec.
     """
     name = f"{level}_lengths"
-    lengths, bag_starts = flat_list(columns, name, np.int32)
+    lengths, bag_starts = _flat_list(columns, name, np.int32)
     expected = owners * num_fields
     refuse(
         columns,
         np.diff(bag_starts) != np.diff(expected),
         lambda g: f"{size_of(bag_starts, g)} x {name} where {size_of(expected, g)} belong",
     )
-    starts = _starts(_tokens_of_owners(lengths, num_fields, int(owners[-1])))
-    rows, row_starts = flat_list(columns, f"{level}_rows", None)
-    weights, weight_starts = flat_list(columns, f"{level}_weights", np.float32)
+    starts = starts_of(_tokens_of_owners(lengths, num_fields, int(owners[-1])))
+    rows, row_starts = _flat_list(columns, f"{level}_rows", None)
+    weights, weight_starts = _flat_list(columns, f"{level}_weights", np.float32)
     # A group's lengths must add up to its tokens: else the next group's tokens shift into its bags.
     tokens = np.diff(starts[owners])
     wrong = (tokens != np.diff(row_starts)) | (tokens != np.diff(weight_starts))
@@ -159,7 +153,7 @@ def _read_level(
         )
     fields = spec.of_level("context" if level == "context" else "impression")
     weights = _means_as_sums(weights, lengths, fields)
-    return Bags(rows, weights, lengths, starts, num_fields)
+    return Bags(Tokens(rows, weights, lengths), starts, num_fields)
 
 
 def _tokens_of_owners(lengths: npt.NDArray[np.int32], num_fields: int, num_owners: int) -> IntArray:
@@ -173,22 +167,29 @@ def _tokens_of_owners(lengths: npt.NDArray[np.int32], num_fields: int, num_owner
     return sums
 
 
-def flat_list(
+def _flat_list(
     columns: pa.RecordBatch, name: str, dtype: type[np.generic] | None
 ) -> tuple[npt.NDArray[Any], IntArray]:
     """Returns a list column's values, group after group, and [G + 1] where each group's values start."""
-    lists = columns.column(name)
-    if lists.null_count:
-        raise InputError(f"{name} is missing in {lists.null_count} of {len(lists)} groups")
-    values = lists.flatten()
+    starts = list_starts(columns, name)
+    values = columns.column(name).flatten()
     if values.null_count:
         raise InputError(f"{name} holds {values.null_count} nulls")
     flat = values.to_numpy(zero_copy_only=False)
+    return (flat if dtype is None else flat.astype(dtype, copy=False)), starts
+
+
+def list_starts(columns: pa.RecordBatch, name: str) -> IntArray:
+    """Returns [G + 1] where each group's values of a list column start, counted from the first group's."""
+    lists = columns.column(name)
+    if lists.null_count:
+        raise InputError(f"{name} is missing in {lists.null_count} of {len(lists)} groups")
     offsets = lists.offsets.to_numpy().astype(np.int64)
-    return (flat if dtype is None else flat.astype(dtype, copy=False)), offsets - offsets[0]
+    starts: IntArray = offsets - offsets[0]
+    return starts
 
 
-def _starts(counts: npt.NDArray[Any]) -> IntArray:
+def starts_of(counts: npt.NDArray[Any]) -> IntArray:
     """Returns [len + 1] int64: counts 2, 0, 3 give 0, 2, 2, 5."""
     starts = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=starts[1:])
@@ -202,7 +203,9 @@ def size_of(starts: IntArray, group: int) -> int:
 
 def any_of(flags: npt.NDArray[np.bool_], starts: IntArray) -> npt.NDArray[np.bool_]:
     """Returns [G], whether some flag of the group is set."""
-    return np.diff(_starts(flags)[starts]) > 0
+    if not flags.any():
+        return np.zeros(len(starts) - 1, np.bool_)
+    return np.diff(starts_of(flags)[starts]) > 0
 
 
 def refuse(columns: pa.RecordBatch, bad: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> None:

@@ -1,4 +1,7 @@
-"""One rank's share of a step, as tensors."""
+"""Slices of row groups as tensors: one rank's share of a training step, or a scoring batch.
+
+Shapes: G groups, N impressions, K tasks, Fc and Fi context and impression fields, Tc and Ti their tokens.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,15 +14,12 @@ import torch
 from torch import Tensor
 
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.feed.groups import Part
+from esmm_spark.feed.groups import NUM_TASKS, GroupSlice
 
 
 @dataclass(frozen=True)
-class Batch:
-    """G groups with N impressions, both 0 where a rank has nothing left in a step.
-
-    A group may be cut: the rest of its impressions is in another step or on another rank, its context in
-    both.
+class TokenBatch:
+    """The tokens of G groups with N impressions: what a model reads, in training and in scoring.
 
     Attributes:
         context_rows: [Tc] int32, or int64 from 2^31 arena rows on.
@@ -29,12 +29,6 @@ class Batch:
         impression_weights: [Ti].
         impression_lengths: [N * Fi], impression by impression.
         group_sizes: [G] int64, impressions of each group in this batch; their sum is N.
-        click: [N] float32, 0 or 1.
-        conversion: [N] float32, 0 or 1.
-        group_hash: [G] int64, always on the CPU.
-        starts_group: [G] bool, always on the CPU: whether the batch holds the group's first impression, so
-            that a cut group's hash counts once in an epoch.
-        keys: Arrow strings, [G] in all.
     """
 
     context_rows: Tensor
@@ -44,8 +38,23 @@ class Batch:
     impression_weights: Tensor
     impression_lengths: Tensor
     group_sizes: Tensor
-    click: Tensor
-    conversion: Tensor
+
+
+@dataclass(frozen=True)
+class Batch(TokenBatch):
+    """G groups with N impressions, both 0 where a rank has nothing left in a step.
+
+    A group may be cut; its context is then in each of the batches that hold some of its impressions.
+
+    Attributes:
+        labels: [K, N] float32, 0 or 1, a row per task; UNKNOWN_LABEL where it isn't known.
+        group_hash: [G] int64, always on the CPU.
+        starts_group: [G] bool, always on the CPU: whether the batch holds the group's first impression, so
+            that a cut group's hash counts once in an epoch.
+        keys: Arrow strings, [G] in all.
+    """
+
+    labels: Tensor
     group_hash: Tensor
     starts_group: Tensor
     keys: tuple[pa.Array, ...]
@@ -53,7 +62,17 @@ class Batch:
     @property
     def num_impressions(self) -> int:
         """N."""
-        return self.click.numel()
+        return self.labels.shape[1]
+
+    @property
+    def click(self) -> Tensor:
+        """[N] float32, 0 or 1."""
+        return self.labels[0]
+
+    @property
+    def conversion(self) -> Tensor:
+        """[N] float32, 0 or 1."""
+        return self.labels[1]
 
     @property
     def group_keys(self) -> list[str]:
@@ -71,26 +90,27 @@ class Batch:
 _STAY_ON_CPU = ("group_hash", "starts_group", "keys")
 
 
-def batch_of(parts: Sequence[Part], spec: FeatureSpec) -> Batch:
-    """Returns the parts one after the other as a batch on memory of its own; no parts give an empty batch."""
+def batch_of(slices: Sequence[GroupSlice], spec: FeatureSpec) -> Batch:
+    """Returns the slices one after the other as a batch on memory of its own; no slices, an empty batch."""
     row_dtype = np.int32 if spec.row_type == "int" else np.int64
-    context = [part.context for part in parts]
-    impression = [part.impression for part in parts]
+    context = [part.context for part in slices]
+    impression = [part.impression for part in slices]
 
     def joined(arrays: list[npt.NDArray[Any]], dtype: type[np.generic]) -> Tensor:
-        # Arrow's memory is read-only, which torch takes no tensor on, so a single part is copied, too.
+        # Arrow's memory is read-only, which torch takes no tensor on, so a single slice is copied, too.
         if not arrays:
             return torch.from_numpy(np.empty(0, dtype))
         return torch.from_numpy(np.concatenate(arrays, dtype=dtype))
 
     # Context's and impressions' tokens in one piece of memory: the look-up reads them as one.
     def both(column: int, dtype: type[np.generic]) -> tuple[Tensor, Tensor]:
-        arrays = [bags[column] for bags in context]
-        whole = joined(arrays + [bags[column] for bags in impression], dtype)
+        arrays = [tokens[column] for tokens in context]
+        whole = joined(arrays + [tokens[column] for tokens in impression], dtype)
         middle = sum(map(len, arrays))
         return whole[:middle], whole[middle:]
 
     rows, weights, lengths = both(0, row_dtype), both(1, np.float32), both(2, np.int32)
+    labels = [part.labels for part in slices] or [np.empty((NUM_TASKS, 0), np.int8)]
     return Batch(
         context_rows=rows[0],
         context_weights=weights[0],
@@ -98,10 +118,9 @@ def batch_of(parts: Sequence[Part], spec: FeatureSpec) -> Batch:
         impression_rows=rows[1],
         impression_weights=weights[1],
         impression_lengths=lengths[1],
-        group_sizes=joined([part.group_sizes for part in parts], np.int64),
-        click=joined([part.click for part in parts], np.float32),
-        conversion=joined([part.conversion for part in parts], np.float32),
-        group_hash=joined([part.hashes for part in parts], np.int64),
-        starts_group=joined([part.starts_group for part in parts], np.bool_),
-        keys=tuple(part.keys for part in parts),
+        group_sizes=joined([part.group_sizes for part in slices], np.int64),
+        labels=torch.from_numpy(np.concatenate(labels, axis=1, dtype=np.float32)),
+        group_hash=joined([part.hashes for part in slices], np.int64),
+        starts_group=joined([part.starts_group for part in slices], np.bool_),
+        keys=tuple(part.keys for part in slices),
     )

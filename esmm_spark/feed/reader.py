@@ -8,9 +8,9 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.contracts.selection import select
 from esmm_spark.feed.batch import Batch, batch_of
-from esmm_spark.feed.groups import Groups, Part
+from esmm_spark.feed.groups import Groups, GroupSlice
+from esmm_spark.feed.petastorm_reader import open_row_groups
 from esmm_spark.feed.plan import EpochPlan, Read
-from esmm_spark.feed.row_groups import open_row_groups
 
 
 @contextmanager
@@ -61,14 +61,14 @@ def _batches(
     """Yields the batches; `opened` gives the reads in the order in which the steps need them."""
     streams = {stream: _Stream() for stream in plan.streams_of_rank(rank, num_ranks)}
     for step in range(first_step, plan.num_steps):
-        parts: list[Part] = []
+        slices: list[GroupSlice] = []
         for number, stream in streams.items():
             needed = plan.impressions_of_stream(step, number)
             while stream.num_impressions < needed:
                 read, groups = next(opened)
                 streams[read.stream].append(read, groups)
-            parts += stream.take(needed)
-        yield batch_of(parts, spec)
+            slices += stream.take(needed)
+        yield batch_of(slices, spec)
     assert next(opened, None) is None, "the plan reads more than its steps take"
 
 
@@ -84,15 +84,15 @@ class _Stream:
         self._open.append((groups, read.start, read.stop))
         self.num_impressions += read.stop - read.start
 
-    def take(self, count: int) -> list[Part]:
+    def take(self, count: int) -> list[GroupSlice]:
         """Returns the next `count` impressions."""
         self.num_impressions -= count
-        parts = []
+        slices = []
         while count:
             groups, start, stop = self._open.popleft()
             middle = min(stop, start + count)
-            parts.append(groups.part(start, middle))
+            slices.append(groups.slice(start, middle))
             if middle < stop:
                 self._open.appendleft((groups, middle, stop))
             count -= middle - start
-        return parts
+        return slices

@@ -6,14 +6,18 @@ reads each column for itself: ten requests to an object store are one.
 """
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.manifest import Block, PartitionCounts
+from esmm_spark.contracts.schemas.columns import example_columns
 from esmm_spark.files import storage
+from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.runtime.xxh64 import checksum_of
 
 _OTHER_CONTENT = "its content is not what the manifest says"
@@ -107,6 +111,40 @@ def read_row_group(
     return pq.ParquetFile(source, metadata=metadata).read_row_group(index, columns=columns, use_threads=False)
 
 
+def check_columns(metadata: pq.FileMetaData, columns: Sequence[str], spec: FeatureSpec) -> None:
+    """Raises DamagedBlockError unless the file has these columns of the examples, of their types."""
+    found = metadata.schema.to_arrow_schema()
+    types = {field.name: field.type for field in arrow_schema(example_columns(spec.row_type))}
+    for name in columns:
+        if name not in found.names:
+            raise DamagedBlockError(f"it has no column {name}")
+        if _nullable(found.field(name).type) != _nullable(types[name]):
+            raise DamagedBlockError(f"column {name} is {found.field(name).type}, not {types[name]}")
+
+
+def _nullable(column_type: pa.DataType) -> pa.DataType:
+    """Returns the type with nulls allowed in lists, as in datasets that others wrote."""
+    # Two lists are equal whatever their elements are called.
+    return pa.list_(column_type.value_type) if pa.types.is_list(column_type) else column_type
+
+
+def unreadable(uri: str, error: Exception, row_group: int | None = None) -> InputError:
+    """Returns what to tell of an examples file that can't be read as the manifest describes it.
+
+    Args:
+        uri: the file.
+        error: InputError, ArrowException or OSError, as reading it raises them.
+        row_group: which one it was; None where the file as a whole can't be read.
+    """
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{uri} is missing: preprocess again")
+    place = uri if row_group is None else f"{uri}, row group {row_group}"
+    reason = " ".join(str(error).split()).rstrip(".")
+    return InputError(
+        f"{place}: {reason}; it is truncated, corrupt or not what preprocess wrote there: preprocess again"
+    )
+
+
 def check_files(dataset: str, counts: PartitionCounts) -> None:
     """Raises InputError unless the files are those that the manifest describes, by their sizes and footers.
 
@@ -119,13 +157,8 @@ def check_files(dataset: str, counts: PartitionCounts) -> None:
         try:
             with filesystem.open_input_file(path) as file:
                 read_footer(file, blocks[-1] if blocks else None)
-        except FileNotFoundError as error:
-            raise InputError(f"{uri} is missing: preprocess again") from error
         except (DamagedBlockError, pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise InputError(
-                f"{uri}: {reason}: it is damaged or not what preprocess wrote there, preprocess again"
-            ) from error
+            raise unreadable(uri, error) from error
 
 
 def _as_file(content: pa.Buffer, metadata: pq.FileMetaData, index: int, block: Block) -> pa.BufferReader:

@@ -1,6 +1,5 @@
 """A model version as a function from Arrow batches of groups to Arrow batches of scores."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -8,43 +7,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from esmm_spark.feed.batch import batch_of
+from esmm_spark.feed.groups import UNKNOWN_LABEL, Groups, Labels
 from esmm_spark.files.local_copy import localize
 from esmm_spark.model.directory import load_dense, open_rows, read_info
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.embedding.serving import ServingEmbedding
 from esmm_spark.model.esmm import predict
 from esmm_spark.runtime.memory import keep_freed_memory
-from esmm_spark.scoring.groups import Groups, Slice, read_groups, read_labels
 from esmm_spark.scoring.score_file import SCORE_SCHEMA
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """A slice of groups as tensors on the CPU, of the shape that `embed_batch` reads.
-
-    Attributes:
-        context_rows: [Tc] int32 or int64.
-        context_weights: [Tc] float32, divided by the number of values where the field's pooling is `mean`.
-        context_lengths: [G * Fc] int32.
-        impression_rows: [Ti].
-        impression_weights: [Ti].
-        impression_lengths: [N * Fi].
-        group_sizes: [G] int64.
-    """
-
-    context_rows: torch.Tensor
-    context_weights: torch.Tensor
-    context_lengths: torch.Tensor
-    impression_rows: torch.Tensor
-    impression_weights: torch.Tensor
-    impression_lengths: torch.Tensor
-    group_sizes: torch.Tensor
-
-    @classmethod
-    def of(cls, part: Slice) -> "TokenBatch":
-        """Returns the tensors of a slice, copied: Arrow's memory is read-only, which torch refuses."""
-        arrays = (*part.context, *part.impression, part.group_sizes)
-        return cls(*(torch.from_numpy(array.copy()) for array in arrays))
 
 
 class Predictor:
@@ -70,33 +41,27 @@ class Predictor:
         self._dense = load_dense(local, self.info)
         self._embedding = ServingEmbedding(open_rows(local, self.info))
 
-    def score_groups(self, batch: pa.RecordBatch, batch_size: int) -> pa.RecordBatch:
-        """Returns the scores of all impressions of `batch`, in their order, with the columns SCORE_SCHEMA.
+    def score_groups(self, groups: Groups, batch_size: int) -> pa.RecordBatch:
+        """Returns the scores of all impressions, in their order, with the columns SCORE_SCHEMA.
 
         Args:
-            batch: one row per group, with the columns `groups.GROUP_COLUMNS`.
+            groups: a row group of the examples, read with its ids.
             batch_size: impressions that go through the model at a time; bounds the memory, not the result.
-
-        Raises:
-            InputError: a group's lists don't fit together.
         """
-        spec = self.info.feature_spec
-        groups = read_groups(batch, spec)
+        assert groups.ids is not None
         pctr, pcvr, pctcvr = self._predict(groups, batch_size)
-        sizes = groups.sizes
-        keys = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        keys = np.repeat(np.arange(len(groups.keys), dtype=np.int32), groups.sizes)
         version = np.zeros(groups.num_impressions, np.int32)
         return pa.RecordBatch.from_arrays(
             [
-                batch.column("impression_id").flatten(),
+                groups.ids,
                 # 58 impressions have one key, and all of them one version: no bytes are copied.
-                pa.DictionaryArray.from_arrays(pa.array(keys), batch.column("group_key")),
+                pa.DictionaryArray.from_arrays(pa.array(keys), groups.keys),
                 pa.array(pctr),
                 pa.array(pcvr),
                 pa.array(pctcvr),
                 pa.DictionaryArray.from_arrays(pa.array(version), pa.array([self.info.model_version])),
-                read_labels(batch, "click", sizes),
-                read_labels(batch, "conversion", sizes),
+                *(_nullable(labels) for labels in groups.labels),
             ],
             schema=SCORE_SCHEMA,
         )
@@ -104,14 +69,22 @@ class Predictor:
     def _predict(self, groups: Groups, batch_size: int) -> npt.NDArray[np.float32]:
         """Returns [3, N]: pctr, pcvr and pctcvr."""
         scores = np.empty((3, groups.num_impressions), np.float32)
+        spec = self.info.feature_spec
         with torch.inference_mode():
             for part in groups.slices(batch_size):
-                tokens = TokenBatch.of(part)
-                context, impression = embed_batch(self._embedding, tokens, self.info.feature_spec)
-                predictions = predict(self._dense(context, impression, tokens.group_sizes))
+                batch = batch_of([part], spec)
+                predictions = predict(
+                    self._dense(*embed_batch(self._embedding, batch, spec), batch.group_sizes)
+                )
                 for row, values in zip(scores, predictions, strict=True):
                     row[part.start : part.stop] = values.numpy()
         return scores
+
+
+def _nullable(labels: Labels) -> pa.Array:
+    """Returns [N] int8: one task's labels, null where they aren't known."""
+    is_unknown = labels == UNKNOWN_LABEL
+    return pa.array(labels, mask=is_unknown) if is_unknown.any() else pa.array(labels)
 
 
 @lru_cache(maxsize=1)

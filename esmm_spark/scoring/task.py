@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from pyspark import TaskContext
 
 from esmm_spark.contracts.schemas.columns import PROBABILITIES
+from esmm_spark.feed.row_groups import read_row_groups
 from esmm_spark.files import storage
 from esmm_spark.files.attempts import attempt_name
-from esmm_spark.scoring.example_reader import read_segment
 from esmm_spark.scoring.predictor import Predictor, predictor_of
 from esmm_spark.scoring.score_file import ScoreFile
 from esmm_spark.scoring.work import Work
@@ -77,10 +77,9 @@ def score_share(job: ScoreJob, task: int, predictor: Predictor, name: str) -> Sc
     """Writes the scores of share `task` to the file `name` in `job.folder`, and returns what was written."""
     file = ScoreFile(storage.join(job.folder, name))
     sums = np.zeros(len(PROBABILITIES))
-    for segment in job.shares[task]:
-        for groups in read_segment(job.dataset, segment, predictor.info.feature_spec):
-            scores = predictor.score_groups(groups, job.batch_size)
-            sums += [scores.column(name).to_numpy().sum(dtype=np.float64) for name in PROBABILITIES]
-            file.write(scores)
+    for groups in read_row_groups(job.dataset, job.shares[task], predictor.info.feature_spec):
+        scores = predictor.score_groups(groups, job.batch_size)
+        sums += [scores.column(name).to_numpy().sum(dtype=np.float64) for name in PROBABILITIES]
+        file.write(scores)
     impressions, sha256 = file.close()
     return ScoreReport(task=task, file=name, sha256=sha256, impressions=impressions, sums=sums.tolist())

@@ -1,9 +1,9 @@
 """Which row groups each task scores: pure arithmetic over the manifest."""
 
-from dataclasses import dataclass
 from itertools import groupby
 
-from esmm_spark.contracts.manifest import Block, PartitionCounts
+from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.feed.plan import RowGroup, row_groups_of
 
 # About 4 seconds of one core, and a file of about 15 MiB, in Ali-CCP's shape.
 _IMPRESSIONS_PER_TASK = 1_000_000
@@ -11,30 +11,8 @@ _IMPRESSIONS_PER_TASK = 1_000_000
 _TASKS_PER_CORE = 2
 
 
-@dataclass(frozen=True)
-class Segment:
-    """Row groups of one file that follow each other.
-
-    Attributes:
-        path: of the file, relative to the dataset.
-        first: the first row group.
-        last: the one after the last.
-        groups: what the manifest says that they hold.
-        impressions: likewise.
-        blocks: where they lie in the file, and their checksums; none in datasets of before.
-        footer: likewise of the file's footer.
-    """
-
-    path: str
-    first: int
-    last: int
-    groups: int
-    impressions: int
-    blocks: tuple[Block, ...] = ()
-    footer: Block | None = None
-
-
-Work = tuple[Segment, ...]
+# Those of a file follow each other.
+Work = tuple[RowGroup, ...]
 
 
 def num_tasks(impressions: int, num_cores: int) -> int:
@@ -59,36 +37,12 @@ def share_out(counts: PartitionCounts, tasks: int) -> list[Work]:
     """
     # The task of a row group is the one that its middle impression falls to. Twice the middle, to stay whole.
     doubled, before = [], 0
-    for file in counts.files:
-        blocks = file.blocks
-        footer = blocks[-1] if blocks else None
-        for index, (groups, impressions) in enumerate(zip(file.groups, file.impressions, strict=True)):
-            own = tuple(blocks[index : index + 1])
-            segment = Segment(file.path, index, index + 1, groups, impressions, own, footer)
-            doubled.append((2 * before + impressions, segment))
-            before += impressions
+    for row_group in row_groups_of(counts):
+        doubled.append((2 * before + row_group.impressions, row_group))
+        before += row_group.impressions
 
-    def task_of(item: tuple[int, Segment]) -> int:
+    def task_of(item: tuple[int, RowGroup]) -> int:
         return min(item[0] * tasks // max(2 * before, 1), tasks - 1)
 
-    shares = [_join([segment for _, segment in items]) for _, items in groupby(doubled, task_of)]
+    shares = [tuple(row_group for _, row_group in items) for _, items in groupby(doubled, task_of)]
     return shares or [()]
-
-
-def _join(segments: list[Segment]) -> Work:
-    """Returns the segments, those of one file as one."""
-    joined = []
-    for path, items in groupby(segments, lambda segment: segment.path):
-        parts = list(items)
-        joined.append(
-            Segment(
-                path,
-                parts[0].first,
-                parts[-1].last,
-                sum(part.groups for part in parts),
-                sum(part.impressions for part in parts),
-                tuple(block for part in parts for block in part.blocks),
-                parts[0].footer,
-            )
-        )
-    return tuple(joined)

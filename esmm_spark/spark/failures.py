@@ -74,11 +74,13 @@ def user_errors(spark: SparkSession, remedy: str, what: str | None = None) -> It
 
 def _cause_for_people(failure: Exception, remedy: str) -> EsmmSparkError | None:
     text = "\n".join(_messages(failure))
-    raised = _RAISED_IN_WORKER.search(text)
+    raised = _RAISED_IN_WORKER.findall(text)
     if raised:
-        kind = getattr(errors, raised[1], None)
+        # Python tells a cause before what was made of it.
+        name, message = raised[-1]
+        kind = getattr(errors, name, None)
         if isinstance(kind, type) and issubclass(kind, EsmmSparkError):
-            return kind(raised[2])
+            return kind(message)
     unreadable = unreadable_file(text, remedy)
     if unreadable is not None:
         return unreadable

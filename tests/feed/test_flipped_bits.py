@@ -42,7 +42,7 @@ def test_a_file_that_was_written_again_is_told_by_its_footer_alone(tmp_path: Pat
     manifest = dataset_in(tmp_path)
     check_files(str(tmp_path), manifest.partitions[TRAIN])
     write_partition(tmp_path, TRAIN, random_groups(20, seed=8), [[10, 10]])
-    with pytest.raises(InputError, match=r"part-00000\.parquet: .*, preprocess again"):
+    with pytest.raises(InputError, match=r"part-00000\.parquet: .*: preprocess again"):
         check_files(str(tmp_path), manifest.partitions[TRAIN])
     (tmp_path / FILE).unlink()
     with pytest.raises(InputError, match=r"part-00000\.parquet is missing"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.feed.batch import TokenBatch
 from esmm_spark.files.lease import leased
 from esmm_spark.model.directory import begin_version, new_version, publish
 from esmm_spark.model.embedding.arena import EmbeddingArena
@@ -46,17 +47,6 @@ class RandomModel:
         return np.array(found, np.float32).T.reshape(3, -1)
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    context_rows: Tensor
-    context_weights: Tensor
-    context_lengths: Tensor
-    impression_rows: Tensor
-    impression_weights: Tensor
-    impression_lengths: Tensor
-    group_sizes: Tensor
-
-
 def write_model(
     config: Config, *, num_shards: int = 1, seed: int = 0, vocabulary: str | None = None
 ) -> RandomModel:
@@ -74,7 +64,7 @@ def write_model(
     return RandomModel(uri, esmm, rows, config)
 
 
-def _impressions(group: Group, config: Config) -> list[_Tokens]:
+def _impressions(group: Group, config: Config) -> list[TokenBatch]:
     """Returns each impression of the group as a group of its own."""
     spec = config.features
     context = _bags(group, "context", 1, [field.pooling for field in spec.context_fields])[0]
@@ -84,7 +74,7 @@ def _impressions(group: Group, config: Config) -> list[_Tokens]:
         len(group["impression_id"]),
         [field.pooling for field in spec.impression_fields],
     )
-    return [_Tokens(*context, *impression, torch.tensor([1])) for impression in impressions]
+    return [TokenBatch(*context, *impression, torch.tensor([1])) for impression in impressions]
 
 
 def _bags(

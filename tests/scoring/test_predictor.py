@@ -6,12 +6,11 @@ import pyarrow as pa
 import pytest
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import InputError
-from esmm_spark.scoring.groups import GROUP_COLUMNS
+from esmm_spark.feed.groups import Groups, read_groups
 from esmm_spark.scoring.predictor import Predictor, predictor_of
 from esmm_spark.scoring.score_file import SCORE_SCHEMA
 from tests.scoring.random_model import write_model
-from tests.synthetic_examples import SCHEMA, Group, config_content, random_groups
+from tests.synthetic_examples import SCHEMA, SPEC, Group, config_content, random_groups
 
 
 def config_of(folder: Path, **model: Any) -> Config:
@@ -19,8 +18,8 @@ def config_of(folder: Path, **model: Any) -> Config:
     return Config.model_validate({**content, "model": {**content["model"], **model}})
 
 
-def record_batch(groups: list[Group]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(groups, SCHEMA).select(GROUP_COLUMNS)
+def groups_of(rows: list[Group]) -> Groups:
+    return read_groups(pa.Table.from_pylist(rows, SCHEMA), SPEC)
 
 
 def probabilities(scores: pa.RecordBatch) -> Any:
@@ -41,7 +40,7 @@ def test_scores_equal_the_models_own_output(tmp_path: Path, model: dict[str, Any
     written = write_model(config_of(tmp_path, **model), num_shards=num_shards)
     groups = random_groups(30, seed=5)
 
-    scores = Predictor(written.uri).score_groups(record_batch(groups), batch_size=7)
+    scores = Predictor(written.uri).score_groups(groups_of(groups), batch_size=7)
 
     expected = written.own_output(groups)
     assert expected[0].std() > 0.05  # not all the same
@@ -55,23 +54,16 @@ def test_scores_equal_the_models_own_output(tmp_path: Path, model: dict[str, Any
 
 def test_the_batch_size_does_not_change_the_scores(tmp_path: Path) -> None:
     predictor = Predictor(write_model(config_of(tmp_path)).uri)
-    batch = record_batch(random_groups(30, seed=5))
-    whole = probabilities(predictor.score_groups(batch, batch_size=10**6))
+    read = groups_of(random_groups(30, seed=5))
+    whole = probabilities(predictor.score_groups(read, batch_size=10**6))
     for batch_size in (1, 10):
-        np.testing.assert_allclose(probabilities(predictor.score_groups(batch, batch_size)), whole, rtol=1e-5)
+        np.testing.assert_allclose(probabilities(predictor.score_groups(read, batch_size)), whole, rtol=1e-5)
 
 
 def test_no_groups_give_no_scores(tmp_path: Path) -> None:
-    scores = Predictor(write_model(config_of(tmp_path)).uri).score_groups(record_batch([]), batch_size=10)
+    scores = Predictor(write_model(config_of(tmp_path)).uri).score_groups(groups_of([]), batch_size=10)
     assert scores.num_rows == 0
     assert scores.schema.equals(SCORE_SCHEMA)
-
-
-def test_a_damaged_group_ends_scoring(tmp_path: Path) -> None:
-    groups = random_groups(3, seed=5)
-    groups[1]["context_rows"][0] = 10**6
-    with pytest.raises(InputError, match="in group 'context-5-1': the examples are damaged"):
-        Predictor(write_model(config_of(tmp_path)).uri).score_groups(record_batch(groups), batch_size=10)
 
 
 def test_a_worker_keeps_its_model_and_lets_it_go_for_a_new_one(tmp_path: Path) -> None:

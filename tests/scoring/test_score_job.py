@@ -123,8 +123,10 @@ def test_a_corrupt_file_is_one_line_and_exit_code_2(folder: Path) -> None:
     assert out == ""
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert errors[0].startswith(f"error: can't read {file}: it is truncated, corrupt or no Parquet file (")
-    assert errors[0].endswith("): run jobs/preprocess.py again")
+    assert errors[0].startswith(f"error: {file}: it has ")
+    assert errors[0].endswith(
+        "; it is truncated, corrupt or not what preprocess wrote there: preprocess again"
+    )
     assert err.splitlines()[-1] == errors[0]
     assert "Traceback" not in err
     assert "\tat " not in err

@@ -8,15 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.feed.plan import row_groups_of
+from esmm_spark.feed.row_groups import read_row_groups
 from esmm_spark.files.attempts import attempt_name, keep_attempt
-from esmm_spark.scoring.example_reader import read_segment
-from esmm_spark.scoring.groups import GROUP_COLUMNS
 from esmm_spark.scoring.predictor import Predictor
 from esmm_spark.scoring.score_file import ScoreFile
 from esmm_spark.scoring.task import ScoreJob, score_share
-from esmm_spark.scoring.work import Segment, share_out
+from esmm_spark.scoring.work import share_out
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import SPEC, config_content, random_groups, write_partition
 
@@ -30,48 +29,6 @@ def counts(tmp_path: Path) -> PartitionCounts:
 
 def size_of(first: int, last: int) -> int:
     return sum(len(group["click"]) for group in GROUPS[first:last])
-
-
-def test_a_segment_is_read_in_order(tmp_path: Path, counts: PartitionCounts) -> None:
-    second = counts.files[1].path
-    segment = Segment(second, 0, 2, groups=15, impressions=size_of(15, 30))
-    batches = list(read_segment(str(tmp_path), segment, SPEC))
-    assert [batch.num_rows for batch in batches] == [8, 7]
-    assert pa.Table.from_batches(batches).to_pylist() == [
-        {name: pytest.approx(group[name]) if "weights" in name else group[name] for name in GROUP_COLUMNS}
-        for group in GROUPS[15:]
-    ]
-
-
-def test_a_file_of_other_groups_than_the_manifests_is_refused(
-    tmp_path: Path, counts: PartitionCounts
-) -> None:
-    path, found = counts.files[0].path, size_of(10, 15)
-    for segment in (Segment(path, 1, 2, 5, found + 1), Segment(path, 1, 2, 6, found)):
-        with pytest.raises(
-            InputError,
-            match=rf"part-00000\.parquet: row groups 1 to 1 hold 5 groups with {found} impressions, the "
-            rf"manifest says {segment.groups} with {segment.impressions}: run jobs/preprocess",
-        ):
-            list(read_segment(str(tmp_path), segment, SPEC))
-    with pytest.raises(InputError, match="row groups 1 to 2 hold 5 groups"):
-        list(read_segment(str(tmp_path), Segment(path, 1, 3, 9, 99), SPEC))
-
-
-def test_a_file_with_other_columns_is_refused(tmp_path: Path, counts: PartitionCounts) -> None:
-    file = tmp_path / counts.files[0].path
-    segment = Segment(counts.files[0].path, 0, 2, 15, size_of(0, 15))
-    table = pq.read_table(file)
-    index = table.column_names.index("click")
-    pq.write_table(table.set_column(index, "click", pa.array([["0"]] * table.num_rows)), file)
-    with pytest.raises(InputError, match=r"column click is list<element: string>, not list<item: int8>: run"):
-        list(read_segment(str(tmp_path), segment, SPEC))
-    pq.write_table(table.drop_columns(["click"]), file)
-    with pytest.raises(InputError, match=r"part-00000\.parquet: it has no column click: run"):
-        list(read_segment(str(tmp_path), segment, SPEC))
-    file.unlink()
-    with pytest.raises(InputError, match=r"part-00000\.parquet is missing: run"):
-        list(read_segment(str(tmp_path), segment, SPEC))
 
 
 def test_of_two_attempts_one_file_is_kept(tmp_path: Path, counts: PartitionCounts) -> None:
@@ -106,10 +63,9 @@ def test_many_row_groups_of_scores_keep_their_order_and_their_texts(
     monkeypatch.setattr("esmm_spark.scoring.score_file._ROW_GROUP_BYTES", 500)
     predictor = Predictor(write_model(Config.model_validate(config_content(tmp_path))).uri)
     counts = write_partition(tmp_path, "split=many", GROUPS, [[1] * 30])
-    segment = share_out(counts, 1)[0][0]
     file = ScoreFile(str(tmp_path / "scores.parquet"))
-    for batch in read_segment(str(tmp_path), segment, SPEC):
-        file.write(predictor.score_groups(batch, 10))
+    for groups in read_row_groups(str(tmp_path), row_groups_of(counts), SPEC):
+        file.write(predictor.score_groups(groups, 10))
     num_rows, sha256 = file.close()
     assert num_rows == size_of(0, 30)
     assert sha256 == hashlib.sha256((tmp_path / "scores.parquet").read_bytes()).hexdigest()

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts
-from esmm_spark.scoring.work import Segment, num_tasks, share_out
+from esmm_spark.feed.plan import RowGroup
+from esmm_spark.scoring.work import num_tasks, share_out
 
 
 def partition(*files: list[int]) -> PartitionCounts:
@@ -27,8 +28,8 @@ def partition(*files: list[int]) -> PartitionCounts:
 
 def test_a_share_holds_neighbours_and_may_cross_files() -> None:
     assert share_out(partition([4, 4], [4, 12]), 2) == [
-        (Segment("part-0", 0, 2, 4, 8), Segment("part-1", 0, 1, 2, 4)),
-        (Segment("part-1", 1, 2, 6, 12),),
+        (RowGroup("part-0", 0, 2, 4), RowGroup("part-0", 1, 2, 4), RowGroup("part-1", 0, 2, 4)),
+        (RowGroup("part-1", 1, 6, 12),),
     ]
 
 
@@ -40,20 +41,15 @@ def test_no_row_groups_are_one_share_of_nothing() -> None:
 def test_every_row_group_is_in_one_share_and_shares_are_even(sizes: list[list[int]], tasks: int) -> None:
     counts = partition(*sizes)
     shares = share_out(counts, tasks)
-    scored = [
-        (segment.path, index)
-        for share in shares
-        for segment in share
-        for index in range(segment.first, segment.last)
-    ]
+    scored = [(row_group.path, row_group.index) for share in shares for row_group in share]
     assert scored == [(f"part-{number}", i) for number, file in enumerate(sizes) for i in range(len(file))]
     assert 1 <= len(shares) <= tasks
-    loads = [sum(segment.impressions for segment in share) for share in shares]
+    loads = [sum(row_group.impressions for row_group in share) for share in shares]
     assert sum(loads) == counts.impressions
     # Its first and its last row group may reach beyond a share's even part by half.
     largest = max((size for file in sizes for size in file), default=0)
     assert max(loads) <= counts.impressions / tasks + largest
-    assert sum(segment.groups for share in shares for segment in share) == counts.groups
+    assert sum(row_group.groups for share in shares for row_group in share) == counts.groups
 
 
 def test_there_are_two_tasks_per_core_and_no_task_takes_much_longer_than_others_do() -> None:

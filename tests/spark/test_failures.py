@@ -6,7 +6,7 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from esmm_spark.contracts.errors import UnwritableError
+from esmm_spark.contracts.errors import InputError, UnwritableError
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.simulation.simulate import simulate
@@ -45,6 +45,17 @@ def test_what_the_operating_system_refused_in_a_worker_is_one_line(
     with pytest.raises(UnwritableError, match=message) as told, user_errors(spark, "mend it", WHAT):
         raise PySparkException(text)
     assert "\n" not in str(told.value)
+
+
+def test_of_a_workers_error_and_its_cause_the_error_is_told(spark: SparkSession) -> None:
+    text = (
+        "Traceback ...\nesmm_spark.contracts.errors.InputError: click is missing\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+        "Traceback ...\nesmm_spark.contracts.errors.InputError: part-0.parquet: click is missing\n"
+    )
+    told = pytest.raises(InputError, match=r"^part-0\.parquet: click is missing$")
+    with told, user_errors(spark, "mend it", WHAT):
+        raise PySparkException(text)
 
 
 def test_any_other_failure_of_spark_is_a_defect(spark: SparkSession) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from esmm_spark.feed import reader
-from esmm_spark.feed.groups import Part
+from esmm_spark.feed.groups import GroupSlice
 from esmm_spark.runtime import activity
 from esmm_spark.runtime.activity import Kind, doing, inside, waiting
 from esmm_spark.training.ranks import watch
@@ -171,7 +171,7 @@ class SlowReader(Sleeper):
         self.steps = -1000
         take, taken = reader._Stream.take, []
 
-        def take_slowly(self: reader._Stream, count: int) -> list[Part]:
+        def take_slowly(self: reader._Stream, count: int) -> list[GroupSlice]:
             taken.append(count)
             if len(taken) > 10 and os.environ.get("HOROVOD_RANK") == "1":
                 time.sleep(100)

@@ -1,5 +1,7 @@
-"""Arrow batches of groups as flat arrays, cut into slices, and what is refused."""
+"""Row groups of the examples as flat arrays, cut into slices, and what is refused."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.feed.bags import Bags
-from esmm_spark.scoring.groups import (
-    GROUP_COLUMNS,
-    Groups,
-    read_groups,
-    read_labels,
-)
+from esmm_spark.feed.bags import Bags, Tokens
+from esmm_spark.feed.groups import SCORING_COLUMNS, TRAINING_COLUMNS, UNKNOWN_LABEL, read_groups
 from tests.synthetic_examples import SCHEMA, SPEC, Group, random_groups
 
 LEVELS = ("context", "impression")
@@ -36,37 +33,37 @@ GROUP: Group = {
 }
 
 
-def record_batch(*groups: Group) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(list(groups), SCHEMA).select(GROUP_COLUMNS)
+def table_of(*groups: Group, columns: Sequence[str] = SCORING_COLUMNS) -> pa.Table:
+    return pa.Table.from_pylist(list(groups), SCHEMA).select(list(columns))
 
 
 def test_a_batch_is_read_as_flat_bags() -> None:
-    groups = read_groups(record_batch(GROUP, GROUP), SPEC)
+    groups = read_groups(table_of(GROUP, GROUP), SPEC)
     assert groups.sizes.tolist() == [2, 2]
-    assert groups.context.rows.tolist() == [3, 81, 82] * 2
-    assert groups.context.lengths.tolist() == [1, 0, 2] * 2
+    assert groups.context.tokens.rows.tolist() == [3, 81, 82] * 2
+    assert groups.context.tokens.lengths.tolist() == [1, 0, 2] * 2
     assert groups.context.starts.tolist() == [0, 3, 6]
     assert groups.impression.starts.tolist() == [0, 3, 4, 7, 8]
-    assert groups.impression.lengths.tolist() == [1, 2, 1, 0] * 2
-    assert groups.context.rows.dtype == np.int32
+    assert groups.impression.tokens.lengths.tolist() == [1, 2, 1, 0] * 2
+    assert groups.context.tokens.rows.dtype == np.int32
 
 
 def test_weights_of_a_mean_are_divided_by_the_number_of_values() -> None:
-    groups = read_groups(record_batch(GROUP), SPEC)
-    assert groups.context.weights.tolist() == [1.0, 0.25, 1.0]
-    assert groups.impression.weights.tolist() == [1.0, 0.5, 1.5, 1.0]
+    groups = read_groups(table_of(GROUP), SPEC)
+    assert groups.context.tokens.weights.tolist() == [1.0, 0.25, 1.0]
+    assert groups.impression.tokens.weights.tolist() == [1.0, 0.5, 1.5, 1.0]
 
 
 def test_a_part_of_a_larger_batch_is_read_alone() -> None:
-    many = record_batch(*random_groups(20, 1))
+    many = table_of(*random_groups(20, 1))
     part = read_groups(many.slice(7, 5), SPEC)
-    alone = read_groups(record_batch(*random_groups(20, 1)[7:12]), SPEC)
-    for level in LEVELS:
-        for name in ("rows", "weights", "lengths", "starts"):
-            np.testing.assert_array_equal(
-                getattr(getattr(part, level), name), getattr(getattr(alone, level), name)
-            )
-    assert read_labels(many.slice(7, 5), "click", part.sizes).to_pylist() == [
+    alone = read_groups(table_of(*random_groups(20, 1)[7:12]), SPEC)
+    for ours, theirs in ((part.context, alone.context), (part.impression, alone.impression)):
+        for found, expected in zip(ours.tokens, theirs.tokens, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(ours.starts, theirs.starts)
+    np.testing.assert_array_equal(part.labels, alone.labels)
+    assert part.labels[0].tolist() == [
         label for group in random_groups(20, 1)[7:12] for label in group["click"]
     ]
 
@@ -77,7 +74,7 @@ def test_slices_hold_every_impression_once_with_its_own_context(
     num_groups: int, batch_size: int, seed: int
 ) -> None:
     rows = random_groups(num_groups, seed)
-    groups = read_groups(record_batch(*rows), SPEC)
+    groups = read_groups(table_of(*rows), SPEC)
     slices = list(groups.slices(batch_size))
 
     sizes = [part.stop - part.start for part in slices]
@@ -113,27 +110,74 @@ def pairs(sizes: Any, context: Any, impression: Any) -> list[tuple[list[int], li
 
 
 def test_a_group_may_be_cut_and_its_context_is_in_both_slices() -> None:
-    base = read_groups(record_batch(GROUP, GROUP), SPEC)
-    groups = Groups(np.array([0, 3, 5]), base.context, _without_tokens(5))
+    base = read_groups(table_of(GROUP, GROUP), SPEC)
+    groups = replace(base, starts=np.array([0, 3, 5]), impression=_without_tokens(5))
     assert [part.group_sizes.tolist() for part in groups.slices(2)] == [[1], [2], [2]]
     assert [part.group_sizes.tolist() for part in groups.slices(4)] == [[2], [1, 2]]
 
 
 def _without_tokens(num_impressions: int) -> Bags:
     lengths, starts = np.zeros(num_impressions * 2, np.int32), np.zeros(num_impressions + 1, np.int64)
-    return Bags(np.zeros(0, np.int32), np.zeros(0, np.float32), lengths, starts, num_fields=2)
+    return Bags(Tokens(np.zeros(0, np.int32), np.zeros(0, np.float32), lengths), starts, num_fields=2)
 
 
-def test_a_group_without_labels_has_null_labels() -> None:
-    batch = record_batch(GROUP, {**GROUP, "click": None}, {**GROUP, "click": [None, 1]})
-    assert read_labels(batch, "click", np.array([2, 2, 2])).to_pylist() == [1, 0, None, None, None, 1]
-    assert read_labels(batch.slice(1, 1), "click", np.array([2])).to_pylist() == [None, None]
+def test_a_slice_has_the_labels_of_its_impressions_and_says_which_groups_begin_in_it() -> None:
+    groups = read_groups(table_of(GROUP, GROUP), SPEC)
+    part = groups.slice(1, 4)
+    assert part.labels.tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert part.starts_group.tolist() == [False, True]
+    assert part.keys.to_pylist() == ["k", "k"]
+
+
+def test_labels_that_are_not_known_are_told_apart_from_0() -> None:
+    table = table_of(
+        GROUP,
+        {**GROUP, "click": None, "conversion": None},
+        {**GROUP, "click": [None, 1], "conversion": [None, None]},
+    )
+    groups = read_groups(table, SPEC)
+    unknown = UNKNOWN_LABEL
+    assert groups.labels.tolist() == [
+        [1, 0, unknown, unknown, unknown, 1],
+        [0, 0, unknown, unknown, unknown, unknown],
+    ]
+    assert read_groups(table.slice(1, 1), SPEC).labels.tolist() == [[unknown, unknown]] * 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"click": None}, r"click is missing in 1 of 2 groups"),
+        ({"click": [1, None]}, r"group 'k' has an impression whose click is unknown"),
+        ({"conversion": [None, 0]}, r"group 'k' has an impression whose conversion is unknown"),
+    ],
+)
+def test_training_needs_every_label(labels: dict[str, Any], message: str) -> None:
+    table = table_of({**GROUP, "group_key": "before"}, {**GROUP, **labels}, columns=TRAINING_COLUMNS)
+    with pytest.raises(InputError, match=message):
+        read_groups(table, SPEC)
+
+
+@pytest.mark.parametrize("columns", [SCORING_COLUMNS, TRAINING_COLUMNS])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"click": [2, 0]}, "group 'k' has a click that is neither 0 nor 1"),
+        ({"click": [1, -1]}, "group 'k' has a click that is neither 0 nor 1"),
+        ({"conversion": [0, 1]}, "group 'k' has labels that are no clicks and conversions"),
+        ({"conversion": [1]}, "group 'k' has 1 x conversion, 2 impressions"),
+    ],
+)
+def test_what_is_no_label_is_refused(columns: Sequence[str], labels: dict[str, Any], message: str) -> None:
+    table = table_of({**GROUP, "group_key": "before"}, {**GROUP, **labels}, columns=columns)
+    with pytest.raises(InputError, match=message):
+        read_groups(table, SPEC)
 
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("context_lengths", [1, 2], r"2 x context_lengths where 3 belong, in group 'k'"),
+        ("context_lengths", [1, 2], r"2 x context_lengths where 3 belong"),
         ("impression_lengths", [1, 2, 1], r"3 x impression_lengths where 4 belong"),
         ("context_lengths", [1, 1, 2], r"3 x context_rows and 3 x context_weights, where .* sums to 4"),
         ("context_lengths", [4, -1, 0], r"where context_lengths sums to 3 with a negative length"),
@@ -142,16 +186,12 @@ def test_a_group_without_labels_has_null_labels() -> None:
         ("context_rows", [3, 81, 320], r"context_rows outside of the arena's rows 0 to 319"),
         ("impression_rows", [121, -1, 91, 122], r"impression_rows outside of the arena's rows 0 to 319"),
         ("context_rows", [3, None, 82], r"context_rows holds 1 nulls"),
-        ("impression_id", ["a"], r"4 x impression_lengths where 2 belong"),
+        ("impression_id", ["a"], r"2 x click, 1 impressions"),
+        ("impression_id", None, r"impression_id is missing in 1 of 2 groups"),
+        ("group_key", None, r"group_key is missing in 1 of 2 groups"),
     ],
 )
 def test_a_damaged_group_is_named(column: str, value: list[Any], message: str) -> None:
-    batch = record_batch({**GROUP, "group_key": "before"}, {**GROUP, column: value})
+    batch = table_of({**GROUP, "group_key": "before"}, {**GROUP, column: value})
     with pytest.raises(InputError, match=message):
         read_groups(batch, SPEC)
-
-
-def test_labels_of_another_number_than_the_impressions_are_named() -> None:
-    batch = record_batch({**GROUP, "click": [1]})
-    with pytest.raises(InputError, match=r"1 x click, 2 impressions, in group 'k'"):
-        read_labels(batch, "click", np.array([2]))

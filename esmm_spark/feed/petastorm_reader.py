@@ -1,0 +1,273 @@
+"""petastorm, told exactly which row groups to read in which order.
+
+`petastorm.make_batch_reader` reads every row group of a dataset once, hands them out as its threads finish
+them, and makes a Python object of each list. The exactly-once epochs of `plan` need one order, and some row
+groups twice. So this is petastorm's `Reader`, which make_batch_reader returns, with a worker of our own:
+
+    plan.reads -> petastorm's ventilator -> petastorm's threads: Parquet -> Groups -> reads in their order
+
+At most `threads + READ_AHEAD` row groups are in memory here, beside those that batches are being cut from.
+The dataset's pickled schema, which petastorm would load, is never looked for: it is given files, not a
+folder.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import filesystem as legacy_filesystem
+from pyarrow import fs
+
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.manifest import Block
+from esmm_spark.feed.groups import TRAINING_COLUMNS, Groups
+from esmm_spark.feed.plan import Read, RowGroup
+from esmm_spark.feed.row_groups import load_groups
+from esmm_spark.files import storage
+from esmm_spark.files.examples_file import DamagedBlockError, check_columns, read_footer, unreadable
+
+with warnings.catch_warnings():
+    # Its imports use names that pyarrow 14 and setuptools warn about.
+    warnings.simplefilter("ignore")
+    from petastorm.arrow_reader_worker import ArrowReaderWorker
+    from petastorm.reader import Reader
+    from petastorm.transform import TransformSpec
+    from petastorm.workers_pool import EmptyResultError, thread_pool
+    from petastorm.workers_pool.ventilator import ConcurrentVentilator
+
+# petastorm's threads look every so many seconds whether they are to stop. As often as a thousand times a
+# second, as it comes, each thread that waits takes the interpreter from training: a tenth of a step's time.
+thread_pool.IO_TIMEOUT_INTERVAL_S = 0.02
+
+# Row groups read ahead of the one that batches wait for, beside one per thread.
+READ_AHEAD = 2
+
+
+@contextmanager
+def open_row_groups(
+    dataset: str, row_groups: Sequence[RowGroup], reads: Sequence[Read], spec: FeatureSpec, threads: int
+) -> Iterator[Iterator[Groups]]:
+    """Yields an iterator of the groups of each read's row group, in the order of `reads`.
+
+    Args:
+        dataset: URI of the dataset.
+        row_groups: those of the partition.
+        reads: what to read; `read.row_group` is an index into `row_groups`. A row group may be read several
+            times.
+        spec: the feature spec of the dataset.
+        threads: petastorm's worker threads.
+
+    Raises:
+        InputError: a file is missing, truncated, corrupt or not the one that the manifest describes; also
+            from the iterator.
+    """
+    if not reads:
+        yield iter(())
+        return
+    wanted = [row_groups[read.row_group] for read in reads]
+    filesystem, root = storage.filesystem_of(dataset)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            reader = _PlannedReader(filesystem, root, wanted, spec, threads)
+    except (DamagedBlockError, pa.ArrowException, OSError) as error:
+        raise _unreadable_footer(dataset, wanted, spec, error) from error
+    try:
+        yield _in_order(reader, wanted, dataset)
+    finally:
+        reader.stop()
+        reader.join()
+
+
+def _in_order(reader: "_PlannedReader", wanted: Sequence[RowGroup], dataset: str) -> Iterator[Groups]:
+    """Yields the groups of each wanted row group; threads may finish a later one first."""
+    early: dict[int, _Found] = {}
+    for index, row_group in enumerate(wanted):
+        while index not in early:
+            found = next(reader)
+            early[found.read_index] = found
+        result = early.pop(index).result
+        reader.ventilator.taken()
+        if isinstance(result, InputError | pa.ArrowException | OSError):
+            raise unreadable(storage.join(dataset, row_group.path), result, row_group.index) from result
+        if isinstance(result, Exception):
+            raise result
+        yield result
+
+
+def _unreadable_footer(
+    dataset: str, wanted: Sequence[RowGroup], spec: FeatureSpec, error: Exception
+) -> InputError:
+    """Returns the error that names the file whose footer can't be read."""
+    footers = {row_group.path: row_group.footer for row_group in wanted}
+    for path, footer in footers.items():
+        uri = storage.join(dataset, path)
+        filesystem, name = storage.filesystem_of(uri)
+        try:
+            with filesystem.open_input_file(name) as file:
+                check_columns(read_footer(file, footer), TRAINING_COLUMNS, spec)
+        except (DamagedBlockError, pa.ArrowException, OSError) as found:
+            return unreadable(uri, found)
+    return unreadable(dataset, error)
+
+
+class _PlannedReader(Reader):  # type: ignore[misc]
+    """petastorm's reader over the given row groups in the given order, some of them perhaps twice.
+
+    Args:
+        filesystem: where they lie.
+        root: the dataset's path on it.
+        wanted: the row groups.
+        spec: the feature spec.
+        threads: worker threads.
+    """
+
+    def __init__(
+        self,
+        filesystem: fs.FileSystem,
+        root: str,
+        wanted: Sequence[RowGroup],
+        spec: FeatureSpec,
+        threads: int,
+    ) -> None:
+        self._wanted = [(storage.join(root, row_group.path), row_group.index) for row_group in wanted]
+        self._row_groups = wanted
+        footers = {storage.join(root, row_group.path): row_group.footer for row_group in wanted}
+        super().__init__(
+            _Files(filesystem, footers, spec),
+            list(dict.fromkeys(path for path, _ in self._wanted)),
+            schema_fields=[f"^{column}$" for column in TRAINING_COLUMNS],
+            shuffle_row_groups=False,
+            # Room for all that is read ahead, and for a message after each: a thread that waited for room
+            # would look for it again and again.
+            reader_pool=thread_pool.ThreadPool(threads, results_queue_size=2 * (threads + READ_AHEAD)),
+            worker_class=_Worker,
+            transform_spec=TransformSpec(partial(load_groups, columns=TRAINING_COLUMNS, spec=spec)),
+            is_batched_reader=True,
+            num_epochs=1,
+        )
+
+    def _filter_row_groups(self, dataset: Any, row_groups: list[Any], *_: Any) -> tuple[list[int], None]:
+        """Returns the places of the wanted row groups among all `row_groups` of the files, in their order."""
+        places = {(piece.path, piece.row_group): place for place, piece in enumerate(row_groups)}
+        for path, index in self._wanted:
+            if (path, index) not in places:
+                raise OSError(f"{path} has no row group {index}")
+        return [places[wanted] for wanted in self._wanted], None
+
+    def _create_ventilator(self, row_group_indexes: list[int], *_: Any) -> "_Ventilator":
+        items = [
+            {"piece_index": piece, "read_index": index, "row_group": self._row_groups[index]}
+            for index, piece in enumerate(row_group_indexes)
+        ]
+        ahead = self._workers_pool.workers_count + READ_AHEAD
+        return _Ventilator(self._workers_pool.ventilate, items, max_ventilation_queue_size=ahead)
+
+
+class _Ventilator(ConcurrentVentilator):  # type: ignore[misc]
+    """Hands out reads in order, as many ahead of those taken as its queue size says.
+
+    petastorm's own counts a read as done when its result has left the pool. While a slow one is waited for,
+    those after it would leave the pool and pile up.
+    """
+
+    def processed_item(self) -> None:
+        """Does nothing: `taken` counts."""
+
+    def taken(self) -> None:
+        """Lets the next read be handed out."""
+        super().processed_item()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a worker made of one read: its groups, or why there are none."""
+
+    read_index: int
+    result: Groups | Exception
+
+
+class _Worker(ArrowReaderWorker):  # type: ignore[misc]
+    """Decodes row groups without making a Python object of any list."""
+
+    @staticmethod
+    def new_results_queue_reader() -> "_Results":
+        """Returns what takes results out of the pool."""
+        return _Results()
+
+    def process(self, piece_index: int, read_index: int, row_group: RowGroup) -> None:
+        """Publishes the groups of a row group, or the error: raising here would print a stack trace."""
+        piece = self._split_pieces[piece_index]
+        result: Groups | Exception
+        try:
+            with self._filesystem.open(piece.path) as file:
+                metadata = self._filesystem.metadata_of(piece.path, file)
+                result = self._transform_spec.func(file, metadata, row_group)
+        except Exception as error:
+            result = error
+        self.publish_func(_Found(read_index, result))
+
+
+class _Results:
+    """Takes results out of petastorm's pool as they are."""
+
+    batched_output = True
+
+    def read_next(self, workers_pool: thread_pool.ThreadPool, schema: Any, ngram: Any) -> _Found:
+        """Returns the next result. Raises StopIteration after the last one."""
+        try:
+            found: _Found = workers_pool.get_results()
+        except EmptyResultError:
+            raise StopIteration from None
+        return found
+
+
+class _Files(legacy_filesystem.FileSystem):  # type: ignore[misc]
+    """The file system that petastorm wants, on top of the one that pyarrow has today: local, HDFS, S3 or GCS.
+
+    petastorm 0.12 takes only file systems of pyarrow's old kind.
+
+    Args:
+        filesystem: the one of today.
+        footers: path -> what the manifest says of the file's footer, which petastorm reads by itself.
+        spec: the feature spec, which decides the columns' types.
+    """
+
+    def __init__(
+        self, filesystem: fs.FileSystem, footers: Mapping[str, Block | None], spec: FeatureSpec
+    ) -> None:
+        self._filesystem, self._footers, self._spec = filesystem, footers, spec
+        self._metadata: dict[str, pq.FileMetaData] = {}
+
+    def isdir(self, path: str) -> bool:
+        """Returns whether a folder stands at `path`."""
+        return bool(self._filesystem.get_file_info(path).type == fs.FileType.Directory)
+
+    def isfile(self, path: str) -> bool:
+        """Returns whether a file stands at `path`."""
+        return bool(self._filesystem.get_file_info(path).type == fs.FileType.File)
+
+    def open(self, path: str, mode: str = "rb") -> pa.NativeFile:
+        """Returns the file at `path`, opened for reading, its footer and columns checked."""
+        assert mode == "rb", mode
+        file = self._filesystem.open_input_file(path)
+        try:
+            self.metadata_of(path, file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def metadata_of(self, path: str, file: pa.NativeFile) -> pq.FileMetaData:
+        """Returns what the footer of `file`, opened at `path`, says; read once."""
+        if path not in self._metadata:
+            metadata = read_footer(file, self._footers[path])
+            check_columns(metadata, TRAINING_COLUMNS, self._spec)
+            self._metadata[path] = metadata
+        return self._metadata[path]
