@@ -28,15 +28,11 @@ def main(argv: Sequence[str]) -> None:
     from esmm_spark.evaluation.evaluating import evaluate
     from esmm_spark.evaluation.report.cautions import warnings_of
     from esmm_spark.evaluation.report.terminal import terminal_summary
-    from esmm_spark.spark.session import require_filesystems, spark_session
+    from esmm_spark.spark.session import job_session
 
-    spark = spark_session("esmm_spark evaluate")
-    try:
-        read = ("paths.scores", "evaluate.")
-        require_filesystems(spark, [path for path in paths_of(config) if path.key.startswith(read)])
+    paths = [path for path in paths_of(config) if path.key.startswith(("paths.scores", "evaluate."))]
+    with job_session("esmm_spark evaluate", paths) as spark:
         done = evaluate(spark, config)
-    finally:
-        spark.stop()
     # Wide enough for every value to stand beside its interval where nobody's window is narrower.
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_summary(done.subject, done.measured))

@@ -8,6 +8,7 @@ spark-submit jobs/preprocess.py --config conf/events.yaml --ds DAY [--as-of TIME
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from esmm_spark.contracts.config import Config
@@ -71,10 +72,11 @@ def main(argv: Sequence[str]) -> None:
         return
     from esmm_spark.samples.dataset import preprocess
 
-    spark = _open_session(config)
-    started = time.monotonic()
-    manifest = preprocess(spark, config)
-    _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, time.monotonic() - started)
+    with _session(config) as spark:
+        started = time.monotonic()
+        manifest = preprocess(spark, config)
+        seconds = time.monotonic() - started
+    _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, seconds)
 
 
 def _logs_named(texts: Sequence[str]) -> list[str]:
@@ -88,13 +90,11 @@ def _logs_named(texts: Sequence[str]) -> list[str]:
     return names
 
 
-def _open_session(config: Config) -> "SparkSession":
-    from esmm_spark.spark.session import require_filesystems, spark_session
+def _session(config: Config) -> AbstractContextManager["SparkSession"]:
+    from esmm_spark.spark.session import job_session
 
-    spark = spark_session("esmm_spark preprocess", _SESSION)
     paths = [path for path in paths_of(config) if path.key.startswith(("logs.", "paths.dataset"))]
-    require_filesystems(spark, paths)
-    return spark
+    return job_session("esmm_spark preprocess", paths, _SESSION)
 
 
 def _build_days(
@@ -103,18 +103,19 @@ def _build_days(
     from esmm_spark.events.backfill import days_that_can_change
     from esmm_spark.events.days import build_days
 
-    spark = _open_session(config)
-    started = time.monotonic()
     assert config.logs.events is not None
     backfill_days = (num_days or days_that_can_change(config.logs.events)) if looks_back else 0
-    written, left_alone = build_days(spark, config, day, backfill_days, allowed_missing)
+    with _session(config) as spark:
+        started = time.monotonic()
+        written, left_alone = build_days(spark, config, day, backfill_days, allowed_missing)
+        seconds = time.monotonic() - started
     manifest = read_manifest(config.paths.dataset)
     assert manifest.days is not None
     for warning in dict.fromkeys(text for name in written for text in manifest.days[name].warnings):
         _log.warning(warning)
     sources = [source for name in written for source in manifest.days[name].sources]
     partitions = {name: manifest.partitions[name] for name in written if name in manifest.partitions}
-    _print_summary(sources, partitions, config.paths.dataset, time.monotonic() - started)
+    _print_summary(sources, partitions, config.paths.dataset, seconds)
     for name in written:
         _print_day(name, manifest.days[name])
     if looks_back:

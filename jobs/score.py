@@ -22,18 +22,15 @@ def main(argv: Sequence[str]) -> None:
     arguments, config = parse_config(parser, argv)
     # Only now: --help and a mistake in the config shouldn't wait for Spark and torch.
     from esmm_spark.scoring.scoring import plan_scoring, score
-    from esmm_spark.spark.session import require_filesystems, spark_session
+    from esmm_spark.spark.session import job_session
 
     plan = plan_scoring(config)
     scored = None if arguments.force else plan.done_before()
     if scored is None:
         options = {"spark.python.daemon.module": "esmm_spark.scoring.daemon"}
-        spark = spark_session("esmm_spark score", options)
-        try:
-            require_filesystems(spark, [path for path in paths_of(config) if path.key.startswith("score.")])
+        paths = [path for path in paths_of(config) if path.key.startswith("score.")]
+        with job_session("esmm_spark score", paths, options) as spark:
             scored = score(spark, plan)
-        finally:
-            spark.stop()
     print(scored, flush=True)
 
 

@@ -51,9 +51,10 @@ def main(argv: Sequence[str]) -> None:
     wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
     # Before Spark starts: a mistake is told at once.
     check_arguments(*wanted)
-    from esmm_spark.spark.session import spark_session
+    from esmm_spark.spark.session import job_session
 
-    summary = simulate(spark_session("esmm_spark simulate"), *wanted)
+    with job_session("esmm_spark simulate") as spark:
+        summary = simulate(spark, *wanted)
     print(f"{summary}: {arguments.output}", flush=True)
 
 
@@ -66,10 +67,10 @@ def _simulate_events(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--first-day {arguments.first_day} is no day: write it like 2026-11-20") from error
     wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
     check_event_arguments(*wanted, arguments.num_days)
-    from esmm_spark.spark.session import spark_session
+    from esmm_spark.spark.session import job_session
 
-    spark = spark_session("esmm_spark simulate")
-    summary = simulate_events(spark, *wanted, first_day, arguments.num_days)
+    with job_session("esmm_spark simulate") as spark:
+        summary = simulate_events(spark, *wanted, first_day, arguments.num_days)
     print(f"{summary}: {arguments.output}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What this process does at the moment, for those who watch it from another thread (training/ranks/watch.py).
+"""The process's current activity, a global that the watchdog's thread reads (training/ranks/watch.py).
 
     with doing("reading a batch"):            it works: whoever waits for it long enough gives up on it
         ...

@@ -1,4 +1,4 @@
-"""How much memory this process may have, and what training and scoring tell the C library about it."""
+"""glibc's malloc settings for training and scoring, and the memory that this process may have."""
 
 import ctypes
 from pathlib import Path
@@ -10,7 +10,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> None:
-    """Lets the process keep up to 1 GiB that it has freed, instead of giving it back and asking for it anew.
+    """Sets glibc's malloc to keep freed memory, up to 1 GiB, instead of returning it to the system.
 
     Each batch needs the same few dozen megabytes. To have the system hand them out, zeroed and page by page,
     took a tenth of a step's time with two ranks on a host, and half of the towers' in scoring. Does nothing

@@ -1,4 +1,4 @@
-"""What a person sees of long work: rich bars on a terminal, elsewhere a line every ten seconds.
+"""Progress display of long work: rich bars on a terminal, elsewhere a line every ten seconds.
 
     group the lines of train: 12 of 40 tasks, about 25 s left
     group the lines of train: done in 41 s

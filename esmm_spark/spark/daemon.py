@@ -1,4 +1,4 @@
-"""The parent of a job's Python workers, which `spark.python.daemon.module` names: made for short tasks.
+"""Spark's daemon of Python workers (`spark.python.daemon.module`), made for short tasks.
 
 Workers are forked from it, so what it has imported they share, and are ready at once.
 """

@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
 
 from py4j.protocol import Py4JJavaError
@@ -65,6 +66,32 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         # telling: `failures.user_errors` cancels the jobs.
         signal.signal(signal.SIGINT, _interrupt)
     return session
+
+
+@contextmanager
+def job_session(
+    app_name: str, paths: Iterable[ConfigPath] = (), options: Mapping[str, str] | None = None
+) -> Iterator[SparkSession]:
+    """Yields the session of a job and stops it when the job has ended, however it has.
+
+    A session that was there before is its owner's to stop.
+
+    Args:
+        app_name: as Spark's UI shows it.
+        paths: what the job reads and writes.
+        options: as `spark_session` takes them.
+
+    Raises:
+        ConfigError: as `require_filesystems` does.
+    """
+    is_ours = SparkSession.getActiveSession() is None
+    session = spark_session(app_name, options)
+    try:
+        require_filesystems(session, paths)
+        yield session
+    finally:
+        if is_ours:
+            session.stop()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a long Spark step: its name, how many of its tasks are done, and for how long yet.
+"""Progress of Spark's job groups: a step's name, its tasks done of all, and an estimate of the time left.
 
 All of it goes to stderr, as `runtime/progress.py` shows it: a bar on a terminal, else a line every ten
 seconds.

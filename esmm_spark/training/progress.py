@@ -1,4 +1,4 @@
-"""What a person sees of a running training: how far its epochs are, and TensorBoard."""
+"""Progress display of epochs, the averages that it shows, and TensorBoard."""
 
 import sys
 import time

@@ -1,11 +1,15 @@
 """The Spark session: which file systems it can serve, told before a job begins."""
 
+import subprocess
+import sys
+
 import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.disjoint_paths import ConfigPath
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.spark.session import require_filesystems
+from esmm_spark.spark.session import job_session, require_filesystems
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.spark
 
@@ -32,3 +36,28 @@ def test_a_file_system_that_spark_lacks_is_told_with_its_package(
 
 def test_this_host_and_hadoop_are_served_by_spark_itself(spark: SparkSession) -> None:
     require_filesystems(spark, [ConfigPath("a", "data/[x]"), ConfigPath("b", "hdfs:///x")])
+
+
+def test_a_session_that_was_there_before_is_not_stopped_by_a_job(spark: SparkSession) -> None:
+    with job_session("another job") as session:
+        assert session is spark
+    assert spark.range(3).count() == 3
+
+
+@pytest.mark.parametrize("ends", ["pass", "raise SystemExit", "1 / 0"])
+def test_a_job_stops_its_own_session_however_it_ends(ends: str) -> None:
+    script = f"""
+from unittest.mock import MagicMock
+from pyspark.sql import SparkSession
+from esmm_spark.spark import session
+SparkSession.getActiveSession = lambda: None
+session.spark_session = MagicMock()
+session.require_filesystems = lambda spark, paths: None
+try:
+    with session.job_session("job") as spark:
+        {ends}
+except (SystemExit, ZeroDivisionError):
+    pass
+spark.stop.assert_called_once_with()
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""What nobody should miss in an evaluation, as sentences for the report, the terminal and metrics.json."""
+"""Warnings of an evaluation as sentences, for report, terminal and metrics.json: scores whose level is wrong."""
 
 from esmm_spark.evaluation.measure.estimates import LEVEL, Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements

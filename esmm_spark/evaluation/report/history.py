@@ -1,4 +1,4 @@
-"""What the model's own folder tells about it: its objective and its training curves. Both may be missing."""
+"""The model's objective and training curves, from its folder. Both may be missing."""
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
