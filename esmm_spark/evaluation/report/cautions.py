@@ -1,4 +1,4 @@
-"""Warnings of an evaluation as sentences, for report, terminal and metrics.json: scores whose level is wrong."""
+"""Warnings of an evaluation, for report, terminal and metrics.json: scores whose level is wrong."""
 
 from esmm_spark.evaluation.measure.estimates import LEVEL, Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
