@@ -145,13 +145,13 @@ def _print_summary(
         rejects = ", ".join(f"{reason} {count:,}" for reason, count in source.rejects.items()) or "none"
         notes = "".join(f"; {note.replace('_', ' ')} {count:,}" for note, count in source.notes.items())
         print(f"{source.name}: {source.lines_read:,} lines, rejects: {rejects}{notes}")
-    _print_row("partition", "groups", "impressions", "clicks", "conversions", "row groups")
+    tasks = list(next(iter(partitions.values())).positives) if partitions else []
+    _print_row("partition", "groups", "impressions", *tasks, "row groups")
     for name, counts in partitions.items():
         numbers = (
             counts.groups,
             counts.impressions,
-            counts.clicks,
-            counts.conversions,
+            *counts.positives.values(),
             counts.num_row_groups,
         )
         _print_row(name, *(f"{number:,}" for number in numbers))

@@ -12,6 +12,7 @@ import torch
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.feed.batch import batch_of
 from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.model.embedding.arena import EmbeddingArena
@@ -47,7 +48,7 @@ def compile_for_preprocessing(configs: list[Config]) -> None:
     for spec in {row_dtype(config.features): config.features for config in configs}.values():
         compile_kernels(spec)
         lines = pa.record_batch([pa.array([CONTEXT], pa.int8()), pa.array([b"k,0,"])], ["kind", "line"])
-        list(count_values([lines], spec))
+        list(count_values([lines], spec, DEFAULT_COLUMNS))
 
 
 def compile_for_training(configs: list[Config]) -> None:

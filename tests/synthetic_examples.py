@@ -151,8 +151,7 @@ def write_partition(
     return PartitionCounts(
         groups=len(groups),
         impressions=sum(len(group["click"]) for group in groups),
-        clicks=sum(sum(group["click"]) for group in groups),
-        conversions=sum(sum(group["conversion"]) for group in groups),
+        positives={task: sum(sum(group[task]) for group in groups) for task in ("click", "conversion")},
         context_tokens=sum(len(group["context_rows"]) for group in groups),
         impression_tokens=sum(len(group["impression_rows"]) for group in groups),
         group_hash_sum=(hash_sum + 2**63) % 2**64 - 2**63,

@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
 from esmm_spark.contracts.path_config import Paths as Paths
 from esmm_spark.contracts.path_config import SplitLogs as SplitLogs
 from esmm_spark.contracts.schemas.layout import TEST_PARTITION, TRAIN_PARTITION
 from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
-from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks, problem_of_name
 from esmm_spark.contracts.train_config import Model as Model
 from esmm_spark.contracts.train_config import Train as Train
 
@@ -69,6 +70,20 @@ class Samples(Section):
     row_group_mb: Annotated[
         float, Field(gt=0, le=1024, description="Size of a Parquet row group in memory, in MiB.")
     ] = 4
+    carry: Annotated[
+        dict[str, CarriedKind],
+        Field(
+            description="Columns that go as they are from the log to examples and scores: "
+            "`{price: float, segment: string}`. `float` is a double, `int` a bigint; null where missing."
+        ),
+    ] = {}
+    unknown_labels: Annotated[
+        Literal["reject", "keep"],
+        Field(
+            description="An impression whose label of a task isn't known: `reject` it as `bad_label`, or "
+            "`keep` it: it trains the tasks whose labels are known."
+        ),
+    ] = "reject"
     compression: Annotated[
         Compression,
         Field(
@@ -178,6 +193,32 @@ class Config(Section):
         # Of every key: a config is stored with datasets and models, and shown in messages.
         require_no_secrets(content)
         return content
+
+    @property
+    def brought(self) -> ImpressionColumns:
+        """The labels and carried columns of an impression."""
+        return ImpressionColumns(self.tasks, self.samples.carry)
+
+    @model_validator(mode="after")
+    def _check_brought(self) -> Self:
+        for name in self.samples.carry:
+            if name in self.tasks.root or (problem := problem_of_name(name)):
+                problem = "is a task, too" if name in self.tasks.root else problem
+                raise ValueError(
+                    f"samples.carry {name!r} {problem}: it is a column of the examples, rename it"
+                )
+        if self.logs.format == "aliccp":
+            if self.tasks != DEFAULT_TASKS:
+                raise ValueError(
+                    f"tasks are {self.tasks.described()}, but logs.format aliccp brings "
+                    f"{DEFAULT_TASKS.described()}, and nothing else"
+                )
+            if self.samples.carry:
+                raise ValueError(
+                    f"samples.carry names {', '.join(self.samples.carry)}, but logs.format aliccp has no "
+                    "columns beside its features"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_events(self) -> Self:

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from esmm_spark.contracts.errors import InputError, SpecMismatchError
 from esmm_spark.contracts.features import HASH_FUNCTION, HASH_SEED, FeatureSpec, describe_difference
+from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # By which rule ids and values of event logs become text. 1: as Spark casts them, so that 11 and 11.0 are two;
 # 2: one text for a whole number, whatever its type.
 VALUE_RULE = 2
@@ -69,8 +71,11 @@ class PartitionCounts(_Strict):
 
     groups: int
     impressions: int
-    clicks: int
-    conversions: int
+    positives: Annotated[dict[str, int], Field(description="Task -> impressions whose label is 1.")]
+    unknown: Annotated[
+        dict[str, int],
+        Field(description="Task -> impressions whose label isn't known; only where any."),
+    ] = {}
     context_tokens: int
     impression_tokens: int
     group_hash_sum: Annotated[
@@ -95,13 +100,21 @@ def add_counts(parts: Sequence[PartitionCounts]) -> PartitionCounts:
     return PartitionCounts(
         groups=sum(part.groups for part in parts),
         impressions=sum(part.impressions for part in parts),
-        clicks=sum(part.clicks for part in parts),
-        conversions=sum(part.conversions for part in parts),
+        positives=_add_by_key([part.positives for part in parts]),
+        unknown=_add_by_key([part.unknown for part in parts]),
         context_tokens=sum(part.context_tokens for part in parts),
         impression_tokens=sum(part.impression_tokens for part in parts),
         group_hash_sum=wrapped_sum(*(part.group_hash_sum for part in parts)),
         files=[file for part in parts for file in part.files],
     )
+
+
+def _add_by_key(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for count in counts:
+        for key, number in count.items():
+            total[key] = total.get(key, 0) + number
+    return total
 
 
 def wrapped_sum(*values: int) -> int:
@@ -147,12 +160,19 @@ class Manifest(_Strict):
     feature_spec_digest: str
     hash_function: str = HASH_FUNCTION
     hash_seed: int = HASH_SEED
+    tasks: Tasks = DEFAULT_TASKS
+    carry: Annotated[dict[str, CarriedKind], Field(description="The config's samples.carry.")] = {}
     sources: list[SourceCounts]
     partitions: Annotated[dict[str, PartitionCounts], Field(description="`split=train` -> its counts.")]
     config: Annotated[dict[str, Any], Field(description="The config that made the dataset.")]
     days: Annotated[
         dict[str, DayCounts] | None, Field(description="`ds=2026-11-23` -> its counts; only of event logs.")
     ] = None
+
+    @property
+    def brought(self) -> ImpressionColumns:
+        """The labels and carried columns of the examples."""
+        return ImpressionColumns(self.tasks, self.carry)
 
     def partition(self, name: str, dataset: str) -> PartitionCounts:
         """Returns the counts of one partition. Raises InputError where the dataset has none of that name."""

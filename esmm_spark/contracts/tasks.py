@@ -70,7 +70,7 @@ class Tasks(RootModel[dict[str, Task]]):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name, task in self.root.items():
-            if problem := _problem_of_name(name):
+            if problem := problem_of_name(name):
                 raise ValueError(
                     f"task {name!r} {problem}: it is a column of the examples, choose another name"
                 )
@@ -165,7 +165,7 @@ class Tasks(RootModel[dict[str, Task]]):
         return " given ".join([*trail[trail.index(name) :], name])
 
 
-def _problem_of_name(name: str) -> str | None:
+def problem_of_name(name: str) -> str | None:
     """Returns why a name can't be a label column beside the others, None where it can."""
     if not _NAME.fullmatch(name):
         return "is no column name of lower-case letters, digits and _, at most 40, a letter first"

@@ -160,6 +160,8 @@ def write_day_manifest(dataset: str, config: Config) -> None:
     manifest = Manifest(
         feature_spec=config.features,
         feature_spec_digest=config.features.digest,
+        tasks=config.tasks,
+        carry=config.samples.carry,
         sources=[source for day in days.values() for source in day.day.sources],
         partitions={name: day.examples for name, day in days.items() if day.examples is not None},
         config=config.model_dump(mode="json"),

@@ -249,6 +249,7 @@ def _write_examples(
     paths = [storage.join(staging, name) for name in (_CONTEXT_LINES, _IMPRESSION_LINES)]
     plan = GroupingPlan(
         spec=config.features,
+        brought=config.brought,
         dataset=storage.join(staging, GROUPED),
         partition=day.name,
         source=day.name,
@@ -257,6 +258,7 @@ def _write_examples(
         max_group_size=config.samples.max_group_size,
         row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
         compression=config.samples.compression,
+        labels_required=config.samples.unknown_labels == "reject",
     )
     reader = spark.read.schema(_LINE_SCHEMA)
     contexts, impressions = (reader.parquet(storage.spark_source(path)) for path in paths)

@@ -1,18 +1,28 @@
-r"""Ali-CCP's raw lines: the columns before the tokens.
+r"""Canonical lines, which are Ali-CCP's raw lines: the columns before the tokens.
 
     skeleton         sample_id,click,conversion,common_feature_index,num_tokens,tokens
     common features  common_feature_index,num_tokens,tokens
+
+Other logs are brought into the same form. Their impressions have a label for each task in the place of click
+and conversion, and carried values behind the common feature index:
+
+    sample_id,label 1,...,label K,common_feature_index,carried 1,...,carried C,num_tokens,tokens
 
 Columns are cut at the first commas of the line, so a comma in a token's value is part of the value. A
 trailing \r is no part of the line. Nothing is quoted: a quote is a character like any other.
 """
 
-from esmm_spark.logs.arrays import Bytes
+from typing import NamedTuple
+
+import numpy as np
+
+from esmm_spark.contracts.tasks import NO_PARENT, Tasks
+from esmm_spark.logs.arrays import Bytes, Int8s
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.reasons import (
     ACCEPTED,
     BAD_LABEL,
-    CONVERSION_WITHOUT_CLICK,
+    FIRST_ORPHAN,
     INVALID_UTF8,
     MISSING_ID,
     TOO_FEW_COLUMNS,
@@ -24,6 +34,25 @@ NOT_A_COUNT = -1
 
 _COMMA, _CARRIAGE_RETURN, _ZERO, _ONE, _NINE = b",\r019"
 _MAX_COUNT = 1 << 40
+
+
+class LineColumns(NamedTuple):
+    """Which columns an impression's line has, and what its labels must fulfil.
+
+    Attributes:
+        parents: int8 [K], the number of each task's parent, or NO_PARENT.
+        num_carried: C, carried values.
+        labels_required: if false, labels may be empty: NO_LABEL stands for them.
+    """
+
+    parents: Int8s
+    num_carried: int
+    labels_required: bool
+
+
+def line_columns(tasks: Tasks, num_carried: int, labels_required: bool) -> LineColumns:
+    """Returns the columns of lines that bring labels of `tasks`."""
+    return LineColumns(np.array(tasks.parents, dtype=np.int8), num_carried, labels_required)
 
 
 @kernel
@@ -53,55 +82,67 @@ def parse_context(data: Bytes, start: int, end: int) -> tuple[int, int, int, int
 
 @kernel
 def parse_impression(
-    data: Bytes, start: int, end: int, labels_required: bool
-) -> tuple[int, int, int, int, int, int, int, int]:
-    """Returns (reason, id end, click, conversion, index start, index end, token count, start of the tokens).
+    data: Bytes, start: int, end: int, columns: LineColumns, labels: Int8s
+) -> tuple[int, int, int, int, int, int]:
+    """Returns (reason, id end, index start, index end, token count, start of the tokens) of a skeleton line.
 
-    The id begins at `start`. All but the reason is 0 unless that is ACCEPTED.
+    The id begins at `start`, the first carried value behind the comma at the index's end. All but the reason
+    is 0 unless that is ACCEPTED.
 
     Args:
         data: uint8, the raw bytes.
         start: the first byte of a skeleton line.
         end: the byte after its last.
-        labels_required: if false, both labels may be empty, or the conversion alone: NO_LABEL stands for it.
+        columns: which columns it has.
+        labels: int8 [K], output: 0, 1 or NO_LABEL.
     """
     if not is_utf8(data, start, end):
-        return INVALID_UTF8, 0, 0, 0, 0, 0, 0, 0
+        return INVALID_UTF8, 0, 0, 0, 0, 0
     id_end = find_comma(data, start, end)
-    click_end = find_comma(data, id_end + 1, end)
-    conversion_end = find_comma(data, click_end + 1, end)
-    index_end = find_comma(data, conversion_end + 1, end)
-    count_end = find_comma(data, index_end + 1, end)
+    labels_end = id_end
+    for _ in range(columns.parents.shape[0]):
+        labels_end = find_comma(data, labels_end + 1, end)
+    index_end = find_comma(data, labels_end + 1, end)
+    carried_end = index_end
+    for _ in range(columns.num_carried):
+        carried_end = find_comma(data, carried_end + 1, end)
+    count_end = find_comma(data, carried_end + 1, end)
     if count_end >= end:
-        return TOO_FEW_COLUMNS, 0, 0, 0, 0, 0, 0, 0
-    if id_end == start or index_end == conversion_end + 1:
-        return MISSING_ID, 0, 0, 0, 0, 0, 0, 0
-    reason, click, conversion = _parse_labels(data, id_end + 1, click_end, conversion_end, labels_required)
+        return TOO_FEW_COLUMNS, 0, 0, 0, 0, 0
+    if id_end == start or index_end == labels_end + 1:
+        return MISSING_ID, 0, 0, 0, 0, 0
+    reason = _parse_labels(data, id_end + 1, columns, labels)
     if reason != ACCEPTED:
-        return reason, 0, 0, 0, 0, 0, 0, 0
-    count = _parse_count(data, index_end + 1, count_end)
-    return ACCEPTED, id_end, click, conversion, conversion_end + 1, index_end, count, count_end + 1
+        return reason, 0, 0, 0, 0, 0
+    count = _parse_count(data, carried_end + 1, count_end)
+    return ACCEPTED, id_end, labels_end + 1, index_end, count, count_end + 1
 
 
 @kernel
-def _parse_labels(
-    data: Bytes, click_start: int, click_end: int, conversion_end: int, labels_required: bool
-) -> tuple[int, int, int]:
-    """Returns (reason, click, conversion); the conversion begins after the comma at `click_end`."""
-    click_length, conversion_length = click_end - click_start, conversion_end - click_end - 1
-    if not labels_required and click_length == 0 and conversion_length == 0:
-        return ACCEPTED, NO_LABEL, NO_LABEL
-    if click_length != 1 or not (_ZERO <= data[click_start] <= _ONE):
-        return BAD_LABEL, 0, 0
-    click_byte = data[click_start]
-    if not labels_required and conversion_length == 0:
-        return ACCEPTED, int(click_byte == _ONE), NO_LABEL
-    if conversion_length != 1 or not (_ZERO <= data[click_end + 1] <= _ONE):
-        return BAD_LABEL, 0, 0
-    conversion_byte = data[click_end + 1]
-    if click_byte == _ZERO and conversion_byte == _ONE:
-        return CONVERSION_WITHOUT_CLICK, 0, 0
-    return ACCEPTED, int(click_byte == _ONE), int(conversion_byte == _ONE)
+def _parse_labels(data: Bytes, start: int, columns: LineColumns, labels: Int8s) -> int:
+    """Reads K labels, each followed by a comma, into `labels`; returns the reason if one is wrong.
+
+    Where a label is unknown, those that are given it must be unknown, too.
+    """
+    parents, position = columns.parents, start
+    for task in range(parents.shape[0]):
+        parent, byte = parents[task], data[position]
+        if byte == _COMMA:
+            if columns.labels_required:
+                return BAD_LABEL
+            labels[task] = NO_LABEL
+            position += 1
+            continue
+        is_label = (byte == _ZERO or byte == _ONE) and data[position + 1] == _COMMA
+        if not is_label or (parent != NO_PARENT and labels[parent] == NO_LABEL):
+            return BAD_LABEL
+        labels[task] = byte - _ZERO
+        position += 2
+    for task in range(parents.shape[0]):
+        parent = parents[task]
+        if parent != NO_PARENT and labels[task] == 1 and labels[parent] == 0:
+            return FIRST_ORPHAN + task
+    return ACCEPTED
 
 
 @kernel
@@ -119,13 +160,13 @@ def _parse_count(data: Bytes, start: int, end: int) -> int:
 
 
 @kernel
-def impression_key(data: Bytes, start: int, end: int) -> tuple[int, int]:
+def impression_key(data: Bytes, start: int, end: int, num_labels: int) -> tuple[int, int]:
     """Returns where the common feature index of a skeleton line begins and ends.
 
     A line with fewer columns gets its last one: it is rejected, whatever group it is sorted into.
     """
     key_start, key_end = start, find_comma(data, start, end)
-    for _ in range(3):
+    for _ in range(num_labels + 1):
         if key_end >= end:
             break
         key_start = key_end + 1

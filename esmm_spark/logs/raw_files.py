@@ -24,7 +24,8 @@ from esmm_spark.logs.line_files import local_path, plain_paths
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
 from esmm_spark.spark.session import first_line
 
-_KEY_COLUMN_OF_IMPRESSION = 4
+# What a line of Ali-CCP's brings.
+_NUM_LABELS = 2
 _READS_AT_ONCE = 16
 
 
@@ -65,7 +66,7 @@ def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:
         files = [(path, CONTEXT) for path in paths[0]] + [(path, IMPRESSION) for path in paths[1]]
     return CanonicalLines(
         contexts=contexts.withColumn("key", F.when(~_is_blank(), F.substring_index("line", ",", 1))),
-        impressions=impressions.withColumn("key", F.when(~_is_blank(), impression_key())),
+        impressions=impressions.withColumn("key", F.when(~_is_blank(), impression_key(_NUM_LABELS))),
         files=files,
         byte_order_marks=(marks[0], marks[1]),
     )
@@ -110,10 +111,10 @@ def impression_id() -> Column:
     return F.substring_index("line", ",", 1)
 
 
-def impression_key() -> Column:
+def impression_key(num_labels: int) -> Column:
     """Returns the common feature index of the skeleton line in the column `line`."""
     # A line with fewer columns gets some key or other: it is rejected whatever group it is sorted into.
-    return F.substring_index(F.substring_index("line", ",", _KEY_COLUMN_OF_IMPRESSION), ",", -1)
+    return F.substring_index(F.substring_index("line", ",", 2 + num_labels), ",", -1)
 
 
 def _is_blank() -> Column:

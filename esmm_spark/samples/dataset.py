@@ -69,6 +69,8 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Man
     manifest = Manifest(
         feature_spec=config.features,
         feature_spec_digest=config.features.digest,
+        tasks=config.tasks,
+        carry=config.samples.carry,
         sources=[],
         partitions={},
         config=config.model_dump(mode="json"),
@@ -84,7 +86,7 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Man
         lines, plan = read_split(spark, logs), grouping_plan(config, split, staging)
         if split == TRAIN and plan.vocabulary is not None:
             with step(spark, f"count the values of {split}"):
-                write_vocabulary(lines, plan.spec, plan.held_out, plan.vocabulary)
+                write_vocabulary(lines, plan.spec, plan.brought, plan.held_out, plan.vocabulary)
         paths = logs.common_features, logs.skeleton
         written = write_examples(spark, lines, paths, plan, config.samples.num_files)
         manifest.sources.extend(written.sources)
@@ -127,6 +129,7 @@ def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:
         held_out = HeldOut(VALIDATION_PARTITION, samples.validation_fraction, samples.seed)
     return GroupingPlan(
         spec=config.features,
+        brought=config.brought,
         dataset=dataset,
         partition=f"{SPLIT_PREFIX}{split}",
         source=split,
@@ -135,6 +138,7 @@ def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:
         max_group_size=samples.max_group_size,
         row_group_bytes=int(samples.row_group_mb * (1 << 20)),
         compression=samples.compression,
+        labels_required=samples.unknown_labels == "reject",
     )
 
 

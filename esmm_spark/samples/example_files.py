@@ -4,7 +4,7 @@ pyarrow writes them, not Spark: it cuts row groups where it is told to, and the 
 a detour over rows of the JVM.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmm_spark.contracts.config import Compression
-from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts
+from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts, add_counts
 from esmm_spark.contracts.schemas.columns import REJECT_COLUMNS
 from esmm_spark.files import storage
 from esmm_spark.files.examples_file import BlockStream
@@ -43,16 +43,18 @@ class ExamplesWriter:
         """`path` is relative to the folder `dataset`. Its folder must be there."""
         self._dataset, self._path, self._schema = dataset, path, schema
         self._row_group_bytes, self._compression = row_group_bytes, compression
+        # Lists of nothing else are bytes.
+        self._tasks = [field.name for field in schema if field.type == pa.list_(pa.int8())]
         self._writer: pq.ParquetWriter | None = None
         self._stream: Any = None
         self._blocks: BlockStream | None = None
         self._pending: list[pa.RecordBatch] = []
         self._pending_bytes: list[Int64s] = []
-        self._totals = np.zeros(6, dtype=np.int64)
+        self._counts: list[PartitionCounts] = []
 
     def write(self, examples: pa.RecordBatch) -> None:
         """Adds rows."""
-        self._totals += _totals(examples)
+        self._counts.append(_count(examples, self._tasks))
         self._pending.append(examples)
         self._pending_bytes.append(row_bytes(examples))
         self._write_row_groups(at_end=False)
@@ -66,21 +68,14 @@ class ExamplesWriter:
         # The footer.
         self._blocks.end_block()
         self._stream.close()
-        groups, clicks, conversions, context_tokens, impression_tokens, hash_sum = map(int, self._totals)
         file = describe_file(self._dataset, self._path)
-        assert sum(file.groups) == groups, (file, groups)
+        counts = add_counts(self._counts)
+        written = sum(file.groups), sum(file.impressions)
+        assert written == (counts.groups, counts.impressions), (file, counts)
         file.num_bytes, file.checksums = self._blocks.num_bytes, self._blocks.checksums
         assert len(file.blocks) == len(file.groups) + 1, file
-        return PartitionCounts(
-            groups=groups,
-            impressions=sum(file.impressions),
-            clicks=clicks,
-            conversions=conversions,
-            context_tokens=context_tokens,
-            impression_tokens=impression_tokens,
-            group_hash_sum=hash_sum,
-            files=[file],
-        )
+        counts.files = [file]
+        return counts
 
     def _write_row_groups(self, at_end: bool) -> None:
         if not self._pending or (not at_end and self._num_bytes() < 2 * self._row_group_bytes):
@@ -210,20 +205,20 @@ def _cuts(ends: Int64s, row_group_bytes: int, at_end: bool) -> Iterator[int]:
     yield len(ends)
 
 
-def _totals(examples: pa.RecordBatch) -> Int64s:
-    """Returns groups, clicks, conversions, context tokens, impression tokens, sum of hashes modulo 2^64."""
+def _count(examples: pa.RecordBatch, tasks: Sequence[str]) -> PartitionCounts:
+    """Returns what the rows hold, without their file."""
 
     def flat(name: str) -> pa.Array:
         return examples.column(name).flatten()
 
-    return np.array(
-        [
-            examples.num_rows,
-            pc.sum(flat("click")).as_py() or 0,
-            pc.sum(flat("conversion")).as_py() or 0,
-            len(flat("context_rows")),
-            len(flat("impression_rows")),
-            examples.column("group_hash").to_numpy().sum(),
-        ],
-        dtype=np.int64,
+    labels = {task: flat(task) for task in tasks}
+    return PartitionCounts(
+        groups=examples.num_rows,
+        impressions=len(flat("impression_id")),
+        positives={task: pc.sum(of_task).as_py() or 0 for task, of_task in labels.items()},
+        unknown={task: of_task.null_count for task, of_task in labels.items() if of_task.null_count},
+        context_tokens=len(flat("context_rows")),
+        impression_tokens=len(flat("impression_rows")),
+        group_hash_sum=int(examples.column("group_hash").to_numpy().sum()),
+        files=[],
     )

@@ -24,7 +24,7 @@ from esmm_spark.logs.heads import BYTE_ORDER_MARK, BYTE_ORDER_MARKS
 from esmm_spark.logs.line_files import file_ranges
 from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.logs.raw_files import CanonicalLines
-from esmm_spark.logs.reasons import ACCEPTED, REASONS
+from esmm_spark.logs.reasons import ACCEPTED, reason_names
 from esmm_spark.samples.example_files import write_empty_rejects
 from esmm_spark.samples.lines.sorting import pack_files, pack_frame, packing, sort_lines
 from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
@@ -82,7 +82,7 @@ def write_examples(
     compile_kernels(plan.spec)
     for folder in [f"{EXAMPLES}/{partition}" for partition in plan.partitions] + [REJECTS]:
         storage.make_directory(storage.join(plan.dataset, folder))
-    how = packing(plan.held_out, _BUCKETS_PER_FILE * num_files)
+    how = packing(plan.held_out, _BUCKETS_PER_FILE * num_files, len(plan.brought.tasks.names))
     packed = pack_frame(_all_lines(lines, None), how) if ranges is None else pack_files(spark, ranges, how)
     reports = _run_tasks(packed, plan, num_files)
     if any(report.several_keys for report in reports):
@@ -96,7 +96,7 @@ def write_examples(
         check_bytes(read, size, len(lines.files or ()))
     partitions, rejects_files = _commit(plan, reports)
     counted = reduce(LineCounts.__add__, (report.lines for report in reports))
-    written = Written(partitions, _describe_sources(plan.source, paths, read, counted), rejects_files)
+    written = Written(partitions, _describe_sources(plan, paths, read, counted), rejects_files)
     for source, marks in zip(written.sources, lines.byte_order_marks, strict=True):
         if marks:
             source.notes[BYTE_ORDER_MARKS] = marks
@@ -168,11 +168,9 @@ def _run_tasks_with_repeated(
     # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it is
     # small.
     with step(spark, "look for impressions of several contexts"):
-        find_repeated(lines, plan.spec, plan.labels_required, num_files).write.parquet(
-            storage.spark_path(folder)
-        )
+        find_repeated(lines, plan, num_files).write.parquet(storage.spark_path(folder))
     repeated = spark.read.schema("id string, key string").parquet(storage.spark_source(folder))
-    packed = pack_frame(_all_lines(lines, repeated), packing(plan.held_out, 0))
+    packed = pack_frame(_all_lines(lines, repeated), packing(plan.held_out, 0, len(plan.brought.tasks.names)))
     reports = _run_tasks(packed, plan, num_files)
     storage.delete(folder)
     return reports
@@ -208,10 +206,10 @@ def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> tuple[dict[str, Pa
 
 
 def _describe_sources(
-    name: str, paths: tuple[str, str], read: Int64s, counted: LineCounts
+    plan: GroupingPlan, paths: tuple[str, str], read: Int64s, counted: LineCounts
 ) -> list[SourceCounts]:
     """Returns the counts of contexts and impressions."""
-    sources = []
+    sources, reasons = [], reason_names(plan.brought.tasks)
     for kind, suffix in enumerate((CONTEXT_SOURCE, IMPRESSION_SOURCE)):
         by_reason = counted.by_reason[kind]
         num_lines, blank_lines, _ = map(int, read[kind])
@@ -220,12 +218,12 @@ def _describe_sources(
             notes["contexts_without_impressions"] = counted.idle_contexts
         sources.append(
             SourceCounts(
-                name=f"{name}.{suffix}",
+                name=f"{plan.source}.{suffix}",
                 path=paths[kind],
                 lines_read=num_lines,
                 lines_accepted=by_reason[ACCEPTED],
                 rejects={
-                    REASONS[reason]: count for reason, count in enumerate(by_reason) if reason and count
+                    reasons[reason]: count for reason, count in enumerate(by_reason) if reason and count
                 },
                 notes={note: count for note, count in notes.items() if count},
             )

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from esmm_spark.contracts.config import Compression
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import PartitionCounts
 from esmm_spark.samples.grouping.buffers import Counts
 from esmm_spark.samples.hashing.held_out import HeldOut
@@ -18,6 +19,7 @@ class GroupingPlan:
 
     Attributes:
         spec: the feature spec.
+        brought: the labels and carried columns of an impression.
         dataset: URI of the folder in which `examples/` and `rejects/` are written, not relative.
         partition: for example `split=train`.
         source: the name of the logs in rejects and manifest; `.skeleton` or `.common_features` is put behind
@@ -27,10 +29,11 @@ class GroupingPlan:
         max_group_size: more impressions make another part.
         row_group_bytes: of a Parquet row group, in memory.
         compression: of the examples' files.
-        labels_required: if false, click and conversion may be empty.
+        labels_required: if false, labels may be empty.
     """
 
     spec: FeatureSpec
+    brought: ImpressionColumns
     dataset: str
     partition: str
     source: str

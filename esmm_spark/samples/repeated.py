@@ -14,7 +14,6 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION, REPEATED_IMPRESSION
 from esmm_spark.logs.raw_files import CanonicalLines, impression_id, impression_key
 from esmm_spark.logs.reasons import ACCEPTED
@@ -22,11 +21,10 @@ from esmm_spark.samples.grouping.grouper import Grouper
 from esmm_spark.samples.lines.merging import LineMerger, merged_lines
 from esmm_spark.samples.lines.packing import texts_at
 from esmm_spark.samples.lines.sorting import pack_frame, packing, sort_lines
+from esmm_spark.samples.plan import GroupingPlan
 
 
-def find_repeated(
-    lines: CanonicalLines, spec: FeatureSpec, labels_required: bool, num_partitions: int
-) -> DataFrame:
+def find_repeated(lines: CanonicalLines, plan: GroupingPlan, num_partitions: int) -> DataFrame:
     """Returns `id`, `key`, a row for each accepted impression id under a context where it isn't kept.
 
     Worked example: id 7 is accepted under contexts a and b, and stands in a line under c that doesn't parse.
@@ -47,8 +45,8 @@ def find_repeated(
 
     def accepted_impressions(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         # Which bucket a value gets has no say in whether its line is accepted.
-        no_vocabulary = {field.name: np.empty(0, dtype=np.int64) for field in spec.fields}
-        grouper = Grouper(spec, no_vocabulary, 1, labels_required)
+        no_vocabulary = {field.name: np.empty(0, dtype=np.int64) for field in plan.spec.fields}
+        grouper = Grouper(plan.spec, plan.brought, no_vocabulary, 1, plan.labels_required)
         for found in merged_lines(batches, LineMerger()):
             for _ in grouper.take(found):
                 pass
@@ -56,13 +54,14 @@ def find_repeated(
             texts = texts_at(found.data, found.starts[places], found.ends[places])
             yield pa.record_batch([texts], names=["line"])
 
-    columns = "kind", "line"
-    packed = pack_frame(contexts.select(*columns).unionByName(impressions.select(*columns)), packing(None, 0))
+    columns, num_labels = ("kind", "line"), len(plan.brought.tasks.names)
+    both = contexts.select(*columns).unionByName(impressions.select(*columns))
+    packed = pack_frame(both, packing(None, 0, num_labels))
     by_key = Window.partitionBy("id").orderBy("key")
     return (
         sort_lines(packed, num_partitions)
         .mapInArrow(accepted_impressions, "line string")
-        .select(impression_id().alias("id"), impression_key().alias("key"))
+        .select(impression_id().alias("id"), impression_key(num_labels).alias("key"))
         .withColumn("number", F.row_number().over(by_key))
         .where("number > 1")
         .select("id", "key")

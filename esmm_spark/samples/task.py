@@ -7,10 +7,11 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.schemas.layout import EXAMPLES, REJECTS
 from esmm_spark.files.attempts import attempt_name
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION, split_lines
-from esmm_spark.logs.reasons import REASONS
+from esmm_spark.logs.reasons import reason_names
 from esmm_spark.samples.example_files import REJECTS_SCHEMA, ExamplesWriter, RejectsWriter
 from esmm_spark.samples.grouping.grouper import Grouper, rejected_lines
 from esmm_spark.samples.hashing.held_out import HeldOut, held_out_mask
@@ -21,7 +22,6 @@ from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
 from esmm_spark.samples.vocabulary import load_vocabulary
 
 CONTEXT_SOURCE, IMPRESSION_SOURCE = "common_features", "skeleton"
-_REASONS = pa.array(REASONS)
 _SOME_LINES = b"k,0,", b"i,0,0,k,0,", b"j,0,0,k,0,", b"j,0,0,k,0,"
 
 
@@ -41,6 +41,7 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
     name = attempt_name(task, context.taskAttemptId())
     grouper = Grouper(
         plan.spec,
+        plan.brought,
         load_vocabulary(plan.vocabulary, plan.spec) if plan.vocabulary else {},
         plan.max_group_size,
         plan.labels_required,
@@ -56,14 +57,14 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
         for partition in plan.partitions
     }
     rejects = RejectsWriter(plan.dataset, f"{REJECTS}/{plan.source}-{name}")
-    merger = LineMerger()
+    merger, reasons = LineMerger(), pa.array(reason_names(plan.brought.tasks))
     for lines in merged_lines(batches, merger):
         if merger.ids.has_several_keys:
             # All of it will be done again: the rest is only taken from Spark's hands.
             continue
         for examples in grouper.take(lines):
             _write(examples, plan, writers)
-        rejects.write(_describe_rejects(rejected_lines(lines), plan.source))
+        rejects.write(_describe_rejects(rejected_lines(lines), plan.source, reasons))
     for examples in grouper.finish():
         _write(examples, plan, writers)
     written = {partition: writer.close() for partition, writer in writers.items()}
@@ -83,10 +84,14 @@ def compile_kernels(spec: FeatureSpec) -> None:
 
     A driver calls it before its workers start, so that on one host they needn't all compile.
     """
-    grouper = Grouper(spec, {field.name: np.empty(0, dtype=np.int64) for field in spec.fields}, 1, True, 64)
+    # Of how many labels and carried columns makes no difference to the compiler.
+    brought = DEFAULT_COLUMNS
+    no_vocabulary = {field.name: np.empty(0, dtype=np.int64) for field in spec.fields}
+    grouper = Grouper(spec, brought, no_vocabulary, 1, True, 64)
     blocks = [split_lines(line, CONTEXT if line == b"k,0," else IMPRESSION) for line in _SOME_LINES]
     held_out = HeldOut("", 0.5, 0)
-    for lines in merged_lines(pack_lines(blocks, packing(held_out, 1)), LineMerger()):
+    how = packing(held_out, 1, len(brought.tasks.names))
+    for lines in merged_lines(pack_lines(blocks, how), LineMerger()):
         for examples in grouper.take(lines):
             held_out_mask(examples, held_out)
         rejected_lines(lines)
@@ -108,15 +113,15 @@ def _write(examples: pa.RecordBatch, plan: GroupingPlan, writers: dict[str, Exam
         start = end
 
 
-def _describe_rejects(rejected: pa.RecordBatch, source: str) -> pa.RecordBatch:
-    """Returns the rejected lines as rows of REJECTS_SCHEMA."""
+def _describe_rejects(rejected: pa.RecordBatch, source: str, reasons: pa.Array) -> pa.RecordBatch:
+    """Returns the rejected lines as rows of REJECTS_SCHEMA; `reasons` are the names of all codes."""
     is_context = rejected.column("kind").to_numpy() == CONTEXT
     names = np.where(is_context, f"{source}.{CONTEXT_SOURCE}", f"{source}.{IMPRESSION_SOURCE}")
     return pa.record_batch(
         [
             rejected.column("line"),
             pa.array(names, type=pa.string()),
-            _REASONS.take(rejected.column("reason")),
+            reasons.take(rejected.column("reason")),
         ],
         schema=REJECTS_SCHEMA,
     )

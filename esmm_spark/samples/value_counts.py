@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.logs.aliccp import parse_context, parse_impression, trim
-from esmm_spark.logs.arrays import Int32s, Int64s
+from esmm_spark.contracts.impressions import ImpressionColumns
+from esmm_spark.logs.aliccp import LineColumns, line_columns, parse_context, parse_impression, trim
+from esmm_spark.logs.arrays import Int8s, Int32s, Int64s
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.lines import CONTEXT, Lines, lines_of
 from esmm_spark.logs.reasons import ACCEPTED
@@ -29,14 +30,20 @@ class CountBuffers(NamedTuple):
         work: the compiled spec, and buffers for the line's tokens.
         values: int64 [power of two], hash table of `hash_kernels`: the line's distinct values.
         used_slots: int64 [tokens], the slots of `values` that are in use.
+        columns: which columns impressions have.
+        labels: int8 [K], which nobody reads.
     """
 
     work: Workspace
     values: Int64s
     used_slots: Int64s
+    columns: LineColumns
+    labels: Int8s
 
 
-def count_values(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
+def count_values(
+    batches: Iterable[pa.RecordBatch], spec: FeatureSpec, brought: ImpressionColumns
+) -> Iterator[pa.RecordBatch]:
     """Yields COUNTS_SCHEMA: the field's place in the spec, a value's hash, the number of lines it stands on.
 
     A value may come up again from batch to batch. Only lines that parse count; a line counts once, however
@@ -45,9 +52,10 @@ def count_values(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterat
     Args:
         batches: columns `kind` and `line`, in any order.
         spec: the feature spec.
+        brought: the labels and carried columns of an impression.
     """
     max_line_bytes = 1 << 16
-    buffers = _count_buffers(spec, max_line_bytes)
+    buffers = _count_buffers(spec, brought, max_line_bytes)
     for batch in batches:
         if batch.num_rows == 0:
             continue
@@ -55,7 +63,7 @@ def count_values(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterat
         longest = int((lines.ends - lines.starts).max())
         if longest > max_line_bytes:
             max_line_bytes = 2 * longest
-            buffers = _count_buffers(spec, max_line_bytes)
+            buffers = _count_buffers(spec, brought, max_line_bytes)
         capacity = len(lines.data) // MIN_TOKEN_BYTES + 1
         fields, hashes = np.empty(capacity, dtype=np.int32), np.empty(capacity, dtype=np.int64)
         num_values = collect_values(lines, buffers, fields, hashes)
@@ -65,7 +73,7 @@ def count_values(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterat
         yield from pa.table(columns, names=["field", "value_hash", "lines"]).to_batches()
 
 
-def _count_buffers(spec: FeatureSpec, max_line_bytes: int) -> CountBuffers:
+def _count_buffers(spec: FeatureSpec, brought: ImpressionColumns, max_line_bytes: int) -> CountBuffers:
     most_tokens = max_line_bytes // MIN_TOKEN_BYTES + 1
     return CountBuffers(
         work=workspace(
@@ -73,6 +81,8 @@ def _count_buffers(spec: FeatureSpec, max_line_bytes: int) -> CountBuffers:
         ),
         values=np.full(1 << (2 * most_tokens).bit_length(), _FREE, dtype=np.int64),
         used_slots=np.empty(most_tokens, dtype=np.int64),
+        columns=line_columns(brought.tasks, len(brought.carry), labels_required=False),
+        labels=np.empty(len(brought.tasks.names), dtype=np.int8),
     )
 
 
@@ -96,8 +106,8 @@ def collect_values(lines: Lines, buffers: CountBuffers, fields: Int32s, hashes: 
             reason, _, count, tokens_start = parse_context(lines.data, start, end)
         else:
             level = IMPRESSION_LEVEL
-            header = parse_impression(lines.data, start, end, False)
-            reason, count, tokens_start = header[0], header[6], header[7]
+            header = parse_impression(lines.data, start, end, buffers.columns, buffers.labels)
+            reason, count, tokens_start = header[0], header[4], header[5]
         if reason != ACCEPTED:
             continue
         reason, num_tokens, _ = parse_tokens(lines.data, tokens_start, end, count, level, work)

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.files import seals, storage
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
@@ -54,6 +55,7 @@ def load_vocabulary(folder: str, spec: FeatureSpec) -> dict[str, Int64s]:
 def write_vocabulary(
     lines: CanonicalLines,
     spec: FeatureSpec,
+    brought: ImpressionColumns,
     held_out: HeldOut | None,
     folder: str,
     max_values: int = MAX_VALUES,
@@ -66,6 +68,7 @@ def write_vocabulary(
     Args:
         lines: the training split's.
         spec: the feature spec.
+        brought: the labels and carried columns of an impression.
         held_out: the groups that don't count, if any.
         folder: URI of the folder to write.
         max_values: more are too many to hold in memory.
@@ -75,7 +78,7 @@ def write_vocabulary(
     """
 
     def count(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        return count_values(batches, spec)
+        return count_values(batches, spec, brought)
 
     def counted(frame: DataFrame, kind: int) -> DataFrame:
         frame = frame.where("key is not null")

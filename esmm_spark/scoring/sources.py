@@ -13,13 +13,14 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, require_same_spec
 from esmm_spark.contracts.schemas.layout import REJECTS, VOCABULARY
 from esmm_spark.files import storage
 from esmm_spark.files.fingerprints import fingerprints_at, fingerprints_of
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.logs.raw_files import read_split
-from esmm_spark.logs.reasons import REASONS, UNKNOWN_CONTEXT
+from esmm_spark.logs.reasons import UNKNOWN_CONTEXT_NAME
 from esmm_spark.model.directory import ModelInfo
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
@@ -94,7 +95,7 @@ def why_nothing_is_left(contexts: SourceCounts, impressions: SourceCounts) -> st
         f"no impression of {impressions.path} can be scored: {number} of {impressions.lines_read} lines are "
         f"rejected as {reason}"
     )
-    if reason == REASONS[UNKNOWN_CONTEXT]:
+    if reason == UNKNOWN_CONTEXT_NAME:
         bad = ", ".join(f"{reason} {count}" for reason, count in contexts.rejects.items())
         message += f", their index stands in no good line of {contexts.path}" + (f" ({bad})" if bad else "")
     return f"{message}: docs/line-format.md tells what a line must be"
@@ -138,6 +139,7 @@ def _group_raw_files(
     assert raw is not None
     plan = GroupingPlan(
         spec=info.feature_spec,
+        brought=DEFAULT_COLUMNS,
         dataset=folder,
         partition=partition,
         source=_RAW,

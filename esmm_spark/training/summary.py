@@ -40,7 +40,7 @@ def metrics_line(
 def _missing_labels(validation: str, counts: PartitionCounts) -> dict[str, str]:
     """Returns metric -> what there is only one class of, for each AUC."""
     where = f"of {counts.impressions:,} impressions of {validation}"
-    clicks, conversions = counts.clicks, counts.conversions
+    clicks, conversions = counts.positives["click"], counts.positives["conversion"]
     return {
         "ctr_auc": f"{'none' if clicks == 0 else 'each'} {where} is clicked",
         "cvr_auc": f"{conversions:,} of its {clicks:,} clicks convert",

@@ -41,8 +41,7 @@ def stage(folder: Path, version: int) -> DayPartition:
     counts = PartitionCounts(
         groups=version,
         impressions=version,
-        clicks=0,
-        conversions=0,
+        positives={"click": 0, "conversion": 0},
         context_tokens=0,
         impression_tokens=0,
         group_hash_sum=0,

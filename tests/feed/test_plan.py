@@ -173,8 +173,7 @@ def counts_of(files: list[ExamplesFile]) -> PartitionCounts:
     return PartitionCounts(
         groups=0,
         impressions=sum(sum(file.impressions) for file in files),
-        clicks=0,
-        conversions=0,
+        positives={"click": 0, "conversion": 0},
         context_tokens=0,
         impression_tokens=0,
         group_hash_sum=0,

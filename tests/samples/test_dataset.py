@@ -374,8 +374,7 @@ def test_a_lost_line_is_a_failure() -> None:
     counts = PartitionCounts(
         groups=1,
         impressions=8,
-        clicks=0,
-        conversions=0,
+        positives={"click": 0, "conversion": 0},
         context_tokens=0,
         impression_tokens=0,
         group_hash_sum=0,

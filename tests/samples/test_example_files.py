@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmm_spark.contracts.config import Compression
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.manifest import PartitionCounts
 from esmm_spark.samples.example_files import ExamplesWriter, RejectsWriter, _cuts
 from esmm_spark.samples.examples import _commit
@@ -62,7 +63,10 @@ def test_row_groups_are_even_and_their_counts_come_from_the_footer(tmp_path: Pat
     assert min(of_row_groups) > 0.45 * wanted
     assert max(of_row_groups) < 1.1 * wanted
     assert (counts.groups, counts.impressions) == (400, sum(sizes))
-    assert counts.clicks == sum(map(sum, table["click"].to_pylist()))
+    assert counts.positives == {
+        "click": sum(map(sum, table["click"].to_pylist())),
+        "conversion": sum(map(sum, table["conversion"].to_pylist())),
+    }
     assert counts.context_tokens == sum(map(len, table["context_rows"].to_pylist()))
     assert counts.impression_tokens == sum(map(len, table["impression_rows"].to_pylist()))
     with np.errstate(over="ignore"):
@@ -114,7 +118,18 @@ def test_every_codec_keeps_the_rows(tmp_path: Path, compression: Compression, co
 
 def test_only_what_a_successful_attempt_reported_stays(tmp_path: Path) -> None:
     table = examples_of(10)
-    plan = GroupingPlan(SPEC, str(tmp_path), "split=train", "train", None, None, 256, 1 << 20, "lz4")
+    plan = GroupingPlan(
+        SPEC,
+        DEFAULT_COLUMNS,
+        str(tmp_path),
+        "split=train",
+        "train",
+        None,
+        None,
+        256,
+        1 << 20,
+        "lz4",
+    )
     folder = tmp_path / "examples" / "split=train"
     folder.mkdir(parents=True)
     (tmp_path / "rejects").mkdir()

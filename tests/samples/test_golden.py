@@ -105,7 +105,12 @@ def test_hand_written_lines_become_exactly_these_rows(spark: SparkSession, tmp_p
     assert impressions.rejects == {"conversion_without_click": 1}
     assert impressions.notes == {"blank_lines": 1}
     counts = manifest.partitions["split=train"]
-    assert (counts.groups, counts.impressions, counts.clicks, counts.conversions) == (3, 4, 2, 1)
+    assert (counts.groups, counts.impressions, counts.positives["click"], counts.positives["conversion"]) == (
+        3,
+        4,
+        2,
+        1,
+    )
     assert (counts.context_tokens, counts.impression_tokens) == (6, 5)
     assert counts.group_hash_sum == -6182938958382878839 + 3969225326990859726 + 5249009391104724073
 

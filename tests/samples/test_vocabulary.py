@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.files import seals
 from esmm_spark.logs.raw_files import read_split
 from esmm_spark.samples.dataset import preprocess
@@ -56,7 +57,7 @@ def counts_of(lines: Sequence[bytes], kind: int, batch_size: int = 1000) -> Coun
         for start in range(0, len(lines), batch_size)
     ]
     counts: Counter[tuple[str, int]] = Counter()
-    for batch in count_values(batches, COUNTED):
+    for batch in count_values(batches, COUNTED, DEFAULT_COLUMNS):
         for row in batch.to_pylist():
             counts[COUNTED.fields[row["field"]].name, row["value_hash"]] += row["lines"]
     return counts
@@ -120,7 +121,7 @@ def test_held_out_groups_do_not_count(spark: SparkSession, tmp_path: Path) -> No
     held_out = HeldOut("split=validation", 0.4, 8)
     sides = {key: signed_hash(f"8#{key}".encode()) % 1_000_000 < 400_000 for key in "abc"}
     assert sides == {"a": False, "b": False, "c": True}, "the test wants c alone held out"
-    write_vocabulary(lines, COUNTED, held_out, str(tmp_path / "vocabulary"))
+    write_vocabulary(lines, COUNTED, DEFAULT_COLUMNS, held_out, str(tmp_path / "vocabulary"))
     vocabulary = load_vocabulary(str(tmp_path / "vocabulary"), COUNTED)
     assert {name: hashes.tolist() for name, hashes in vocabulary.items()} == {
         "109": [],
@@ -132,7 +133,7 @@ def test_held_out_groups_do_not_count(spark: SparkSession, tmp_path: Path) -> No
 def test_more_frequent_values_than_fit_are_refused(spark: SparkSession, tmp_path: Path) -> None:
     lines = read_split(spark, write_split(tmp_path, CONTEXTS, IMPRESSIONS))
     with pytest.raises(ConfigError, match="2 values have the min_count of their field, more than 1, "):
-        write_vocabulary(lines, COUNTED, None, str(tmp_path / "vocabulary"), max_values=1)
+        write_vocabulary(lines, COUNTED, DEFAULT_COLUMNS, None, str(tmp_path / "vocabulary"), max_values=1)
 
 
 @pytest.mark.spark

@@ -17,8 +17,7 @@ def partition(*files: list[int]) -> PartitionCounts:
     return PartitionCounts(
         groups=sum(sum(file.groups) for file in named),
         impressions=sum(sum(file.impressions) for file in named),
-        clicks=0,
-        conversions=0,
+        positives={"click": 0, "conversion": 0},
         context_tokens=0,
         impression_tokens=0,
         group_hash_sum=0,

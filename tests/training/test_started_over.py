@@ -24,8 +24,7 @@ from tests.training.runs import newest_version, steps_with_checkpoint
 COUNTS = PartitionCounts(
     groups=2,
     impressions=1000,
-    clicks=0,
-    conversions=0,
+    positives={"click": 0, "conversion": 0},
     context_tokens=2,
     impression_tokens=2,
     group_hash_sum=7,
@@ -87,7 +86,7 @@ def test_a_run_started_over_on_other_data_is_no_retry(own_dataset: Path) -> None
     train_until(4, folder, **daily)
     # The next day's labels, as many of them.
     manifest = read_manifest(str(own_dataset))
-    manifest.partitions["split=validation"].clicks += 1
+    manifest.partitions["split=validation"].positives["click"] += 1
     rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
     train_until(4, folder, **daily)
     assert checkpoint.read_state(str(folder / "model"), 3).run_number == 2

@@ -10,6 +10,8 @@ is which columns a table has, in which order and of which types. tests/contracts
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, ImpressionColumns
+
 
 class Column(NamedTuple):
     """A column of a table.
@@ -32,7 +34,10 @@ LABELS = ("click", "conversion")
 PROBABILITIES = ("pctr", "pcvr", "pctcvr")
 
 
-def example_columns(row_type: str) -> tuple[Column, ...]:
+_CARRIED_TYPES = {"float": "double", "int": "bigint", "string": "string"}
+
+
+def example_columns(row_type: str, brought: ImpressionColumns) -> tuple[Column, ...]:
     """Returns the columns of the examples, a row per impression group.
 
     n impressions, T tokens; arena rows are `int`, or `bigint` once the arena has 2^31 rows or more:
@@ -40,7 +45,8 @@ def example_columns(row_type: str) -> tuple[Column, ...]:
         group_key           string          what the group shares
         group_hash          bigint          xxhash64 of key and part number
         impression_id       array<string>   [n]
-        click, conversion   array<tinyint>  [n], 0 or 1, conversion implies click; null where unlabelled
+        one of each task    array<tinyint>  [n], 0 or 1, 1 only where its parent's is; null where unknown
+        one of each carried array           [n], double, bigint or string; null where missing
         context_rows        array<int>      [T_context], arena rows, field by field
         context_weights     array<float>    [T_context]
         context_lengths     array<int>      [context fields], tokens of each field
@@ -50,6 +56,7 @@ def example_columns(row_type: str) -> tuple[Column, ...]:
 
     Args:
         row_type: `FeatureSpec.row_type`.
+        brought: the labels and carried columns of an impression.
     """
     tokens = (
         Column(f"{level}_{name}", kind, has_nulls=False)
@@ -64,12 +71,13 @@ def example_columns(row_type: str) -> tuple[Column, ...]:
         Column("group_key", "string"),
         Column("group_hash", "bigint"),
         Column("impression_id", "array<string>"),
-        *(Column(label, "array<tinyint>") for label in LABELS),
+        *(Column(task, "array<tinyint>") for task in brought.tasks.names),
+        *(Column(name, f"array<{_CARRIED_TYPES[kind]}>") for name, kind in brought.carry.items()),
         *tokens,
     )
 
 
-EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int"))
+EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int", DEFAULT_COLUMNS))
 
 # The examples as people see them, a row per impression; a column per field of the spec follows.
 VIEW_COLUMNS = (

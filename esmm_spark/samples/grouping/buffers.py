@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from esmm_spark.contracts.schemas.columns import LABELS
 from esmm_spark.logs.arrays import Bytes, Float32s, Int8s, Int32s, Int64s
-from esmm_spark.logs.reasons import REASONS
+from esmm_spark.logs.reasons import FIRST_ORPHAN
 
 Rows = npt.NDArray[Any]  # int32, or int64 in an arena of 2^31 rows and more
 
@@ -22,7 +21,9 @@ NUM_CURSORS = 8
 
 
 class GroupBuffers(NamedTuple):
-    """Closed parts and the open one. P parts, N impressions, Fc context fields, Fi impression fields.
+    """Closed parts and the open one.
+
+    P parts, N impressions, Fc context fields, Fi impression fields, K tasks, C carried columns.
 
     Attributes:
         cursor: int64 [NUM_CURSORS].
@@ -30,7 +31,8 @@ class GroupBuffers(NamedTuple):
         part_number: int64 [P], 0 for a group's first part.
         impression_offsets: int64 [P + 1], the impressions of each part.
         id_bytes: uint8, `id_offsets`: int64 [N + 1].
-        click, conversion: int8 [N], -1 where unknown.
+        labels: int8 [N, K], -1 where unknown.
+        carried_bytes: uint8, the carried values as text, `carried_offsets`: int64 [N * C + 1].
         context_rows, context_weights, `context_offsets`: int64 [P + 1].
         context_lengths: int32 [P, Fc].
         impression_rows, impression_weights, `token_offsets`: int64 [P + 1].
@@ -44,8 +46,9 @@ class GroupBuffers(NamedTuple):
     impression_offsets: Int64s
     id_bytes: Bytes
     id_offsets: Int64s
-    click: Int8s
-    conversion: Int8s
+    labels: Int8s
+    carried_bytes: Bytes
+    carried_offsets: Int64s
     context_rows: Rows
     context_weights: Float32s
     context_offsets: Int64s
@@ -70,11 +73,18 @@ class Counts(NamedTuple):
     idle_contexts: Int64s
 
 
-def group_buffers(
-    capacity: int, num_context_fields: int, num_impression_fields: int, row_dtype: npt.DTypeLike
-) -> GroupBuffers:
+class Widths(NamedTuple):
+    """How many of each kind a group or an impression has."""
+
+    context_fields: int
+    impression_fields: int
+    labels: int
+    carried: int
+
+
+def group_buffers(capacity: int, widths: Widths, row_dtype: npt.DTypeLike) -> GroupBuffers:
     """Returns empty buffers of sizes in proportion to `capacity`, which is in bytes of raw lines."""
-    # A token takes 5 raw bytes at least; an impression line 12 (`i,0,0,k,0,` and its place in the batch).
+    # A token takes 5 raw bytes at least; an impression line 10 (`i,0,k,0,` and its place in the batch).
     tokens, impressions, parts = capacity // 5 + 1, capacity // 8 + 1, capacity // 8 + 1
     return GroupBuffers(
         cursor=np.zeros(NUM_CURSORS, dtype=np.int64),
@@ -84,23 +94,24 @@ def group_buffers(
         impression_offsets=np.zeros(parts + 1, dtype=np.int64),
         id_bytes=np.empty(capacity, dtype=np.uint8),
         id_offsets=np.zeros(impressions + 1, dtype=np.int64),
-        click=np.empty(impressions, dtype=np.int8),
-        conversion=np.empty(impressions, dtype=np.int8),
+        labels=np.empty((impressions, widths.labels), dtype=np.int8),
+        carried_bytes=np.empty(capacity if widths.carried else 0, dtype=np.uint8),
+        carried_offsets=np.zeros(impressions * widths.carried + 1, dtype=np.int64),
         context_rows=np.empty(tokens, dtype=row_dtype),
         context_weights=np.empty(tokens, dtype=np.float32),
         context_offsets=np.zeros(parts + 1, dtype=np.int64),
-        context_lengths=np.empty((parts, num_context_fields), dtype=np.int32),
+        context_lengths=np.empty((parts, widths.context_fields), dtype=np.int32),
         impression_rows=np.empty(tokens, dtype=row_dtype),
         impression_weights=np.empty(tokens, dtype=np.float32),
         token_offsets=np.zeros(parts + 1, dtype=np.int64),
-        impression_lengths=np.empty((impressions, num_impression_fields), dtype=np.int32),
+        impression_lengths=np.empty((impressions, widths.impression_fields), dtype=np.int32),
     )
 
 
-def zero_counts() -> Counts:
+def zero_counts(num_labels: int) -> Counts:
     """Returns counts of nothing."""
     return Counts(
-        by_reason=np.zeros((2, len(REASONS)), dtype=np.int64),
+        by_reason=np.zeros((2, FIRST_ORPHAN + num_labels), dtype=np.int64),
         unknown_tokens=np.zeros(2, dtype=np.int64),
         idle_contexts=np.zeros(1, dtype=np.int64),
     )
@@ -114,7 +125,7 @@ def carry_open_part(source: GroupBuffers, target: GroupBuffers) -> None:
     moved[IS_OPEN], moved[PART] = cursor[IS_OPEN], cursor[PART]
     for place, offsets, arrays in (
         (NUM_KEY_BYTES, "key_offsets", ("key_bytes",)),
-        (NUM_IMPRESSIONS, "impression_offsets", (*LABELS, "impression_lengths")),
+        (NUM_IMPRESSIONS, "impression_offsets", ("labels", "impression_lengths")),
         (NUM_CONTEXT_TOKENS, "context_offsets", ("context_rows", "context_weights")),
         (NUM_IMPRESSION_TOKENS, "token_offsets", ("impression_rows", "impression_weights")),
     ):
@@ -126,11 +137,18 @@ def carry_open_part(source: GroupBuffers, target: GroupBuffers) -> None:
         getattr(target, offsets)[0] = 0
         if place == NUM_IMPRESSIONS:
             first_impression = start
-    id_start, id_end = int(source.id_offsets[first_impression]), int(cursor[NUM_ID_BYTES])
-    moved[NUM_ID_BYTES] = id_end - id_start
-    target.id_bytes[: id_end - id_start] = source.id_bytes[id_start:id_end].copy()
     num_impressions = int(moved[NUM_IMPRESSIONS])
-    id_offsets = source.id_offsets[first_impression : first_impression + num_impressions + 1] - id_start
-    target.id_offsets[: num_impressions + 1] = id_offsets
+    moved[NUM_ID_BYTES] = _carry_texts(source, target, "id", first_impression, num_impressions)
+    num_carried = (len(source.carried_offsets) - 1) // len(source.labels)
+    _carry_texts(source, target, "carried", first_impression * num_carried, num_impressions * num_carried)
     target.context_lengths[0] = source.context_lengths[part]
     target.cursor[:] = moved
+
+
+def _carry_texts(source: GroupBuffers, target: GroupBuffers, what: str, first: int, count: int) -> int:
+    """Copies `count` texts from `first` on to the front of `target`; returns their bytes."""
+    offsets = getattr(source, f"{what}_offsets")[first : first + count + 1].copy()
+    start, end = int(offsets[0]), int(offsets[-1])
+    getattr(target, f"{what}_bytes")[: end - start] = getattr(source, f"{what}_bytes")[start:end].copy()
+    getattr(target, f"{what}_offsets")[: count + 1] = offsets - start
+    return end - start

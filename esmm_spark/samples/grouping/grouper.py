@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import ImpressionColumns
+from esmm_spark.logs.aliccp import line_columns
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.lines import Lines
 from esmm_spark.logs.reasons import ACCEPTED
@@ -13,6 +15,7 @@ from esmm_spark.samples.grouping.batches import closed_parts, examples_schema, r
 from esmm_spark.samples.grouping.buffers import (
     NUM_PARTS,
     GroupBuffers,
+    Widths,
     carry_open_part,
     group_buffers,
     zero_counts,
@@ -35,16 +38,18 @@ class Grouper:
     def __init__(
         self,
         spec: FeatureSpec,
+        brought: ImpressionColumns,
         frequent_hashes: dict[str, Int64s],
         max_group_size: int,
         labels_required: bool,
         capacity: int = _CAPACITY,
     ) -> None:
         """Args as in `samples.plan.GroupingPlan`; `frequent_hashes` as in `hashing.field_table`."""
-        self.schema = examples_schema(spec)
-        self.counts = zero_counts()
-        self._spec, self._frequent_hashes = spec, frequent_hashes
-        self._rules = GroupingRules(max_group_size, labels_required)
+        self.schema = examples_schema(spec, brought)
+        self.counts = zero_counts(len(brought.tasks.names))
+        self._spec, self._brought, self._frequent_hashes = spec, brought, frequent_hashes
+        columns = line_columns(brought.tasks, len(brought.carry), labels_required)
+        self._rules = GroupingRules(max_group_size, columns)
         self._capacity, self._max_line_bytes = capacity, _MAX_LINE_BYTES
         self._groups = self._new_buffers()
         self._work = self._new_workspace()
@@ -83,7 +88,7 @@ class Grouper:
             yield self._take_out()
 
     def _take_out(self) -> pa.RecordBatch:
-        examples = closed_parts(self._groups, self.schema)
+        examples = closed_parts(self._groups, self.schema, self._brought)
         carry_open_part(self._groups, self._groups)
         return examples
 
@@ -100,9 +105,13 @@ class Grouper:
 
     def _new_buffers(self) -> GroupBuffers:
         spec = self._spec
-        return group_buffers(
-            self._capacity, len(spec.context_fields), len(spec.impression_fields), row_dtype(spec)
+        widths = Widths(
+            len(spec.context_fields),
+            len(spec.impression_fields),
+            len(self._brought.tasks.names),
+            len(self._brought.carry),
         )
+        return group_buffers(self._capacity, widths, row_dtype(spec))
 
     def _new_workspace(self) -> Workspace:
         return workspace(self._spec, self._max_line_bytes, self._frequent_hashes)

@@ -7,7 +7,7 @@ whose key isn't the open group's has no context.
 
 from typing import NamedTuple
 
-from esmm_spark.logs.aliccp import parse_context, parse_impression, trim
+from esmm_spark.logs.aliccp import LineColumns, parse_context, parse_impression, trim
 from esmm_spark.logs.arrays import Bytes
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.lines import CONTEXT, REPEATED_IMPRESSION, Lines
@@ -32,17 +32,19 @@ from esmm_spark.samples.grouping.buffers import (
 )
 from esmm_spark.samples.grouping.placing import Workspace, parse_tokens, place_tokens
 
+_COMMA = ord(",")
+
 
 class GroupingRules(NamedTuple):
     """What makes an impression acceptable, and a part full.
 
     Attributes:
         max_group_size: impressions of a part.
-        labels_required: whether an impression without labels is rejected.
+        columns: which columns the impressions' lines have.
     """
 
     max_group_size: int
-    labels_required: bool
+    columns: LineColumns
 
 
 @kernel
@@ -57,7 +59,7 @@ def group_lines(
     for line in range(first_line, num_lines):
         start = int(lines.starts[line])
         end = trim(lines.data, start, int(lines.ends[line]))
-        if not _fits(groups, end - start):
+        if not _fits(groups, end - start, rules.columns.num_carried):
             return line
         if lines.kind[line] == CONTEXT:
             reason = _take_context(lines.data, start, end, work, groups, counts)
@@ -87,7 +89,7 @@ def close_group(groups: GroupBuffers, counts: Counts) -> None:
 
 
 @kernel
-def _fits(groups: GroupBuffers, num_bytes: int) -> bool:
+def _fits(groups: GroupBuffers, num_bytes: int, num_carried: int) -> bool:
     """Returns whether a line of `num_bytes` fits, even if it opens a part with a copy of the context."""
     cursor = groups.cursor
     part = cursor[NUM_PARTS]
@@ -99,6 +101,11 @@ def _fits(groups: GroupBuffers, num_bytes: int) -> bool:
         and cursor[NUM_KEY_BYTES] + num_bytes + open_key <= groups.key_bytes.shape[0]
         and cursor[NUM_IMPRESSIONS] + 1 < groups.id_offsets.shape[0]
         and cursor[NUM_ID_BYTES] + num_bytes <= groups.id_bytes.shape[0]
+        and (
+            num_carried == 0
+            or groups.carried_offsets[cursor[NUM_IMPRESSIONS] * num_carried] + num_bytes
+            <= groups.carried_bytes.shape[0]
+        )
         and cursor[NUM_CONTEXT_TOKENS] + num_tokens + open_context <= groups.context_rows.shape[0]
         and cursor[NUM_IMPRESSION_TOKENS] + num_tokens <= groups.impression_rows.shape[0]
     )
@@ -151,8 +158,10 @@ def _take_impression(
     counts: Counts,
 ) -> int:
     """Adds the impression line `data[start:end]` to the open group; returns the reason if it can't."""
-    header = parse_impression(data, start, end, rules.labels_required)
-    reason, id_end, click, conversion, key_start, key_end, count, tokens_start = header
+    cursor = groups.cursor
+    impression, id_start = cursor[NUM_IMPRESSIONS], cursor[NUM_ID_BYTES]
+    header = parse_impression(data, start, end, rules.columns, groups.labels[impression])
+    reason, id_end, key_start, key_end, count, tokens_start = header
     if reason != ACCEPTED:
         return reason
     reason, num_known, num_unknown = parse_tokens(data, tokens_start, end, count, IMPRESSION_LEVEL, work)
@@ -162,22 +171,35 @@ def _take_impression(
         return UNKNOWN_CONTEXT
     if repeated or _is_last_id(data, start, id_end, groups):
         return DUPLICATE_IMPRESSION
-    cursor = groups.cursor
-    if cursor[NUM_IMPRESSIONS] - groups.impression_offsets[cursor[NUM_PARTS]] == rules.max_group_size:
+    if impression - groups.impression_offsets[cursor[NUM_PARTS]] == rules.max_group_size:
         _close_part(groups)
         _open_next_part(groups)
-    impression, id_start = cursor[NUM_IMPRESSIONS], cursor[NUM_ID_BYTES]
     for i in range(id_end - start):
         groups.id_bytes[id_start + i] = data[start + i]
     cursor[NUM_ID_BYTES] += id_end - start
     groups.id_offsets[impression + 1] = cursor[NUM_ID_BYTES]
-    groups.click[impression], groups.conversion[impression] = click, conversion
+    if rules.columns.num_carried > 0:
+        _take_carried(data, key_end + 1, rules.columns.num_carried, groups)
     lengths, first = groups.impression_lengths[impression], cursor[NUM_IMPRESSION_TOKENS]
     place_tokens(data, num_known, work, groups.impression_rows, groups.impression_weights, first, lengths)
     cursor[NUM_IMPRESSION_TOKENS] += num_known
     cursor[NUM_IMPRESSIONS] += 1
     counts.unknown_tokens[1] += num_unknown
     return ACCEPTED
+
+
+@kernel
+def _take_carried(data: Bytes, position: int, num_carried: int, groups: GroupBuffers) -> None:
+    """Adds the next impression's carried values, each ended by a comma, from `position` on."""
+    place = groups.cursor[NUM_IMPRESSIONS] * num_carried
+    size = groups.carried_offsets[place]
+    for i in range(place, place + num_carried):
+        # A value ends within the line: `parse_impression` found the comma.
+        while data[position] != _COMMA:
+            groups.carried_bytes[size] = data[position]
+            size, position = size + 1, position + 1
+        position += 1
+        groups.carried_offsets[i + 1] = size
 
 
 @kernel

@@ -37,8 +37,8 @@ class LineKeys(NamedTuple):
 
 
 @allocating_kernel
-def hash_line_keys(lines: Lines, prefix: Bytes, threshold: int, steps: int) -> LineKeys:
-    """Returns the group keys of lines and their hashes; `prefix`, `threshold` and `steps` as in `Packing`."""
+def hash_line_keys(lines: Lines, num_labels: int, prefix: Bytes, threshold: int, steps: int) -> LineKeys:
+    """Returns the group keys of lines and their hashes; the other arguments as in `Packing`."""
     num_lines = lines.starts.shape[0]
     line_keys = LineKeys(
         np.empty(num_lines, dtype=np.int64),
@@ -49,21 +49,21 @@ def hash_line_keys(lines: Lines, prefix: Bytes, threshold: int, steps: int) -> L
     )
     longest = (lines.ends - lines.starts).max() + prefix.shape[0]
     words = np.zeros(longest // 8 + 2, dtype=np.uint64)
-    _hash_line_keys(lines, prefix, threshold, steps, line_keys, words, words.view(np.uint8))
+    _hash_line_keys(lines, num_labels, prefix, threshold, steps, line_keys, words)
     return line_keys
 
 
 @kernel
 def _hash_line_keys(
-    lines: Lines, prefix: Bytes, threshold: int, steps: int, out: LineKeys, words: Words, text: Bytes
+    lines: Lines, num_labels: int, prefix: Bytes, threshold: int, steps: int, out: LineKeys, words: Words
 ) -> None:
-    data, nothing = lines.data, prefix[:0]
+    data, nothing, text = lines.data, prefix[:0], words.view(np.uint8)
     for line in range(lines.starts.shape[0]):
         start, end = lines.starts[line], lines.ends[line]
         if lines.kind[line] == CONTEXT:
             key_start, key_end = start, find_comma(data, start, end)
         else:
-            key_start, key_end = impression_key(data, start, end)
+            key_start, key_end = impression_key(data, start, end, num_labels)
             id_end = find_comma(data, start, end)
             out.id_hash[line] = _hash(nothing, data, start, id_end, words, text)
         out.key_starts[line], out.key_ends[line] = key_start, key_end

@@ -42,12 +42,14 @@ class Packing(NamedTuple):
         held_out_threshold: as `HeldOut.threshold`; 0 if nothing is.
         share_steps: SHARE_STEPS.
         num_buckets: parts into which the hashes of ids are cut; 0 if they aren't asked for.
+        num_labels: labels of an impression's line.
     """
 
     held_out_prefix: Bytes
     held_out_threshold: int
     share_steps: int
     num_buckets: int
+    num_labels: int
 
 
 def pack_lines(blocks: Iterable[Lines], packing: Packing) -> Iterator[pa.RecordBatch]:
@@ -73,7 +75,11 @@ def pack_lines(blocks: Iterable[Lines], packing: Packing) -> Iterator[pa.RecordB
 
 def _pack_block(lines: Lines, packing: Packing) -> Iterator[pa.RecordBatch]:
     line_keys = hash_line_keys(
-        lines, packing.held_out_prefix, packing.held_out_threshold, packing.share_steps
+        lines,
+        packing.num_labels,
+        packing.held_out_prefix,
+        packing.held_out_threshold,
+        packing.share_steps,
     )
     if packing.num_buckets:
         yield from _id_hashes(lines, line_keys, packing.num_buckets)

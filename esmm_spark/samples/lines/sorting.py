@@ -15,7 +15,7 @@ from esmm_spark.samples.lines.packing import PACKED_COLUMNS, Packing, pack_lines
 _MAX_BUCKETS = 4096
 
 
-def packing(held_out: HeldOut | None, num_buckets: int) -> Packing:
+def packing(held_out: HeldOut | None, num_buckets: int, num_labels: int) -> Packing:
     """Returns how lines are packed.
 
     Groups are spread over partitions and sorted within them by a hash of their key, held out groups first.
@@ -25,12 +25,14 @@ def packing(held_out: HeldOut | None, num_buckets: int) -> Packing:
     Args:
         held_out: the groups that go to another partition of the dataset, if any.
         num_buckets: parts of the hashes of ids, at most 4096; 0 if they aren't asked for.
+        num_labels: labels of an impression's line.
     """
     return Packing(
         held_out_prefix=np.frombuffer(held_out.prefix.encode() if held_out else b"", dtype=np.uint8),
         held_out_threshold=held_out.threshold if held_out else 0,
         share_steps=SHARE_STEPS,
         num_buckets=min(num_buckets, _MAX_BUCKETS),
+        num_labels=num_labels,
     )
 
 

@@ -11,12 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.logs.lines import lines_of
-from esmm_spark.logs.reasons import REASONS
+from esmm_spark.logs.reasons import reason_names
 from esmm_spark.samples.grouping.grouper import Grouper, rejected_lines
 from tests.samples.join_oracle import Groups, Rejects, group, groups_of
 from tests.samples.raw_lines import SPEC, context, impression, token
 
+REASONS = reason_names(DEFAULT_COLUMNS.tasks)
 KEYS = ["k", "k1", "key \u00e9\u20ac\U0001f600", "-1"]
 IDS = ["1", "2", "10", "id;x", "\u00fc"]
 WEIGHTS = [
@@ -119,7 +121,7 @@ def run(
     lines = [(line.split(b",")[0], 0, line) for line in context_lines]
     lines += [((line.split(b",") + [b""] * 4)[3], 1, line) for line in impression_lines]
     lines.sort()
-    grouper = Grouper(spec, {}, max_group_size, labels_required, capacity)
+    grouper = Grouper(spec, DEFAULT_COLUMNS, {}, max_group_size, labels_required, capacity)
     examples: list[dict[str, Any]] = []
     rejects: Rejects = Counter()
     for start in range(0, len(lines), batch_size):

@@ -36,7 +36,7 @@ def pack(lines: Sequence[tuple[int, bytes]], block_size: int = 1000, num_buckets
         )
         for start in range(0, len(lines), block_size)
     ]
-    return pa.Table.from_batches(pack_lines(blocks, packing(HELD_OUT, num_buckets)))
+    return pa.Table.from_batches(pack_lines(blocks, packing(HELD_OUT, num_buckets, 2)))
 
 
 def shuffle(rows: pa.Table) -> list[dict[str, bytes | int]]:
