@@ -133,7 +133,7 @@ def _parse_labels(data: Bytes, start: int, columns: LineColumns, labels: Int8s) 
             labels[task] = NO_LABEL
             position += 1
             continue
-        is_label = (byte == _ZERO or byte == _ONE) and data[position + 1] == _COMMA
+        is_label = _ZERO <= byte <= _ONE and data[position + 1] == _COMMA
         if not is_label or (parent != NO_PARENT and labels[parent] == NO_LABEL):
             return BAD_LABEL
         labels[task] = byte - _ZERO

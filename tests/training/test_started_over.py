@@ -181,7 +181,7 @@ def test_a_missing_auc_is_explained_by_the_labels() -> None:
         "no CVR AUC on clicks: 0 of its 0 clicks convert, "
         "no CTCVR AUC: none of 1,000 impressions of split=validation is converted"
     )
-    unconverted = COUNTS.model_copy(update={"clicks": 12})
+    unconverted = COUNTS.model_copy(update={"positives": {"click": 12, "conversion": 0}})
     assert metrics_line({**metrics, "ctr_auc": 0.75}, "ds=2026-11-23", unconverted) == (
         "CTR AUC 0.7500, no CVR AUC on clicks: 0 of its 12 clicks convert, "
         "no CTCVR AUC: none of 1,000 impressions of ds=2026-11-23 is converted"
