@@ -7,10 +7,8 @@ A single column's name in an expression (`F.col("click")`) refers to these table
 is which columns a table has, in which order and of which types. tests/contracts/test_schemas.py looks for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
-
-from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, ImpressionColumns
 
 
 class Column(NamedTuple):
@@ -37,7 +35,7 @@ PROBABILITIES = ("pctr", "pcvr", "pctcvr")
 _CARRIED_TYPES = {"float": "double", "int": "bigint", "string": "string"}
 
 
-def example_columns(row_type: str, brought: ImpressionColumns) -> tuple[Column, ...]:
+def example_columns(row_type: str, tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...]:
     """Returns the columns of the examples, a row per impression group.
 
     n impressions, T tokens; arena rows are `int`, or `bigint` once the arena has 2^31 rows or more:
@@ -56,7 +54,8 @@ def example_columns(row_type: str, brought: ImpressionColumns) -> tuple[Column, 
 
     Args:
         row_type: `FeatureSpec.row_type`.
-        brought: the labels and carried columns of an impression.
+        tasks: the names of the labels.
+        carry: carried column -> its type, `float`, `int` or `string`.
     """
     tokens = (
         Column(f"{level}_{name}", kind, has_nulls=False)
@@ -71,13 +70,13 @@ def example_columns(row_type: str, brought: ImpressionColumns) -> tuple[Column, 
         Column("group_key", "string"),
         Column("group_hash", "bigint"),
         Column("impression_id", "array<string>"),
-        *(Column(task, "array<tinyint>") for task in brought.tasks.names),
-        *(Column(name, f"array<{_CARRIED_TYPES[kind]}>") for name, kind in brought.carry.items()),
+        *(Column(task, "array<tinyint>") for task in tasks),
+        *(Column(name, f"array<{_CARRIED_TYPES[kind]}>") for name, kind in carry.items()),
         *tokens,
     )
 
 
-EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int", DEFAULT_COLUMNS))
+EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int", LABELS, {}))
 
 # The examples as people see them, a row per impression; a column per field of the spec follows.
 VIEW_COLUMNS = (

@@ -29,7 +29,7 @@ def row_dtype(spec: FeatureSpec) -> npt.DTypeLike:
 
 def examples_schema(spec: FeatureSpec, columns: ImpressionColumns) -> pa.Schema:
     """Returns the Arrow schema of the examples; labels may be null until they are known."""
-    return arrow_schema(example_columns(spec.row_type, columns))
+    return arrow_schema(example_columns(spec.row_type, columns.tasks.names, columns.carry))
 
 
 def closed_parts(groups: GroupBuffers, schema: pa.Schema, brought: ImpressionColumns) -> pa.RecordBatch:
