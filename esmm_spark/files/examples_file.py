@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.manifest import Block, PartitionCounts
-from esmm_spark.contracts.schemas.columns import example_columns
+from esmm_spark.contracts.schemas.columns import LABELS, example_columns
 from esmm_spark.files import storage
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.runtime.xxh64 import checksum_of
@@ -114,7 +114,7 @@ def read_row_group(
 def check_columns(metadata: pq.FileMetaData, columns: Sequence[str], spec: FeatureSpec) -> None:
     """Raises DamagedBlockError unless the file has these columns of the examples, of their types."""
     found = metadata.schema.to_arrow_schema()
-    types = {field.name: field.type for field in arrow_schema(example_columns(spec.row_type))}
+    types = {field.name: field.type for field in arrow_schema(example_columns(spec.row_type, LABELS, {}))}
     for name in columns:
         if name not in found.names:
             raise DamagedBlockError(f"it has no column {name}")
