@@ -23,7 +23,7 @@ from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model.directory import find_model, read_info
 from esmm_spark.samples.counting import require_counted
-from esmm_spark.scoring.partition import read_record
+from esmm_spark.scoring.partition import find_record
 from tests.events import small_logs
 from tests.repository import ROOT
 from tests.run_on_request import DAY, scoring_config, write_inputs
@@ -119,7 +119,7 @@ def require_whole(kind: str, folder: Path) -> None:
         assert hidden == []
     elif kind == "score":
         scores = folder / "examples" / "scores" / "split=validation"
-        record = read_record(str(scores))
+        record = find_record(str(scores))
         assert record is not None
         assert num_rows(scores) == record.impressions > 0
         assert [path.name for path in scores.parent.iterdir()] == ["split=validation"]

@@ -1,11 +1,9 @@
 """Manifests on disk: manifest.json of a dataset, and partition.json of each of its days."""
 
-from pydantic import ValidationError
-
-from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.manifest import FORMAT_VERSION, DayPartition, Manifest
+from esmm_spark.contracts.manifest import DayPartition, Manifest
 from esmm_spark.contracts.schemas.layout import DAY_PARTITION, DAY_PREFIX, EXAMPLES, MANIFEST_NAME
-from esmm_spark.files import seals, storage
+from esmm_spark.files import storage
+from esmm_spark.files.records import read_record
 
 
 def write_manifest(dataset: str, manifest: Manifest) -> None:
@@ -33,32 +31,13 @@ def read_written_manifest(dataset: str) -> Manifest:
     storage.require_complete(dataset, "dataset", "run jobs/preprocess.py")
     storage.refuse_pickles(dataset, "dataset")
     uri = storage.join(dataset, MANIFEST_NAME)
-    try:
-        manifest = Manifest.model_validate_json(seals.read_sealed(uri, "preprocess again"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
-        raise InputError(f"{uri} is not a manifest of this version: {where}: {first['msg']}") from error
-    if manifest.format_version != FORMAT_VERSION:
-        raise InputError(
-            f"{uri} has format version {manifest.format_version}, this esmm_spark reads {FORMAT_VERSION}: "
-            "preprocess again"
-        )
-    if manifest.feature_spec.digest != manifest.feature_spec_digest:
-        raise InputError(
-            f"{uri} says feature spec {manifest.feature_spec_digest}, what it holds has "
-            f"{manifest.feature_spec.digest}: it is damaged or was changed, preprocess again"
-        )
-    return manifest
+    return read_record(uri, Manifest, "preprocess again")
 
 
 def read_day(dataset: str, name: str) -> DayPartition:
     """Returns what a day's own folder says of it: `name` is like `ds=2026-11-23`."""
     uri = storage.join(dataset, EXAMPLES, name, DAY_PARTITION)
-    try:
-        return DayPartition.model_validate_json(seals.read_sealed(uri, "preprocess that day again"))
-    except ValidationError as error:
-        raise InputError(f"{uri} is not of this version: preprocess that day again") from error
+    return read_record(uri, DayPartition, "preprocess that day again")
 
 
 def _with_days(manifest: Manifest, dataset: str) -> Manifest:

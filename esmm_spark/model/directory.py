@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pyarrow import fs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from esmm_spark.contracts.config import Model
@@ -36,8 +36,9 @@ from esmm_spark.contracts.schemas.layout import (
     VERSIONS,
     VOCABULARY,
 )
-from esmm_spark.files import seals, storage
+from esmm_spark.files import storage
 from esmm_spark.files.lease import Lease
+from esmm_spark.files.records import read_record
 from esmm_spark.files.replacing import Replacement, begin
 from esmm_spark.files.tensor_file import read_tensors, tensor_bytes
 from esmm_spark.model.embedding.sharding import ShardedRows
@@ -193,24 +194,7 @@ def read_info(uri: str) -> ModelInfo:
     """
     storage.require_complete(uri, "model", _TRAIN)
     storage.refuse_pickles(uri, "model")
-    where = storage.join(uri, MODEL_NAME)
-    try:
-        info = ModelInfo.model_validate_json(seals.read_sealed(where, _TRAIN))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the whole file"
-        raise InputError(f"{where} is not a {MODEL_NAME} of this version: {key}: {first['msg']}") from error
-    if info.format_version != FORMAT_VERSION:
-        raise InputError(
-            f"{where} has format version {info.format_version}, this esmm_spark reads "
-            f"{FORMAT_VERSION}: train again"
-        )
-    if info.feature_spec.digest != info.feature_spec_digest:
-        raise InputError(
-            f"{where} says feature spec {info.feature_spec_digest}, what it holds has "
-            f"{info.feature_spec.digest}: it was edited, train again"
-        )
-    return info
+    return read_record(storage.join(uri, MODEL_NAME), ModelInfo, "train again")
 
 
 def load_dense(uri: str, info: ModelInfo) -> Esmm:

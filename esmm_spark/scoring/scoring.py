@@ -11,17 +11,12 @@ from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import require_same_spec
 from esmm_spark.contracts.schemas.columns import PROBABILITIES
 from esmm_spark.contracts.schemas.layout import MARKER, SCORE_NAME, SCORE_REJECTS
+from esmm_spark.contracts.schemas.records import ScoreInput, ScoreRecord
 from esmm_spark.files import footers, seals, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
-from esmm_spark.scoring.partition import (
-    OURS,
-    ScoreInput,
-    ScoreRecord,
-    partition_uri,
-    read_record,
-)
+from esmm_spark.scoring.partition import OURS, find_record, partition_uri
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
 from esmm_spark.scoring.task import ScoreJob, ScoreReport, run_tasks
 from esmm_spark.scoring.work import num_tasks, share_out
@@ -81,7 +76,7 @@ class ScoringPlan:
 
     def done_before(self) -> Scored | None:
         """Returns the partition if it has been scored from the same inputs."""
-        record = read_record(self.folder)
+        record = find_record(self.folder)
         same = record is not None and record.input == self.inputs
         return Scored(self.folder, record, is_new=False) if record is not None and same else None
 

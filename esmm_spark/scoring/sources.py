@@ -16,6 +16,7 @@ from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, require_same_spec
 from esmm_spark.contracts.schemas.layout import REJECTS, VOCABULARY
+from esmm_spark.contracts.schemas.records import ScoreInput
 from esmm_spark.files import storage
 from esmm_spark.files.fingerprints import fingerprints_at, fingerprints_of
 from esmm_spark.files.manifest_file import read_manifest
@@ -25,7 +26,7 @@ from esmm_spark.model.directory import ModelInfo
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan
-from esmm_spark.scoring.partition import ScoreInput, digest_of
+from esmm_spark.scoring.partition import digest_of
 
 _RAW = "raw"
 

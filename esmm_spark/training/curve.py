@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from esmm_spark.contracts.schemas.records import StepRecord
 from esmm_spark.feed.plan import EpochPlan
 from esmm_spark.training.progress import Progress, TensorBoardLog, Window
-from esmm_spark.training.state import StepRecord, TrainState
+from esmm_spark.training.state import TrainState
 
 POINTS_PER_EPOCH = 100
 

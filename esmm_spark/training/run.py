@@ -7,6 +7,7 @@ from types import FrameType
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.manifest import Manifest, PartitionCounts, require_same_spec
+from esmm_spark.contracts.schemas.records import EpochRecord
 from esmm_spark.contracts.selection import default_validation, select
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
@@ -23,7 +24,6 @@ from esmm_spark.training.ranks.agreement import require_agreement
 from esmm_spark.training.ranks.cluster import Cluster, open_cluster
 from esmm_spark.training.ranks.launch import first_rank_speaks
 from esmm_spark.training.resume import first_position
-from esmm_spark.training.state import EpochRecord
 from esmm_spark.training.summary import metrics_line
 
 # A process that ends at a signal's request says so by 128 + its number.

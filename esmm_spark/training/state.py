@@ -4,30 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class StepRecord(BaseModel):
-    """A point of the training curve: means since the point before."""
-
-    step: Annotated[int, Field(description="Steps of the whole run done so far.")]
-    epoch: int
-    loss: Annotated[float, Field(description="Nats per impression, both terms of the loss together.")]
-    impressions_per_s: Annotated[float, Field(description="Over all ranks.")]
-
-
-class EpochRecord(BaseModel):
-    """The validation metrics after an epoch."""
-
-    model_config = ConfigDict(extra="allow")
-
-    epoch: int
-    step: int
-
-
-class History(BaseModel):
-    """The training curves, as `history.json` holds them."""
-
-    steps: list[StepRecord] = []
-    epochs: list[EpochRecord] = []
+from esmm_spark.contracts.schemas.records import TrainHistory
 
 
 class TrainState(BaseModel):
@@ -62,4 +39,4 @@ class TrainState(BaseModel):
     best_ctcvr_auc: Annotated[float | None, Field(description="The best validation CTCVR AUC so far.")] = None
     epochs_without_gain: int = 0
     finished: bool = False
-    history: History = History()
+    history: TrainHistory = TrainHistory()

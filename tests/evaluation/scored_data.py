@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
+from esmm_spark.contracts.schemas.layout import SCORE_NAME
+from esmm_spark.contracts.schemas.records import ScoreInput, ScoreRecord
 from esmm_spark.evaluation.measure.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
 
 ToFrame = Callable[[pd.DataFrame], DataFrame]
@@ -90,3 +92,14 @@ def write_truth(file: Path, truth: pd.DataFrame) -> None:
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pandas(truth, schema, preserve_index=False), file)
+
+
+def write_record(folder: Path, impressions: int) -> None:
+    """Writes the scorer's record of a partition."""
+    inputs = ScoreInput(
+        model_version="000001-aaaa", feature_spec_digest="", source="examples", paths=[], digest=""
+    )
+    record = ScoreRecord(
+        input=inputs, impressions=impressions, mean_pctr=None, mean_pcvr=None, mean_pctcvr=None
+    )
+    (folder / SCORE_NAME).write_text(record.model_dump_json())

@@ -164,7 +164,7 @@ def test_without_clicks_the_reasons_are_told(spark: SparkSession, data: pd.DataF
     write_model(tmp_path, ["no history"], "base")
     done = evaluate(spark, config_in(tmp_path, "evaluate.bootstrap_samples=0"))
     assert done.subject.names["model"] == "BASE"
-    assert "history.json can't be read" in done.subject.history_note
+    assert "is not a history.json of this version" in done.subject.history_note
     reasons = {key: estimate.reason for (_, key), estimate in done.measured.estimates.items()}
     assert reasons["ctr_auc"] == "one class only: no positive label"
     assert reasons["cvr_auc_clicks"] == reasons["cvr_log_loss_clicks"] == "no labelled impression"

@@ -24,7 +24,7 @@ from esmm_spark.evaluation.measure.inputs import SCORES_SCHEMA, read_scores
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.scoring import scoring
-from esmm_spark.scoring.partition import read_record
+from esmm_spark.scoring.partition import find_record
 from esmm_spark.scoring.scoring import Scored, plan_scoring, score
 from esmm_spark.scoring.task import ScoreReport
 from tests.scoring.random_model import write_model
@@ -120,7 +120,7 @@ def test_scores_equal_the_models_own_output_on_the_same_impressions(
     assert [(found[i][0], *found[i][4:]) for i in ids] == labels
     assert scored.record.impressions == len(ids)
     assert scored.record.mean_pctcvr == pytest.approx(expected[2].mean(), rel=1e-4)
-    assert scored.record == read_record(scored.folder)
+    assert scored.record == find_record(scored.folder)
 
 
 @pytest.mark.spark

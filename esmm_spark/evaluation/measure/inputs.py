@@ -1,6 +1,5 @@
 """Reading scores and the simulator's truth: what a folder must hold before Spark opens it."""
 
-import json
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,9 @@ from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.locations import literal_hint, place_of
 from esmm_spark.contracts.schemas.columns import SCORE_COLUMNS, TRUTH_COLUMNS, Column
 from esmm_spark.contracts.schemas.layout import SCORE_NAME, TRUTH
+from esmm_spark.contracts.schemas.records import ScoreRecord
 from esmm_spark.files import seals, storage
+from esmm_spark.files.records import read_record
 from esmm_spark.files.schemas import arrow_type
 from esmm_spark.spark.schemas import spark_schema
 
@@ -154,10 +155,7 @@ def _check_record(folder: str, num_rows: int) -> None:
     uri = storage.join(folder, SCORE_NAME)
     if not storage.exists(uri):
         return
-    try:
-        expected = json.loads(seals.read_sealed(uri, _SCORE_AGAIN))["impressions"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{uri} can't be read: {_SCORE_AGAIN}") from error
+    expected = read_record(uri, ScoreRecord, _SCORE_AGAIN).impressions
     if expected != num_rows:
         raise InputError(
             f"the scores at {folder} have {num_rows} rows, {SCORE_NAME} tells of {expected} impressions: "

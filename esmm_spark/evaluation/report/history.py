@@ -1,49 +1,12 @@
 """The model's objective and training curves, from its folder. Both may be missing."""
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.schemas.layout import HISTORY_NAME, MODEL_NAME, VERSIONS
-from esmm_spark.files import seals, storage
-
-
-class StepPoint(BaseModel):
-    """A point of the training curve: means since the point before."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    step: int
-    loss: float
-    impressions_per_s: float | None = None
-
-
-class EpochPoint(BaseModel):
-    """The validation metrics after an epoch, such as `ctr_auc`; None where one is not defined."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float | None] = Field(init=False)
-
-    epoch: int
-    step: int
-
-    @property
-    def aucs(self) -> dict[str, float]:
-        """The AUCs that are defined, by what they are of: `ctr` for `ctr_auc`."""
-        metrics = self.__pydantic_extra__.items()
-        return {
-            name.removesuffix("_auc"): value
-            for name, value in metrics
-            if name.endswith("_auc") and value is not None
-        }
-
-
-class History(BaseModel):
-    """The training curves, as docs/architecture.md shows history.json."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    steps: list[StepPoint] = []
-    epochs: list[EpochPoint] = []
+from esmm_spark.contracts.schemas.records import TrainHistory
+from esmm_spark.files import storage
+from esmm_spark.files.records import read_record
 
 
 class _Section(BaseModel):
@@ -54,7 +17,7 @@ class _ModelFile(BaseModel):
     model: _Section
 
 
-def read_history(models: str, version: str) -> tuple[History | None, str]:
+def read_history(models: str, version: str) -> tuple[TrainHistory | None, str]:
     """Returns the training curves of a model version, or None, and where they are or why there are none.
 
     Scores outlive models: a folder that was cleaned up must not stop an evaluation.
@@ -67,13 +30,9 @@ def read_history(models: str, version: str) -> tuple[History | None, str]:
     if not storage.exists(uri):
         return None, f"there is no {uri}"
     try:
-        history = History.model_validate_json(seals.read_sealed(uri, "train again"))
+        history = read_record(uri, TrainHistory, "train again")
     except InputError as error:
         return None, str(error)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
-        return None, f"{uri} can't be read: {where}: {first['msg']}"
     if not history.steps and not history.epochs:
         return None, f"{uri} is empty"
     return history, uri
@@ -85,8 +44,8 @@ def read_objective(models: str, version: str) -> str | None:
     if not storage.exists(uri):
         return None
     try:
-        return _ModelFile.model_validate_json(seals.read_sealed(uri, "train again")).model.objective
-    except (ValidationError, InputError):
+        return read_record(uri, _ModelFile, "train again").model.objective
+    except InputError:
         return None
 
 

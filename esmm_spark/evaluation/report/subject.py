@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.contracts.schemas.records import TrainHistory
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
-from esmm_spark.evaluation.report.history import History
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Subject:
     truth: str | None
     num_samples: int
     seed: int
-    history: History | None
+    history: TrainHistory | None
     history_note: str
     days: Mapping[str, DayCounts] = field(default_factory=dict)
     tasks: Tasks = DEFAULT_TASKS

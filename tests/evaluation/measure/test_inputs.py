@@ -1,6 +1,5 @@
 """Scores and truth that can't be evaluated: one line that says what and where."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,7 @@ from esmm_spark.evaluation.measure.inputs import (
     require_other_scores,
 )
 from esmm_spark.files import seals
-from tests.evaluation.scored_data import truth_of, write_scores, write_truth
+from tests.evaluation.scored_data import truth_of, write_record, write_scores, write_truth
 from tests.flipped_bits import flips_of
 
 pytestmark = pytest.mark.spark
@@ -93,13 +92,13 @@ def test_no_rows_are_no_scores(spark: SparkSession, tmp_path: Path, data: pd.Dat
 
 
 def test_a_lost_file_is_noticed_by_the_scorers_record(spark: SparkSession, folder: Path) -> None:
-    (folder / "_score.json").write_text(json.dumps({"impressions": 40}))
+    write_record(folder, 40)
     assert read_scores(spark, str(folder))[1] == 40
     (folder / "part-1.parquet").unlink()
     with pytest.raises(InputError, match=r"have 20 rows, _score\.json tells of 40 impressions"):
         read_scores(spark, str(folder))
     (folder / "_score.json").write_text("[")
-    with pytest.raises(InputError, match=r"_score\.json can't be read"):
+    with pytest.raises(InputError, match=r"is not a _score\.json of this version"):
         read_scores(spark, str(folder))
 
 
@@ -154,7 +153,7 @@ def test_a_flipped_bit_of_scores_is_told_in_one_line(
     spark: SparkSession, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seals, "_PATIENCE_S", 0.0)
-    (folder / "_score.json").write_text(json.dumps({"impressions": 40}))
+    write_record(folder, 40)
     seals.seal(str(folder), (".json", ".parquet"))
     for _ in flips_of(folder / name, 40):
         with pytest.raises(InputError, match=rf"^\S+{name} has another SHA-256 than in .*--force$"):

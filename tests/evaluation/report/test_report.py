@@ -13,13 +13,13 @@ import pytest
 from markupsafe import escape
 from rich.console import Console
 
+from esmm_spark.contracts.schemas.records import EpochRecord, StepRecord, TrainHistory
 from esmm_spark.evaluation.measure.curves import ScoreGrid, calibration_curve, histogram
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Curves, Measurements
 from esmm_spark.evaluation.measure.targets import CVR_ENTIRE_SPACE, TARGETS, LabelCounts, rankings_of
 from esmm_spark.evaluation.report.cautions import warnings_of
 from esmm_spark.evaluation.report.formats import percent
-from esmm_spark.evaluation.report.history import EpochPoint, History, StepPoint
 from esmm_spark.evaluation.report.page import Section, Table, page
 from esmm_spark.evaluation.report.report import report_html
 from esmm_spark.evaluation.report.sections.comparison import verdict
@@ -28,9 +28,9 @@ from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.evaluation.report.terminal import terminal_summary
 
 ALL = ("model", "baseline", "oracle")
-HISTORY = History(
-    steps=[StepPoint(step=s, loss=1 / s, impressions_per_s=1e5) for s in range(1, 3000)],
-    epochs=[EpochPoint(epoch=e, step=1500 * (e + 1), ctr_auc=0.7, ctcvr_auc=0.8) for e in range(2)],
+HISTORY = TrainHistory(
+    steps=[StepRecord(step=s, epoch=0, loss=1 / s, impressions_per_s=1e5) for s in range(1, 3000)],
+    epochs=[EpochRecord(epoch=e, step=1500 * (e + 1), ctr_auc=0.7, ctcvr_auc=0.8) for e in range(2)],
 )
 
 

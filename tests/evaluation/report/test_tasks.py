@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from esmm_spark.contracts.schemas.records import EpochRecord, TrainHistory
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import KINDS, LabelCounts, Ranking, Target
-from esmm_spark.evaluation.report.history import EpochPoint, History
 from esmm_spark.evaluation.report.report import report_html
 from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.evaluation.report.words import meaning_of, words_of
@@ -108,9 +108,9 @@ def test_metrics_json_and_the_terminal_count_every_task() -> None:
 
 
 def test_validation_curves_are_drawn_of_whatever_the_training_measured() -> None:
-    epochs = [EpochPoint.model_validate({"epoch": e, "step": e, "re_buy_auc": 0.7}) for e in (1, 2)]
-    history = History(
-        epochs=[*epochs, EpochPoint.model_validate({"epoch": 3, "step": 3, "re_buy_auc": None})]
+    epochs = [EpochRecord.model_validate({"epoch": e, "step": e, "re_buy_auc": 0.7}) for e in (1, 2)]
+    history = TrainHistory(
+        epochs=[*epochs, EpochRecord.model_validate({"epoch": 3, "step": 3, "re_buy_auc": None})]
     )
     assert [list(epoch.aucs) for epoch in history.epochs] == [["re_buy"], ["re_buy"], []]
     html = report_html(subject(history=history), measured(("model",)))

@@ -5,10 +5,10 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from esmm_spark.contracts.schemas.records import TrainHistory
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import drawing
-from esmm_spark.evaluation.report.history import History
 from esmm_spark.evaluation.report.page import Figure, FigureGroup, Section
 from esmm_spark.evaluation.report.subject import Subject
 
@@ -37,18 +37,18 @@ def section(subject: Subject, measured: Measurements) -> Section:
     if _auc_names(history):
         caption = "on contexts set aside from training"
         figures.append(Figure(_validation_plot(history), "Validation AUC", caption))
-    if any(step.impressions_per_s is not None for step in history.steps):
+    if history.steps:
         figures.append(Figure(_speed_plot(history), "Speed", "over all ranks"))
     values = {"texts": [], "groups": [FigureGroup(figures)], "missing": []}
     return Section("Training", "figures.html", values)
 
 
-def _auc_names(history: History) -> list[str]:
+def _auc_names(history: TrainHistory) -> list[str]:
     """Returns what AUCs are of in any epoch: `ctr`, `cvr`, `ctcvr`."""
     return list(dict.fromkeys(name for epoch in history.epochs for name in epoch.aucs))
 
 
-def _loss_plot(history: History) -> Markup:
+def _loss_plot(history: TrainHistory) -> Markup:
     """Returns the training loss by step, with the ends of epochs."""
     steps = history.steps[:: 1 + len(history.steps) // _MAX_CURVE_POINTS]
 
@@ -65,7 +65,7 @@ def _loss_plot(history: History) -> Markup:
     return drawing.svg(draw, "Training loss by step", height=2.8)
 
 
-def _validation_plot(history: History) -> Markup:
+def _validation_plot(history: TrainHistory) -> Markup:
     """Returns the validation AUCs by epoch, a line per task."""
     names = _auc_names(history)
 
@@ -86,10 +86,9 @@ def _validation_plot(history: History) -> Markup:
     return drawing.svg(draw, "Validation AUC by epoch", height=2.8)
 
 
-def _speed_plot(history: History) -> Markup:
+def _speed_plot(history: TrainHistory) -> Markup:
     """Returns the impressions per second by step."""
-    steps = [step for step in history.steps if step.impressions_per_s is not None]
-    steps = steps[:: 1 + len(steps) // _MAX_CURVE_POINTS]
+    steps = history.steps[:: 1 + len(history.steps) // _MAX_CURVE_POINTS]
 
     def draw(axes: Any) -> None:
         speeds = [step.impressions_per_s for step in steps]
