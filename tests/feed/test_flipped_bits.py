@@ -8,7 +8,9 @@ from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
+from esmm_spark.files import seals
 from esmm_spark.files.examples_file import check_files
+from esmm_spark.files.manifest_file import read_manifest
 from tests.flipped_bits import flips_of
 from tests.synthetic_examples import of_before, random_groups, write_dataset, write_partition
 
@@ -36,6 +38,18 @@ def test_a_flipped_bit_in_a_page_a_header_or_the_footer_is_told_in_one_line(tmp_
             read_all(tmp_path, manifest)
         assert "\n" not in str(told.value)
     assert read_all(tmp_path, manifest) == counts.impressions
+
+
+def test_a_flipped_bit_of_the_manifest_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seals, "_PATIENCE_S", 0.0)
+    manifest = dataset_in(tmp_path)
+    said = r"^\S+manifest\.json has another SHA-256 than in .*preprocess again$"
+    for _ in flips_of(tmp_path / "manifest.json", 60):
+        with pytest.raises(InputError, match=said):
+            read_manifest(str(tmp_path))
+    assert read_manifest(str(tmp_path)) == manifest
 
 
 def test_a_file_that_was_written_again_is_told_by_its_footer_alone(tmp_path: Path) -> None:

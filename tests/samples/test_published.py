@@ -77,25 +77,14 @@ def test_a_dataset_whose_files_are_not_what_was_counted_is_not_published(
     assert [path.name for path in Path(config.paths.dataset).parent.iterdir()] == ["dataset"]
 
 
-def test_a_flipped_bit_of_rejected_lines_or_of_the_manifest_is_told_in_one_line(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(seals, "_PATIENCE_S", 0.0)
+def test_a_flipped_bit_of_rejected_lines_is_told_in_one_line(spark: SparkSession, tmp_path: Path) -> None:
     config = config_for(tmp_path, {"test": write_split(tmp_path, CONTEXTS, [*IMPRESSIONS, *BAD])})
-    manifest = preprocess(spark, config)
-    dataset = Path(config.paths.dataset)
-    rejects = sorted(dataset.glob("rejects/*.parquet"))
+    preprocess(spark, config)
+    rejects = sorted(Path(config.paths.dataset).glob("rejects/*.parquet"))
     assert rejects
     for file in rejects:
+        said = rf"^\S+{file.name} has another SHA-256 than in .*: mend it$"
         for _ in flips_of(file, 25):
-            with pytest.raises(
-                InputError, match=rf"^\S+{file.name} has another SHA-256 than in .*: mend it$"
-            ):
+            with pytest.raises(InputError, match=said):
                 seals.verify_listed(str(file.parent), "mend it")
-    seals.verify_listed(str(dataset / "rejects"), "mend it")
-    for _ in flips_of(dataset / "manifest.json", 25):
-        with pytest.raises(
-            InputError, match=r"^\S+manifest\.json has another SHA-256 than in .*process again$"
-        ):
-            read_manifest(str(dataset))
-    assert read_manifest(str(dataset)) == manifest
+    seals.verify_listed(str(rejects[0].parent), "mend it")
