@@ -41,6 +41,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--first-day", default="2026-11-20", metavar="DAY", help="events: the first of them (2026-11-20)"
     )
+    parser.add_argument(
+        "--repurchases", action="store_true", help="events: a log of repurchases after conversions, too"
+    )
     arguments = parser.parse_args(argv)
     arguments.output = parse_output("--output", arguments.output)
     if arguments.format == "events":
@@ -59,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _simulate_events(arguments: argparse.Namespace) -> None:
-    from esmm_spark.simulation.simulate_events import check_event_arguments, simulate_events
+    from esmm_spark.simulation.simulate_events import Days, check_event_arguments, simulate_events
 
     try:
         first_day = date.fromisoformat(arguments.first_day)
@@ -70,7 +73,7 @@ def _simulate_events(arguments: argparse.Namespace) -> None:
     from esmm_spark.spark.session import job_session
 
     with job_session("esmm_spark simulate") as spark:
-        summary = simulate_events(spark, *wanted, first_day, arguments.num_days)
+        summary = simulate_events(spark, *wanted, Days(first_day, arguments.num_days), arguments.repurchases)
     print(f"{summary}: {arguments.output}", flush=True)
 
 

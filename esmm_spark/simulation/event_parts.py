@@ -15,6 +15,7 @@ from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.randomness import Ints, block_generator
+from esmm_spark.simulation.repurchases import draw_repurchases
 from esmm_spark.simulation.world import GROUPS_PER_BLOCK, Block, World
 
 DAY_S = 86_400
@@ -34,6 +35,9 @@ _BETWEEN_IMPRESSIONS_S = 2.0
 _CLICK_DELAY_S = 30.0
 _CONVERSION_DELAY_S = 8 * 3600.0
 _MAX_CONVERSION_DELAY_S = 3 * DAY_S
+_REPURCHASE_STREAM = 6
+_REPURCHASE_DELAY_S = 12 * 3600.0
+_MAX_REPURCHASE_DELAY_S = 2 * DAY_S
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,13 @@ def plan_event_parts(num_groups: int, num_days: int, blocks_per_part: int = 16) 
 
 
 def draw_event_part(
-    world: World, catalogue: Catalogue, seed: int, part: EventPart, first_day_s: int, num_days: int
+    world: World,
+    catalogue: Catalogue,
+    seed: int,
+    part: EventPart,
+    first_day_s: int,
+    num_days: int,
+    with_repurchases: bool = False,
 ) -> EventTables:
     """Returns the tables of one part: the same whenever and wherever it is drawn.
 
@@ -89,16 +99,21 @@ def draw_event_part(
         part: the part.
         first_day_s: the start of day 0, seconds since 1970.
         num_days: lines that are late come at most in the last day's folder.
+        with_repurchases: whether there is a log of them, too; the others are the same.
     """
     random = block_generator(seed, _NOISE_STREAM, part.number)
     rows: dict[str, list[pa.Table]] = {"impressions": [], "clicks": [], "conversions": []}
+    if with_repurchases:
+        rows["repurchases"] = []
     truths = []
-    for number, groups in enumerate(part.groups):
-        block = world.draw(_STREAM, part.first_block + number, groups)
-        prefix = f"{part.first_block + number}"
+    for number, groups in enumerate(part.groups, part.first_block):
+        block = world.draw(_STREAM, number, groups)
+        prefix = f"{number}"
         drawn = _draw_block(block, random, part.day, first_day_s + part.day * DAY_S, prefix)
         past = _past_clicks(block, catalogue, random, first_day_s, prefix)
         truths.append(drawn.pop("truth"))
+        if with_repurchases:
+            drawn["repurchases"] = _repurchases(block, drawn["conversions"], seed, number)
         for log, table in drawn.items():
             rows[log].append(table)
         rows["clicks"].append(past)
@@ -187,6 +202,27 @@ def _draw_block(
         "conversions": pa.concat_tables([conversions, orphans]),
         "truth": pa.table(truth, schema=arrow_schema(TRUTH_COLUMNS)),
     }
+
+
+def _repurchases(block: Block, conversions: pa.Table, seed: int, number: int) -> pa.Table:
+    """Returns the repurchases after a block's conversions, none after those that are nobody's."""
+    happened = draw_repurchases(block, seed, number)
+    bought = np.flatnonzero(block.labels.conversion)
+    again = np.flatnonzero(happened[bought])
+    random = block_generator(seed, _REPURCHASE_STREAM, number)
+    # The first conversions of the table are those of the impressions, in their order.
+    earlier = conversions.take(pa.array(again))
+    time_ms = earlier["event_time"].to_numpy() + _delays_ms(
+        random, len(again), _REPURCHASE_DELAY_S, _MAX_REPURCHASE_DELAY_S
+    )
+    return pa.table(
+        {
+            "event_time": time_ms,
+            "repurchase_id": _strings(_numbered("w", str(number), bought[again])),
+            "user_id": earlier["user_id"],
+            "item_id": earlier["item_id"],
+        }
+    )
 
 
 def _past_clicks(

@@ -7,14 +7,16 @@
                                           position, profile_121 ...
     clicks/ds=.../*.parquet               event_time, click_id, impression_id, user_id, item_id
     conversions/ds=.../*.json             event_time, conversion_id, user_id, item_id
+    repurchases/ds=.../*.json             event_time, repurchase_id, user_id, item_id; only if asked for
     items/*.parquet                       item_id, valid_from, category, shop, brand, intentions
     truth.parquet/*.parquet               impression_id, pctr, pcvr, conversion_if_clicked
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,11 +38,13 @@ from esmm_spark.spark.steps import step
 
 MAX_DAYS = 366
 LOGS = ("impressions", "clicks", "conversions")
+REPURCHASES = "repurchases"
+_JSON_LOGS = ("conversions", REPURCHASES)
 _ITEMS_PER_FILE = 1_000_000
 # What a simulation holds whose marker lists nothing, see `replacing.require_own_folder`.
 _OURS = (
     SIMULATION_NAME,
-    *(f"{log}/{DAY_PREFIX}*/part-*" for log in LOGS),
+    *(f"{log}/{DAY_PREFIX}*/part-*" for log in (*LOGS, REPURCHASES)),
     f"{ITEMS}/part-*",
     f"{TRUTH}/part-*",
 )
@@ -57,13 +61,22 @@ class EventSummary:
     impressions: int
     click_lines: int
     conversion_lines: int
+    repurchase_lines: int | None = None
 
     def __str__(self) -> str:
+        repurchases = "" if self.repurchase_lines is None else f"{self.repurchase_lines:,} of repurchases, "
         return (
             f"{self.num_days} days from {self.first_day}: {self.impressions:,} impressions, "
             f"{self.click_lines:,} lines of clicks (those before the first day too), "
-            f"{self.conversion_lines:,} of conversions, preset {self.preset}, seed {self.seed}"
+            f"{self.conversion_lines:,} of conversions, {repurchases}preset {self.preset}, seed {self.seed}"
         )
+
+
+class Days(NamedTuple):
+    """The days of impressions: the first one, and how many."""
+
+    first: date
+    number: int
 
 
 def check_event_arguments(output: str, num_groups: int, seed: int, preset: str, num_days: int) -> None:
@@ -81,7 +94,13 @@ def check_event_arguments(output: str, num_groups: int, seed: int, preset: str, 
 
 
 def simulate_events(
-    spark: SparkSession, output: str, num_groups: int, seed: int, preset: str, first_day: date, num_days: int
+    spark: SparkSession,
+    output: str,
+    num_groups: int,
+    seed: int,
+    preset: str,
+    days: Days,
+    with_repurchases: bool = False,
 ) -> EventSummary:
     """Writes simulated event logs and replaces what stood at `output`; what stood there is whole until then.
 
@@ -91,17 +110,17 @@ def simulate_events(
         num_groups: contexts of all days together.
         seed: of everything.
         preset: a name in `presets.PRESETS`.
-        first_day: of the impressions; clicks go back ten days further.
-        num_days: days of impressions.
+        days: of the impressions; clicks go back ten days further.
+        with_repurchases: whether there is a log of repurchases after conversions, too.
 
     Raises:
         ConfigError, InputError: as `check_event_arguments`.
         TargetBusyError: another run writes the output.
         CountMismatchError: a task's report is missing, or a file isn't what was drawn.
     """
-    check_event_arguments(output, num_groups, seed, preset, num_days)
+    check_event_arguments(output, num_groups, seed, preset, days.number)
     with replacing(output, OUTPUT, _OURS) as new, user_errors(spark, "simulate again", f"{OUTPUT} {output}"):
-        summary = _write(spark, num_groups, seed, preset, first_day, num_days, new)
+        summary = _write(spark, num_groups, seed, preset, days, with_repurchases, new)
     return summary
 
 
@@ -110,38 +129,44 @@ def _write(
     num_groups: int,
     seed: int,
     preset: str,
-    first_day: date,
-    num_days: int,
+    days: Days,
+    with_repurchases: bool,
     new: Replacement,
 ) -> EventSummary:
     """Writes all files; returns what is in them, once their rows are counted."""
     chosen, staging = preset_named(preset), new.folder
-    world, parts = World.calibrated(chosen, seed), plan_event_parts(num_groups, num_days)
+    world, parts = World.calibrated(chosen, seed), plan_event_parts(num_groups, days.number)
+
+    logs = (*LOGS, REPURCHASES) if with_repurchases else LOGS
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         catalogue = Catalogue(chosen, seed)
         for batch in batches:
             reports = [
-                _write_part(world, catalogue, seed, parts[number], first_day, num_days, staging)
+                _write_part(world, catalogue, seed, parts[number], days, logs, staging)
                 for number in batch.column("id").to_pylist()
             ]
-            yield pa.RecordBatch.from_pylist(reports, schema=_REPORT)
+            yield pa.RecordBatch.from_pylist(reports, schema=report)
 
+    # Lines of a log may repeat, impressions are counted once, too.
+    names = (*logs, "impression_lines")
+    report = pa.schema([(name, pa.int64()) for name in names])
     numbers = spark.range(0, len(parts), 1, len(parts))
     with step(spark, "simulate events"):
-        rows = numbers.mapInArrow(write, ", ".join(f"{name} bigint" for name in _COUNTS)).collect()
+        rows = numbers.mapInArrow(write, ", ".join(f"{name} bigint" for name in names)).collect()
     if len(rows) != len(parts):
         raise CountMismatchError(f"{len(rows)} parts were reported written, not {len(parts)}")
     num_items = chosen.num_shops * chosen.items_per_shop
-    _write_items(Catalogue(chosen, seed), num_items, first_day, staging)
+    _write_items(Catalogue(chosen, seed), num_items, days.first, staging)
     summary = EventSummary(
         preset=preset,
         seed=seed,
-        first_day=first_day.isoformat(),
-        num_days=num_days,
+        first_day=days.first.isoformat(),
+        num_days=days.number,
         impressions=sum(row.impressions for row in rows),
         click_lines=sum(row.clicks for row in rows),
         conversion_lines=sum(row.conversions for row in rows),
+        repurchase_lines=sum(row.repurchases for row in rows) if with_repurchases else None,
     )
     counted = {
         "impressions": sum(row.impression_lines for row in rows),
@@ -156,26 +181,23 @@ def _write(
     return summary
 
 
-# Lines of a log may repeat, impressions are counted once, too.
-_COUNTS = (*LOGS, "impression_lines")
-_REPORT = pa.schema([(name, pa.int64()) for name in _COUNTS])
-
-
 def _write_part(
     world: World,
     catalogue: Catalogue,
     seed: int,
     part: EventPart,
-    first_day: date,
-    num_days: int,
+    days: Days,
+    logs: Sequence[str],
     folder: str,
 ) -> dict[str, int]:
     """Writes one part's files; returns its impressions, and its lines of all logs."""
-    tables = draw_event_part(world, catalogue, seed, part, _start_s(first_day), num_days)
-    counts = dict.fromkeys(LOGS, 0)
+    tables = draw_event_part(
+        world, catalogue, seed, part, _start_s(days.first), days.number, REPURCHASES in logs
+    )
+    counts = dict.fromkeys(logs, 0)
     for (log, day), table in tables.logs.items():
-        name = f"{log}/{DAY_PREFIX}{first_day + timedelta(days=day)}/part-{part.number:05d}"
-        if log == "conversions":
+        name = f"{log}/{DAY_PREFIX}{days.first + timedelta(days=day)}/part-{part.number:05d}"
+        if log in _JSON_LOGS:
             lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
             storage.write_text(storage.join(folder, f"{name}.json"), lines)
         else:

@@ -22,7 +22,8 @@ from esmm_spark.simulation.event_parts import (
     plan_event_parts,
 )
 from esmm_spark.simulation.presets import DEMO
-from esmm_spark.simulation.simulate_events import check_event_arguments, simulate_events
+from esmm_spark.simulation.repurchases import draw_repurchases, repurchase_probabilities
+from esmm_spark.simulation.simulate_events import Days, check_event_arguments, simulate_events
 from esmm_spark.simulation.world import World
 from tests.events.small_logs import FIRST_DAY_S
 
@@ -130,14 +131,47 @@ def test_wrong_arguments_are_told(tmp_path: Path) -> None:
         check_event_arguments(output, 9, 1, "demo", 4)
 
 
+def test_repurchases_follow_conversions_and_change_no_other_log(parts: list[EventTables]) -> None:
+    world, catalogue = World.calibrated(DEMO, 1), Catalogue(DEMO, 1)
+    plan = plan_event_parts(600, NUM_DAYS)
+    with_them = [draw_event_part(world, catalogue, 1, part, FIRST_DAY_S, NUM_DAYS, True) for part in plan]
+    for before, after in zip(parts, with_them, strict=True):
+        assert before.truth.equals(after.truth)
+        assert all(after.logs[key].equals(table) for key, table in before.logs.items())
+    repurchases = log_of(with_them, "repurchases").to_pylist()
+    conversions = log_of(with_them, "conversions").to_pylist()
+    times: dict[tuple[str, str], list[int]] = {}
+    for row in conversions:
+        times.setdefault((row["user_id"], row["item_id"]), []).append(row["event_time"])
+    for row in repurchases:
+        of_pair = times[row["user_id"], row["item_id"]]
+        assert any(0 <= row["event_time"] - time <= 2 * DAY_S * 1000 for time in of_pair), row
+    rate = len({row["repurchase_id"] for row in repurchases}) / len(
+        {row["conversion_id"] for row in conversions if row["conversion_id"].startswith("v")}
+    )
+    assert 0.2 < rate < 0.6
+
+
+def test_who_converts_more_buys_again_more() -> None:
+    block = World.calibrated(DEMO, 1).draw(3, 0)
+    probability = repurchase_probabilities(block, 1)
+    correlation = np.corrcoef(probability, block.labels.pcvr)[0, 1]
+    assert 0.2 < correlation < 0.95
+    happened = draw_repurchases(block, 1, 0)
+    assert abs(happened.mean() - probability.mean()) < 0.02
+
+
 @pytest.mark.spark
 def test_spark_writes_all_parts_and_counts_them(spark: SparkSession, tmp_path: Path) -> None:
     output = str(tmp_path / "raw")
-    summary = simulate_events(spark, output, 60, 3, "demo", date(2026, 11, 20), 2)
+    summary = simulate_events(spark, output, 60, 3, "demo", Days(date(2026, 11, 20), 2))
     truth = pq.read_table(tmp_path / "raw" / "truth.parquet")
     assert truth.num_rows == summary.impressions
     assert (tmp_path / "raw" / "_SUCCESS").exists()
     days = {path.name for path in (tmp_path / "raw" / "impressions").iterdir()}
     assert days == {"ds=2026-11-20", "ds=2026-11-21"}
-    simulate_events(spark, output, 60, 3, "demo", date(2026, 11, 20), 2)
+    simulate_events(spark, output, 60, 3, "demo", Days(date(2026, 11, 20), 2))
     assert pq.read_table(tmp_path / "raw" / "truth.parquet").equals(truth)
+    summary = simulate_events(spark, output, 60, 3, "demo", Days(date(2026, 11, 20), 2), True)
+    written = (tmp_path / "raw" / "repurchases").glob("ds=*/part-*.json")
+    assert sum(len(path.read_text().splitlines()) for path in written) == summary.repurchase_lines

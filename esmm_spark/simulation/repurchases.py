@@ -1,0 +1,44 @@
+"""A third event after a conversion: the user buys the item again, within a few days.
+
+    repurchase_logit = base + _SHARE * (conversion logit - its usual value) + factors of category and age
+
+So whoever converts more also buys again more, as with clicks and conversions: the converted are no fair
+sample. Nothing else of the simulation depends on whether repurchases are drawn.
+"""
+
+import numpy as np
+
+from esmm_spark.simulation.randomness import Floats, IdHash, Ints, block_generator
+from esmm_spark.simulation.world import Block
+
+_STREAM = 5
+_RATE = 0.25
+_SHARE = 0.5
+# Field -> standard deviation of its factors' share of the logit.
+_CATEGORY_EFFECT, _AGE_EFFECT = 0.7, 0.4
+_CATEGORY, _AGE = 206, 124
+
+
+def repurchase_probabilities(block: Block, seed: int) -> Floats:
+    """Returns P(repurchase | conversion, impression) [N], also of impressions without a conversion."""
+    factors = IdHash(seed, "repurchase factor")
+    category = block.impressions.items.category
+    age = block.contexts.profile[str(_AGE)][block.impressions.context]
+    pcvr = block.labels.pcvr
+    usual = np.log(pcvr.mean() / (1 - pcvr.mean()))
+    logit = np.log(_RATE / (1 - _RATE)) + _SHARE * (np.log(pcvr) - np.log1p(-pcvr) - usual)
+    logit += _CATEGORY_EFFECT * factors.factor(category, np.int64(_CATEGORY))
+    logit += _AGE_EFFECT * factors.factor(age, np.int64(_AGE)) * (age >= 0)
+    return np.asarray(1 / (1 + np.exp(-logit)))
+
+
+def draw_repurchases(block: Block, seed: int, number: int) -> Ints:
+    """Returns 0 or 1 [N]: what a conversion leads to, or would have led to.
+
+    Args:
+        block: the impressions.
+        seed: the world's.
+        number: the block's.
+    """
+    drawn = block_generator(seed, _STREAM, number).random(len(block.labels.pcvr))
+    return (drawn < repurchase_probabilities(block, seed)).astype(np.int64)
