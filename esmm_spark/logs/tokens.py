@@ -46,7 +46,7 @@ class FieldNames(NamedTuple):
     level: Int32s
 
 
-class Tokens(NamedTuple):
+class TokenBuffers(NamedTuple):
     """The tokens of one line whose fields are in the spec, in the line's order. Reused from line to line.
 
     Attributes:
@@ -88,10 +88,10 @@ def field_names(spec: FeatureSpec) -> FieldNames:
     )
 
 
-def token_buffers(max_line_bytes: int) -> Tokens:
+def token_buffers(max_line_bytes: int) -> TokenBuffers:
     """Returns buffers that hold the tokens of any line of at most `max_line_bytes`."""
     capacity = max_line_bytes // MIN_TOKEN_BYTES + 1
-    return Tokens(
+    return TokenBuffers(
         field=np.empty(capacity, dtype=np.int32),
         value_start=np.empty(capacity, dtype=np.int64),
         value_end=np.empty(capacity, dtype=np.int64),
@@ -102,7 +102,7 @@ def token_buffers(max_line_bytes: int) -> Tokens:
 
 @kernel
 def scan_tokens(
-    data: Bytes, start: int, end: int, names: FieldNames, level: int, tokens: Tokens
+    data: Bytes, start: int, end: int, names: FieldNames, level: int, tokens: TokenBuffers
 ) -> tuple[int, int, int]:
     """Fills `tokens` from `data[start:end]`; returns (reason, tokens in the line, tokens filled in).
 

@@ -65,7 +65,7 @@ class Silence:
         """Shows nothing."""
 
 
-class Lines:
+class LineDisplay:
     """A line every ten seconds: for logs, and for horovodrun, which passes on output line by line.
 
     Args:

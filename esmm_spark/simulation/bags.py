@@ -11,7 +11,7 @@ _ID_SPAN = 1 << 40
 
 
 @dataclass(frozen=True)
-class Bags:
+class IdBags:
     """Tokens of one field, sorted by owner.
 
     Attributes:
@@ -44,7 +44,7 @@ class Bags:
         return np.where(keys[position] == queries, self.count[position], 0)
 
 
-def counted(owner: Ints, identifier: Ints, visits: Ints, num_owners: int) -> Bags:
+def counted(owner: Ints, identifier: Ints, visits: Ints, num_owners: int) -> IdBags:
     """Returns one token per owner and id with the sum of `visits` as its count.
 
     Example:
@@ -57,13 +57,13 @@ def counted(owner: Ints, identifier: Ints, visits: Ints, num_owners: int) -> Bag
     first = np.flatnonzero(np.diff(ordered, prepend=-1))
     counts = np.add.reduceat(visits[order], first) if len(first) else visits[:0]
     unique = ordered[first]
-    return Bags(unique // _ID_SPAN, unique % _ID_SPAN, counts, num_owners)
+    return IdBags(unique // _ID_SPAN, unique % _ID_SPAN, counts, num_owners)
 
 
-def single(identifier: Ints) -> Bags:
+def single(identifier: Ints) -> IdBags:
     """Returns bags of at most one token of weight 1: the ids [n] that aren't negative."""
     owner = np.flatnonzero(identifier >= 0)
-    return Bags(owner, identifier[owner], np.zeros(len(owner), dtype=np.int64), len(identifier))
+    return IdBags(owner, identifier[owner], np.zeros(len(owner), dtype=np.int64), len(identifier))
 
 
 def within(owner: Ints, lengths: Ints) -> Ints:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esmm_spark.simulation.bags import Bags, counted, single
+from esmm_spark.simulation.bags import IdBags, counted, single
 from esmm_spark.simulation.catalogue import NO_BRAND, Catalogue
 from esmm_spark.simulation.presets import Preset
 from esmm_spark.simulation.randomness import Floats, IdHash, Ints, zipf_rank
@@ -38,13 +38,13 @@ class Contexts:
     user: Ints
     num_impressions: Ints
     profile: dict[str, Ints]
-    histories: dict[str, Bags]
+    histories: dict[str, IdBags]
     event_context: Ints
     event_category: Ints
     event_shop: Ints
 
     @property
-    def bags(self) -> dict[str, Bags]:
+    def bags(self) -> dict[str, IdBags]:
         """All context fields in the order in which they are written."""
         profile = {field: single(values) for field, values in self.profile.items()}
         return {"101": single(self.user), **self.histories, **profile}

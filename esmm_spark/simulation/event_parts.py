@@ -16,7 +16,7 @@ from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.randomness import Ints, block_generator
 from esmm_spark.simulation.repurchases import draw_repurchases
-from esmm_spark.simulation.world import GROUPS_PER_BLOCK, Block, World
+from esmm_spark.simulation.world import GROUPS_PER_BLOCK, DrawnBlock, World
 
 DAY_S = 86_400
 HISTORY_DAYS = 10
@@ -147,7 +147,7 @@ def item_table(catalogue: Catalogue, items: Ints, valid_from_ms: int) -> pa.Tabl
 
 
 def _draw_block(
-    block: Block, random: np.random.Generator, day: int, start_s: int, prefix: str
+    block: DrawnBlock, random: np.random.Generator, day: int, start_s: int, prefix: str
 ) -> dict[str, pa.Table]:
     contexts, impressions, labels = block.contexts, block.impressions, block.labels
     context = impressions.context
@@ -204,7 +204,7 @@ def _draw_block(
     }
 
 
-def _repurchases(block: Block, conversions: pa.Table, seed: int, number: int) -> pa.Table:
+def _repurchases(block: DrawnBlock, conversions: pa.Table, seed: int, number: int) -> pa.Table:
     """Returns the repurchases after a block's conversions, none after those that are nobody's."""
     happened = draw_repurchases(block, seed, number)
     bought = np.flatnonzero(block.labels.conversion)
@@ -226,7 +226,7 @@ def _repurchases(block: Block, conversions: pa.Table, seed: int, number: int) ->
 
 
 def _past_clicks(
-    block: Block, catalogue: Catalogue, random: np.random.Generator, first_day_s: int, prefix: str
+    block: DrawnBlock, catalogue: Catalogue, random: np.random.Generator, first_day_s: int, prefix: str
 ) -> pa.Table:
     """Returns the clicks, before day 0, that the block's histories count; their impressions are in no log."""
     contexts = block.contexts

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esmm_spark.simulation.bags import Bags, single
+from esmm_spark.simulation.bags import IdBags, single
 from esmm_spark.simulation.catalogue import Catalogue, Items
 from esmm_spark.simulation.contexts import Contexts
 from esmm_spark.simulation.presets import Preset
@@ -43,7 +43,7 @@ class Impressions:
     number: Ints
     items: Items
     position: Ints
-    bags: dict[str, Bags]
+    bags: dict[str, IdBags]
 
 
 class ImpressionModel:
@@ -65,7 +65,7 @@ class ImpressionModel:
             "205": single(items.item),
             "206": single(items.category),
             "207": single(items.shop),
-            "210": Bags(owner, intention, np.zeros_like(owner), len(context)),
+            "210": IdBags(owner, intention, np.zeros_like(owner), len(context)),
             "216": single(items.brand),
             "301": single(position),
         }
@@ -88,7 +88,7 @@ class ImpressionModel:
         return self._catalogue.items_of(shop, category, random.random(len(context)))
 
 
-def _cross(history: Bags, item: Bags, context: Ints) -> Bags:
+def _cross(history: IdBags, item: IdBags, context: Ints) -> IdBags:
     """Returns the tokens of `item` that the impression's context has in `history`, with the history's counts.
 
     Example:
@@ -97,4 +97,4 @@ def _cross(history: Bags, item: Bags, context: Ints) -> Bags:
     """
     counts = history.count_of(context[item.owner], item.id)
     matched = np.flatnonzero(counts)
-    return Bags(item.owner[matched], item.id[matched], counts[matched], item.num_owners)
+    return IdBags(item.owner[matched], item.id[matched], counts[matched], item.num_owners)

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmm_spark.simulation.bags import Bags
+from esmm_spark.simulation.bags import IdBags
 from esmm_spark.simulation.randomness import Ints
-from esmm_spark.simulation.world import Block
+from esmm_spark.simulation.world import DrawnBlock
 
 # Random bits that say where in its step a common feature index lies.
 JITTER_BITS = 52
@@ -32,7 +32,7 @@ def content_of(lines: pa.StringArray) -> pa.Buffer:
     return data.slice(first, last - first)
 
 
-def common_feature_lines(block: Block, index: pa.StringArray) -> pa.StringArray:
+def common_feature_lines(block: DrawnBlock, index: pa.StringArray) -> pa.StringArray:
     """Returns one line per context of the block, each ended by a line feed.
 
     Args:
@@ -43,7 +43,7 @@ def common_feature_lines(block: Block, index: pa.StringArray) -> pa.StringArray:
     return _comma_separated(index, num_tokens, tokens)
 
 
-def skeleton_lines(block: Block, sample_id: pa.StringArray, index: pa.StringArray) -> pa.StringArray:
+def skeleton_lines(block: DrawnBlock, sample_id: pa.StringArray, index: pa.StringArray) -> pa.StringArray:
     """Returns one line per impression of the block, each ended by a line feed.
 
     Args:
@@ -83,7 +83,7 @@ def common_feature_indices(number: Ints, num_groups: int, is_test: bool, jitter:
     return pa.array([f"{2 * half + is_test:016x}" for half in halves], type=pa.string())
 
 
-def _joined_tokens(bags: dict[str, Bags]) -> tuple[pa.StringArray, pa.StringArray]:
+def _joined_tokens(bags: dict[str, IdBags]) -> tuple[pa.StringArray, pa.StringArray]:
     """Returns the token count and the joined tokens of each owner, the fields in the order of `bags`."""
     num_owners = next(iter(bags.values())).num_owners
     owner = np.concatenate([bag.owner for bag in bags.values()])

@@ -9,7 +9,7 @@ sample. Nothing else of the simulation depends on whether repurchases are drawn.
 import numpy as np
 
 from esmm_spark.simulation.randomness import Floats, IdHash, Ints, block_generator
-from esmm_spark.simulation.world import Block
+from esmm_spark.simulation.world import DrawnBlock
 
 _STREAM = 5
 _RATE = 0.25
@@ -19,7 +19,7 @@ _CATEGORY_EFFECT, _AGE_EFFECT = 0.7, 0.4
 _CATEGORY, _AGE = 206, 124
 
 
-def repurchase_probabilities(block: Block, seed: int) -> Floats:
+def repurchase_probabilities(block: DrawnBlock, seed: int) -> Floats:
     """Returns P(repurchase | conversion, impression) [N], also of impressions without a conversion."""
     factors = IdHash(seed, "repurchase factor")
     category = block.impressions.items.category
@@ -32,7 +32,7 @@ def repurchase_probabilities(block: Block, seed: int) -> Floats:
     return np.asarray(1 / (1 + np.exp(-logit)))
 
 
-def draw_repurchases(block: Block, seed: int, number: int) -> Ints:
+def draw_repurchases(block: DrawnBlock, seed: int, number: int) -> Ints:
     """Returns 0 or 1 [N]: what a conversion leads to, or would have led to.
 
     Args:

@@ -64,14 +64,14 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Logits:
+class TrueLogits:
     """Logits [N] before sigmoid."""
 
     click: Floats
     conversion: Floats
 
-    def __add__(self, other: "Logits") -> "Logits":
-        return Logits(self.click + other.click, self.conversion + other.conversion)
+    def __add__(self, other: "TrueLogits") -> "TrueLogits":
+        return TrueLogits(self.click + other.click, self.conversion + other.conversion)
 
 
 class TruthModel:
@@ -83,39 +83,39 @@ class TruthModel:
         self._own = IdHash(seed, "conversion factor")
         self._taste = IdHash(seed, "taste")
 
-    def logits(self, contexts: Contexts, impressions: Impressions) -> Logits:
+    def logits(self, contexts: Contexts, impressions: Impressions) -> TrueLogits:
         """Returns the logits of all impressions [N] of a block."""
         context, preset = impressions.context, self._preset
         terms = self._item_terms(impressions) + _cross_terms(impressions)
         profile = self._profile_terms(contexts)
-        terms += Logits(profile.click[context], profile.conversion[context])
+        terms += TrueLogits(profile.click[context], profile.conversion[context])
         taste = self._tastes(contexts)[context]
         terms += self._taste_terms(taste, impressions)
-        terms += Logits(_POSITION_EFFECTS[impressions.position], np.zeros(len(context)))
-        return Logits(preset.click_scale * terms.click, preset.conversion_scale * terms.conversion)
+        terms += TrueLogits(_POSITION_EFFECTS[impressions.position], np.zeros(len(context)))
+        return TrueLogits(preset.click_scale * terms.click, preset.conversion_scale * terms.conversion)
 
-    def _factors(self, field: str, identifier: Ints, dim: int = 0) -> Logits:
+    def _factors(self, field: str, identifier: Ints, dim: int = 0) -> TrueLogits:
         """Returns each id's click and conversion factors [M], correlated by SHARED; 0 where the id is -1."""
         kind = np.int64(int(field) * 100 + dim)
         known = identifier >= 0
         click = self._click.factor(identifier, kind) * known
         own = self._own.factor(identifier, kind) * known
-        return Logits(click, SHARED * click + np.sqrt(1.0 - SHARED**2) * own)
+        return TrueLogits(click, SHARED * click + np.sqrt(1.0 - SHARED**2) * own)
 
-    def _item_terms(self, impressions: Impressions) -> Logits:
+    def _item_terms(self, impressions: Impressions) -> TrueLogits:
         items = impressions.items
         ids = {"205": items.item, "206": items.category, "207": items.shop, "216": items.brand}
         return self._sum_of_factors(ids, _ITEM_EFFECTS)
 
-    def _profile_terms(self, contexts: Contexts) -> Logits:
+    def _profile_terms(self, contexts: Contexts) -> TrueLogits:
         return self._sum_of_factors(contexts.profile, _PROFILE_EFFECTS)
 
-    def _sum_of_factors(self, ids: dict[str, Ints], effects: dict[str, float]) -> Logits:
+    def _sum_of_factors(self, ids: dict[str, Ints], effects: dict[str, float]) -> TrueLogits:
         size = len(next(iter(ids.values())))
-        total = Logits(np.zeros(size), np.zeros(size))
+        total = TrueLogits(np.zeros(size), np.zeros(size))
         for field, effect in effects.items():
             factors = self._factors(field, ids[field])
-            total += Logits(effect * factors.click, effect * factors.conversion)
+            total += TrueLogits(effect * factors.click, effect * factors.conversion)
         return total
 
     def _tastes(self, contexts: Contexts) -> Floats:
@@ -132,7 +132,7 @@ class TruthModel:
                 sums[:, dim] += np.bincount(bags.owner, weights * factors, minlength=len(sums))
         return np.asarray(np.tanh(sums / self._preset.taste_scale))
 
-    def _taste_terms(self, taste: Floats, impressions: Impressions) -> Logits:
+    def _taste_terms(self, taste: Floats, impressions: Impressions) -> TrueLogits:
         """Returns the user's biases plus taste times the item's factors, from tastes [N, 2 + _TASTE_DIMS]."""
         rest = np.sqrt(1.0 - SHARED**2)
         click = _BIAS * taste[:, 0]
@@ -142,17 +142,17 @@ class TruthModel:
             shop = self._factors("207", impressions.items.shop, 1 + dim)
             click += _TASTE * taste[:, 2 + dim] * (0.8 * item.click + 0.6 * shop.click)
             conversion += _TASTE * taste[:, 2 + dim] * (0.8 * item.conversion + 0.6 * shop.conversion)
-        return Logits(click, conversion)
+        return TrueLogits(click, conversion)
 
 
-def label(logits: Logits, intercepts: tuple[float, float], random: np.random.Generator) -> Labels:
+def label(logits: TrueLogits, intercepts: tuple[float, float], random: np.random.Generator) -> Labels:
     """Returns labels drawn from `logits` [N] with the click and conversion intercepts added."""
     pctr, pcvr = _sigmoid(logits.click + intercepts[0]), _sigmoid(logits.conversion + intercepts[1])
     drawn = random.random((2, len(pctr)))
     return Labels(pctr, pcvr, (drawn[0] < pctr).astype(np.int64), (drawn[1] < pcvr).astype(np.int64))
 
 
-def calibrate(sample: Logits, ctr: float, cvr: float) -> tuple[float, float]:
+def calibrate(sample: TrueLogits, ctr: float, cvr: float) -> tuple[float, float]:
     """Returns the intercepts that give the sample mean pCTR `ctr` and click-weighted mean pCVR `cvr`.
 
     Args:
@@ -181,13 +181,13 @@ def _sigmoid(logits: Floats) -> Floats:
     return 1.0 / (1.0 + np.exp(-logits))
 
 
-def _cross_terms(impressions: Impressions) -> Logits:
+def _cross_terms(impressions: Impressions) -> TrueLogits:
     size = len(impressions.context)
-    total = Logits(np.zeros(size), np.zeros(size))
+    total = TrueLogits(np.zeros(size), np.zeros(size))
     for cross in CROSSES:
         bags = impressions.bags[cross]
         strength = np.bincount(bags.owner, np.log1p(bags.count), minlength=size)
         strength = np.minimum(strength, _CROSS_CAP)
         click, conversion = _CROSS_EFFECTS[cross]
-        total += Logits(click * strength, conversion * strength)
+        total += TrueLogits(click * strength, conversion * strength)
     return total

@@ -13,7 +13,7 @@ from esmm_spark.simulation.contexts import ContextModel, Contexts
 from esmm_spark.simulation.impressions import ImpressionModel, Impressions
 from esmm_spark.simulation.presets import Preset
 from esmm_spark.simulation.randomness import block_generator
-from esmm_spark.simulation.truth import Labels, Logits, TruthModel, calibrate, label
+from esmm_spark.simulation.truth import Labels, TrueLogits, TruthModel, calibrate, label
 
 # Groups that are drawn at once: enough for numpy to be busy, few enough to stay in a few MB.
 GROUPS_PER_BLOCK = 256
@@ -24,7 +24,7 @@ _CALIBRATION_BLOCKS = 48
 
 
 @dataclass(frozen=True)
-class Block:
+class DrawnBlock:
     """The groups of one block."""
 
     contexts: Contexts
@@ -58,26 +58,26 @@ class World:
         """
         uncalibrated = cls(preset, seed, (0.0, 0.0))
         parts = [uncalibrated._logits(_CALIBRATION_STREAM, block) for block in range(_CALIBRATION_BLOCKS)]
-        sample = Logits(
+        sample = TrueLogits(
             np.concatenate([part.click for part in parts]),
             np.concatenate([part.conversion for part in parts]),
         )
         return cls(preset, seed, calibrate(sample, preset.ctr, preset.cvr))
 
-    def draw(self, stream: int, block: int, num_groups: int = GROUPS_PER_BLOCK) -> Block:
+    def draw(self, stream: int, block: int, num_groups: int = GROUPS_PER_BLOCK) -> DrawnBlock:
         """Returns block `block` of a stream, of `num_groups` groups."""
         random = block_generator(self._seed, stream, block)
         contexts = self._contexts.draw(random, num_groups)
         impressions = self._impressions.draw(random, contexts)
         logits = self._truth.logits(contexts, impressions)
-        return Block(contexts, impressions, label(logits, self._intercepts, random))
+        return DrawnBlock(contexts, impressions, label(logits, self._intercepts, random))
 
     def num_impressions(self, stream: int, block: int, num_groups: int = GROUPS_PER_BLOCK) -> int:
         """Returns how many impressions `draw` with the same arguments has, without drawing them."""
         sizes, _ = self._contexts.sizes(block_generator(self._seed, stream, block), num_groups)
         return int(sizes.sum())
 
-    def _logits(self, stream: int, block: int) -> Logits:
+    def _logits(self, stream: int, block: int) -> TrueLogits:
         random = block_generator(self._seed, stream, block)
         contexts = self._contexts.draw(random, GROUPS_PER_BLOCK)
         return self._truth.logits(contexts, self._impressions.draw(random, contexts))

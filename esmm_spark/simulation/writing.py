@@ -23,7 +23,7 @@ from esmm_spark.simulation.lines import (
 )
 from esmm_spark.simulation.parts import SPLITS, Part
 from esmm_spark.simulation.randomness import IdHash
-from esmm_spark.simulation.world import Block, World
+from esmm_spark.simulation.world import DrawnBlock, World
 from esmm_spark.spark.steps import step
 
 _LINE_FEED = ord("\n")
@@ -164,7 +164,7 @@ def _write_part(world: World, seed: int, part: Part, number: int, folder: str) -
 
 def _identified_blocks(
     world: World, seed: int, part: Part
-) -> Iterator[tuple[Block, pa.StringArray, pa.StringArray]]:
+) -> Iterator[tuple[DrawnBlock, pa.StringArray, pa.StringArray]]:
     """Yields the part's blocks, each with its groups' common feature indices and its impressions' ids."""
     group, sample_id = part.first_group, part.first_sample_id
     hashed = IdHash(seed, "common feature index")
@@ -189,7 +189,7 @@ def _write_lines(stream: pa.NativeFile, lines: pa.StringArray) -> int:
     return int(np.count_nonzero(np.frombuffer(content, dtype=np.uint8) == _LINE_FEED))
 
 
-def _truth_table(block: Block, impression_id: pa.StringArray) -> pa.Table:
+def _truth_table(block: DrawnBlock, impression_id: pa.StringArray) -> pa.Table:
     labels = block.labels
     columns = [
         impression_id,

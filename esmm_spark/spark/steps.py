@@ -17,14 +17,14 @@ from typing import NamedTuple, TextIO
 
 from pyspark.sql import SparkSession
 
-from esmm_spark.runtime.progress import Bars, Display, Lines, duration, how_far
+from esmm_spark.runtime.progress import Bars, Display, LineDisplay, duration, how_far
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 _numbers = count(1)
 
 
-class Tasks(NamedTuple):
+class TaskCounts(NamedTuple):
     """The tasks of a step's Spark jobs.
 
     Attributes:
@@ -73,7 +73,7 @@ def step(spark: SparkSession, name: str) -> Iterator[None]:
                 context.setLocalProperty(key, value)  # type: ignore[arg-type]
 
 
-def count_tasks(spark: SparkSession, group: str) -> Tasks:
+def count_tasks(spark: SparkSession, group: str) -> TaskCounts:
     """Returns the tasks of a job group, of the last 1,000 jobs (spark.ui.retainedJobs)."""
     tracker = spark.sparkContext.statusTracker()
     done = total = 0
@@ -87,7 +87,7 @@ def count_tasks(spark: SparkSession, group: str) -> Tasks:
                 done += stage.numCompletedTasks
                 # Stages of a job that has ended and whose output was there already were never run.
                 total += stage.numTasks if job.status == "RUNNING" else stage.numCompletedTasks
-    return Tasks(done, total)
+    return TaskCounts(done, total)
 
 
 @cache
@@ -110,7 +110,7 @@ def terminal() -> TextIO | None:
 
 def _display() -> Display:
     screen = terminal()
-    return Lines("stderr") if screen is None else Bars(screen)
+    return LineDisplay("stderr") if screen is None else Bars(screen)
 
 
 def _watch(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from esmm_spark.runtime.progress import Bars, Display, Lines, Silence, how_far
+from esmm_spark.runtime.progress import Bars, Display, LineDisplay, Silence, how_far
 
 
 @dataclass
@@ -81,7 +81,7 @@ def progress_for(is_first_rank: bool) -> Progress:
     """Returns what suits this rank, the first of which speaks for all, and where its output goes."""
     if not is_first_rank:
         return Progress(Silence())
-    return Progress(Bars(sys.stdout) if sys.stdout.isatty() else Lines("stdout"))
+    return Progress(Bars(sys.stdout) if sys.stdout.isatty() else LineDisplay("stdout"))
 
 
 class TensorBoardLog:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from esmm_spark.runtime.progress import Bars, Lines, duration, how_far
+from esmm_spark.runtime.progress import Bars, LineDisplay, duration, how_far
 
 
 def test_an_estimate_takes_what_is_left_for_as_long_as_what_is_done() -> None:
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_line_is_due_every_ten_seconds_and_the_end_is_told_of_what_was_shown(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = Lines("stderr")
+    lines = LineDisplay("stderr")
     for name, seconds in (("short", 9), ("long", 35)):
         lines.begin(name)
         for second in range(seconds):

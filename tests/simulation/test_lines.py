@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esmm_spark.simulation.bags import Bags
+from esmm_spark.simulation.bags import IdBags
 from esmm_spark.simulation.lines import (
     JITTER_BITS,
     _joined_tokens,
@@ -16,10 +16,10 @@ from esmm_spark.simulation.lines import (
 )
 
 
-def bags(num_owners: int, *tokens: tuple[int, int, int]) -> Bags:
+def bags(num_owners: int, *tokens: tuple[int, int, int]) -> IdBags:
     """Returns bags of (owner, id, count)."""
     columns = np.array(tokens, dtype=np.int64).reshape(-1, 3)
-    return Bags(columns[:, 0], columns[:, 1], columns[:, 2], num_owners)
+    return IdBags(columns[:, 0], columns[:, 1], columns[:, 2], num_owners)
 
 
 def test_tokens_are_joined_owner_by_owner_and_field_by_field() -> None:

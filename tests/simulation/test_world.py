@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pytest
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.simulation.bags import Bags, counted
+from esmm_spark.simulation.bags import IdBags, counted
 from esmm_spark.simulation.presets import ALICCP, DEMO, Preset, preset_named
 from esmm_spark.simulation.truth import SHARED, TruthModel
-from esmm_spark.simulation.world import Block, World
+from esmm_spark.simulation.world import DrawnBlock, World
 
 BLOCKS = {"demo": 40, "aliccp": 20}
 
@@ -37,7 +37,7 @@ class Sample:
         """Tokens of a field per impression; a context's count for each of its impressions."""
         return np.concatenate([self._lengths(block, field) for block in self.blocks])
 
-    def _lengths(self, block: Block, field: str) -> npt.NDArray[Any]:
+    def _lengths(self, block: DrawnBlock, field: str) -> npt.NDArray[Any]:
         if field in block.impressions.bags:
             return block.impressions.bags[field].lengths
         return block.contexts.bags[field].lengths[block.impressions.context]
@@ -184,7 +184,7 @@ def test_counted_adds_up_visits_per_owner_and_id() -> None:
 
 def test_empty_bags_count_nothing() -> None:
     empty = np.zeros(0, dtype=np.int64)
-    assert Bags(empty, empty, empty, 2).count_of(np.array([1]), np.array([5])).tolist() == [0]
+    assert IdBags(empty, empty, empty, 2).count_of(np.array([1]), np.array([5])).tolist() == [0]
     assert counted(empty, empty, empty, 2).lengths.tolist() == [0, 0]
 
 

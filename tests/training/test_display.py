@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from esmm_spark.runtime.progress import Lines
+from esmm_spark.runtime.progress import LineDisplay
 from esmm_spark.training.progress import Progress, progress_for
 from tests.repository import ROOT
 
@@ -54,7 +54,7 @@ def test_a_log_gets_a_line_when_one_is_due_and_at_an_epochs_end(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    progress = Progress(Lines("stdout"))
+    progress = Progress(LineDisplay("stdout"))
     progress.start_epoch(0, 2, num_steps=9, first_step=1)
     for step in range(1, 9):
         clock[0] += 4.0
