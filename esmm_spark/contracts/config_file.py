@@ -3,6 +3,10 @@
 `extends: other.yaml` begins with the content of another file, named relative to this one; sections are merged
 key by key. `key=value` arguments override single keys by their dotted path: `train.batch_size=8192`,
 `features.fields.0.min_count=2`. A value is read as YAML, but the value of a key that wants text is that text.
+
+Overrides are applied by hand, not by OmegaConf (2.4.0), which knows no types before it merges:
+`train.run_id=1e5` gives it 100000.0 and `a # b` gives `a`; an override without `=` is None, and any index
+of a list `Cannot merge incompatible container types`, without the key. Its import takes 0.3 s.
 """
 
 from collections.abc import Sequence

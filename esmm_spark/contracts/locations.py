@@ -189,7 +189,12 @@ def overlap(first: Place, second: Place, are_globs: tuple[bool, bool] = (False, 
 
 
 def glob_regex(glob: str) -> str:
-    """Returns Hadoop's glob as a regular expression over whole paths: `*` and `?` match no slash."""
+    """Returns Hadoop's glob as a regular expression over whole paths: `*` and `?` match no slash.
+
+    By hand, because what we list must be what Spark reads, and pyarrow has no globs, while fsspec's
+    (`fsspec.utils.glob_translate`, 2026.9.0) are others than Hadoop's in four of four cases: `{a,b}` and a
+    backslash stand for themselves, `[^a]` matches `^` or `a`, and `**` crosses slashes.
+    """
     simple = {"*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", "[": "[", "]": "]"}
     regex, in_braces, in_brackets = "", 0, False
     characters = iter(glob)
