@@ -10,13 +10,11 @@ from pydantic import Field, model_validator
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
-from esmm_spark.contracts.path_config import Paths as Paths
-from esmm_spark.contracts.path_config import SplitLogs as SplitLogs
+from esmm_spark.contracts.path_config import Paths, SplitLogs
 from esmm_spark.contracts.schemas.layout import TEST_PARTITION, TRAIN_PARTITION
 from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks, problem_of_name
-from esmm_spark.contracts.train_config import Model as Model
-from esmm_spark.contracts.train_config import Train as Train
+from esmm_spark.contracts.train_config import Model, Train
 
 # A partition of the dataset, or a range of days; selection.py reads it.
 SELECTION_PATTERN = (

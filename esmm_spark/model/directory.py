@@ -24,7 +24,6 @@ from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from esmm_spark.contracts.config import Model
 from esmm_spark.contracts.errors import IncompleteError, InputError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.schemas.layout import (
@@ -36,6 +35,7 @@ from esmm_spark.contracts.schemas.layout import (
     VERSIONS,
     VOCABULARY,
 )
+from esmm_spark.contracts.train_config import Model
 from esmm_spark.files import storage
 from esmm_spark.files.lease import Lease
 from esmm_spark.files.records import read_record

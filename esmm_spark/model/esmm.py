@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from esmm_spark.contracts import config
+from esmm_spark.contracts import train_config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.model.embedding.arena import EmbeddingArena
@@ -141,7 +141,7 @@ def _group_index(group_sizes: Tensor, num_impressions: int) -> Tensor:
     return torch.repeat_interleave(group_sizes.long(), output_size=num_impressions)
 
 
-def num_embeddings(model_config: config.Model) -> int:
+def num_embeddings(model_config: train_config.Model) -> int:
     """Returns how many embeddings lie in the arena: 1 shared by both towers, or 2 with objective `base`.
 
     With 2, table row r of the CTR tower is arena row r, and of the CVR tower `spec.num_rows` + r.
@@ -149,7 +149,7 @@ def num_embeddings(model_config: config.Model) -> int:
     return 2 if model_config.objective == "base" else 1
 
 
-def build_esmm(model_config: config.Model, spec: FeatureSpec) -> Esmm:
+def build_esmm(model_config: train_config.Model, spec: FeatureSpec) -> Esmm:
     """Returns a new model, its parameters drawn from torch's global random state.
 
     `network_options` go to every network, `hidden_units` and `activation` to one whose class names them.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esmm_spark.contracts import config
+from esmm_spark.contracts import train_config
 from esmm_spark.contracts.errors import IncompleteError, InputError, UnsafeFileError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.files.lease import leased
@@ -34,10 +34,10 @@ SPEC = FeatureSpec.model_validate(
     }
 )
 DIM = 6
-SETTINGS = config.Model(dim=DIM, hidden_units=[5])
+SETTINGS = train_config.Model(dim=DIM, hidden_units=[5])
 
 
-def make_esmm(seed: int = 0, settings: config.Model = SETTINGS) -> Esmm:
+def make_esmm(seed: int = 0, settings: train_config.Model = SETTINGS) -> Esmm:
     torch.manual_seed(seed)
     return build_esmm(settings, SPEC)
 
@@ -233,7 +233,7 @@ def test_a_shard_of_another_shape_is_named(tmp_path: Path) -> None:
 
 def test_dense_parameters_of_another_network_are_named(tmp_path: Path) -> None:
     uri = write_version(tmp_path)
-    wider = read_info(uri).model_copy(update={"model": config.Model(dim=DIM, hidden_units=[7])})
+    wider = read_info(uri).model_copy(update={"model": train_config.Model(dim=DIM, hidden_units=[7])})
     with pytest.raises(
         InputError, match=r"parameter ctr_tower\.first\.flat\.weight has shape \(5, 12\), the model"
     ):
@@ -274,7 +274,7 @@ def test_base_holds_two_embeddings() -> None:
         model_version="000001-00000000",
         feature_spec=SPEC,
         feature_spec_digest=SPEC.digest,
-        model=config.Model(dim=DIM, objective="base"),
+        model=train_config.Model(dim=DIM, objective="base"),
         num_shards=1,
         step=0,
     )

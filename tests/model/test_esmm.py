@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esmm_spark.contracts import config
+from esmm_spark.contracts import train_config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.model.embedding.arena import EmbeddingArena
@@ -104,7 +104,7 @@ def test_no_groups_are_looked_up_all_the_same() -> None:
 @pytest.mark.parametrize("objective", ["esmm", "base"])
 def test_each_objective_trains_the_rows_that_it_should(objective: str, network: str) -> None:
     torch.manual_seed(4)
-    settings = config.Model.model_validate(
+    settings = train_config.Model.model_validate(
         {"network": network, "objective": objective, "dim": DIM, "hidden_units": [5]}
     )
     arena, esmm = make_arena(num_embeddings(settings)), build_esmm(settings, SPEC)
@@ -128,7 +128,7 @@ def test_each_objective_trains_the_rows_that_it_should(objective: str, network: 
 
 
 def test_towers_share_no_parameter() -> None:
-    esmm = build_esmm(config.Model(dim=DIM, hidden_units=[5]), SPEC)
+    esmm = build_esmm(train_config.Model(dim=DIM, hidden_units=[5]), SPEC)
     logits = esmm(torch.randn(2, 2, DIM), torch.randn(3, 2, DIM), BATCH.group_sizes)
     logits.ctr.sum().backward()
     assert all(p.grad is None for p in esmm.cvr_tower.parameters())
@@ -136,7 +136,7 @@ def test_towers_share_no_parameter() -> None:
 
 
 def test_network_options_reach_both_towers() -> None:
-    settings = config.Model(
+    settings = train_config.Model(
         network="dcn", network_options={"cross_layers": 3}, dim=DIM, hidden_units=[5], activation="relu"
     )
     esmm = build_esmm(settings, SPEC)
@@ -168,7 +168,7 @@ def test_predictions_are_probabilities_also_where_they_are_tiny() -> None:
 
 def test_bfloat16_towers_stay_close_to_float32() -> None:
     torch.manual_seed(4)
-    esmm = build_esmm(config.Model(dim=DIM, hidden_units=[8, 4]), SPEC)
+    esmm = build_esmm(train_config.Model(dim=DIM, hidden_units=[8, 4]), SPEC)
     inputs = torch.randn(2, 2, DIM), torch.randn(3, 2, DIM), BATCH.group_sizes
     exact = esmm(*inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):

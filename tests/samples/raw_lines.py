@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from esmm_spark.contracts.config import Config, SplitLogs
+from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.path_config import SplitLogs
 
 SPEC = FeatureSpec.model_validate(
     {
