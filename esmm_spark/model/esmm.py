@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from esmm_spark.contracts import train_config
+from esmm_spark.contracts import config, train_config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.model.embedding.arena import EmbeddingArena
