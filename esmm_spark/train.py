@@ -21,6 +21,7 @@ from esmm_spark.training.ranks.launch import (
     first_rank_speaks,
     launched_rank,
     refuse_foreign_launcher,
+    require_host_address,
 )
 
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
     with first_rank_speaks():
         _, config = parse_config(parser, argv)
         refuse_foreign_launcher()
+        require_host_address()
     from esmm_spark.training.run import train
 
     try:

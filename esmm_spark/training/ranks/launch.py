@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -52,6 +53,20 @@ def refuse_foreign_launcher() -> None:
             f"each would train for itself; start `horovodrun -np {size} python esmm_spark/train.py --config "
             f"...` once instead, or, if this is one process, unset {variable}"
         )
+
+
+def require_host_address() -> None:
+    """Raises ConfigError where Horovod starts a rank on a host whose name has no address: Gloo would crash."""
+    if "HOROVOD_RANK" not in os.environ:
+        return
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as error:
+        raise ConfigError(
+            f"this host's name, {name}, has no address ({error.strerror}), which Horovod asks for: write "
+            f"`127.0.1.1 {name}` to /etc/hosts, or, where ranks run on several hosts, its address among them"
+        ) from error
 
 
 def _foreign_launcher() -> tuple[str, str, str] | None:

@@ -1,13 +1,14 @@
 """Who speaks when ranks fail, and the small parts around a run."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.manifest import wrapped_sum
 from esmm_spark.feed.plan import EpochPlan, RowGroup
 from esmm_spark.runtime.progress import Silence
@@ -29,6 +30,23 @@ def test_only_ranks_after_the_first_wait_before_they_tell(monkeypatch: pytest.Mo
             raise InputError("no dataset")
         seconds.append(time.monotonic() - start)
     assert seconds[0] < 0.2 <= seconds[1]
+
+
+def test_a_host_without_an_address_is_told_before_horovod_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "gethostname", lambda: "nobody")
+    monkeypatch.delenv("HOROVOD_RANK", raising=False)
+    launch.require_host_address()
+    monkeypatch.setenv("HOROVOD_RANK", "0")
+    with pytest.raises(
+        ConfigError, match=r"^this host's name, nobody, has no address \(Name or .*/etc/hosts"
+    ):
+        launch.require_host_address()
 
 
 @pytest.mark.parametrize(
