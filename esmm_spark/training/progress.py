@@ -50,7 +50,7 @@ class Progress:
     def __init__(self, display: Display) -> None:
         self._display = display
         self._num_steps = self._first_step = 0
-        self._started_s = 0.0
+        self._started_s = self._first_ended_s = 0.0
 
     def start_epoch(self, epoch: int, num_epochs: int, num_steps: int, first_step: int) -> None:
         """Begins an epoch (counted from 0) of `num_steps` steps at `first_step`."""
@@ -61,10 +61,14 @@ class Progress:
     def step(self, step: int, loss: float, impressions_per_s: float) -> None:
         """Shows that `step` of the epoch is done if it is time to, or if it is the last one."""
         done = step + 1
+        if step == self._first_step:
+            self._first_ended_s = time.monotonic()
         if done < self._num_steps and not self._display.is_due():
             return
-        elapsed_s = time.monotonic() - self._started_s
-        steps = how_far(done, self._num_steps, "steps", elapsed_s, self._first_step)
+        # An estimate leaves out the first step: it may have waited for kernels to be compiled.
+        is_estimate = step > self._first_step and done < self._num_steps
+        elapsed_s = time.monotonic() - (self._first_ended_s if is_estimate else self._started_s)
+        steps = how_far(done, self._num_steps, "steps", elapsed_s, self._first_step + 1)
         text = f"{steps}, loss {loss:.5f}, {impressions_per_s:,.0f} impressions/s"
         self._display.show(done, self._num_steps, text)
 

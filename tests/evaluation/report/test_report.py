@@ -18,6 +18,7 @@ from esmm_spark.evaluation.measure.curves import ScoreGrid, calibration_curve, h
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Curves, Measurements
 from esmm_spark.evaluation.measure.targets import CVR_ENTIRE_SPACE, TARGETS, LabelCounts, rankings_of
+from esmm_spark.evaluation.report import report
 from esmm_spark.evaluation.report.cautions import warnings_of
 from esmm_spark.evaluation.report.formats import percent
 from esmm_spark.evaluation.report.page import Section, Table, page
@@ -142,6 +143,18 @@ def test_a_section_has_a_heading_and_a_link_and_what_it_shows_is_escaped() -> No
     assert '<section id="joined-per-day"><h2>Joined per day</h2>\n<h3>3 &amp; 4</h3>' in html
     assert '<td class="n" data-label="&lt;b&gt;">12,345</td>' in html
     assert '<td class="n long" data-label="&lt;b&gt;">&lt;none&gt;</td>' in html
+
+
+def test_another_section_of_the_report_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def section(subject: Subject, measured: Measurements) -> Section:
+        rows = [(subject.names[series], [measured.num_groups]) for series in measured.series]
+        table = Table(["Series", "contexts"], rows)
+        return Section("Mine", "tables.html", {"texts": ["A text."], "tables": [table]})
+
+    monkeypatch.setattr(report, "SECTIONS", (section, lambda subject, measured: None))
+    html = report_html(subject(), measured(("model",)))
+    assert re.findall("<h2>(.*?)</h2>", html) == ["Mine"]
+    assert '<tr><th>ESMM</th>\n<td class="n" data-label="contexts">100</td>' in html
 
 
 @pytest.mark.parametrize("series", [("model",), ("model", "baseline"), ("model", "oracle")])
