@@ -12,7 +12,7 @@ import psutil
 from bench.training import Session
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.manifest import Manifest
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.model import directory
 from esmm_spark.runtime.xxh64 import checksum_of
 from esmm_spark.scoring.predictor import Predictor
@@ -31,7 +31,7 @@ def main() -> None:
     Predictor(version)
     start_s = time.time() - psutil.Process().create_time()
     info = directory.read_info(version)
-    shards = [array for array in directory.open_rows(storage.absolute(version), info).shards]
+    shards = [array for array in directory.open_rows(filesystems.absolute(version), info).shards]
     model_s = min(_seconds(lambda: [checksum_of(shard) for shard in shards]) for _ in range(arguments.rounds))
     session = Session(config, Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1))
     with_checksums = session.manifest

@@ -52,7 +52,7 @@ from esmm_spark.events.line_checks import check_lines
 from esmm_spark.events.matching import check_matches, unused_catalogs
 from esmm_spark.events.reading.day import Day
 from esmm_spark.events.whole_logs import count_events_per_day, require_whole
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.manifest_file import read_written_manifest
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.samples.dataset import check_rejects
@@ -201,9 +201,11 @@ def _write_day(
         sources = count_lines(logs, day, {name: log.path for name, log in configs.items()})
     check_lines(sources, logs.raw, configs, day, config.logs.max_reject_fraction, is_excused)
     labelled.impressions.select(*names_of(LABEL_COLUMNS)).write.parquet(
-        storage.spark_path(storage.join(staging, LABELS))
+        filesystems.spark_path(storage.join(staging, LABELS))
     )
-    rejected_lines(logs, day).coalesce(1).write.parquet(storage.spark_path(storage.join(staging, REJECTS)))
+    rejected_lines(logs, day).coalesce(1).write.parquet(
+        filesystems.spark_path(storage.join(staging, REJECTS))
+    )
     with step(spark, f"{day.name}: report the join"):
         known_from_us, _ = own_click_range(events, day)
         report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day, known_from_us)
@@ -235,8 +237,8 @@ def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str
     featured = add_features(labelled.impressions, catalogs, counted, events, config.features)
     contexts = featured.contexts.persist()
     lines = canonical_lines(featured._replace(contexts=contexts), config.features)
-    lines.contexts.write.parquet(storage.spark_path(storage.join(staging, _CONTEXT_LINES)))
-    lines.impressions.write.parquet(storage.spark_path(storage.join(staging, _IMPRESSION_LINES)))
+    lines.contexts.write.parquet(filesystems.spark_path(storage.join(staging, _CONTEXT_LINES)))
+    lines.impressions.write.parquet(filesystems.spark_path(storage.join(staging, _IMPRESSION_LINES)))
     warnings = unused_catalogs(contexts, labelled.impressions, catalogs)
     contexts.unpersist()
     return warnings
@@ -261,7 +263,7 @@ def _write_examples(
         labels_required=config.samples.unknown_labels == "reject",
     )
     reader = spark.read.schema(_LINE_SCHEMA)
-    contexts, impressions = (reader.parquet(storage.spark_source(path)) for path in paths)
+    contexts, impressions = (reader.parquet(filesystems.spark_source(path)) for path in paths)
     lines = CanonicalLines(contexts, impressions)
     written = write_examples(spark, lines, (paths[0], source.path), plan, config.samples.num_files)
     for reason, count in written.sources[1].rejects.items():

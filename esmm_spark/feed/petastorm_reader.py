@@ -29,7 +29,7 @@ from esmm_spark.contracts.manifest import Block
 from esmm_spark.feed.groups import TRAINING_COLUMNS, Groups
 from esmm_spark.feed.plan import Read, RowGroup
 from esmm_spark.feed.row_groups import load_groups
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import DamagedBlockError, check_columns, read_footer, unreadable
 
 with warnings.catch_warnings():
@@ -71,7 +71,7 @@ def open_row_groups(
         yield iter(())
         return
     wanted = [row_groups[read.row_group] for read in reads]
-    filesystem, root = storage.filesystem_of(dataset)
+    filesystem, root = filesystems.filesystem_of(dataset)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -108,7 +108,7 @@ def _unreadable_footer(
     footers = {row_group.path: row_group.footer for row_group in wanted}
     for path, footer in footers.items():
         uri = storage.join(dataset, path)
-        filesystem, name = storage.filesystem_of(uri)
+        filesystem, name = filesystems.filesystem_of(uri)
         try:
             with filesystem.open_input_file(name) as file:
                 check_columns(read_footer(file, footer), TRAINING_COLUMNS, spec)

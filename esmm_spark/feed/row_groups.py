@@ -14,7 +14,7 @@ from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.feed.groups import SCORING_COLUMNS, Groups, read_groups
 from esmm_spark.feed.plan import RowGroup
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import (
     DamagedBlockError,
     check_columns,
@@ -42,7 +42,7 @@ def read_row_groups(dataset: str, row_groups: Sequence[RowGroup], spec: FeatureS
 
 def _read_file(uri: str, row_groups: Sequence[RowGroup], spec: FeatureSpec) -> Iterator[Groups]:
     """Yields the groups of row groups of one file."""
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     index = None
     try:
         with filesystem.open_input_file(path) as file:

@@ -16,7 +16,7 @@ from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.manifest import Block, PartitionCounts
 from esmm_spark.contracts.schemas.columns import LABELS, example_columns
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.runtime.xxh64 import checksum_of
 
@@ -152,7 +152,7 @@ def check_files(dataset: str, counts: PartitionCounts) -> None:
     """
     for described in counts.files:
         uri = storage.join(dataset, described.path)
-        filesystem, path = storage.filesystem_of(uri)
+        filesystem, path = filesystems.filesystem_of(uri)
         blocks = described.blocks
         try:
             with filesystem.open_input_file(path) as file:

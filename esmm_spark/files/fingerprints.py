@@ -8,7 +8,7 @@ from pyarrow import fs
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.locations import glob_characters, glob_hint, glob_regex
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 
 # Path, bytes and time of change in ns.
 Fingerprint = tuple[str, int, int]
@@ -26,7 +26,7 @@ def fingerprints_of(what: str, uris: list[str]) -> list[Fingerprint]:
     """
     found = []
     for uri in uris:
-        filesystem, path = storage.filesystem_of(uri)
+        filesystem, path = filesystems.filesystem_of(uri)
         info: Any = filesystem.get_file_info(path)
         if not info.is_file:
             raise InputError(f"{uri} is missing, {what} should have it: write {what} again")
@@ -43,7 +43,7 @@ def fingerprints_at(uri: str) -> list[Fingerprint]:
     Raises:
         InputError: there is none.
     """
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     kind = filesystem.get_file_info(path).type
     root, pattern = (path, "") if kind != fs.FileType.NotFound else _split_glob(path, uri)
     infos: list[Any] = (

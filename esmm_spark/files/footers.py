@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow.parquet as pq
 
 from esmm_spark.contracts.errors import CountMismatchError
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 
 _READS_AT_ONCE = 16
 
@@ -19,7 +19,7 @@ def read_footers(folder: str, paths: Sequence[str]) -> list[pq.FileMetaData]:
     """
 
     def read(path: str) -> pq.FileMetaData:
-        filesystem, full_path = storage.filesystem_of(storage.join(folder, path))
+        filesystem, full_path = filesystems.filesystem_of(storage.join(folder, path))
         try:
             with filesystem.open_input_file(full_path) as file:
                 return pq.read_metadata(file)

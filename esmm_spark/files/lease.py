@@ -23,7 +23,7 @@ from pyarrow import fs
 from pydantic import ValidationError
 
 from esmm_spark.contracts.errors import LeaseLostError, TargetBusyError
-from esmm_spark.files import moving, storage
+from esmm_spark.files import filesystems, moving, storage
 from esmm_spark.files.holder import Holder, lives, this_process
 
 # A holder touches its lease this often; one that wasn't touched for STALE_S is a dead run's.
@@ -116,7 +116,7 @@ def acquire(uri: str, what: str, wait_s: float = 0.0) -> Lease:
     # Names sort by when they were made, more or less.
     holder = this_process(f"{time.time_ns():x}-{secrets.token_hex(4)}")
     storage.make_directory(posixpath.dirname(uri))
-    if moving.can_rename(storage.filesystem_of(uri)[0]):
+    if moving.can_rename(filesystems.filesystem_of(uri)[0]):
         lease = _acquire_file(uri, what, holder, wait_s)
     else:
         lease = _acquire_object(uri, what, holder, max(wait_s, _OBJECTS_PATIENCE_S))
@@ -135,7 +135,7 @@ class _Found:
 
 def _acquire_file(uri: str, what: str, holder: Holder, wait_s: float) -> Lease:
     """Acquires a lease that is one file. Raises TargetBusyError."""
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     start = time.monotonic()
     while not moving.create(filesystem, path, holder.model_dump_json().encode(), holder.token):
         found = _read(uri)
@@ -213,7 +213,7 @@ def _busy(what: str, uri: str, found: _Found) -> TargetBusyError:
 
 def _read(uri: str, now_s: float | None = None) -> _Found | None:
     """Returns what stands at `uri`, None where nothing does; `now_s` by the file system's clock."""
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     try:
         with filesystem.open_input_stream(path) as stream:
             content = stream.read()
@@ -230,7 +230,7 @@ def _read(uri: str, now_s: float | None = None) -> _Found | None:
 
 def _modified(uri: str) -> float | None:
     """Returns when the file at `uri` was last written, by the file system's clock; None where unknown."""
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     nanoseconds = filesystem.get_file_info(path).mtime_ns
     return None if nanoseconds is None else nanoseconds / 1e9
 
@@ -250,7 +250,7 @@ def _touch(uri: str, holder: Holder) -> None:
     found = _read(uri)
     if found is None or found.holder != holder:
         return
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     if isinstance(filesystem, fs.LocalFileSystem):
         os.utime(path)
     else:
@@ -260,7 +260,7 @@ def _touch(uri: str, holder: Holder) -> None:
 
 def _break(uri: str, found: _Found, token: str) -> None:
     """Deletes a dead run's lease: not that of a run that broke it first and stands in its place now."""
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     broken = f"{uri}.{token}.broken"
     try:
         storage.move(uri, broken)

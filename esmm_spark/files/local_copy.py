@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.replacing import replacing
 
 _CACHE_VARIABLE = "ESMM_SPARK_CACHE"
@@ -26,7 +26,7 @@ def localize(uri: str) -> str:
         IncompleteError, InputError: it is half-written, or not there.
     """
     uri = uri.rstrip("/")
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     storage.refuse_pickles(uri, "model")
     if isinstance(filesystem, fs.LocalFileSystem):
         return path

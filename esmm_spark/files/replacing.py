@@ -24,7 +24,7 @@ from pyarrow import fs
 
 from esmm_spark.contracts.errors import CountMismatchError, InputError
 from esmm_spark.contracts.schemas.layout import MARKER
-from esmm_spark.files import moving, seals, storage
+from esmm_spark.files import filesystems, moving, seals, storage
 from esmm_spark.files.lease import Lease, leased
 from esmm_spark.files.write_errors import require_folder_possible, told_in_one_line
 
@@ -178,7 +178,7 @@ def recover(target: str) -> None:
     """
     target, previous = storage.resolved(target), storage.sibling(target, _PREVIOUS)
     # An object store can leave a part of the target, which has no marker.
-    can_be_part = not moving.can_rename(storage.filesystem_of(target)[0])
+    can_be_part = not moving.can_rename(filesystems.filesystem_of(target)[0])
     is_part = can_be_part and not storage.is_complete(target) and storage.is_complete(previous)
     if is_part or (not storage.exists(target) and storage.exists(previous)):
         storage.move(previous, target)
@@ -195,7 +195,7 @@ def require_own_folder(uri: str, what: str, ours: Sequence[str]) -> None:
         ours: what belongs into a folder whose marker lists nothing, as older versions wrote it: patterns of
             paths relative to it, like `part-*.parquet`.
     """
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     if filesystem.get_file_info(path).is_file:
         raise InputError(f"{what} {uri} is a file: name a folder")
     found = _entries(uri)
@@ -217,7 +217,7 @@ def require_own_folder(uri: str, what: str, ours: Sequence[str]) -> None:
 
 def _entries(uri: str) -> set[str]:
     """Returns the files and folders below `uri`, relative to it; a folder's name ends with a slash."""
-    filesystem, path = storage.filesystem_of(storage.resolved(uri))
+    filesystem, path = filesystems.filesystem_of(storage.resolved(uri))
     infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
     return {posixpath.relpath(info.path, path) + ("" if info.is_file else "/") for info in infos}
 
@@ -252,7 +252,7 @@ def _outermost(foreign: set[str], listed: set[str]) -> list[str]:
 
 def _links(uri: str) -> list[str]:
     """Returns the symbolic links below a local folder, relative to it."""
-    filesystem, path = storage.filesystem_of(storage.resolved(uri))
+    filesystem, path = filesystems.filesystem_of(storage.resolved(uri))
     if not isinstance(filesystem, fs.LocalFileSystem):
         return []
     return sorted(

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.schemas.layout import MARKER
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 
 KEY = "sha256"
 _RECORDS = (".json", ".yaml")
@@ -124,7 +124,7 @@ def _read_marker(folder: str, remedy: str) -> dict[str, str]:
 def _digest_of_file(uri: str) -> str:
     """Returns the SHA-256 of a file, which is read as a stream."""
     digest = hashlib.sha256()
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     try:
         with filesystem.open_input_stream(path) as stream:
             while block := stream.read(_BLOCK_BYTES):

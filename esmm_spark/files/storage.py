@@ -17,11 +17,7 @@ from pyarrow import NativeFile, fs
 
 from esmm_spark.contracts.errors import IncompleteError, InputError, UnsafeFileError
 from esmm_spark.contracts.schemas.layout import MARKER
-from esmm_spark.files import moving
-from esmm_spark.files.filesystems import absolute as absolute
-from esmm_spark.files.filesystems import filesystem_of as filesystem_of
-from esmm_spark.files.filesystems import spark_path as spark_path
-from esmm_spark.files.filesystems import spark_source as spark_source
+from esmm_spark.files import filesystems, moving
 
 # How long a reader waits for a folder that is between two names.
 _PATIENCE_S = 2.0
@@ -37,13 +33,13 @@ def resolved(uri: str) -> str:
 
     Only local paths have links. What a link leads to need not be there.
     """
-    filesystem, path = filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     return os.path.realpath(path) if isinstance(filesystem, fs.LocalFileSystem) else uri.rstrip("/")
 
 
 def is_link(uri: str) -> bool:
     """Returns whether a symbolic link stands at `uri`."""
-    filesystem, path = filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     return isinstance(filesystem, fs.LocalFileSystem) and os.path.islink(path)
 
 
@@ -54,7 +50,7 @@ def join(uri: str, *parts: str) -> str:
 
 def exists(uri: str) -> bool:
     """Returns whether a file or a folder stands at `uri`."""
-    filesystem, path = filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
 
 
@@ -106,7 +102,7 @@ def require_complete(uri: str, what: str, remedy: str) -> None:
 
 def list_files(uri: str, suffix: str = "", recursive: bool = True) -> list[tuple[str, int]]:
     """Returns `(path relative to uri, bytes)` of the files below `uri` ending in `suffix`, sorted by path."""
-    filesystem, path = filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
     return sorted(
         (posixpath.relpath(info.path, path), cast(int, info.size))
@@ -117,7 +113,7 @@ def list_files(uri: str, suffix: str = "", recursive: bool = True) -> list[tuple
 
 def list_directories(uri: str) -> list[str]:
     """Returns the names of the folders directly in `uri`, sorted."""
-    filesystem, path = filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
 
@@ -128,7 +124,7 @@ def read_bytes(uri: str) -> bytes:
     Raises:
         InputError: there is no such file.
     """
-    filesystem, path = filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     try:
         with filesystem.open_input_stream(path) as stream:
             return cast(bytes, stream.read())
@@ -150,7 +146,7 @@ def writing(uri: str) -> Iterator[NativeFile]:
 
     So a reader sees all of it or nothing; after an exception it is what it was.
     """
-    filesystem, path = filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     folder, name = posixpath.split(path)
     if moving.can_rename(filesystem):
         filesystem.create_dir(folder, recursive=True)
@@ -173,26 +169,26 @@ def write_text(uri: str, content: str) -> None:
 
 def make_directory(uri: str) -> None:
     """Creates the folder at `uri` and those above it; one that is there already is left as it is."""
-    filesystem, path = filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     filesystem.create_dir(path, recursive=True)
 
 
 def delete(uri: str) -> None:
     """Deletes the file or folder at `uri`, a folder's marker first; one that isn't there is no error."""
-    moving.delete(*filesystem_of(uri))
+    moving.delete(*filesystems.filesystem_of(uri))
 
 
 def move(source: str, target: str) -> None:
     """Moves `source` to `target`, both on one file system: by a rename, in an object store file by file."""
-    filesystem, source_path = filesystem_of(source)
-    moving.move(filesystem, source_path, filesystem_of(target)[1])
+    filesystem, source_path = filesystems.filesystem_of(source)
+    moving.move(filesystem, source_path, filesystems.filesystem_of(target)[1])
 
 
 def copy_file(source: str, target: str) -> None:
     """Copies the file at `source` to `target`, both on one file system; makes the folder it goes to."""
-    filesystem, source_path = filesystem_of(source)
+    filesystem, source_path = filesystems.filesystem_of(source)
     make_directory(posixpath.dirname(target))
-    moving.copy(filesystem, filesystem.get_file_info(source_path), filesystem_of(target)[1])
+    moving.copy(filesystem, filesystem.get_file_info(source_path), filesystems.filesystem_of(target)[1])
 
 
 def refuse_pickles(uri: str, what: str) -> None:

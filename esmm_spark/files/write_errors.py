@@ -9,7 +9,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import InputError, UnwritableError
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {
@@ -66,7 +66,7 @@ def refusal(number: int | None, reason: str, what: str) -> UnwritableError | Non
 
 def require_folder_possible(target: str, what: str) -> None:
     """Raises InputError where a file stands in the way of the folder `target`, or `target` is a dead link."""
-    filesystem, path = storage.filesystem_of(target)
+    filesystem, path = filesystems.filesystem_of(target)
     if not isinstance(filesystem, fs.LocalFileSystem):
         return
     real = storage.resolved(target)
@@ -114,7 +114,7 @@ def _free(what: str) -> str:
     """Returns how much room there is where `what` ends in a local path; nothing where that can't be said."""
     path = what.rpartition(" ")[2]
     try:
-        filesystem, path = storage.filesystem_of(path)
+        filesystem, path = filesystems.filesystem_of(path)
         if not isinstance(filesystem, fs.LocalFileSystem):
             return ""
         while not os.path.exists(path):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What the manifest calls the number of files that begin with one.
@@ -78,7 +78,7 @@ def read_head(path: str) -> Head:
         InputError: it can't be opened, is compressed otherwise than its name says, or in a way that isn't
             read, or is UTF-16.
     """
-    filesystem, inner = storage.filesystem_of(path)
+    filesystem, inner = filesystems.filesystem_of(path)
     raw = _first_bytes(path, filesystem, inner, None)
     suffix = _check_codec(path, raw)
     if suffix in _OPAQUE_SUFFIXES:
@@ -99,7 +99,7 @@ def is_opaque(path: str) -> bool:
 
 def check_opaque(path: str) -> None:
     """Raises InputError if a file of `is_opaque` is of another format than Hadoop's."""
-    filesystem, inner = storage.filesystem_of(path)
+    filesystem, inner = filesystems.filesystem_of(path)
     _check_codec(path, _first_bytes(path, filesystem, inner, None))
 
 

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.locations import glob_hint
 from esmm_spark.contracts.path_config import SplitLogs
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 from esmm_spark.logs.heads import check_opaque, is_opaque, read_head
 from esmm_spark.logs.line_files import local_path, plain_paths
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
@@ -92,7 +92,7 @@ def _check_text(uri: str) -> bool:
         # Spark percent-encodes what it lists, also where no file system does.
         path = unquote(uri)
         try:
-            storage.filesystem_of(path)
+            filesystems.filesystem_of(path)
         except InputError:
             return False
     if is_opaque(path):
@@ -124,7 +124,7 @@ def _is_blank() -> Column:
 def _read_lines(spark: SparkSession, path: str, what: str) -> DataFrame:
     try:
         # lineSep: by default a lone carriage return would end a line, too.
-        lines = spark.read.text(storage.spark_source(path, is_glob=True), lineSep="\n")
+        lines = spark.read.text(filesystems.spark_source(path, is_glob=True), lineSep="\n")
         return lines.select(F.col("value").alias("line"))
     except (PySparkException, Py4JJavaError) as error:
         raise InputError(f"no {what} at {path}: {first_line(error)}{glob_hint(path)}") from error

@@ -36,7 +36,7 @@ from esmm_spark.contracts.schemas.layout import (
     VOCABULARY,
 )
 from esmm_spark.contracts.train_config import Model
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.lease import Lease
 from esmm_spark.files.records import read_record
 from esmm_spark.files.replacing import Replacement, begin
@@ -147,7 +147,7 @@ def publish(
         storage.write_text(storage.join(staged, name), json.dumps(content, indent=1) + "\n")
     if vocabulary is not None:
         (source_fs, source), (target_fs, target) = (
-            storage.filesystem_of(uri) for uri in (vocabulary, storage.join(staged, VOCABULARY))
+            filesystems.filesystem_of(uri) for uri in (vocabulary, storage.join(staged, VOCABULARY))
         )
         # copy_files makes the folders below the target, but not the target.
         storage.make_directory(storage.join(staged, VOCABULARY))

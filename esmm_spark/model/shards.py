@@ -7,7 +7,7 @@ from torch import Tensor
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.schemas.layout import EMBEDDING
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.tensor_file import map_tensors, write_tensors
 from esmm_spark.model.embedding.sharding import ShardedRows, num_local_rows
 
@@ -55,7 +55,7 @@ def open_shards(
     """
     shards = []
     for rank in range(num_shards):
-        path = storage.join(storage.filesystem_of(local)[1], shard_name(rank, num_shards))
+        path = storage.join(filesystems.filesystem_of(local)[1], shard_name(rank, num_shards))
         arrays = map_tensors(path, (tensor,), compare=needed in (None, rank))
         expected = (num_local_rows(num_rows, rank, num_shards), *row_shape)
         found = arrays[tensor].shape if tensor in arrays else None

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from esmm_spark.contracts.config import Compression
 from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts, add_counts
 from esmm_spark.contracts.schemas.columns import REJECT_COLUMNS
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import BlockStream
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.logs.arrays import Int64s
@@ -139,7 +139,7 @@ class RejectsWriter:
 
 def describe_file(dataset: str, path: str) -> ExamplesFile:
     """Returns the row groups of an examples file as its footer tells them; `path` is below `dataset`."""
-    filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
+    filesystem, full_path = filesystems.filesystem_of(storage.join(dataset, path))
     with filesystem.open_input_file(full_path) as file:
         return row_groups_of(path, pq.read_metadata(file))
 
@@ -167,7 +167,7 @@ def write_empty_rejects(dataset: str, path: str) -> None:
 
 
 def _open(dataset: str, path: str) -> pa.NativeFile:
-    filesystem, full_path = storage.filesystem_of(storage.join(dataset, path))
+    filesystem, full_path = filesystems.filesystem_of(storage.join(dataset, path))
     return filesystem.open_output_stream(full_path)
 
 

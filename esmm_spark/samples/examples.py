@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.errors import CountMismatchError, InputError
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, add_counts
 from esmm_spark.contracts.schemas.layout import EXAMPLES, REJECTS
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.heads import BYTE_ORDER_MARK, BYTE_ORDER_MARKS
@@ -168,8 +168,8 @@ def _run_tasks_with_repeated(
     # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it is
     # small.
     with step(spark, "look for impressions of several contexts"):
-        find_repeated(lines, plan, num_files).write.parquet(storage.spark_path(folder))
-    repeated = spark.read.schema("id string, key string").parquet(storage.spark_source(folder))
+        find_repeated(lines, plan, num_files).write.parquet(filesystems.spark_path(folder))
+    repeated = spark.read.schema("id string, key string").parquet(filesystems.spark_source(folder))
     packed = pack_frame(_all_lines(lines, repeated), packing(plan.held_out, 0, len(plan.brought.tasks.names)))
     reports = _run_tasks(packed, plan, num_files)
     storage.delete(folder)

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import ImpressionColumns
-from esmm_spark.files import seals, storage
+from esmm_spark.files import filesystems, seals, storage
 from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
 from esmm_spark.logs.raw_files import CanonicalLines
@@ -43,7 +43,7 @@ def load_vocabulary(folder: str, spec: FeatureSpec) -> dict[str, Int64s]:
     if not files:
         raise InputError(f"no vocabulary at {folder}, which fields with min_count > 1 need: preprocess again")
     seals.verify(folder, [path for path, _ in files], "preprocess or train again")
-    filesystem, root = storage.filesystem_of(folder)
+    filesystem, root = filesystems.filesystem_of(folder)
     hashes: dict[str, list[Int64s]] = {field.name: [] for field in spec.fields if field.min_count > 1}
     for path, _ in files:
         table = pq.read_table(f"{root}/{path}", filesystem=filesystem, schema=VOCABULARY_SCHEMA)
@@ -95,7 +95,7 @@ def write_vocabulary(
         .agg(F.sum("lines").alias("lines"))
         .where(F.col("lines") >= F.get(min_counts, F.col("field")))
         .select(F.get(names, F.col("field")).alias("field"), "value_hash")
-        .write.parquet(storage.spark_path(folder))
+        .write.parquet(filesystems.spark_path(folder))
     )
     # Spark's own marker is empty.
     seals.seal(folder, suffixes=(".parquet",))
@@ -108,7 +108,7 @@ def write_vocabulary(
 
 
 def _num_rows(folder: str) -> int:
-    filesystem, root = storage.filesystem_of(folder)
+    filesystem, root = filesystems.filesystem_of(folder)
     num_rows = 0
     for path, _ in storage.list_files(folder, ".parquet"):
         with filesystem.open_input_file(f"{root}/{path}") as file:

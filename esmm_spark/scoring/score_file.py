@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esmm_spark.contracts.schemas.columns import LABELS, SCORE_COLUMNS
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 from esmm_spark.files.schemas import arrow_schema
 
 # One row per impression. Texts that repeat are dictionaries in memory alone: read back, they are strings.
@@ -53,7 +53,7 @@ class ScoreFile:
     def __init__(self, uri: str) -> None:
         """Creates the file at `uri`, whose folder must be there."""
         self._uri = uri
-        filesystem, path = storage.filesystem_of(uri)
+        filesystem, path = filesystems.filesystem_of(uri)
         self._stream: Any = filesystem.open_output_stream(path)
         self._hashed = _HashedStream(self._stream)
         self._writer = pq.ParquetWriter(
@@ -82,7 +82,7 @@ class ScoreFile:
         self._flush()
         self._writer.close()
         self._stream.close()
-        filesystem, path = storage.filesystem_of(self._uri)
+        filesystem, path = filesystems.filesystem_of(self._uri)
         with filesystem.open_input_file(path) as stream:
             return int(pq.read_metadata(stream).num_rows), self._hashed.digest.hexdigest()
 

@@ -12,7 +12,7 @@ from esmm_spark.contracts.manifest import require_same_spec
 from esmm_spark.contracts.schemas.columns import PROBABILITIES
 from esmm_spark.contracts.schemas.layout import MARKER, SCORE_NAME, SCORE_REJECTS
 from esmm_spark.contracts.schemas.records import ScoreInput, ScoreRecord
-from esmm_spark.files import footers, seals, storage
+from esmm_spark.files import filesystems, footers, seals, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
@@ -150,8 +150,8 @@ def _run_tasks(spark: SparkSession, plan: ScoringPlan, source: GroupSource, fold
     cores = spark.sparkContext.defaultParallelism
     tasks = plan.config.score.num_files or num_tasks(source.counts.impressions, cores)
     job = ScoreJob(
-        dataset=storage.absolute(source.dataset),
-        model_uri=storage.absolute(plan.model_uri),
+        dataset=filesystems.absolute(source.dataset),
+        model_uri=filesystems.absolute(plan.model_uri),
         model_version=plan.info.model_version,
         folder=folder,
         batch_size=plan.config.score.batch_size,

@@ -25,7 +25,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import ConfigError, CountMismatchError
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX, ITEMS, SIMULATION_NAME, TRUTH
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.footers import require_rows
 from esmm_spark.files.replacing import Replacement, replacing, require_own_folder
 from esmm_spark.simulation.catalogue import Catalogue
@@ -217,7 +217,7 @@ def _write_items(catalogue: Catalogue, num_items: int, first_day: date, folder: 
 
 
 def _write_parquet(table: pa.Table, uri: str) -> None:
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     filesystem.create_dir(path.rpartition("/")[0], recursive=True)
     pq.write_table(table, path, filesystem=filesystem)
 

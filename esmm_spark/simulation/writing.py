@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS
 from esmm_spark.contracts.schemas.layout import TRUTH
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.simulation.lines import (
     JITTER_BITS,
@@ -142,7 +142,7 @@ def _part_writer(
 
 def _write_part(world: World, seed: int, part: Part, number: int, folder: str) -> PartCounts:
     """Writes the three files of a part. A task that Spark runs again writes the same bytes again."""
-    filesystem, root = storage.filesystem_of(folder)
+    filesystem, root = filesystems.filesystem_of(folder)
     truths: list[pa.Table] = []
     contexts = impressions = clicks = conversions = 0
     with (

@@ -9,7 +9,7 @@ from torch import Tensor
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
 from esmm_spark.contracts.schemas.layout import TENSORBOARD
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
 from esmm_spark.model.networks import BUILT_IN, failure
 from esmm_spark.runtime.memory import keep_freed_memory
@@ -64,7 +64,7 @@ def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
 
 def _log_folder(config: Config) -> str | None:
     """Returns where TensorBoard's logs go, or None: its writer can only append to local files."""
-    filesystem, root = storage.filesystem_of(config.paths.model)
+    filesystem, root = filesystems.filesystem_of(config.paths.model)
     is_local = isinstance(filesystem, fs.LocalFileSystem)
     return storage.join(root, TENSORBOARD) if config.train.tensorboard and is_local else None
 

@@ -154,11 +154,11 @@ def test_a_path_goes_to_pyarrow_and_spark_as_it_is_written(tmp_path: Path) -> No
     (folder / "x").write_text("1")
     for uri in (str(folder), f"file://{tmp_path}/a b ü%2520", f"file://{tmp_path}/a%20b%20%C3%BC%2520"):
         assert storage.read_text(storage.join(uri, "x")) == "1"
-        assert storage.spark_path(uri) == f"file://{folder}"
-        assert storage.absolute(uri) == str(folder)
-    assert storage.spark_path("S3://bucket/a b") == "s3a://bucket/a b"
+        assert filesystems.spark_path(uri) == f"file://{folder}"
+        assert filesystems.absolute(uri) == str(folder)
+    assert filesystems.spark_path("S3://bucket/a b") == "s3a://bucket/a b"
     assert split_location("gs://bucket/a%20b ü") == ("gs", "bucket", "a%20b ü")
-    assert storage.filesystem_of("gs://bucket/a%20b ü/c")[1] == "bucket/a%20b ü/c"
+    assert filesystems.filesystem_of("gs://bucket/a%20b ü/c")[1] == "bucket/a%20b ü/c"
 
 
 def test_a_host_without_libhdfs_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,16 +167,16 @@ def test_a_host_without_libhdfs_is_told_what_to_set(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(filesystems, "fs", SimpleNamespace(FileSystem=SimpleNamespace(from_uri=from_uri)))
     with pytest.raises(InputError, match=r"hdfs://name/a b: pyarrow finds no libhdfs .*JAVA_HOME") as caught:
-        storage.filesystem_of("hdfs://name/a b")
+        filesystems.filesystem_of("hdfs://name/a b")
     assert "\n" not in str(caught.value)
 
 
 def test_spark_reads_a_path_as_a_glob_only_where_one_is_meant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert storage.spark_source("/data/[x]/y*") == r"file:///data/\[x\]/y\*"
-    assert storage.spark_source("/data/[x]/y*", is_glob=True) == "file:///data/[x]/y*"
+    assert filesystems.spark_source("/data/[x]/y*") == r"file:///data/\[x\]/y\*"
+    assert filesystems.spark_source("/data/[x]/y*", is_glob=True) == "file:///data/[x]/y*"
     folder = tmp_path / "job[1]"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    assert storage.spark_source("raw/y*", is_glob=True) == rf"file://{tmp_path}/job\[1\]/raw/y*"
+    assert filesystems.spark_source("raw/y*", is_glob=True) == rf"file://{tmp_path}/job\[1\]/raw/y*"

@@ -14,9 +14,9 @@ from pyarrow import fs
 
 from esmm_spark.contracts.errors import LeaseLostError, TargetBusyError
 from esmm_spark.contracts.schemas.layout import MARKER
+from esmm_spark.files import filesystems
 from esmm_spark.files import holder as holders
 from esmm_spark.files import lease as leases
-from esmm_spark.files import storage
 from esmm_spark.files.lease import STALE_S, acquire, leased
 from tests.files.object_store import ObjectStore
 from tests.repository import ROOT
@@ -34,7 +34,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """An object store under mem://."""
     objects = ObjectStore()
     filesystem = fs.PyFileSystem(objects)
-    monkeypatch.setattr(storage, "filesystem_of", lambda uri: (filesystem, uri.removeprefix("mem://")))
+    monkeypatch.setattr(filesystems, "filesystem_of", lambda uri: (filesystem, uri.removeprefix("mem://")))
     monkeypatch.setattr(leases, "_OBJECTS_PATIENCE_S", 0.3)
     return objects
 

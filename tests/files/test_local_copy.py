@@ -5,7 +5,7 @@ import pytest
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import IncompleteError, InputError, UnsafeFileError
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 from esmm_spark.files.local_copy import localize
 
 
@@ -18,12 +18,12 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "models/v1/embedding/shard.safetensors").write_text("rows")
     (folder / "models/v1/_SUCCESS").touch()
     far = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
-    near = storage.filesystem_of
+    near = filesystems.filesystem_of
 
     def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
         return (far, uri.removeprefix("far://")) if uri.startswith("far://") else near(uri)
 
-    monkeypatch.setattr(storage, "filesystem_of", filesystem_of)
+    monkeypatch.setattr(filesystems, "filesystem_of", filesystem_of)
     monkeypatch.setenv("ESMM_SPARK_CACHE", str(tmp_path / "cache"))
     return folder
 

@@ -9,7 +9,7 @@ from pyarrow import fs
 
 from esmm_spark.contracts.errors import IncompleteError, InputError
 from esmm_spark.contracts.schemas.layout import MARKER
-from esmm_spark.files import moving, storage
+from esmm_spark.files import filesystems, moving, storage
 from esmm_spark.files.replacing import recover, replacing
 from tests.files.object_store import Killed, ObjectStore
 
@@ -22,7 +22,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """An object store under mem://; readers don't wait, copies are made one after another."""
     objects = ObjectStore()
     filesystem = fs.PyFileSystem(objects)
-    monkeypatch.setattr(storage, "filesystem_of", lambda uri: (filesystem, uri.removeprefix("mem://")))
+    monkeypatch.setattr(filesystems, "filesystem_of", lambda uri: (filesystem, uri.removeprefix("mem://")))
     monkeypatch.setattr(storage, "_PATIENCE_S", 0.0)
     monkeypatch.setattr(storage, "_PAUSE_S", 0.0)
     monkeypatch.setattr(moving, "_COPIES_AT_ONCE", 1)

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 from esmm_spark.logs.raw_files import check_texts
 
 MARK, LINE = b"\xef\xbb\xbf", b"1,0,0,k,0,\n"
@@ -24,7 +24,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert uri.startswith("far://"), uri
         return far, uri.removeprefix("far://")
 
-    monkeypatch.setattr(storage, "filesystem_of", filesystem_of)
+    monkeypatch.setattr(filesystems, "filesystem_of", filesystem_of)
     (tmp_path / "logs").mkdir()
     return tmp_path / "logs"
 

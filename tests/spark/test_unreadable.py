@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.unreadable import unreadable_file
 
@@ -20,7 +20,7 @@ def told(spark: SparkSession, path: Path) -> str:
     reader = spark.read.option("parquet.page.verify-checksum.enabled", "true").schema("a bigint")
     kind = "parquet" if path.suffix == ".parquet" else "json"
     with pytest.raises(InputError) as failed, user_errors(spark, "write it again"):
-        reader.format(kind).load(storage.spark_path(str(path))).agg(F.max("a")).collect()
+        reader.format(kind).load(filesystems.spark_path(str(path))).agg(F.max("a")).collect()
     assert "\n" not in str(failed.value)
     return str(failed.value)
 

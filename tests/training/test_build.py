@@ -9,7 +9,7 @@ import torch
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 from esmm_spark.training import build
 from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.run import train
@@ -59,5 +59,5 @@ def test_tensorboard_logs_only_where_its_writer_can_write(
     assert build._log_folder(config) == str(tmp_path / "model" / "tensorboard")
     assert build._log_folder(small_config(tmp_path, tensorboard=False)) is None
     far = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    monkeypatch.setattr(storage, "filesystem_of", lambda uri: (far, "model"))
+    monkeypatch.setattr(filesystems, "filesystem_of", lambda uri: (far, "model"))
     assert build._log_folder(config) is None

@@ -17,7 +17,7 @@ from esmm_spark.contracts.locations import literal_hint, place_of
 from esmm_spark.contracts.schemas.columns import SCORE_COLUMNS, TRUTH_COLUMNS, Column
 from esmm_spark.contracts.schemas.layout import SCORE_NAME, TRUTH
 from esmm_spark.contracts.schemas.records import ScoreRecord
-from esmm_spark.files import seals, storage
+from esmm_spark.files import filesystems, seals, storage
 from esmm_spark.files.records import read_record
 from esmm_spark.files.schemas import arrow_type
 from esmm_spark.spark.schemas import spark_schema
@@ -43,7 +43,7 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     seals.verify(folder, names, _SCORE_AGAIN)
     num_rows = _check_files(folder, SCORE_COLUMNS, "scores")
     _check_record(folder, num_rows)
-    return spark.read.schema(SCORES_SCHEMA).parquet(storage.spark_source(folder)), num_rows
+    return spark.read.schema(SCORES_SCHEMA).parquet(filesystems.spark_source(folder)), num_rows
 
 
 def read_truth(spark: SparkSession, path: str) -> DataFrame:
@@ -54,7 +54,7 @@ def read_truth(spark: SparkSession, path: str) -> DataFrame:
         )
     _check_files(path, TRUTH_COLUMNS, "truth")
     # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
-    truth = spark.read.schema(TRUTH_SCHEMA).parquet(storage.spark_source(path))
+    truth = spark.read.schema(TRUTH_SCHEMA).parquet(filesystems.spark_source(path))
     return truth.select(*TRUTH_SCHEMA.names)
 
 
@@ -111,7 +111,7 @@ def reading(what: str) -> Iterator[None]:
 
 def _check_files(uri: str, columns: Sequence[Column], what: str) -> int:
     """Returns the rows of the Parquet file or files at `uri`, which must all have `columns`."""
-    filesystem, path = storage.filesystem_of(uri)
+    filesystem, path = filesystems.filesystem_of(uri)
     if filesystem.get_file_info(path).type == fs.FileType.File:
         paths = [path]
     else:

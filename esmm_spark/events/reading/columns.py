@@ -29,7 +29,7 @@ from esmm_spark.events.reading.column_types import (
     json_type,
     parquet_type,
 )
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 from esmm_spark.logs.heads import Head, read_head
 
 _USES = {"id": IDS, "time": TIMES, "attribute": ATTRIBUTES}
@@ -220,7 +220,7 @@ def _csv_header(path: str, head: Head) -> tuple[str, ...]:
 
 def _parquet_columns(path: str) -> tuple[tuple[str, ...], dict[str, ColumnType]]:
     """Returns the names and the types of a file's columns. Raises InputError where there is no footer."""
-    filesystem, inner = storage.filesystem_of(path)
+    filesystem, inner = filesystems.filesystem_of(path)
     try:
         schema = parquet.ParquetFile(inner, filesystem=filesystem).schema
         arrow = schema.to_arrow_schema()

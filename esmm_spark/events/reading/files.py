@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.locations import literal_hint
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems, storage
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d|\d{8}", re.ASCII)
 
@@ -23,7 +23,7 @@ def list_log_files(path: str, day_folders: str | None) -> list[tuple[str, date |
     """
     if not storage.exists(path):
         raise InputError(f"no file or folder at {path}{literal_hint(path)}")
-    filesystem, inner = storage.filesystem_of(path)
+    filesystem, inner = filesystems.filesystem_of(path)
     if filesystem.get_file_info(inner).is_file:
         size = filesystem.get_file_info(inner).size
         files = [path] if size else []
@@ -51,7 +51,7 @@ def holds_lines(path: str, file_format: str) -> bool:
     """Returns whether a file holds a line, as far as its footer tells; broken ones are told of elsewhere."""
     if file_format != "parquet":
         return True
-    filesystem, inner = storage.filesystem_of(path)
+    filesystem, inner = filesystems.filesystem_of(path)
     try:
         return bool(parquet.read_metadata(inner, filesystem=filesystem).num_rows > 0)
     except (OSError, pa.ArrowInvalid):

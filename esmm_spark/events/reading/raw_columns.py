@@ -14,7 +14,7 @@ from pyspark.sql.types import ArrayType, DataType, DoubleType, MapType, StringTy
 from esmm_spark.events.reading.column_types import LIST, NOTHING, WEIGHTS, ColumnType
 from esmm_spark.events.reading.columns import LogFile
 from esmm_spark.events.reading.values import quoted
-from esmm_spark.files import storage
+from esmm_spark.files import filesystems
 
 # The line where it could not be parsed, and the file that a row comes from.
 CORRUPT, PATH = "__corrupt", "__path"
@@ -55,7 +55,7 @@ def read_raw(
 def _read(
     spark: SparkSession, files: Sequence[LogFile], file_format: str, types: Mapping[str, ColumnType]
 ) -> DataFrame:
-    paths = [storage.spark_source(file.path) for file in files]
+    paths = [filesystems.spark_source(file.path) for file in files]
     names = [F.col(quoted(name)) for name in types]
     if file_format == "parquet":
         here = {name: files[0].columns[name] for name in types}
