@@ -56,7 +56,7 @@ def refuse_foreign_launcher() -> None:
 
 
 def require_host_address() -> None:
-    """Raises ConfigError where a rank of Horovod runs on a host whose name has no address: Gloo would crash."""
+    """Raises ConfigError where a rank runs on a host whose name has no address: Gloo would crash."""
     if "HOROVOD_RANK" not in os.environ:
         return
     name = socket.gethostname()
