@@ -1,8 +1,9 @@
 # Every target sets up .venv by itself when needed: scripts/setup.sh does nothing when it is there and complete.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-stress lint format docs bench clean
+.PHONY: help setup demo test test-fast coverage test-stress lint format docs bench clean
 
 BIN := .venv/bin
+FAST := -n 2 -m "not spark and not horovod and not slow and not stress"
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -17,7 +18,10 @@ test: setup ## Run every test
 	@$(BIN)/python -m pytest
 
 test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and none that takes over ten seconds
-	@$(BIN)/python -m pytest -m "not spark and not horovod and not slow and not stress"
+	@$(BIN)/python -m pytest $(FAST)
+
+coverage: setup ## The same, and how much of esmm_spark/ it runs, file by file; what numba compiles doesn't count as run
+	@$(BIN)/python -m pytest $(FAST) --cov=esmm_spark --cov-report=term
 
 test-stress: setup ## Two runs on one target, again and again: some minutes
 	@$(BIN)/python -m pytest -m stress

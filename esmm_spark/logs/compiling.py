@@ -6,6 +6,8 @@ from esmm_spark.runtime.compiling import Function, compiled
 # whatever file, but numba looks at its own file only to see whether what it kept is out of date.
 KERNEL_FILES = (
     "contracts/features.py",
+    "contracts/tasks.py",
+    "contracts/impressions.py",
     "runtime/hash_kernels.py",
     "logs/aliccp.py",
     "logs/arrays.py",

@@ -31,7 +31,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_byte_order_mark_of_a_remote_file_is_noted(remote: Path) -> None:
     (remote / "a b.csv").write_bytes(MARK + LINE)
-    (remote / "b.csv.gz").write_bytes(gzip.compress(MARK + LINE))
+    (remote / "b.csv.gz").write_bytes(gzip.compress(MARK + LINE, mtime=0))
     (remote / "c.csv").write_bytes(LINE)
     # As Spark lists them.
     assert check_texts(["far://logs/a%20b.csv", "far://logs/b.csv.gz", "far://logs/c.csv"]) == 2
@@ -40,7 +40,11 @@ def test_a_byte_order_mark_of_a_remote_file_is_noted(remote: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", gzip.compress(LINE), r"^far://logs/a\.csv is gzip by its first bytes, but not by its name"),
+        (
+            "a.csv",
+            gzip.compress(LINE, mtime=0),
+            r"^far://logs/a\.csv is gzip by its first bytes, but not by its name",
+        ),
         ("a.csv", LINE.replace(b"\n", b"\r") * 2, r"^far://logs/a\.csv ends its lines by carriage returns"),
         ("a.csv.xz", LINE, r"^far://logs/a\.csv\.xz: \.xz is no compression that Spark reads"),
     ],
