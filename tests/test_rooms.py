@@ -52,7 +52,7 @@ LIBRARIES: dict[str, set[str]] = {
     "petastorm": {"feed"},
     "horovod": {"model.embedding", "training"},
     "fbgemm_gpu": {"model.embedding"},
-    "pydantic": {"contracts", "files", "samples", "model", "training", "scoring", "evaluation"},
+    "pydantic": {"contracts", "files", "spark", "samples", "model", "training", "scoring", "evaluation"},
 }
 
 

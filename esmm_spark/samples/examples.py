@@ -27,10 +27,11 @@ from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.reasons import ACCEPTED, reason_names
 from esmm_spark.samples.example_files import write_empty_rejects
 from esmm_spark.samples.lines.sorting import pack_files, pack_frame, packing, sort_lines
-from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
+from esmm_spark.samples.plan import GroupingPlan, GroupingReport, LineCounts
 from esmm_spark.samples.repeated import find_repeated, mark_kinds
-from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, compile_kernels, run_task
+from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, compile_kernels, group_partition
 from esmm_spark.spark.steps import step
+from esmm_spark.spark.tasks import Attempt, run_partitions
 
 # A task sorts this much of raw lines, and writes a file of about 0.4 times that.
 _BYTES_PER_TASK = 128 << 20
@@ -147,22 +148,19 @@ def _all_lines(lines: CanonicalLines, repeated: DataFrame | None) -> DataFrame:
     return contexts.unionByName(mark_kinds(lines.impressions, repeated))
 
 
-def _run_tasks(packed: DataFrame, plan: GroupingPlan, num_files: int) -> list[TaskReport]:
+def _run_tasks(packed: DataFrame, plan: GroupingPlan, num_files: int) -> list[GroupingReport]:
     """Runs the pass; returns the report of each task, in their order."""
 
-    def task(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        return run_task(batches, plan)
+    def group(batches: Iterable[pa.RecordBatch], attempt: Attempt) -> GroupingReport:
+        return group_partition(batches, attempt, plan)
 
-    with step(packed.sparkSession, f"group the lines of {plan.source}"):
-        rows = sort_lines(packed, num_files).mapInArrow(task, "report string").collect()
-    return sorted(
-        (TaskReport.model_validate_json(row.report) for row in rows), key=lambda report: report.task
-    )
+    name = f"group the lines of {plan.source}"
+    return run_partitions(sort_lines(packed, num_files), name, num_files, group, GroupingReport)
 
 
 def _run_tasks_with_repeated(
     spark: SparkSession, lines: CanonicalLines, plan: GroupingPlan, num_files: int
-) -> list[TaskReport]:
+) -> list[GroupingReport]:
     """Runs the pass where ids stand under several contexts."""
     folder = storage.join(plan.dataset, f"repeated-{plan.source}")
     # Written, not kept as a plan: it is used once, but Spark knows a file's size and broadcasts it if it is
@@ -176,7 +174,9 @@ def _run_tasks_with_repeated(
     return reports
 
 
-def _commit(plan: GroupingPlan, reports: list[TaskReport]) -> tuple[dict[str, PartitionCounts], list[str]]:
+def _commit(
+    plan: GroupingPlan, reports: list[GroupingReport]
+) -> tuple[dict[str, PartitionCounts], list[str]]:
     """Gives reported files their final names, deletes all others.
 
     Returns:

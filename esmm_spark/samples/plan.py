@@ -11,6 +11,7 @@ from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import PartitionCounts
 from esmm_spark.samples.grouping.buffers import Counts
 from esmm_spark.samples.hashing.held_out import HeldOut
+from esmm_spark.spark.tasks import TaskReport
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,10 @@ class LineCounts(BaseModel):
         )
 
 
-class TaskReport(BaseModel):
+class GroupingReport(TaskReport):
     """What one task wrote. Only what a task that Spark counts as done reports becomes part of the dataset.
 
     Attributes:
-        task: its number.
         several_keys: whether it met an impression id under several keys: then it wrote nothing.
         read: [2][3], lines, blank lines and bytes of both kinds, of the readers whose counts it was sent.
         lines: what became of the lines that it was sent.
@@ -88,9 +88,6 @@ class TaskReport(BaseModel):
         rejects_file: what it rejected.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    task: int
     several_keys: bool
     read: list[list[int]]
     lines: LineCounts

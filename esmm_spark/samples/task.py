@@ -1,15 +1,13 @@
 """What one Spark task does: sorted lines in, Parquet files out, one report."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
 
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.schemas.layout import EXAMPLES, REJECTS
-from esmm_spark.files.attempts import attempt_name
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION, split_lines
 from esmm_spark.logs.reasons import reason_names
 from esmm_spark.samples.example_files import REJECTS_SCHEMA, ExamplesWriter, RejectsWriter
@@ -18,27 +16,26 @@ from esmm_spark.samples.hashing.held_out import HeldOut, held_out_mask
 from esmm_spark.samples.lines.merging import LineMerger, merged_lines
 from esmm_spark.samples.lines.packing import pack_lines
 from esmm_spark.samples.lines.sorting import packing
-from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
+from esmm_spark.samples.plan import GroupingPlan, GroupingReport, LineCounts
 from esmm_spark.samples.vocabulary import load_vocabulary
+from esmm_spark.spark.tasks import Attempt
 
 CONTEXT_SOURCE, IMPRESSION_SOURCE = "common_features", "skeleton"
 _SOME_LINES = b"k,0,", b"i,0,0,k,0,", b"j,0,0,k,0,", b"j,0,0,k,0,"
 
 
-def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[pa.RecordBatch]:
-    """Writes the examples and rejects of one partition of lines; yields one row, the task's report as JSON.
+def group_partition(
+    batches: Iterable[pa.RecordBatch], attempt: Attempt, plan: GroupingPlan
+) -> GroupingReport:
+    """Writes the examples and rejects of one partition of lines; returns what was written.
 
-    The files carry the attempt in their names: an attempt that fails, or that another one overtakes, leaves
-    files that no report names.
+    An attempt that fails, or that another one overtakes, leaves files that no report names.
 
     Args:
         batches: packed lines, sorted as `LineMerger` wants them.
-        plan: how they become examples.
+        attempt: in whose name the files are written.
+        plan: how the lines become examples.
     """
-    context = TaskContext.get()
-    assert context is not None
-    task = context.partitionId()
-    name = attempt_name(task, context.taskAttemptId())
     grouper = Grouper(
         plan.spec,
         plan.brought,
@@ -49,14 +46,14 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
     writers = {
         partition: ExamplesWriter(
             plan.dataset,
-            f"{EXAMPLES}/{partition}/{name}",
+            f"{EXAMPLES}/{partition}/{attempt.file}",
             grouper.schema,
             plan.row_group_bytes,
             plan.compression,
         )
         for partition in plan.partitions
     }
-    rejects = RejectsWriter(plan.dataset, f"{REJECTS}/{plan.source}-{name}")
+    rejects = RejectsWriter(plan.dataset, f"{REJECTS}/{plan.source}-{attempt.file}")
     merger, reasons = LineMerger(), pa.array(reason_names(plan.brought.tasks))
     for lines in merged_lines(batches, merger):
         if merger.ids.has_several_keys:
@@ -68,15 +65,14 @@ def run_task(batches: Iterable[pa.RecordBatch], plan: GroupingPlan) -> Iterator[
     for examples in grouper.finish():
         _write(examples, plan, writers)
     written = {partition: writer.close() for partition, writer in writers.items()}
-    report = TaskReport(
-        task=task,
+    return GroupingReport(
+        task=attempt.task,
         several_keys=merger.ids.has_several_keys,
         read=merger.read.tolist(),
         lines=LineCounts.of(grouper.counts),
         partitions={partition: counts for partition, counts in written.items() if counts is not None},
         rejects_file=rejects.close(),
     )
-    yield pa.record_batch([pa.array([report.model_dump_json()])], names=["report"])
 
 
 def compile_kernels(spec: FeatureSpec) -> None:

@@ -1,9 +1,7 @@
 """From a config to a scored partition: which model, which groups, and that none of them got lost."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
@@ -18,10 +16,10 @@ from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.model.directory import ModelInfo, find_model, read_info
 from esmm_spark.scoring.partition import OURS, find_record, partition_uri
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
-from esmm_spark.scoring.task import ScoreJob, ScoreReport, run_tasks
+from esmm_spark.scoring.task import ScoreJob, ScoreReport, run_task
 from esmm_spark.scoring.work import num_tasks, share_out
 from esmm_spark.spark.failures import user_errors
-from esmm_spark.spark.steps import step
+from esmm_spark.spark.tasks import run_tasks
 
 # Below the staged partition. Spark and pyarrow read only what begins with neither `_` nor `.`.
 _ATTEMPTS, _EXAMPLES = "_attempts", "_examples"
@@ -123,7 +121,7 @@ def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> S
     with open_source(
         spark, plan.config, plan.info, plan.model_uri, storage.join(staged, _EXAMPLES)
     ) as source:
-        reports = _run_tasks(spark, plan, source, storage.join(staged, _ATTEMPTS))
+        reports = _score_all(spark, plan, source, storage.join(staged, _ATTEMPTS))
         written = sum(report.impressions for report in reports)
         if written != source.counts.impressions:
             raise CountMismatchError(
@@ -145,7 +143,7 @@ def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> S
     return record
 
 
-def _run_tasks(spark: SparkSession, plan: ScoringPlan, source: GroupSource, folder: str) -> list[ScoreReport]:
+def _score_all(spark: SparkSession, plan: ScoringPlan, source: GroupSource, folder: str) -> list[ScoreReport]:
     """Has Spark score everything; returns the tasks' reports on the files in `folder`, in their order."""
     cores = spark.sparkContext.defaultParallelism
     tasks = plan.config.score.num_files or num_tasks(source.counts.impressions, cores)
@@ -159,15 +157,8 @@ def _run_tasks(spark: SparkSession, plan: ScoringPlan, source: GroupSource, fold
     )
     storage.make_directory(folder)
 
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        return run_tasks(batches, job)
-
-    count = len(job.shares)
-    with step(spark, f"score {plan.config.score.partition}"):
-        rows = spark.range(0, count, 1, count).mapInArrow(run, "report string").collect()
-    reports = [ScoreReport.model_validate_json(row.report) for row in rows]
-    assert sorted(report.task for report in reports) == list(range(count)), reports
-    return sorted(reports, key=lambda report: report.task)
+    name = f"score {plan.config.score.partition}"
+    return run_tasks(spark, name, len(job.shares), lambda attempt: run_task(job, attempt), ScoreReport)
 
 
 def _keep_files(staged: str, reports: list[ScoreReport]) -> dict[str, str]:

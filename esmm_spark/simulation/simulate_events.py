@@ -13,7 +13,7 @@
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from esmm_spark.contracts.errors import ConfigError, CountMismatchError
+from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX, ITEMS, SIMULATION_NAME, TRUTH
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.footers import require_rows
@@ -34,7 +34,7 @@ from esmm_spark.simulation.presets import preset_named
 from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, OUTPUT
 from esmm_spark.simulation.world import World
 from esmm_spark.spark.failures import user_errors
-from esmm_spark.spark.steps import step
+from esmm_spark.spark.tasks import Attempt, TaskReport, run_tasks
 
 MAX_DAYS = 366
 LOGS = ("impressions", "clicks", "conversions")
@@ -77,6 +77,16 @@ class Days(NamedTuple):
 
     first: date
     number: int
+
+
+class EventPartCounts(TaskReport):
+    """What one part holds: its impressions, and the lines of each log, in which impressions may repeat."""
+
+    impressions: int
+    impression_lines: int
+    clicks: int
+    conversions: int
+    repurchases: int = 0
 
 
 def check_event_arguments(output: str, num_groups: int, seed: int, preset: str, num_days: int) -> None:
@@ -139,23 +149,12 @@ def _write(
 
     logs = (*LOGS, REPURCHASES) if with_repurchases else LOGS
 
-    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        catalogue = Catalogue(chosen, seed)
-        for batch in batches:
-            reports = [
-                _write_part(world, catalogue, seed, parts[number], days, logs, staging)
-                for number in batch.column("id").to_pylist()
-            ]
-            yield pa.RecordBatch.from_pylist(reports, schema=report)
+    def write(attempt: Attempt) -> EventPartCounts:
+        part, catalogue = parts[attempt.task], Catalogue(chosen, seed)
+        counts = _write_part(world, catalogue, seed, part, days, logs, staging)
+        return EventPartCounts(task=attempt.task, **counts)
 
-    # Lines of a log may repeat, impressions are counted once, too.
-    names = (*logs, "impression_lines")
-    report = pa.schema([(name, pa.int64()) for name in names])
-    numbers = spark.range(0, len(parts), 1, len(parts))
-    with step(spark, "simulate events"):
-        rows = numbers.mapInArrow(write, ", ".join(f"{name} bigint" for name in names)).collect()
-    if len(rows) != len(parts):
-        raise CountMismatchError(f"{len(rows)} parts were reported written, not {len(parts)}")
+    rows = run_tasks(spark, "simulate events", len(parts), write, EventPartCounts)
     num_items = chosen.num_shops * chosen.items_per_shop
     _write_items(Catalogue(chosen, seed), num_items, days.first, staging)
     summary = EventSummary(

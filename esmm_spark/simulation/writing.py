@@ -1,7 +1,6 @@
 """Writing parts: what a Spark task does, and the proof that all of them were written."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -24,16 +23,14 @@ from esmm_spark.simulation.lines import (
 from esmm_spark.simulation.parts import SPLITS, Part
 from esmm_spark.simulation.randomness import IdHash
 from esmm_spark.simulation.world import DrawnBlock, World
-from esmm_spark.spark.steps import step
+from esmm_spark.spark.tasks import TaskReport, run_tasks
 
 _LINE_FEED = ord("\n")
 
 
-@dataclass(frozen=True)
-class PartCounts:
-    """What one part file of each kind holds."""
+class PartCounts(TaskReport):
+    """What one part file of each kind holds; a part is a task."""
 
-    part: int
     contexts: int
     impressions: int
     clicks: int
@@ -82,11 +79,14 @@ def write_parts(
         folder: holds `output_folders()`.
         num_tasks: Spark tasks, one per part by default. What is written doesn't depend on it.
     """
-    numbers = spark.range(0, len(parts), 1, num_tasks or len(parts))
-    schema = ", ".join(f"{field.name} bigint" for field in fields(PartCounts))
-    with step(spark, "simulate impressions"):
-        rows = numbers.mapInArrow(_part_writer(world, seed, parts, folder), schema).collect()
-    return sorted((PartCounts(**row.asDict()) for row in rows), key=lambda counts: counts.part)
+    return run_tasks(
+        spark,
+        "simulate impressions",
+        len(parts),
+        lambda attempt: _write_part(world, seed, parts[attempt.task], attempt.task, folder),
+        PartCounts,
+        num_tasks or len(parts),
+    )
 
 
 def require_written(parts: Sequence[Part], counts: Sequence[PartCounts], folder: str) -> None:
@@ -98,12 +98,8 @@ def require_written(parts: Sequence[Part], counts: Sequence[PartCounts], folder:
         folder: where they wrote.
 
     Raises:
-        CountMismatchError: a part is missing, there twice or of another size than planned or drawn.
+        CountMismatchError: a part is of another size than planned or drawn.
     """
-    if [count.part for count in counts] != list(range(len(parts))):
-        raise CountMismatchError(
-            f"{len(counts)} parts were reported written to {folder}, {len(parts)} were planned"
-        )
     expected: dict[str, int] = {}
     for part, count in zip(parts, counts, strict=True):
         if (count.contexts, count.impressions) != (part.num_groups, part.num_impressions):
@@ -126,20 +122,6 @@ def require_written(parts: Sequence[Part], counts: Sequence[PartCounts], folder:
         )
 
 
-def _part_writer(
-    world: World, seed: int, parts: Sequence[Part], folder: str
-) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Returns a function for `mapInArrow` from part numbers to PartCounts."""
-
-    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                counts = _write_part(world, seed, parts[number], number, folder)
-                yield pa.RecordBatch.from_pylist([vars(counts)])
-
-    return write
-
-
 def _write_part(world: World, seed: int, part: Part, number: int, folder: str) -> PartCounts:
     """Writes the three files of a part. A task that Spark runs again writes the same bytes again."""
     filesystem, root = filesystems.filesystem_of(folder)
@@ -159,7 +141,16 @@ def _write_part(world: World, seed: int, part: Part, number: int, folder: str) -
     with filesystem.open_output_stream(storage.join(root, truth_file(part))) as stream:
         pq.write_table(pa.concat_tables(truths), stream, compression="zstd")
         truth_bytes = stream.tell()
-    return PartCounts(number, contexts, impressions, clicks, conversions, *sizes, truth_bytes)
+    return PartCounts(
+        task=number,
+        contexts=contexts,
+        impressions=impressions,
+        clicks=clicks,
+        conversions=conversions,
+        skeleton_bytes=sizes[0],
+        common_features_bytes=sizes[1],
+        truth_bytes=truth_bytes,
+    )
 
 
 def _identified_blocks(

@@ -16,7 +16,7 @@ from esmm_spark.contracts.manifest import PartitionCounts
 from esmm_spark.samples.example_files import ExamplesWriter, RejectsWriter, _cuts
 from esmm_spark.samples.examples import _commit
 from esmm_spark.samples.grouping.batches import row_bytes
-from esmm_spark.samples.plan import GroupingPlan, LineCounts, TaskReport
+from esmm_spark.samples.plan import GroupingPlan, GroupingReport, LineCounts
 from tests.samples.grouping.test_grouper import run
 from tests.samples.raw_lines import SPEC, context, impression, token
 
@@ -148,7 +148,7 @@ def test_only_what_a_successful_attempt_reported_stays(tmp_path: Path) -> None:
     (folder / "part-00001.9.parquet").write_bytes(b"half a file")
     lines = LineCounts(by_reason=[[1], [1]], unknown_tokens=[0, 0], idle_contexts=0)
     reports = [
-        TaskReport(
+        GroupingReport(
             task=task,
             several_keys=False,
             read=[[0, 0, 0], [0, 0, 0]],

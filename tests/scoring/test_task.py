@@ -16,6 +16,7 @@ from esmm_spark.scoring.predictor import Predictor
 from esmm_spark.scoring.score_file import ScoreFile
 from esmm_spark.scoring.task import ScoreJob, score_share
 from esmm_spark.scoring.work import share_out
+from esmm_spark.spark.tasks import Attempt
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import SPEC, config_content, random_groups, write_partition
 
@@ -43,7 +44,7 @@ def test_of_two_attempts_one_file_is_kept(tmp_path: Path, counts: PartitionCount
         batch_size=10,
         shares=share_out(counts, 2),
     )
-    first, second = (score_share(job, 1, predictor, attempt_name(1, attempt)) for attempt in (7, 9))
+    first, second = (score_share(job, Attempt(1, attempt_name(1, number)), predictor) for number in (7, 9))
     assert (first.file, second.file) == ("part-00001.7.parquet", "part-00001.9.parquet")
     assert first.sums == second.sums
     assert first.impressions == size_of(15, 30)
