@@ -62,7 +62,7 @@ def flatten(batch: Batch, spec: FeatureSpec, wanted: npt.NDArray[np.int64] | Non
     index = expand(starts.ravel(), lengths.ravel())
     rows = np.concatenate([batch.context_rows.numpy(), batch.impression_rows.numpy()])
     weights = np.concatenate([batch.context_weights.numpy(), batch.impression_weights.numpy()])
-    click, conversion = batch.click.numpy()[wanted], batch.conversion.numpy()[wanted]
+    click, conversion = batch.labels.numpy()[:, wanted]
     return FlatBatch(rows[index], weights[index], lengths, click, conversion)
 
 

@@ -26,7 +26,8 @@ _LISTS = (
     "impression_weights",
     "impression_lengths",
 )
-_COLUMNS = ["click", "conversion", *_LISTS]
+_TASKS = ("click", "conversion")
+_COLUMNS = [*_TASKS, *_LISTS]
 
 Array = np.ndarray[Any, Any]
 
@@ -70,7 +71,10 @@ def pyarrow_batches(dataset: str, plan: EpochPlan, spec: FeatureSpec) -> Iterato
                 needed -= taken
                 if queue[0].start == queue[0].stop:
                     queue.pop(0)
-        yield {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+        yield {
+            name: torch.from_numpy(np.concatenate([part[name] for part in parts], axis=-1))
+            for name in parts[0]
+        }
 
 
 def _read(
@@ -105,8 +109,7 @@ def _cut(item: _Open, count: int, spec: FeatureSpec) -> dict[str, Array]:
         "impression_weights": columns["impression_weights"][own],
         "impression_lengths": columns["impression_lengths"][start * num_own : stop * num_own],
         "group_sizes": np.diff(np.clip(item.ends[first : last + 1], start, stop)),
-        "click": columns["click"][start:stop].astype(np.float32),
-        "conversion": columns["conversion"][start:stop].astype(np.float32),
+        "labels": np.stack([columns[task][start:stop] for task in _TASKS]).astype(np.float32),
     }
 
 

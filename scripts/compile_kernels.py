@@ -57,7 +57,7 @@ def compile_for_training(configs: list[Config]) -> None:
         arena = EmbeddingArena(_SPEC.num_rows, model.dim, learning_rate=0.1, eps=1e-8, init_range=0.0, seed=0)
         batch = batch_of([], _SPEC)
         pooled = embed_batch(arena, batch, _SPEC)
-        labels = batch.click, batch.conversion
+        labels = batch.labels[0], batch.labels[1]
         build_esmm(model, _SPEC).training_loss(*pooled, batch.group_sizes, labels, 1.0).backward()
         fetched = torch.zeros(0, model.dim, requires_grad=True)
         nothing = torch.zeros(0, dtype=batch.context_rows.dtype)

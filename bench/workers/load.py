@@ -32,7 +32,7 @@ def main() -> None:
         sums["loader"] += [seen, tokens]
         started, seen, tokens = time.perf_counter(), 0, 0
         for found in pyarrow_batches(config.paths.dataset, session.plan(epoch), config.features):
-            seen += found["click"].numel()
+            seen += found["labels"].shape[1]
             tokens += found["context_rows"].numel() + found["impression_rows"].numel()
         rates["pyarrow"].append(seen / (time.perf_counter() - started))
         sums["pyarrow"] += [seen, tokens]

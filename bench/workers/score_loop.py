@@ -14,6 +14,7 @@ import torch
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.schemas.layout import TRAIN_PARTITION
 from esmm_spark.feed.batch import Batch, batch_of
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import row_groups_of
 from esmm_spark.feed.row_groups import read_row_groups
 from esmm_spark.files.local_copy import localize
@@ -43,7 +44,9 @@ def main() -> None:
     batches: list[Batch] = []
     prepared = 0
     counts = read_manifest(config.paths.dataset).partition(TRAIN_PARTITION, config.paths.dataset)
-    for groups in read_row_groups(config.paths.dataset, row_groups_of(counts), spec):
+    for groups in read_row_groups(
+        config.paths.dataset, row_groups_of(counts), Layout(spec, for_scoring=True)
+    ):
         if prepared >= arguments.impressions:
             break
         batches += [batch_of([part], spec) for part in groups.slices(config.score.batch_size)]

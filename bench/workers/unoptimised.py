@@ -81,7 +81,7 @@ def metrics(model: PlainModel, session: Session, partition: str) -> dict[str, fl
     sums = MetricSums(torch.device("cpu"))
     with torch.no_grad(), session.feed(partition=partition) as batches:
         for batch in batches:
-            sums.add(model.logits(flatten(batch, model.spec))[0], batch.click, batch.conversion)
+            sums.add(model.logits(flatten(batch, model.spec))[0], *batch.labels)
     return metrics_of(*sums.tensors())
 
 

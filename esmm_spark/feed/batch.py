@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.feed.groups import NUM_TASKS, GroupSlice
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
+from esmm_spark.feed.groups import GroupSlice
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Batch(TokenBatch):
     A group may be cut; its context is then in each of the batches that hold some of its impressions.
 
     Attributes:
-        labels: [K, N] float32, 0 or 1, a row per task; UNKNOWN_LABEL where it isn't known.
+        labels: [K, N] float32, 0 or 1, in the order of `Tasks.names`; UNKNOWN_LABEL where it isn't known.
         group_hash: [G] int64, always on the CPU.
         starts_group: [G] bool, always on the CPU: whether the batch holds the group's first impression, so
             that a cut group's hash counts once in an epoch.
@@ -65,16 +66,6 @@ class Batch(TokenBatch):
         return self.labels.shape[1]
 
     @property
-    def click(self) -> Tensor:
-        """[N] float32, 0 or 1."""
-        return self.labels[0]
-
-    @property
-    def conversion(self) -> Tensor:
-        """[N] float32, 0 or 1."""
-        return self.labels[1]
-
-    @property
     def group_keys(self) -> list[str]:
         """[G] what the groups share, for messages."""
         return [key for keys in self.keys for key in keys.to_pylist()]
@@ -90,7 +81,7 @@ class Batch(TokenBatch):
 _STAY_ON_CPU = ("group_hash", "starts_group", "keys")
 
 
-def batch_of(slices: Sequence[GroupSlice], spec: FeatureSpec) -> Batch:
+def batch_of(slices: Sequence[GroupSlice], spec: FeatureSpec, tasks: Tasks = DEFAULT_TASKS) -> Batch:
     """Returns the slices one after the other as a batch on memory of its own; no slices, an empty batch."""
     row_dtype = np.int32 if spec.row_type == "int" else np.int64
     context = [part.context for part in slices]
@@ -110,7 +101,7 @@ def batch_of(slices: Sequence[GroupSlice], spec: FeatureSpec) -> Batch:
         return whole[:middle], whole[middle:]
 
     rows, weights, lengths = both(0, row_dtype), both(1, np.float32), both(2, np.int32)
-    labels = [part.labels for part in slices] or [np.empty((NUM_TASKS, 0), np.int8)]
+    labels = [part.labels for part in slices] or [np.empty((len(tasks.names), 0), np.int8)]
     return Batch(
         context_rows=rows[0],
         context_weights=weights[0],

@@ -3,8 +3,9 @@
 Shapes: G groups, N impressions, K tasks, Fc and Fi context and impression fields, B bags (G * Fc or N * Fi).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ import pyarrow as pa
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.schemas.columns import EXAMPLE_COLUMNS
+from esmm_spark.contracts.schemas.columns import Column, example_columns
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, NO_PARENT, Tasks
 from esmm_spark.feed.bags import (
     Bags,
     IntArray,
@@ -25,15 +27,31 @@ from esmm_spark.feed.bags import (
     starts_of,
 )
 
-# Ids are texts, and most of what a row group takes to read: training has no use for them.
-TRAINING_COLUMNS = tuple(name for name in EXAMPLE_COLUMNS if name != "impression_id")
-SCORING_COLUMNS = EXAMPLE_COLUMNS
-# The tasks in their order, each with the place of its parent, whose label must be 1 where its own is.
-_TASKS = (("click", None), ("conversion", 0))
-NUM_TASKS = len(_TASKS)
 UNKNOWN_LABEL = -1
 
 Labels = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the examples of a dataset hold, and what of it is read.
+
+    Attributes:
+        spec: the feature spec that they were hashed with.
+        tasks: whose labels they have.
+        for_scoring: whether ids are read, and labels may be unknown. Training has no use for ids, which are
+            texts, and most of what a row group takes to read.
+    """
+
+    spec: FeatureSpec
+    tasks: Tasks = DEFAULT_TASKS
+    for_scoring: bool = False
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that are read, in their order."""
+        columns = example_columns(self.spec.row_type, self.tasks.names, {})
+        return tuple(column for column in columns if self.for_scoring or column.name != "impression_id")
 
 
 @dataclass(frozen=True)
@@ -127,13 +145,12 @@ class Groups:
             yield self.slice(index * total // num_slices, (index + 1) * total // num_slices)
 
 
-def read_groups(table: pa.Table, spec: FeatureSpec) -> Groups:
+def read_groups(table: pa.Table, layout: Layout) -> Groups:
     """Returns the groups of an Arrow table, one row per group.
 
     Args:
-        table: a row group of the examples, with the columns SCORING_COLUMNS, or TRAINING_COLUMNS, whose
-            impressions must all have labels.
-        spec: the feature spec that it was hashed with.
+        table: a row group of the examples, with the columns of `layout`.
+        layout: of the dataset.
 
     Raises:
         InputError: the lists of a group don't fit together, it has no key, a label isn't what a label may be,
@@ -145,10 +162,10 @@ def read_groups(table: pa.Table, spec: FeatureSpec) -> Groups:
     missing = columns.column("group_key").null_count
     if missing:
         raise InputError(f"group_key is missing in {missing} of {columns.num_rows} groups")
-    ids = columns.column("impression_id").flatten() if "impression_id" in columns.schema.names else None
-    starts = list_starts(columns, _TASKS[0][0] if ids is None else "impression_id")
-    labels = _read_labels(columns, starts, required=ids is None)
-    context, impression = read_bags(columns, starts, spec)
+    ids = columns.column("impression_id").flatten() if layout.for_scoring else None
+    starts = list_starts(columns, layout.tasks.names[0] if ids is None else "impression_id")
+    labels = _read_labels(columns, starts, layout)
+    context, impression = read_bags(columns, starts, layout.spec)
     return Groups(
         keys=columns.column("group_key"),
         hashes=columns.column("group_hash").to_numpy(zero_copy_only=False),
@@ -160,15 +177,22 @@ def read_groups(table: pa.Table, spec: FeatureSpec) -> Groups:
     )
 
 
-def _read_labels(columns: pa.RecordBatch, starts: IntArray, required: bool) -> Labels:
+def _read_labels(columns: pa.RecordBatch, starts: IntArray, layout: Layout) -> Labels:
     """Returns [K, N] the labels of all tasks, UNKNOWN_LABEL where a group or an impression has none."""
-    labels = np.empty((len(_TASKS), int(starts[-1])), np.int8)
-    for own, (name, parent) in zip(labels, _TASKS, strict=True):
-        own[:] = _read_labels_of_task(columns, name, starts, required)
-        if parent is not None:
-            wrong = (own == 1) & (labels[parent] != 1)
-            refuse(columns, any_of(wrong, starts), lambda g: "labels that are no clicks and conversions")
+    tasks = layout.tasks
+    labels = np.empty((len(tasks.names), int(starts[-1])), np.int8)
+    for own, name, parent in zip(labels, tasks.names, tasks.parents, strict=True):
+        own[:] = _read_labels_of_task(columns, name, starts, required=not layout.for_scoring)
+        if parent != NO_PARENT:
+            orphans = any_of((own == 1) & (labels[parent] != 1), starts)
+            problem = f"a {name} without a {tasks.names[parent]}"
+            refuse(columns, orphans, _told(problem))
     return labels
+
+
+def _told(problem: str) -> Callable[[int], str]:
+    """Returns a function that says the same of any group."""
+    return lambda group: problem
 
 
 def _read_labels_of_task(columns: pa.RecordBatch, name: str, starts: IntArray, required: bool) -> Labels:

@@ -24,9 +24,9 @@ from pyarrow import filesystem as legacy_filesystem
 from pyarrow import fs
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.manifest import Block
-from esmm_spark.feed.groups import TRAINING_COLUMNS, Groups
+from esmm_spark.contracts.schemas.columns import names_of
+from esmm_spark.feed.groups import Groups, Layout
 from esmm_spark.feed.plan import Read, RowGroup
 from esmm_spark.feed.row_groups import load_groups
 from esmm_spark.files import filesystems, storage
@@ -51,7 +51,7 @@ READ_AHEAD = 2
 
 @contextmanager
 def open_row_groups(
-    dataset: str, row_groups: Sequence[RowGroup], reads: Sequence[Read], spec: FeatureSpec, threads: int
+    dataset: str, row_groups: Sequence[RowGroup], reads: Sequence[Read], layout: Layout, threads: int
 ) -> Iterator[Iterator[Groups]]:
     """Yields an iterator of the groups of each read's row group, in the order of `reads`.
 
@@ -60,7 +60,7 @@ def open_row_groups(
         row_groups: those of the partition.
         reads: what to read; `read.row_group` is an index into `row_groups`. A row group may be read several
             times.
-        spec: the feature spec of the dataset.
+        layout: of the dataset.
         threads: petastorm's worker threads.
 
     Raises:
@@ -75,9 +75,9 @@ def open_row_groups(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            reader = _PlannedReader(filesystem, root, wanted, spec, threads)
+            reader = _PlannedReader(filesystem, root, wanted, layout, threads)
     except (DamagedBlockError, pa.ArrowException, OSError) as error:
-        raise _unreadable_footer(dataset, wanted, spec, error) from error
+        raise _unreadable_footer(dataset, wanted, layout, error) from error
     try:
         yield _in_order(reader, wanted, dataset)
     finally:
@@ -102,7 +102,7 @@ def _in_order(reader: "_PlannedReader", wanted: Sequence[RowGroup], dataset: str
 
 
 def _unreadable_footer(
-    dataset: str, wanted: Sequence[RowGroup], spec: FeatureSpec, error: Exception
+    dataset: str, wanted: Sequence[RowGroup], layout: Layout, error: Exception
 ) -> InputError:
     """Returns the error that names the file whose footer can't be read."""
     footers = {row_group.path: row_group.footer for row_group in wanted}
@@ -111,7 +111,7 @@ def _unreadable_footer(
         filesystem, name = filesystems.filesystem_of(uri)
         try:
             with filesystem.open_input_file(name) as file:
-                check_columns(read_footer(file, footer), TRAINING_COLUMNS, spec)
+                check_columns(read_footer(file, footer), layout.columns)
         except (DamagedBlockError, pa.ArrowException, OSError) as found:
             return unreadable(uri, found)
     return unreadable(dataset, error)
@@ -124,7 +124,7 @@ class _PlannedReader(Reader):  # type: ignore[misc]
         filesystem: where they lie.
         root: the dataset's path on it.
         wanted: the row groups.
-        spec: the feature spec.
+        layout: of the dataset.
         threads: worker threads.
     """
 
@@ -133,22 +133,22 @@ class _PlannedReader(Reader):  # type: ignore[misc]
         filesystem: fs.FileSystem,
         root: str,
         wanted: Sequence[RowGroup],
-        spec: FeatureSpec,
+        layout: Layout,
         threads: int,
     ) -> None:
         self._wanted = [(storage.join(root, row_group.path), row_group.index) for row_group in wanted]
         self._row_groups = wanted
         footers = {storage.join(root, row_group.path): row_group.footer for row_group in wanted}
         super().__init__(
-            _Files(filesystem, footers, spec),
+            _Files(filesystem, footers, layout),
             list(dict.fromkeys(path for path, _ in self._wanted)),
-            schema_fields=[f"^{column}$" for column in TRAINING_COLUMNS],
+            schema_fields=[f"^{column}$" for column in names_of(layout.columns)],
             shuffle_row_groups=False,
             # Room for all that is read ahead, and for a message after each: a thread that waited for room
             # would look for it again and again.
             reader_pool=thread_pool.ThreadPool(threads, results_queue_size=2 * (threads + READ_AHEAD)),
             worker_class=_Worker,
-            transform_spec=TransformSpec(partial(load_groups, columns=TRAINING_COLUMNS, spec=spec)),
+            transform_spec=TransformSpec(partial(load_groups, layout=layout)),
             is_batched_reader=True,
             num_epochs=1,
         )
@@ -236,13 +236,13 @@ class _Files(legacy_filesystem.FileSystem):  # type: ignore[misc]
     Args:
         filesystem: the one of today.
         footers: path -> what the manifest says of the file's footer, which petastorm reads by itself.
-        spec: the feature spec, which decides the columns' types.
+        layout: of the dataset.
     """
 
     def __init__(
-        self, filesystem: fs.FileSystem, footers: Mapping[str, Block | None], spec: FeatureSpec
+        self, filesystem: fs.FileSystem, footers: Mapping[str, Block | None], layout: Layout
     ) -> None:
-        self._filesystem, self._footers, self._spec = filesystem, footers, spec
+        self._filesystem, self._footers, self._layout = filesystem, footers, layout
         self._metadata: dict[str, pq.FileMetaData] = {}
 
     def isdir(self, path: str) -> bool:
@@ -268,6 +268,6 @@ class _Files(legacy_filesystem.FileSystem):  # type: ignore[misc]
         """Returns what the footer of `file`, opened at `path`, says; read once."""
         if path not in self._metadata:
             metadata = read_footer(file, self._footers[path])
-            check_columns(metadata, TRAINING_COLUMNS, self._spec)
+            check_columns(metadata, self._layout.columns)
             self._metadata[path] = metadata
         return self._metadata[path]

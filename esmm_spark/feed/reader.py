@@ -4,11 +4,10 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.contracts.selection import select
 from esmm_spark.feed.batch import Batch, batch_of
-from esmm_spark.feed.groups import Groups, GroupSlice
+from esmm_spark.feed.groups import Groups, GroupSlice, Layout
 from esmm_spark.feed.petastorm_reader import open_row_groups
 from esmm_spark.feed.plan import EpochPlan, Read
 
@@ -45,9 +44,9 @@ def open_feed(
     """
     select(manifest, selection, dataset)
     reads = plan.reads(rank, num_ranks, first_step)
-    spec = manifest.feature_spec
-    with open_row_groups(dataset, plan.row_groups, reads, spec, reader_threads) as row_groups:
-        yield _batches(plan, rank, num_ranks, first_step, iter(zip(reads, row_groups, strict=True)), spec)
+    layout = Layout(manifest.feature_spec, manifest.tasks)
+    with open_row_groups(dataset, plan.row_groups, reads, layout, reader_threads) as row_groups:
+        yield _batches(plan, rank, num_ranks, first_step, iter(zip(reads, row_groups, strict=True)), layout)
 
 
 def _batches(
@@ -56,7 +55,7 @@ def _batches(
     num_ranks: int,
     first_step: int,
     opened: Iterator[tuple[Read, Groups]],
-    spec: FeatureSpec,
+    layout: Layout,
 ) -> Iterator[Batch]:
     """Yields the batches; `opened` gives the reads in the order in which the steps need them."""
     streams = {stream: _Stream() for stream in plan.streams_of_rank(rank, num_ranks)}
@@ -68,7 +67,7 @@ def _batches(
                 read, groups = next(opened)
                 streams[read.stream].append(read, groups)
             slices += stream.take(needed)
-        yield batch_of(slices, spec)
+        yield batch_of(slices, layout.spec, layout.tasks)
     assert next(opened, None) is None, "the plan reads more than its steps take"
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.feed.groups import SCORING_COLUMNS, Groups, read_groups
+from esmm_spark.contracts.schemas.columns import names_of
+from esmm_spark.feed.groups import Groups, Layout, read_groups
 from esmm_spark.feed.plan import RowGroup
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import (
@@ -24,33 +24,33 @@ from esmm_spark.files.examples_file import (
 )
 
 
-def read_row_groups(dataset: str, row_groups: Sequence[RowGroup], spec: FeatureSpec) -> Iterator[Groups]:
-    """Yields the groups of each row group in their order, with ids, labelled or not.
+def read_row_groups(dataset: str, row_groups: Sequence[RowGroup], layout: Layout) -> Iterator[Groups]:
+    """Yields the groups of each row group in their order.
 
     Args:
         dataset: URI of the dataset.
         row_groups: what to read; those of one file follow each other.
-        spec: the feature spec of the dataset.
+        layout: of the dataset.
 
     Raises:
         InputError: a file is missing, truncated, corrupt, lacks a column, or holds other groups than the
             manifest says.
     """
     for path, of_file in groupby(row_groups, lambda row_group: row_group.path):
-        yield from _read_file(storage.join(dataset, path), list(of_file), spec)
+        yield from _read_file(storage.join(dataset, path), list(of_file), layout)
 
 
-def _read_file(uri: str, row_groups: Sequence[RowGroup], spec: FeatureSpec) -> Iterator[Groups]:
+def _read_file(uri: str, row_groups: Sequence[RowGroup], layout: Layout) -> Iterator[Groups]:
     """Yields the groups of row groups of one file."""
     filesystem, path = filesystems.filesystem_of(uri)
     index = None
     try:
         with filesystem.open_input_file(path) as file:
             metadata = read_footer(file, row_groups[0].footer)
-            check_columns(metadata, SCORING_COLUMNS, spec)
+            check_columns(metadata, layout.columns)
             for row_group in row_groups:
                 index = row_group.index
-                yield load_groups(file, metadata, row_group, SCORING_COLUMNS, spec)
+                yield load_groups(file, metadata, row_group, layout)
     except (InputError, pa.ArrowException, OSError) as error:
         raise unreadable(uri, error, index) from error
 
@@ -59,8 +59,7 @@ def load_groups(
     file: pa.NativeFile,
     metadata: pq.FileMetaData,
     row_group: RowGroup,
-    columns: Sequence[str],
-    spec: FeatureSpec,
+    layout: Layout,
 ) -> Groups:
     """Returns the groups of one row group.
 
@@ -68,8 +67,7 @@ def load_groups(
         file: opened for reading.
         metadata: of the file.
         row_group: which one, and what the manifest says of it.
-        columns: SCORING_COLUMNS, or TRAINING_COLUMNS, which need every label.
-        spec: the feature spec of the dataset.
+        layout: of the dataset.
 
     Raises:
         InputError: it isn't what the manifest says, or a group's lists don't fit together.
@@ -77,8 +75,8 @@ def load_groups(
     """
     if row_group.index >= metadata.num_row_groups:
         raise DamagedBlockError(f"the file has {metadata.num_row_groups} row groups")
-    table = read_row_group(file, metadata, row_group.index, row_group.block, list(columns))
-    groups = read_groups(table, spec)
+    table = read_row_group(file, metadata, row_group.index, row_group.block, names_of(layout.columns))
+    groups = read_groups(table, layout)
     sizes = (len(groups.keys), groups.num_impressions)
     if sizes != (row_group.groups, row_group.impressions):
         raise DamagedBlockError(

@@ -6,16 +6,15 @@ reads each column for itself: ten requests to an object store are one.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.manifest import Block, PartitionCounts
-from esmm_spark.contracts.schemas.columns import LABELS, example_columns
+from esmm_spark.contracts.schemas.columns import Column
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.runtime.xxh64 import checksum_of
@@ -111,15 +110,15 @@ def read_row_group(
     return pq.ParquetFile(source, metadata=metadata).read_row_group(index, columns=columns, use_threads=False)
 
 
-def check_columns(metadata: pq.FileMetaData, columns: Sequence[str], spec: FeatureSpec) -> None:
-    """Raises DamagedBlockError unless the file has these columns of the examples, of their types."""
+def check_columns(metadata: pq.FileMetaData, columns: Iterable[Column]) -> None:
+    """Raises DamagedBlockError unless the file has these columns, of their types."""
     found = metadata.schema.to_arrow_schema()
-    types = {field.name: field.type for field in arrow_schema(example_columns(spec.row_type, LABELS, {}))}
-    for name in columns:
-        if name not in found.names:
-            raise DamagedBlockError(f"it has no column {name}")
-        if _nullable(found.field(name).type) != _nullable(types[name]):
-            raise DamagedBlockError(f"column {name} is {found.field(name).type}, not {types[name]}")
+    for wanted in arrow_schema(columns):
+        if wanted.name not in found.names:
+            raise DamagedBlockError(f"it has no column {wanted.name}")
+        column_type = found.field(wanted.name).type
+        if _nullable(column_type) != _nullable(wanted.type):
+            raise DamagedBlockError(f"column {wanted.name} is {column_type}, not {wanted.type}")
 
 
 def _nullable(column_type: pa.DataType) -> pa.DataType:

@@ -5,7 +5,7 @@ Shapes: G groups, N impressions, Fc / Fi context / impression fields, D dim of a
     arena = build_arena(config, spec, rank=rank, num_ranks=num_ranks, device=device)
     esmm = build_esmm(config.model, spec)
     context, impression = embed_batch(arena, batch, spec)
-    labels, scale = (batch.click, batch.conversion), 1 / impressions_of_the_global_batch
+    labels, scale = tuple(batch.labels), 1 / impressions_of_the_global_batch
     loss = esmm.training_loss(context, impression, batch.group_sizes, labels, scale)
     loss.backward()  # steps the arena, too
     predict(esmm(context, impression, batch.group_sizes))  # to score

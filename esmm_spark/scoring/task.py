@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esmm_spark.contracts.schemas.columns import PROBABILITIES
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.row_groups import read_row_groups
 from esmm_spark.files import storage
 from esmm_spark.scoring.predictor import Predictor, predictor_of
@@ -60,7 +61,8 @@ def score_share(job: ScoreJob, attempt: Attempt, predictor: Predictor) -> ScoreR
     """Writes the scores of the attempt's share to its file in `job.folder`, and returns what was written."""
     file = ScoreFile(storage.join(job.folder, attempt.file))
     sums = np.zeros(len(PROBABILITIES))
-    for groups in read_row_groups(job.dataset, job.shares[attempt.task], predictor.info.feature_spec):
+    layout = Layout(predictor.info.feature_spec, for_scoring=True)
+    for groups in read_row_groups(job.dataset, job.shares[attempt.task], layout):
         scores = predictor.score_groups(groups, job.batch_size)
         sums += [scores.column(name).to_numpy().sum(dtype=np.float64) for name in PROBABILITIES]
         file.write(scores)

@@ -134,7 +134,7 @@ class Trainer:
             with doing("reading a batch"):
                 return next(batches), None
         except UserError as error:
-            return batch_of([], self.config.features), error
+            return batch_of([], self.config.features, self.config.tasks), error
 
     def _set_learning_rates(self, state: TrainState, plan: EpochPlan) -> None:
         """Sets both learning rates for the next step from its position alone, as a resumed run needs it."""
@@ -174,7 +174,7 @@ class Trainer:
         # After a problem nothing comes, and no rank will wait for the look-up that others start here.
         following = None if to_come is None or problem is not None else self._start(to_come)
         with self._precision():
-            labels = batch.click, batch.conversion
+            labels = batch.labels[0], batch.labels[1]
             pooled = started.lookup.embedded()
             with doing("in its forward pass"):
                 total = self.model.training_loss(*pooled, batch.group_sizes, labels, 1 / num_impressions)
@@ -280,7 +280,7 @@ class Trainer:
             flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float32)
             reported = self.cluster.sum_later(flags, "validation.step")
             moved = batch.to(self.device)
-            sums.add(self._forward(moved), moved.click, moved.conversion)
+            sums.add(self._forward(moved), *moved.labels)
             impressions += batch.num_impressions
             hash_sum = wrapped_sum(hash_sum, int(batch.group_hash[batch.starts_group].sum()))
             stops, problems = reported().tolist()

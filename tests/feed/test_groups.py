@@ -1,18 +1,22 @@
 """Row groups of the examples as flat arrays, cut into slices, and what is refused."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.schemas.columns import names_of
+from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.feed.bags import Bags, Tokens
-from esmm_spark.feed.groups import SCORING_COLUMNS, TRAINING_COLUMNS, UNKNOWN_LABEL, read_groups
+from esmm_spark.feed.batch import batch_of
+from esmm_spark.feed.groups import UNKNOWN_LABEL, Layout, read_groups
+from esmm_spark.files.schemas import arrow_schema
 from tests.synthetic_examples import SCHEMA, SPEC, Group, random_groups
 
 LEVELS = ("context", "impression")
@@ -33,12 +37,15 @@ GROUP: Group = {
 }
 
 
-def table_of(*groups: Group, columns: Sequence[str] = SCORING_COLUMNS) -> pa.Table:
-    return pa.Table.from_pylist(list(groups), SCHEMA).select(list(columns))
+TRAINING, SCORING = Layout(SPEC), Layout(SPEC, for_scoring=True)
+
+
+def table_of(*groups: Group, layout: Layout = SCORING) -> pa.Table:
+    return pa.Table.from_pylist(list(groups), SCHEMA).select(names_of(layout.columns))
 
 
 def test_a_batch_is_read_as_flat_bags() -> None:
-    groups = read_groups(table_of(GROUP, GROUP), SPEC)
+    groups = read_groups(table_of(GROUP, GROUP), SCORING)
     assert groups.sizes.tolist() == [2, 2]
     assert groups.context.tokens.rows.tolist() == [3, 81, 82] * 2
     assert groups.context.tokens.lengths.tolist() == [1, 0, 2] * 2
@@ -49,15 +56,15 @@ def test_a_batch_is_read_as_flat_bags() -> None:
 
 
 def test_weights_of_a_mean_are_divided_by_the_number_of_values() -> None:
-    groups = read_groups(table_of(GROUP), SPEC)
+    groups = read_groups(table_of(GROUP), SCORING)
     assert groups.context.tokens.weights.tolist() == [1.0, 0.25, 1.0]
     assert groups.impression.tokens.weights.tolist() == [1.0, 0.5, 1.5, 1.0]
 
 
 def test_a_part_of_a_larger_batch_is_read_alone() -> None:
     many = table_of(*random_groups(20, 1))
-    part = read_groups(many.slice(7, 5), SPEC)
-    alone = read_groups(table_of(*random_groups(20, 1)[7:12]), SPEC)
+    part = read_groups(many.slice(7, 5), SCORING)
+    alone = read_groups(table_of(*random_groups(20, 1)[7:12]), SCORING)
     for ours, theirs in ((part.context, alone.context), (part.impression, alone.impression)):
         for found, expected in zip(ours.tokens, theirs.tokens, strict=True):
             np.testing.assert_array_equal(found, expected)
@@ -74,7 +81,7 @@ def test_slices_hold_every_impression_once_with_its_own_context(
     num_groups: int, batch_size: int, seed: int
 ) -> None:
     rows = random_groups(num_groups, seed)
-    groups = read_groups(table_of(*rows), SPEC)
+    groups = read_groups(table_of(*rows), SCORING)
     slices = list(groups.slices(batch_size))
 
     sizes = [part.stop - part.start for part in slices]
@@ -110,7 +117,7 @@ def pairs(sizes: Any, context: Any, impression: Any) -> list[tuple[list[int], li
 
 
 def test_a_group_may_be_cut_and_its_context_is_in_both_slices() -> None:
-    base = read_groups(table_of(GROUP, GROUP), SPEC)
+    base = read_groups(table_of(GROUP, GROUP), SCORING)
     groups = replace(base, starts=np.array([0, 3, 5]), impression=_without_tokens(5))
     assert [part.group_sizes.tolist() for part in groups.slices(2)] == [[1], [2], [2]]
     assert [part.group_sizes.tolist() for part in groups.slices(4)] == [[2], [1, 2]]
@@ -122,7 +129,7 @@ def _without_tokens(num_impressions: int) -> Bags:
 
 
 def test_a_slice_has_the_labels_of_its_impressions_and_says_which_groups_begin_in_it() -> None:
-    groups = read_groups(table_of(GROUP, GROUP), SPEC)
+    groups = read_groups(table_of(GROUP, GROUP), SCORING)
     part = groups.slice(1, 4)
     assert part.labels.tolist() == [[0, 1, 0], [0, 0, 0]]
     assert part.starts_group.tolist() == [False, True]
@@ -135,13 +142,13 @@ def test_labels_that_are_not_known_are_told_apart_from_0() -> None:
         {**GROUP, "click": None, "conversion": None},
         {**GROUP, "click": [None, 1], "conversion": [None, None]},
     )
-    groups = read_groups(table, SPEC)
+    groups = read_groups(table, SCORING)
     unknown = UNKNOWN_LABEL
     assert groups.labels.tolist() == [
         [1, 0, unknown, unknown, unknown, 1],
         [0, 0, unknown, unknown, unknown, unknown],
     ]
-    assert read_groups(table.slice(1, 1), SPEC).labels.tolist() == [[unknown, unknown]] * 2
+    assert read_groups(table.slice(1, 1), SCORING).labels.tolist() == [[unknown, unknown]] * 2
 
 
 @pytest.mark.parametrize(
@@ -153,25 +160,25 @@ def test_labels_that_are_not_known_are_told_apart_from_0() -> None:
     ],
 )
 def test_training_needs_every_label(labels: dict[str, Any], message: str) -> None:
-    table = table_of({**GROUP, "group_key": "before"}, {**GROUP, **labels}, columns=TRAINING_COLUMNS)
+    table = table_of({**GROUP, "group_key": "before"}, {**GROUP, **labels}, layout=TRAINING)
     with pytest.raises(InputError, match=message):
-        read_groups(table, SPEC)
+        read_groups(table, TRAINING)
 
 
-@pytest.mark.parametrize("columns", [SCORING_COLUMNS, TRAINING_COLUMNS])
+@pytest.mark.parametrize("layout", [SCORING, TRAINING])
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         ({"click": [2, 0]}, "group 'k' has a click that is neither 0 nor 1"),
         ({"click": [1, -1]}, "group 'k' has a click that is neither 0 nor 1"),
-        ({"conversion": [0, 1]}, "group 'k' has labels that are no clicks and conversions"),
+        ({"conversion": [0, 1]}, "group 'k' has a conversion without a click"),
         ({"conversion": [1]}, "group 'k' has 1 x conversion, 2 impressions"),
     ],
 )
-def test_what_is_no_label_is_refused(columns: Sequence[str], labels: dict[str, Any], message: str) -> None:
-    table = table_of({**GROUP, "group_key": "before"}, {**GROUP, **labels}, columns=columns)
+def test_what_is_no_label_is_refused(layout: Layout, labels: dict[str, Any], message: str) -> None:
+    table = table_of({**GROUP, "group_key": "before"}, {**GROUP, **labels}, layout=layout)
     with pytest.raises(InputError, match=message):
-        read_groups(table, SPEC)
+        read_groups(table, layout)
 
 
 @pytest.mark.parametrize(
@@ -194,4 +201,26 @@ def test_what_is_no_label_is_refused(columns: Sequence[str], labels: dict[str, A
 def test_a_damaged_group_is_named(column: str, value: list[Any], message: str) -> None:
     batch = table_of({**GROUP, "group_key": "before"}, {**GROUP, column: value})
     with pytest.raises(InputError, match=message):
-        read_groups(batch, SPEC)
+        read_groups(batch, SCORING)
+
+
+FUNNEL = Tasks.model_validate(
+    {"repurchase": {"given": "conversion"}, "like": {}, "click": {}, "conversion": {"given": "click"}}
+)
+
+
+def test_labels_of_any_tree_of_tasks_are_read_in_its_order_each_against_its_parent() -> None:
+    layout = Layout(SPEC, FUNNEL)
+    assert FUNNEL.names == ("like", "click", "conversion", "repurchase")
+
+    def table(repurchase: list[int]) -> pa.Table:
+        group = {**GROUP, "conversion": [1, 0], "like": [0, 1], "repurchase": repurchase}
+        return pa.Table.from_pylist([group], arrow_schema(layout.columns))
+
+    assert read_groups(table([1, 0]), layout).labels.tolist() == [[0, 1], [1, 0], [1, 0], [1, 0]]
+    with pytest.raises(InputError, match="group 'k' has a repurchase without a conversion"):
+        read_groups(table([0, 1]), layout)
+    assert batch_of([], SPEC, FUNNEL).labels.shape == (4, 0)
+    whole = batch_of([read_groups(table([1, 0]), layout).slice(0, 2)], SPEC, FUNNEL)
+    assert whole.labels.dtype == torch.float32
+    assert whole.labels.tolist() == [[0, 1], [1, 0], [1, 0], [1, 0]]

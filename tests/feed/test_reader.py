@@ -99,8 +99,8 @@ def impressions_of(batch: Batch) -> list[Impression]:
                     key,
                     tuple(contexts[group * num_context : (group + 1) * num_context]),
                     tuple(own[i * num_own : (i + 1) * num_own]),
-                    int(batch.click[i]),
-                    int(batch.conversion[i]),
+                    int(batch.labels[0, i]),
+                    int(batch.labels[1, i]),
                 )
             )
     return result
@@ -191,8 +191,8 @@ def test_a_rank_without_a_stream_gets_empty_batches_of_the_right_types(
 def test_batches_own_their_memory(dataset: tuple[Path, Manifest]) -> None:
     batch = batches_of(dataset)[0]
     batch.context_weights.mul_(2)
-    batch.click.zero_()
-    assert batches_of(dataset)[0].click.sum() > 0
+    batch.labels.zero_()
+    assert batches_of(dataset)[0].labels[0].sum() > 0
 
 
 def test_rows_are_64_bit_only_where_the_arena_needs_it() -> None:
@@ -298,7 +298,7 @@ def test_a_row_outside_of_the_arena_is_refused_with_its_group(tmp_path: Path) ->
 def test_a_conversion_without_a_click_is_refused(tmp_path: Path) -> None:
     size = len(random_groups(20, seed=7)[11]["click"])
     dataset = small_dataset(tmp_path, click=[0] * size, conversion=[1] * size)
-    with pytest.raises(InputError, match="labels that are no clicks and conversions"):
+    with pytest.raises(InputError, match="a conversion without a click"):
         read_all_on_two_ranks(dataset)
 
 

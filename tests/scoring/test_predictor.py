@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.feed.groups import Groups, read_groups
+from esmm_spark.feed.groups import Groups, Layout, read_groups
 from esmm_spark.scoring.predictor import Predictor, predictor_of
 from esmm_spark.scoring.score_file import SCORE_SCHEMA
 from tests.scoring.random_model import write_model
@@ -19,7 +19,7 @@ def config_of(folder: Path, **model: Any) -> Config:
 
 
 def groups_of(rows: list[Group]) -> Groups:
-    return read_groups(pa.Table.from_pylist(rows, SCHEMA), SPEC)
+    return read_groups(pa.Table.from_pylist(rows, SCHEMA), Layout(SPEC, for_scoring=True))
 
 
 def probabilities(scores: pa.RecordBatch) -> Any:

@@ -9,6 +9,7 @@ import pytest
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import row_groups_of
 from esmm_spark.feed.row_groups import read_row_groups
 from esmm_spark.files.attempts import attempt_name, keep_attempt
@@ -65,7 +66,7 @@ def test_many_row_groups_of_scores_keep_their_order_and_their_texts(
     predictor = Predictor(write_model(Config.model_validate(config_content(tmp_path))).uri)
     counts = write_partition(tmp_path, "split=many", GROUPS, [[1] * 30])
     file = ScoreFile(str(tmp_path / "scores.parquet"))
-    for groups in read_row_groups(str(tmp_path), row_groups_of(counts), SPEC):
+    for groups in read_row_groups(str(tmp_path), row_groups_of(counts), Layout(SPEC, for_scoring=True)):
         file.write(predictor.score_groups(groups, 10))
     num_rows, sha256 = file.close()
     assert num_rows == size_of(0, 30)
