@@ -62,7 +62,8 @@ def main(argv: Sequence[str]) -> None:
     looks_back = arguments.backfill or arguments.backfill_days is not None
     if not is_events and (arguments.ds or arguments.as_of or looks_back or arguments.allow_missing):
         raise ConfigError(
-            "--ds, --as-of, --backfill and --allow-missing are for event logs, and logs.format is aliccp"
+            "--ds, --as-of, --backfill and --allow-missing are for event logs, and logs.format is "
+            f"{config.logs.format}"
         )
     if is_events:
         if arguments.backfill_days is not None and arguments.backfill_days < 1:
@@ -70,8 +71,10 @@ def main(argv: Sequence[str]) -> None:
         day, allowed_missing = parse_day(arguments.ds, arguments.as_of), _logs_named(arguments.allow_missing)
         _build_days(config, day, looks_back, arguments.backfill_days, allowed_missing)
         return
+    from esmm_spark.logs.formats import reader_of
     from esmm_spark.samples.dataset import preprocess
 
+    reader_of(config.logs.format)
     with _session(config) as spark:
         started = time.monotonic()
         manifest = preprocess(spark, config)

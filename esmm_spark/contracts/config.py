@@ -27,12 +27,16 @@ Compression = Literal["lz4", "zstd"]
 class Logs(Section):
     """The raw logs."""
 
-    format: Annotated[Literal["aliccp", "events"], Field(description="The format of the raw files.")] = (
-        "aliccp"
-    )
+    format: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z][a-z0-9_]*$",
+            description="Of the raw files: `aliccp`, another of esmm_spark/logs/formats.py, or `events`.",
+        ),
+    ] = "aliccp"
     splits: Annotated[
         dict[Literal["train", "test"], SplitLogs],
-        Field(description="`aliccp`: split -> its raw files, at least one."),
+        Field(description="Split -> its raw files, at least one; not for `events`."),
     ] = {}
     events: Annotated[EventLogs | None, Field(description="`events`: the three logs and their join.")] = None
     max_reject_fraction: Annotated[
@@ -42,8 +46,8 @@ class Logs(Section):
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
-        if self.format == "aliccp" and not self.splits:
-            raise ValueError("format is aliccp, but no files are named: set logs.splits")
+        if self.format != "events" and not self.splits:
+            raise ValueError(f"format is {self.format}, but no files are named: set logs.splits")
         if self.format == "events" and self.events is None:
             raise ValueError("format is events, but no logs are named: set logs.events")
         return self

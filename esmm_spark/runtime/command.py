@@ -7,8 +7,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import esmm_spark
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
@@ -20,7 +21,11 @@ INTERRUPTED_EXIT_CODE = 130
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Tells of a mistake in one line, where argparse would print the usage too."""
+    """Tells of a mistake in one line, where argparse would print the usage too; knows `--version`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.add_argument("--version", action="version", version=f"esmm_spark {esmm_spark.__version__}")
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError."""

@@ -21,7 +21,7 @@ from esmm_spark.contracts.schemas.layout import (
 from esmm_spark.files import seals, storage
 from esmm_spark.files.manifest_file import write_manifest
 from esmm_spark.files.replacing import Replacement, replacing
-from esmm_spark.logs.raw_files import read_split
+from esmm_spark.logs.formats import reader_of
 from esmm_spark.samples.counting import require_counted
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.hashing.held_out import HeldOut
@@ -79,6 +79,7 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Man
         raise ConfigError(
             "features.fields have min_count > 1, which is counted on logs.splits.train: name its files"
         )
+    read_split = reader_of(config.logs.format)
     rejects: list[str] = []
     # train first: the other splits need its vocabulary.
     for split in sorted(config.logs.splits, key=lambda split: split != TRAIN):

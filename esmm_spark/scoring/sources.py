@@ -20,7 +20,7 @@ from esmm_spark.contracts.schemas.records import ScoreInput
 from esmm_spark.files import storage
 from esmm_spark.files.fingerprints import fingerprints_at, fingerprints_of
 from esmm_spark.files.manifest_file import read_manifest
-from esmm_spark.logs.raw_files import read_split
+from esmm_spark.logs.formats import FORMATS, reader_of
 from esmm_spark.logs.reasons import UNKNOWN_CONTEXT_NAME
 from esmm_spark.model.directory import ModelInfo
 from esmm_spark.samples.dataset import check_rejects
@@ -52,17 +52,17 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
     """Returns what the scores of `score.partition` follow from, without Spark.
 
     Raises:
-        ConfigError: raw files of another format than Ali-CCP's.
+        ConfigError: raw files of a format that doesn't come in splits.
         InputError: no dataset, no such partition, or a file is missing.
         IncompleteError, UnsafeFileError: the dataset is half-written, or carries a pickle.
         SpecMismatchError: the dataset was made with another spec than the model.
     """
     section = config.score
     if section.raw is not None and section.source == "raw":
-        if config.logs.format != "aliccp":
+        if config.logs.format not in FORMATS:
             raise ConfigError(
-                f"score.source is raw, which reads Ali-CCP's files, and logs.format is {config.logs.format}: "
-                "run jobs/preprocess.py and score its examples"
+                f"score.source is raw, which reads files of {', '.join(FORMATS)}, and logs.format is "
+                f"{config.logs.format}: run jobs/preprocess.py and score its examples"
             )
         paths = [section.raw.skeleton, section.raw.common_features]
         content = str([fingerprints_at(path) for path in paths])
@@ -151,7 +151,8 @@ def _group_raw_files(
         compression=config.samples.compression,
         labels_required=False,
     )
-    written = write_examples(spark, read_split(spark, raw), (raw.common_features, raw.skeleton), plan, None)
+    canonical = reader_of(config.logs.format)(spark, raw)
+    written = write_examples(spark, canonical, (raw.common_features, raw.skeleton), plan, None)
     rejects: dict[str, int] = {}
     for source in written.sources:
         check_rejects(source, config.logs.max_reject_fraction)

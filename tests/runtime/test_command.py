@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import esmm_spark
 from tests.repository import ROOT
 
 COMMANDS = (
@@ -31,6 +32,12 @@ def test_a_missing_argument_is_one_line_and_exit_code_2(command: str) -> None:
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: the following arguments are required: --")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_tells_its_version(command: str) -> None:
+    done = run(command, "--version")
+    assert (done.returncode, done.stdout) == (0, f"esmm_spark {esmm_spark.__version__}\n")
 
 
 INTERRUPTED = """
