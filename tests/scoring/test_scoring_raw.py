@@ -242,9 +242,7 @@ def test_raw_files_that_are_missing_or_of_another_format_are_refused(config: Con
     with pytest.raises(InputError, match=r"no file at .*common_test\.csv"):
         plan_scoring(config)
     events = config.logs.model_copy(update={"format": "events"})
-    with pytest.raises(
-        ConfigError, match=r"score\.source is raw, which reads files of aliccp, "
-    ):
+    with pytest.raises(ConfigError, match=r"score\.source is raw, which reads files of aliccp, "):
         plan_scoring(config.model_copy(update={"logs": events}))
 
 
