@@ -13,6 +13,8 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
+from esmm_spark.contracts.objective import resolve
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.feed.batch import batch_of
 from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.model.embedding.arena import EmbeddingArena
@@ -57,8 +59,8 @@ def compile_for_training(configs: list[Config]) -> None:
         arena = EmbeddingArena(_SPEC.num_rows, model.dim, learning_rate=0.1, eps=1e-8, init_range=0.0, seed=0)
         batch = batch_of([], _SPEC)
         pooled = embed_batch(arena, batch, _SPEC)
-        labels = batch.labels[0], batch.labels[1]
-        build_esmm(model, _SPEC).training_loss(*pooled, batch.group_sizes, labels, 1.0).backward()
+        esmm = build_esmm(model, _SPEC, resolve(model, [], DEFAULT_TASKS))
+        esmm.training_loss((*pooled, batch.group_sizes), batch.labels, 1.0).backward()
         fetched = torch.zeros(0, model.dim, requires_grad=True)
         nothing = torch.zeros(0, dtype=batch.context_rows.dtype)
         distinct = distinct_by_owner(nothing, 2)

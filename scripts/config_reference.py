@@ -117,6 +117,8 @@ def reference() -> str:
         if issubclass(model, RootModel):
             # A section of keys that people choose: each holds one of these.
             name, model = f"{name}.NAME", models_in(model.model_fields["root"].annotation)[0]
+        elif get_origin(field.annotation) is list:
+            name = f"{name}[...]"
         lines += section(name, model)
     return "\n".join(lines).rstrip() + "\n"
 

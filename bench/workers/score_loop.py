@@ -22,7 +22,7 @@ from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model.directory import find_model, load_dense, open_rows, read_info
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.embedding.serving import ServingEmbedding
-from esmm_spark.model.esmm import predict
+from esmm_spark.model.objectives.probabilities import predict
 from esmm_spark.runtime.memory import keep_freed_memory
 
 
@@ -57,7 +57,7 @@ def main() -> None:
             started = time.perf_counter()
             for tokens in batches:
                 context, impression = embed_batch(embedding, tokens, spec)
-                predict(dense(context, impression, tokens.group_sizes))
+                predict(dense(context, impression, tokens.group_sizes), dense.objective)
             rates.append(prepared / (time.perf_counter() - started))
     arguments.out.write_text(json.dumps({"rates": rates, "impressions": prepared}))
 

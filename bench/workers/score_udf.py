@@ -60,7 +60,7 @@ def predictor(model: str) -> Callable[[], Callable[..., npt.NDArray[Any]]]:
         from esmm_spark.model.directory import load_dense, open_rows, read_info
         from esmm_spark.model.embedding.batch import embed_batch
         from esmm_spark.model.embedding.serving import ServingEmbedding
-        from esmm_spark.model.esmm import predict
+        from esmm_spark.model.objectives.probabilities import predict
 
         torch.set_num_threads(1)
         info = read_info(model)
@@ -87,8 +87,8 @@ def predictor(model: str) -> Callable[[], Callable[..., npt.NDArray[Any]]]:
             )
             with torch.inference_mode():
                 context, impression = embed_batch(embedding, tokens, spec)
-                predictions = predict(dense(context, impression, tokens.group_sizes))
-            return torch.stack(tuple(predictions), dim=1).numpy()
+                predictions = predict(dense(context, impression, tokens.group_sizes), dense.objective)
+            return predictions.T.numpy()
 
         return predict_batch
 

@@ -21,7 +21,6 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.schemas.layout import VALIDATION_PARTITION
 from esmm_spark.model.embedding.initial_rows import fill_uniform
-from esmm_spark.model.esmm import Logits
 from esmm_spark.training.metrics import MetricSums, metrics_of
 from esmm_spark.training.ranks.cluster import Cluster
 
@@ -42,7 +41,7 @@ class PlainModel:
         fill_uniform(self.table, 0, 1, self.config.model.embedding_init, self.config.train.seed)
         self.state = torch.zeros(self.spec.num_rows)
 
-    def logits(self, flat: FlatBatch) -> tuple[Logits, Tensor]:
+    def logits(self, flat: FlatBatch) -> tuple[Tensor, Tensor]:
         """Returns the logits, and the table as it stands in the graph."""
         table = self.table.detach().requires_grad_()
         offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(flat.lengths.ravel())]))
@@ -63,7 +62,7 @@ class PlainModel:
     def step(self, flat: FlatBatch) -> None:
         """Trains one batch."""
         logits, table = self.logits(flat)
-        pctr, pcvr = torch.sigmoid(logits.ctr), torch.sigmoid(logits.cvr)
+        pctr, pcvr = torch.sigmoid(logits)
         loss = product_loss(pctr, pcvr, torch.from_numpy(flat.click), torch.from_numpy(flat.conversion))
         self.adam.zero_grad()
         loss.backward()
@@ -78,11 +77,11 @@ class PlainModel:
 
 def metrics(model: PlainModel, session: Session, partition: str) -> dict[str, float | None]:
     """Returns the metrics over a partition."""
-    sums = MetricSums(torch.device("cpu"))
+    sums = MetricSums(session.config.objective, torch.device("cpu"))
     with torch.no_grad(), session.feed(partition=partition) as batches:
         for batch in batches:
-            sums.add(model.logits(flatten(batch, model.spec))[0], *batch.labels)
-    return metrics_of(*sums.tensors())
+            sums.add(model.logits(flatten(batch, model.spec))[0], batch.labels)
+    return metrics_of(session.config.tasks, *sums.tensors())
 
 
 def main() -> None:

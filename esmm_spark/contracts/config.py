@@ -3,6 +3,7 @@
 A relative path in a config is relative to the folder in which the command runs.
 """
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +11,8 @@ from pydantic import Field, model_validator
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
+from esmm_spark.contracts.losses import Term
+from esmm_spark.contracts.objective import LISTED, Objective, resolve
 from esmm_spark.contracts.path_config import Paths, SplitLogs
 from esmm_spark.contracts.schemas.layout import TEST_PARTITION, TRAIN_PARTITION
 from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
@@ -185,6 +188,9 @@ class Config(Section):
     samples: Samples = Samples()
     data: Data = Data()
     model: Model = Model()
+    losses: Annotated[
+        list[Term], Field(description="The terms of the loss, instead of a preset's of `model.objective`.")
+    ] = []
     train: Train = Train()
     score: Score = Score()
     evaluate: Evaluate = Evaluate()
@@ -221,6 +227,45 @@ class Config(Section):
                     "columns beside its features"
                 )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_listed_terms(cls, content: Any) -> Any:
+        # A list of terms is itself the objective: a config that has one need not say so.
+        if isinstance(content, dict) and content.get("losses"):
+            model = content.get("model") or {}
+            if isinstance(model, dict):
+                return {**content, "model": {"objective": LISTED, **model}}
+        return content
+
+    @model_validator(mode="after")
+    def _check_objective(self) -> Self:
+        for column in self.objective.columns:
+            kind = self.samples.carry.get(column)
+            if kind not in ("float", "int"):
+                found = f"is of {kind}" if kind else "is not carried"
+                raise ValueError(
+                    f"losses has a term that reads the column {column}, which {found}: add "
+                    f"{column}: float to samples.carry"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_best_metric(self) -> Self:
+        known = [f"{name}_auc" for name in self.tasks.series]
+        if self.best_metric not in known:
+            raise ValueError(f"train.best_metric = {self.best_metric!r}: allowed are {', '.join(known)}")
+        return self
+
+    @property
+    def best_metric(self) -> str:
+        """The validation metric that says which epoch is best."""
+        return self.train.best_metric or f"{list(self.tasks.series)[-1]}_auc"
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is trained: tasks, terms, heads."""
+        return resolve(self.model, self.losses, self.tasks)
 
     @model_validator(mode="after")
     def _check_events(self) -> Self:

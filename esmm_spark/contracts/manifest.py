@@ -190,3 +190,12 @@ def require_same_spec(ours: FeatureSpec, our_name: str, theirs: FeatureSpec, the
             f"{our_name} has feature spec {ours.digest}, {their_name} has {theirs.digest} "
             f"(they differ in {describe_difference(ours, theirs)}): preprocess or train again with one spec"
         )
+
+
+def require_same_tasks(ours: Tasks, our_name: str, theirs: Tasks, their_name: str) -> None:
+    """Raises SpecMismatchError, naming both, unless the two have the same labels in the same order."""
+    if ours != theirs:
+        raise SpecMismatchError(
+            f"{our_name} has the tasks {ours.described()}; {their_name} has {theirs.described()}: preprocess "
+            "or train again with the same tasks"
+        )

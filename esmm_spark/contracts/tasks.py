@@ -43,6 +43,8 @@ RESERVED_COLUMNS = {
 # Columns that are made of a task's name: `p_buy`, `p_entire_buy`, `num_clicks`, `click_time_us`.
 _RESERVED_PREFIXES, _RESERVED_SUFFIX = ("p_", "entire_", "num_"), "_time_us"
 
+_PAPERS_SERIES = ("ctr", "cvr", "ctcvr")
+
 
 class Task(Section):
     """One task, named by its key. By default there are `click: {}` and `conversion: {given: click}`."""
@@ -58,6 +60,13 @@ class ScoreColumns(NamedTuple):
 
     conditional: str
     entire: str
+
+
+class Series(NamedTuple):
+    """What metrics are of: the conditional probability of a task, or the one in the entire space."""
+
+    task: str
+    is_conditional: bool
 
 
 class Tasks(RootModel[dict[str, Task]]):
@@ -131,6 +140,20 @@ class Tasks(RootModel[dict[str, Task]]):
         """The score columns of all tasks, each once: `pctr, pcvr, pctcvr` by default."""
         return tuple(dict.fromkeys(column for name in self.names for column in self.score_columns(name)))
 
+    @cached_property
+    def series(self) -> dict[str, Series]:
+        """Name -> what metrics are of, as `all_score_columns`: `ctr, cvr, ctcvr` by default, else the task's.
+
+        Example: `pcvr` is of the series `cvr`, `p_entire_repurchase` of `entire_repurchase`.
+        """
+        found = {}
+        for name in self.names:
+            columns = self.score_columns(name)
+            # A root's two columns are one: its probability in the entire space.
+            found[columns.conditional] = Series(name, is_conditional=self.parent(name) is not None)
+            found.setdefault(columns.entire, Series(name, is_conditional=False))
+        return {column.removeprefix("p").removeprefix("_"): series for column, series in found.items()}
+
     def orphan_reason(self, name: str) -> str:
         """Returns why a line is rejected whose label `name` is 1 and whose parent's is not.
 
@@ -171,6 +194,8 @@ def problem_of_name(name: str) -> str | None:
         return "is no column name of lower-case letters, digits and _, at most 40, a letter first"
     if name in RESERVED_COLUMNS:
         return "has the name of another column"
+    if name in _PAPERS_SERIES:
+        return "has the name of a metric's series"
     if name.startswith(_RESERVED_PREFIXES):
         return f"begins with one of {', '.join(_RESERVED_PREFIXES)} as columns of scores and counts do"
     if name.endswith(_RESERVED_SUFFIX):

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from esmm_spark.contracts.losses import PRESETS, Sharing, Space
+from esmm_spark.contracts.objective import LISTED
 from esmm_spark.contracts.section import RunId, Section
 
 # The smallest normal one: below it digits are lost, and some kernels take it for 0.
@@ -28,13 +30,22 @@ def _require_finite_ratio(learning_rate: float, eps: float) -> None:
         )
 
 
+def _objective(name: str) -> str:
+    if name not in (*PRESETS, LISTED) and not all(name.partition(":")):
+        raise ValueError(
+            f"it is no objective: allowed are {', '.join(PRESETS)}, or a function of your own as "
+            "package.module:function"
+        )
+    return name
+
+
 class Model(Section):
     """The model."""
 
     network: Annotated[
         str,
         Field(
-            description="`mlp`, `dcn`, or a class of your own as `package.module:Class`; one for each tower."
+            description="`mlp`, `dcn`, or a class of your own as `package.module:Class`; one for each head."
         ),
     ] = "mlp"
     network_options: Annotated[
@@ -42,12 +53,34 @@ class Model(Section):
         Field(description="More keyword arguments of the network's class, e.g. `{cross_layers: 2}`."),
     ] = {}
     objective: Annotated[
-        Literal["esmm", "base"],
+        str,
+        AfterValidator(_objective),
         Field(
-            description="`esmm`: pCTCVR = pCTR x pCVR on all impressions; `base`: pCVR on clicked ones only, "
-            "with an embedding of its own, so the arena is twice as large."
+            description="The terms of the loss: "
+            + ", ".join(f"`{name}`" for name in PRESETS)
+            + "; `terms`, which need not be set, where `losses` lists them; or a function of your own as "
+            "`package.module:function`."
         ),
     ] = "esmm"
+    embedding: Annotated[
+        Sharing | None,
+        Field(
+            description="Whether all heads read one embedding or each its own, which makes the arena as many "
+            "times as large; by default the objective's: `separate` for `base`, `esmm_ns`, `aman`, "
+            "`oversampling`, `unbias` and `division`, else `shared`."
+        ),
+    ] = None
+    head_space: Annotated[
+        Space | None,
+        Field(
+            description="What a task's logit is of: its probability `given` its parent, or in the `entire` "
+            "space, divided by the parent's to get the former; by default the objective's: `entire` for "
+            "`division`, else `given`."
+        ),
+    ] = None
+    extra_heads: Annotated[
+        int, Field(ge=0, le=100, description="Logits beside the tasks', for a function of your own.")
+    ] = 0
     dim: Annotated[int, Field(ge=1, le=1024, description="Dimensions of an embedding row.")] = 12
     hidden_units: Annotated[
         list[Annotated[int, Field(ge=1)]], Field(description="Widths of a tower's hidden layers.")
@@ -128,10 +161,15 @@ class Train(Section):
     ] = None
     early_stopping_epochs: Annotated[
         int,
-        Field(
-            ge=0, description="Stop after this many epochs without a better validation CTCVR AUC; 0: never."
-        ),
+        Field(ge=0, description="Stop after this many epochs without a better `best_metric`; 0: never."),
     ] = 1
+    best_metric: Annotated[
+        str | None,
+        Field(
+            description="The validation AUC that says which epoch is best; by default that of the last "
+            "task in the entire space: `ctcvr_auc`."
+        ),
+    ] = None
     max_steps: Annotated[
         int | None, Field(ge=1, description="Stop after this many steps of the whole run.")
     ] = None

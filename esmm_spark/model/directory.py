@@ -18,6 +18,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any
 
 from pyarrow import fs
@@ -26,6 +27,8 @@ from torch import Tensor
 
 from esmm_spark.contracts.errors import IncompleteError, InputError
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.losses import Term
+from esmm_spark.contracts.objective import LISTED, Objective, resolve
 from esmm_spark.contracts.schemas.layout import (
     CONFIG_NAME,
     DENSE_NAME,
@@ -35,6 +38,7 @@ from esmm_spark.contracts.schemas.layout import (
     VERSIONS,
     VOCABULARY,
 )
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.lease import Lease
@@ -42,11 +46,13 @@ from esmm_spark.files.records import read_record
 from esmm_spark.files.replacing import Replacement, begin
 from esmm_spark.files.tensor_file import read_tensors, tensor_bytes
 from esmm_spark.model.embedding.sharding import ShardedRows
-from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings
+from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.shards import open_shards, shard_name
 
 FORMAT_VERSION = 1
 _TRAIN = "run esmm_spark/train.py"
+# What parameters were called in models of before, which had two towers.
+_FORMER_NAMES = {"ctr_tower.": "towers.0.", "cvr_tower.": "towers.1."}
 _VERSION_PATTERN = re.compile(r"(\d{6,})-[0-9a-f]{8}")
 
 
@@ -59,6 +65,8 @@ class ModelInfo(BaseModel):
     model_version: Annotated[str, Field(pattern=_VERSION_PATTERN.pattern, description="`000001-3f9a12bc`.")]
     feature_spec: FeatureSpec
     feature_spec_digest: str
+    tasks: Annotated[Tasks, Field(description="What it predicts.")] = DEFAULT_TASKS
+    losses: Annotated[list[Term], Field(description="The config's, where they are no preset's.")] = []
     model: Annotated[Model, Field(description="The config's model section.")]
     num_shards: Annotated[int, Field(ge=1, description="Files of the embedding.")]
     step: Annotated[int, Field(ge=0, description="Steps that it was trained for.")]
@@ -66,7 +74,12 @@ class ModelInfo(BaseModel):
     @property
     def num_rows(self) -> int:
         """Rows of the arena."""
-        return self.feature_spec.num_rows * num_embeddings(self.model)
+        return self.feature_spec.num_rows * self.objective.num_embeddings
+
+    @cached_property
+    def objective(self) -> Objective:
+        """Tasks, terms and heads."""
+        return resolve(self.model, self.losses, self.tasks)
 
 
 def new_version(
@@ -75,20 +88,26 @@ def new_version(
     """Returns the info of the next version under `root`.
 
     Only rank 0 calls it, while its run holds the lease on `root`. The version is the next sequence number and
-    8 hex digits of a hash over the dense parameters, the spec, the model section and the step: no clock, so a
-    repeated run has the same version. What a killed run left half-written under `root` is removed.
+    8 hex digits of a hash over the dense parameters, the spec, tasks, losses, the model section and the step:
+    no clock, so a repeated run has the same version. What a killed run left half-written under `root` is
+    removed.
     """
     versions = storage.join(root, VERSIONS)
     for name in storage.list_directories(versions):
         if name.startswith("."):
             storage.delete(storage.join(versions, name))
     sequence = 1 + max((int(name.split("-")[0]) for name in _version_names(versions)), default=0)
-    identity = json.dumps([spec.digest, model.model_dump(mode="json"), step], sort_keys=True).encode()
+    losses = list(esmm.objective.terms) if esmm.objective.name == LISTED else []
+    sections = [model.model_dump(mode="json"), [term.model_dump(mode="json") for term in losses]]
+    tasks = esmm.objective.tasks
+    identity = json.dumps([spec.digest, tasks.described(), sections, step], sort_keys=True).encode()
     digest = hashlib.sha256(identity + tensor_bytes(_parameters(esmm))).hexdigest()[:8]
     return ModelInfo(
         model_version=f"{sequence:06d}-{digest}",
         feature_spec=spec,
         feature_spec_digest=spec.digest,
+        tasks=tasks,
+        losses=losses,
         model=model,
         num_shards=num_shards,
         step=step,
@@ -204,14 +223,15 @@ def load_dense(uri: str, info: ModelInfo) -> Esmm:
         InputError: dense.safetensors is missing, truncated, corrupt or of another network.
         ConfigError: the model's network can't be imported here.
     """
-    esmm = build_esmm(info.model, info.feature_spec)
+    esmm = build_esmm(info.model, info.feature_spec, info.objective)
     load_parameters(esmm, storage.join(uri, DENSE_NAME))
     return esmm.eval()
 
 
 def load_parameters(esmm: Esmm, uri: str) -> None:
     """Overwrites the dense parameters with those of the file at `uri`. Raises InputError as `load_dense`."""
-    found, expected = read_tensors(uri), esmm.state_dict()
+    found = {current_name(name): tensor for name, tensor in read_tensors(uri).items()}
+    expected = esmm.state_dict()
     shapes, wanted = ({k: tuple(t.shape) for k, t in tensors.items()} for tensors in (found, expected))
     if shapes != wanted:
         name = next(n for n in [*wanted, *shapes] if shapes.get(n) != wanted.get(n))
@@ -220,6 +240,14 @@ def load_parameters(esmm: Esmm, uri: str) -> None:
             "the network's code or options changed since it was trained"
         )
     esmm.load_state_dict(found)
+
+
+def current_name(name: str) -> str:
+    """Returns what a parameter is called now that may stem from a model of before."""
+    for former, current in _FORMER_NAMES.items():
+        if name.startswith(former):
+            return current + name.removeprefix(former)
+    return name
 
 
 def open_rows(local: str, info: ModelInfo) -> ShardedRows:

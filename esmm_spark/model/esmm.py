@@ -1,17 +1,18 @@
-"""ESMM: two towers over shared embedding rows (`embedding` tells the way there from a batch's tokens).
+"""The model: a tower for each head over embedding rows (`embedding` tells the way there from tokens).
 
-Shapes: G groups, N impressions, Fc / Fi context / impression fields, D dim of an embedding row, T tokens.
+Shapes: G groups, N impressions, Fc / Fi context / impression fields, D dim of an embedding row, H heads, K
+tasks.
 
     arena = build_arena(config, spec, rank=rank, num_ranks=num_ranks, device=device)
-    esmm = build_esmm(config.model, spec)
+    esmm = build_esmm(config.model, spec, config.objective)
     context, impression = embed_batch(arena, batch, spec)
-    labels, scale = tuple(batch.labels), 1 / impressions_of_the_global_batch
-    loss = esmm.training_loss(context, impression, batch.group_sizes, labels, scale)
+    scale = 1 / impressions_of_the_global_batch
+    loss = esmm.training_loss((context, impression, batch.group_sizes), batch.labels, scale)
     loss.backward()  # steps the arena, too
-    predict(esmm(context, impression, batch.group_sizes))  # to score
+    predict(esmm(context, impression, batch.group_sizes), esmm.objective)  # to score
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,65 +20,59 @@ from torch import Tensor, nn
 from esmm_spark.contracts import config, train_config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.objective import Objective
 from esmm_spark.model.embedding.arena import EmbeddingArena
-from esmm_spark.model.fused.tower import fused_loss, why_not_fused
-from esmm_spark.model.losses import BaseLoss, EsmmLoss, base_loss, esmm_loss, log_pctcvr
+from esmm_spark.model.fused.perceptron import Perceptron, why_not_fused
+from esmm_spark.model.fused.tower import FusedInputs, fused_loss
 from esmm_spark.model.networks import Mlp, accepted_options, build_network
+from esmm_spark.model.objectives.pointwise import pointwise_loss
+from esmm_spark.model.objectives.spec import spec_of
+from esmm_spark.model.own_losses import require_terms, resolve_loss
 
-
-class Logits(NamedTuple):
-    """The logits of pCTR and pCVR, [N] each."""
-
-    ctr: Tensor
-    cvr: Tensor
-
-
-class Predictions(NamedTuple):
-    """Probabilities, [N] float32 each."""
-
-    pctr: Tensor
-    pcvr: Tensor
-    pctcvr: Tensor
+# Context, impression and group sizes, as `Esmm.forward` takes them.
+Inputs = tuple[Tensor, Tensor, Tensor]
+_NOTHING: Mapping[str, Tensor] = {}
 
 
 class Esmm(nn.Module):
-    """Two towers. The embedding is no part of it: `parameters()` are the dense part, alike on every rank.
+    """A tower for each head. The embedding is no part of it: `parameters()` are alike on every rank.
 
     Args:
-        ctr_tower: a network (`esmm_spark.model.networks`) for the CTR logit.
-        cvr_tower: a network for the CVR logit.
-        objective: `esmm`: both towers read the same embedding; `base`: each has its own, side by side on the
-            last axis.
+        towers: [H] a network (`esmm_spark.model.networks`) for each head of the objective.
+        objective: tasks, terms and heads.
+
+    Raises:
+        ConfigError: the objective is a function that can't be imported.
     """
 
-    def __init__(self, ctr_tower: nn.Module, cvr_tower: nn.Module, objective: str = "esmm") -> None:
+    def __init__(self, towers: Sequence[nn.Module], objective: Objective) -> None:
         super().__init__()
-        self.ctr_tower, self.cvr_tower, self.objective = ctr_tower, cvr_tower, objective
+        assert len(towers) == len(objective.heads), (len(towers), objective.heads)
+        self.towers, self.objective = nn.ModuleList(towers), objective
+        self.spec = spec_of(objective)
+        self._own_loss = None if objective.terms else resolve_loss(objective.name)
 
-    def forward(self, context: Tensor, impression: Tensor, group_sizes: Tensor) -> Logits:
-        """Returns the logits of all impressions.
+    def forward(self, context: Tensor, impression: Tensor, group_sizes: Tensor) -> Tensor:
+        """Returns the logits of all impressions, [H, N].
 
         Args:
-            context: [G, Fc, D] float; [G, Fc, 2 * D] with objective `base`.
-            impression: [N, Fi, D], impressions in the order of their groups; [N, Fi, 2 * D] with objective
-                `base`.
+            context: [G, Fc, D] float; [G, Fc, H * D] where each head has an embedding of its own.
+            impression: [N, Fi, D] or [N, Fi, H * D], impressions in the order of their groups.
             group_sizes: [G] int, impressions of each group, with sum N.
 
         Raises:
             ConfigError: a tower's logits are not [N].
         """
-        num_impressions = impression.shape[0]
+        num_impressions, num_embeddings = impression.shape[0], self.objective.num_embeddings
         if num_impressions == 0:
             # A network of a user's own need not bear this: BatchNorm's statistics of nothing are NaN.
-            return Logits(impression.new_zeros(0), impression.new_zeros(0))
+            return impression.new_zeros(len(self.towers), 0)
         group_index = _group_index(group_sizes, num_impressions)
-        halves = 2 if self.objective == "base" else 1
-        contexts, impressions = context.chunk(halves, dim=2), impression.chunk(halves, dim=2)
-        logits = Logits(
-            self.ctr_tower(contexts[0], impressions[0], group_index),
-            self.cvr_tower(contexts[-1], impressions[-1], group_index),
-        )
-        for tower, logit in zip((self.ctr_tower, self.cvr_tower), logits, strict=True):
+        contexts, impressions = (x.chunk(num_embeddings, dim=2) for x in (context, impression))
+        logits = []
+        for head, tower in enumerate(self.towers):
+            own = head % num_embeddings
+            logit = tower(contexts[own], impressions[own], group_index)
             if not isinstance(logit, Tensor) or logit.shape != (num_impressions,):
                 is_tensor = isinstance(logit, Tensor)
                 found = f"logits of shape {tuple(logit.shape)}" if is_tensor else f"a {type(logit).__name__}"
@@ -85,55 +80,77 @@ class Esmm(nn.Module):
                     f"network {type(tower).__name__} gave {found} for {num_impressions} impressions: it must "
                     f"give a tensor [{num_impressions}]"
                 )
-        return logits
+            logits.append(logit)
+        return torch.stack(logits)
 
-    def loss(self, logits: Logits, click: Tensor, conversion: Tensor) -> EsmmLoss | BaseLoss:
-        """Returns the objective's loss, summed over the impressions: see `losses`."""
-        function = base_loss if self.objective == "base" else esmm_loss
-        return function(logits.ctr, logits.cvr, click, conversion)
+    def loss(self, logits: Tensor, labels: Tensor, carried: Mapping[str, Tensor] = _NOTHING) -> Tensor:
+        """Returns the loss of each impression, [N].
+
+        Args:
+            logits: [H, N], at least float32: a log loss needs more than bfloat16's three digits.
+            labels: [K, N]: 1, 0, or below 0 where unknown.
+            carried: [N] each, by column.
+        """
+        if self._own_loss is None:
+            return pointwise_loss(logits, labels, self._columns(labels, carried), self.spec)
+        terms = require_terms(self._own_loss(logits, labels, carried), self.objective.name, logits.shape[1])
+        return terms.reshape(-1, logits.shape[1]).sum(0)
 
     def training_loss(
-        self,
-        context: Tensor,
-        impression: Tensor,
-        group_sizes: Tensor,
-        labels: tuple[Tensor, Tensor],
-        scale: float,
+        self, inputs: Inputs, labels: Tensor, scale: float, carried: Mapping[str, Tensor] = _NOTHING
     ) -> Tensor:
-        """Returns the objective's total loss of all impressions, summed and multiplied by `scale`.
+        """Returns the loss of all impressions, summed and multiplied by `scale`.
 
         On the CPU perceptrons give it without logits, in one step (`tower.fused_loss`).
 
         Args:
-            context: as for `forward`.
-            impression: as for `forward`.
-            group_sizes: [G].
-            labels: click and conversion, [N] each.
+            inputs: as for `forward`.
+            labels: [K, N] float32: 1, 0, or below 0 where unknown.
             scale: such as 1 / impressions of the global batch.
+            carried: [N] float32 each, by column.
         """
-        towers = [tower.layers for tower in (self.ctr_tower, self.cvr_tower) if type(tower) is Mlp]
-        if len(towers) < 2 or why_not_fused(impression, towers):
+        context, impression, group_sizes = inputs
+        if self.why_not_fused(impression) is not None:
             if len(impression) == 0:
                 # The look-up's backward pass is made all the same: the other ranks wait for it.
                 return context.sum() + impression.sum()
             logits = self(context, impression, group_sizes)
-            # Without autocast: a log loss needs more than bfloat16's three digits.
             with torch.autocast(impression.device.type, enabled=False):
-                return scale * self.loss(Logits(logits.ctr.float(), logits.cvr.float()), *labels).total
-        return fused_loss(
-            (self._for_each_tower(context), self._for_each_tower(impression)),
+                return (scale * self.loss(logits.float(), labels, carried).sum()).float()
+        fused = FusedInputs(
+            self._for_each_tower(context),
+            self._for_each_tower(impression),
             _group_index(group_sizes, len(impression)),
-            torch.stack(labels).float(),
-            towers,
-            self.objective,
-            scale,
+            labels.float(),
+            self._columns(labels, carried),
+        )
+        return fused_loss(fused, self._perceptrons, self.spec, scale)
+
+    def why_not_fused(self, x: Tensor) -> str | None:
+        """Returns why the fused kernels can't train the towers on such an input, or None where they can."""
+        if self._own_loss is not None:
+            return f"the loss is {self.objective.name}, a function of its own"
+        if not all(type(tower) is Mlp for tower in self.towers):
+            return f"the network is {type(self.towers[0]).__name__}"
+        return why_not_fused(x, self._perceptrons)
+
+    @property
+    def _perceptrons(self) -> list[Perceptron]:
+        return [tower.layers for tower in self.towers if type(tower) is Mlp]
+
+    def _columns(self, labels: Tensor, carried: Mapping[str, Tensor]) -> Tensor:
+        """Returns the columns that the terms read, [columns, N] float32."""
+        columns = [carried[name].float() for name in self.objective.columns]
+        return (
+            torch.stack(columns) if columns else labels.new_zeros((0, labels.shape[1]), dtype=torch.float32)
         )
 
     def _for_each_tower(self, pooled: Tensor) -> Tensor:
-        """Returns [1, B, F * D] for [B, F, D]; with objective `base` [2, B, F * D] for [B, F, 2 * D]."""
-        if self.objective == "base":
-            return torch.stack([half.flatten(1) for half in pooled.chunk(2, dim=2)])
-        return pooled.flatten(1).unsqueeze(0)
+        """Returns [1, B, F * D] for [B, F, D]; with an embedding for each [H, B, F * D] for [B, F, H * D]."""
+        num_embeddings = self.objective.num_embeddings
+        if num_embeddings == 1:
+            return pooled.flatten(1).unsqueeze(0)
+        return torch.stack([own.flatten(1) for own in pooled.chunk(num_embeddings, dim=2)])
 
 
 def _group_index(group_sizes: Tensor, num_impressions: int) -> Tensor:
@@ -141,21 +158,14 @@ def _group_index(group_sizes: Tensor, num_impressions: int) -> Tensor:
     return torch.repeat_interleave(group_sizes.long(), output_size=num_impressions)
 
 
-def num_embeddings(model_config: train_config.Model) -> int:
-    """Returns how many embeddings lie in the arena: 1 shared by both towers, or 2 with objective `base`.
-
-    With 2, table row r of the CTR tower is arena row r, and of the CVR tower `spec.num_rows` + r.
-    """
-    return 2 if model_config.objective == "base" else 1
-
-
-def build_esmm(model_config: train_config.Model, spec: FeatureSpec) -> Esmm:
-    """Returns a new model, its parameters drawn from torch's global random state.
+def build_esmm(model_config: train_config.Model, spec: FeatureSpec, objective: Objective) -> Esmm:
+    """Returns a new model, its parameters drawn from torch's global random state, head after head.
 
     `network_options` go to every network, `hidden_units` and `activation` to one whose class names them.
 
     Raises:
-        ConfigError: `model.network` is no network or does not take `model.network_options`.
+        ConfigError: `model.network` is no network or does not take `model.network_options`; the objective is
+            a function that can't be imported.
     """
     shared = {"hidden_units": model_config.hidden_units, "activation": model_config.activation}
     options = {**accepted_options(model_config.network, shared), **model_config.network_options}
@@ -167,9 +177,9 @@ def build_esmm(model_config: train_config.Model, spec: FeatureSpec) -> Esmm:
             model_config.dim,
             **options,
         )
-        for _ in range(2)
+        for _ in objective.heads
     ]
-    return Esmm(towers[0], towers[1], model_config.objective)
+    return Esmm(towers, objective)
 
 
 def build_arena(
@@ -178,7 +188,7 @@ def build_arena(
     """Returns a new arena of this rank for the config's model, its rows drawn from `train.seed`."""
     model_config, train = whole_config.model, whole_config.train
     return EmbeddingArena(
-        spec.num_rows * num_embeddings(model_config),
+        spec.num_rows * whole_config.objective.num_embeddings,
         model_config.dim,
         rank=rank,
         num_ranks=num_ranks,
@@ -188,9 +198,3 @@ def build_arena(
         seed=train.seed,
         device=device,
     )
-
-
-def predict(logits: Logits) -> Predictions:
-    """Returns probabilities in float32; pCTCVR from log space, so that it is right where both are tiny."""
-    ctr, cvr = logits.ctr.float(), logits.cvr.float()
-    return Predictions(torch.sigmoid(ctr), torch.sigmoid(cvr), log_pctcvr(ctr, cvr).exp())

@@ -1,6 +1,6 @@
 """Networks: what turns the pooled fields of an impression and its context into one logit.
 
-A model has one per tower. A network is an `nn.Module` built as
+A model has one for each head. A network is an `nn.Module` built as
 
     cls(num_context_features, num_impression_features, dim, **options)
 
@@ -15,10 +15,8 @@ averaged over the ranks before they are used or kept (training/ranks/buffers.py)
 Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H hidden units.
 """
 
-import importlib
 import inspect
 import itertools
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
-from esmm_spark.model.fused.tower import Perceptron
+from esmm_spark.model.fused.perceptron import Perceptron
+from esmm_spark.model.own_code import failure, import_named
 
 
 class GroupedLinear(nn.Module):
@@ -182,13 +181,6 @@ def build_network(
         ) from error
 
 
-def failure(error: Exception) -> str:
-    """Returns an exception of other people's code in one line: class, message, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
-
-
 def accepted_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns those of `options` that the constructor of network `name` names. Raises ConfigError."""
     parameters = inspect.signature(resolve_network(name)).parameters
@@ -204,22 +196,7 @@ def resolve_network(name: str) -> type[nn.Module]:
     if name in BUILT_IN:
         return BUILT_IN[name]
     allowed = f"allowed are {', '.join(BUILT_IN)}, or a class of your own as package.module:Class"
-    module_name, separator, class_name = name.partition(":")
-    if not (separator and module_name and class_name):
-        raise ConfigError(f"model.network = {name!r} is no network: {allowed}")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(
-            f"model.network = {name!r}: can't import {module_name} ({error}): {allowed}"
-        ) from error
-    except Exception as error:
-        raise ConfigError(
-            f"model.network = {name!r}: can't import {module_name}: {failure(error)}"
-        ) from error
-    found = getattr(module, class_name, None)
-    if found is None:
-        raise ConfigError(f"model.network = {name!r}: {module_name} has no {class_name}: {allowed}")
+    found: object = import_named("model.network", name, allowed)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"model.network = {name!r} is {found!r}, not a torch.nn.Module class: {allowed}")
     return found

@@ -13,7 +13,7 @@ from esmm_spark.files.local_copy import localize
 from esmm_spark.model.directory import load_dense, open_rows, read_info
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.embedding.serving import ServingEmbedding
-from esmm_spark.model.esmm import predict
+from esmm_spark.model.objectives.probabilities import predict
 from esmm_spark.runtime.memory import keep_freed_memory
 from esmm_spark.scoring.score_file import SCORE_SCHEMA
 
@@ -73,11 +73,8 @@ class Predictor:
         with torch.inference_mode():
             for part in groups.slices(batch_size):
                 batch = batch_of([part], spec)
-                predictions = predict(
-                    self._dense(*embed_batch(self._embedding, batch, spec), batch.group_sizes)
-                )
-                for row, values in zip(scores, predictions, strict=True):
-                    row[part.start : part.stop] = values.numpy()
+                logits = self._dense(*embed_batch(self._embedding, batch, spec), batch.group_sizes)
+                scores[:, part.start : part.stop] = predict(logits, self.info.objective).numpy()
         return scores
 
 

@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
-from esmm_spark.contracts.manifest import require_same_spec
+from esmm_spark.contracts.manifest import require_same_spec, require_same_tasks
 from esmm_spark.contracts.schemas.columns import PROBABILITIES
 from esmm_spark.contracts.schemas.layout import MARKER, SCORE_NAME, SCORE_REJECTS
 from esmm_spark.contracts.schemas.records import ScoreInput, ScoreRecord
@@ -90,6 +90,7 @@ def plan_scoring(config: Config) -> ScoringPlan:
     model_uri = find_model(config.paths.model)
     info = read_info(model_uri)
     require_same_spec(config.features, "the config", info.feature_spec, f"model {model_uri}")
+    require_same_tasks(config.tasks, "the config", info.tasks, f"model {model_uri}")
     folder = partition_uri(config.paths.scores, config.score.partition)
     return ScoringPlan(config, model_uri, info, folder, describe_input(config, info))
 

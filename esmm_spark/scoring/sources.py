@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
-from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, require_same_spec
+from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, require_same_spec, require_same_tasks
 from esmm_spark.contracts.schemas.layout import REJECTS, VOCABULARY
 from esmm_spark.contracts.schemas.records import ScoreInput
 from esmm_spark.files import storage
@@ -69,12 +69,9 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
     else:
         dataset = config.paths.dataset
         manifest = read_manifest(dataset)
-        require_same_spec(
-            manifest.feature_spec,
-            f"dataset {dataset}",
-            info.feature_spec,
-            f"model {info.model_version} in {config.paths.model}",
-        )
+        names = f"dataset {dataset}", f"model {info.model_version} in {config.paths.model}"
+        require_same_spec(manifest.feature_spec, names[0], info.feature_spec, names[1])
+        require_same_tasks(manifest.tasks, names[0], info.tasks, names[1])
         counts = manifest.partition(section.partition, dataset)
         files = [storage.join(dataset, file.path) for file in counts.files]
         paths, content = [dataset], f"{counts.model_dump_json()} {fingerprints_of(dataset, files)}"

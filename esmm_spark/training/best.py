@@ -106,7 +106,7 @@ def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster:
         if not is_unpublished(root, state.run_number):
             return _published(root)
         facts = _read_facts(best)
-        model = build_esmm(config.model, config.features)
+        model = build_esmm(config.model, config.features, config.objective)
         directory.load_parameters(model, storage.join(best, DENSE_NAME))
         info = directory.new_version(
             root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards

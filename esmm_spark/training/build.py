@@ -10,8 +10,9 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
 from esmm_spark.contracts.schemas.layout import TENSORBOARD
 from esmm_spark.files import filesystems, storage
-from esmm_spark.model.esmm import Esmm, build_arena, build_esmm, num_embeddings
-from esmm_spark.model.networks import BUILT_IN, failure
+from esmm_spark.model.esmm import Esmm, build_arena, build_esmm
+from esmm_spark.model.networks import BUILT_IN
+from esmm_spark.model.own_code import failure
 from esmm_spark.runtime.memory import keep_freed_memory
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.need import require_memory
@@ -44,7 +45,7 @@ def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
     train = config.train
     require_memory(config, cluster, device)
     torch.manual_seed(train.seed % 2**63)
-    model = build_esmm(config.model, config.features).to(device)
+    model = build_esmm(config.model, config.features, config.objective).to(device)
     _try(model, config, device)
     arena = build_arena(
         config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
@@ -76,15 +77,18 @@ def _try(model: Esmm, config: Config, device: torch.device) -> None:
         ConfigError: the network fails, for scoring or in a step of training, or has parameters that can't be
             kept in a file.
     """
-    spec, width = config.features, config.model.dim * num_embeddings(config.model)
+    spec, width = config.features, config.model.dim * config.objective.num_embeddings
     context = torch.zeros(2, len(spec.context_fields), width, device=device)
     impression = torch.zeros(3, len(spec.impression_fields), width, device=device)
-    sizes, labels = torch.tensor([1, 2], device=device), torch.zeros(3, device=device)
+    sizes, labels = (
+        torch.tensor([1, 2], device=device),
+        torch.zeros(len(config.tasks.names), 3, device=device),
+    )
     try:
         with torch.no_grad():
             model.eval()(context, impression, sizes)
         _require_parameters(model, config.model.network)
-        if config.model.network not in BUILT_IN:
+        if config.model.network not in BUILT_IN or not config.objective.terms:
             _try_to_train(model, (context, impression, sizes), labels)
     except EsmmSparkError:
         raise
@@ -114,7 +118,8 @@ def _try_to_train(model: Esmm, inputs: tuple[Tensor, Tensor, Tensor], labels: Te
     model.train()
     for pooled in inputs[:2]:
         pooled.requires_grad_()
-    model.training_loss(*inputs, (labels, labels), 1.0).backward()
+    carried = {name: torch.ones_like(labels[0]) for name in model.objective.columns}
+    model.training_loss(inputs, labels, 1.0, carried).backward()
     model.zero_grad()
     with torch.no_grad():
         for buffer, value in zip(model.buffers(), before, strict=True):

@@ -165,6 +165,6 @@ def _load_optimizer(tensors: dict[str, Tensor], model: nn.Module, optimizer: Opt
     parameters = dict(model.named_parameters())
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition("/")
-        parameter = parameters[name]
+        parameter = parameters[directory.current_name(name)]
         # The step count, too: fused Adam reads it where the parameter lies.
         optimizer.state[parameter][moment] = tensor.to(parameter.device, copy=True)

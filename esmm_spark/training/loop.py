@@ -17,7 +17,7 @@ from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.plan import EpochPlan
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import BatchLookup, embed_batch
-from esmm_spark.model.esmm import Esmm, Logits
+from esmm_spark.model.esmm import Esmm
 from esmm_spark.runtime.activity import Kind, at, doing, waiting
 from esmm_spark.training.curve import Curve
 from esmm_spark.training.finite import not_finite
@@ -174,10 +174,10 @@ class Trainer:
         # After a problem nothing comes, and no rank will wait for the look-up that others start here.
         following = None if to_come is None or problem is not None else self._start(to_come)
         with self._precision():
-            labels = batch.labels[0], batch.labels[1]
             pooled = started.lookup.embedded()
             with doing("in its forward pass"):
-                total = self.model.training_loss(*pooled, batch.group_sizes, labels, 1 / num_impressions)
+                inputs = (*pooled, batch.group_sizes)
+                total = self.model.training_loss(inputs, batch.labels, 1 / num_impressions)
         own_loss = total.detach().double().cpu()
         flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
         reported = self.cluster.sum_later(torch.cat((own_loss.view(1), flags)), "step")
@@ -210,12 +210,12 @@ class Trainer:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16)
 
-    def _forward(self, batch: Batch) -> Logits:
+    def _forward(self, batch: Batch) -> torch.Tensor:
         with self._precision():
             context, impression = embed_batch(self.arena, batch, self.config.features)
             with doing("in its forward pass"):
-                logits = self.model(context, impression, batch.group_sizes)
-        return Logits(logits.ctr.float(), logits.cvr.float())
+                logits: torch.Tensor = self.model(context, impression, batch.group_sizes)
+        return logits.float()
 
     def _fail_non_finite(self, own_loss: float, batch: Batch, state: TrainState) -> NoReturn:
         if math.isfinite(own_loss):
@@ -268,7 +268,7 @@ class Trainer:
             CountMismatchError: not every impression was seen once.
         """
         self.model.eval()
-        sums = MetricSums(self.device)
+        sums = MetricSums(self.config.objective, self.device)
         impressions, hash_sum = 0, 0
         at("a step of validation")
         while True:
@@ -280,7 +280,7 @@ class Trainer:
             flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float32)
             reported = self.cluster.sum_later(flags, "validation.step")
             moved = batch.to(self.device)
-            sums.add(self._forward(moved), *moved.labels)
+            sums.add(self._forward(moved), moved.labels)
             impressions += batch.num_impressions
             hash_sum = wrapped_sum(hash_sum, int(batch.group_hash[batch.starts_group].sum()))
             stops, problems = reported().tolist()
@@ -293,5 +293,7 @@ class Trainer:
         require_all_seen(self.cluster, "validation", impressions, hash_sum, counts)
         histograms, totals = sums.tensors()
         return metrics_of(
-            self.cluster.sum(histograms.cpu(), "histograms"), self.cluster.sum(totals.cpu(), "metric sums")
+            self.config.tasks,
+            self.cluster.sum(histograms.cpu(), "histograms"),
+            self.cluster.sum(totals.cpu(), "metric sums"),
         )

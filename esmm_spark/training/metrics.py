@@ -7,21 +7,22 @@ AUC comes from histograms of the score's log-odds, 2^16 bins wide enough apart t
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from esmm_spark.model.esmm import Logits
-from esmm_spark.model.losses import log_one_minus_pctcvr, log_pctcvr
+from esmm_spark.contracts.losses import Space
+from esmm_spark.contracts.objective import Objective
+from esmm_spark.contracts.tasks import Tasks
+from esmm_spark.model.objectives.pointwise import known_labels
+from esmm_spark.model.objectives.probabilities import log_probabilities
+from esmm_spark.model.objectives.spec import spec_of
 
 NUM_BINS = 1 << 16
 MAX_LOG_ODDS = 24.0  # a probability of 4e-11; what lies beyond shares the last bin
 
-TASKS = ("ctr", "cvr", "ctcvr")
-
 
 @dataclass
 class TaskSums:
-    """What one task's metrics follow from: a histogram by label and three sums, all on one device."""
+    """What the metrics of one series follow from: a histogram by label and three sums, all on one device."""
 
     histogram: Tensor  # [2, NUM_BINS] int64: impressions by label and bin
     log_loss: Tensor  # [] float64: sum of -log likelihood
@@ -72,42 +73,57 @@ def auc_of_histogram(histogram: Tensor) -> float | None:
 
 
 class MetricSums:
-    """The sums of the three tasks: CTR and CTCVR over all impressions, CVR over the clicked ones."""
+    """The sums of all series of the tasks.
 
-    def __init__(self, device: torch.device) -> None:
-        self.tasks = {task: TaskSums.zeros(device) for task in TASKS}
+    A task's conditional probability is judged on the impressions whose parent's label is 1, its entire-space
+    probability on all; both where its label is known.
 
-    def add(self, logits: Logits, click: Tensor, conversion: Tensor) -> None:
+    Args:
+        objective: says what each logit is of.
+        device: where the sums are.
+    """
+
+    def __init__(self, objective: Objective, device: torch.device) -> None:
+        self._objective, self._spec = objective, spec_of(objective)
+        self.sums = {name: TaskSums.zeros(device) for name in objective.tasks.series}
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch.
 
         Args:
-            logits: [N] each.
-            click: [N] 0 or 1.
-            conversion: [N] 0 or 1, implies click.
+            logits: [H, N].
+            labels: [K, N]: 1, 0, or below 0 where unknown.
         """
-        a, b, clicked = logits.ctr, logits.cvr, click > 0
-        self.tasks["ctr"].add(F.logsigmoid(a), F.logsigmoid(-a), click)
-        self.tasks["cvr"].add(F.logsigmoid(b[clicked]), F.logsigmoid(-b[clicked]), conversion[clicked])
-        self.tasks["ctcvr"].add(log_pctcvr(a, b), log_one_minus_pctcvr(a, b), click * conversion)
+        tasks = self._objective.tasks
+        known = known_labels(labels, self._spec)
+        for name, series in tasks.series.items():
+            index = tasks.names.index(series.task)
+            is_judged = known[index] >= 0
+            if series.is_conditional:
+                is_judged &= known[tasks.parents[index]] > 0
+            space: Space = "given" if series.is_conditional else "entire"
+            log_p, log_not_p = log_probabilities(logits, self._objective, series.task, space)
+            self.sums[name].add(log_p[is_judged], log_not_p[is_judged], known[index][is_judged])
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Returns what has to be summed over ranks: [tasks, 2, bins] int64 and [tasks, 2] float64."""
-        histograms = torch.stack([self.tasks[task].histogram for task in TASKS])
-        sums = torch.stack([torch.stack([self.tasks[t].log_loss, self.tasks[t].predicted]) for t in TASKS])
-        return histograms, sums
+        """Returns what has to be summed over ranks: [series, 2, bins] int64 and [series, 2] float64."""
+        histograms = torch.stack([sums.histogram for sums in self.sums.values()])
+        totals = [torch.stack([sums.log_loss, sums.predicted]) for sums in self.sums.values()]
+        return histograms, torch.stack(totals)
 
 
-def metrics_of(histograms: Tensor, sums: Tensor) -> dict[str, float | None]:
+def metrics_of(tasks: Tasks, histograms: Tensor, sums: Tensor) -> dict[str, float | None]:
     """Returns the metrics by name from the sums over all ranks, shaped as `MetricSums.tensors` gives them.
 
-    `<task>_auc`, `<task>_log_loss` (nats per impression) and `<task>_calibration` (sum of predictions / sum
-    of labels) of each task; None where they are not defined, such as an AUC without a positive.
+    `<series>_auc`, `<series>_log_loss` (nats per impression) and `<series>_calibration` (sum of predictions /
+    sum of labels) of each series of `tasks`; None where they are not defined, such as an AUC without a
+    positive.
     """
     result: dict[str, float | None] = {}
-    for index, task in enumerate(TASKS):
+    for index, name in enumerate(tasks.series):
         count, positives = int(histograms[index].sum()), int(histograms[index, 1].sum())
         log_loss, predicted = sums[index].tolist()
-        result[f"{task}_auc"] = auc_of_histogram(histograms[index])
-        result[f"{task}_log_loss"] = log_loss / count if count else None
-        result[f"{task}_calibration"] = predicted / positives if positives else None
+        result[f"{name}_auc"] = auc_of_histogram(histograms[index])
+        result[f"{name}_log_loss"] = log_loss / count if count else None
+        result[f"{name}_calibration"] = predicted / positives if positives else None
     return result

@@ -5,7 +5,7 @@ import torch
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.model.embedding.sharding import num_local_rows
-from esmm_spark.model.esmm import build_esmm, num_embeddings
+from esmm_spark.model.esmm import build_esmm
 from esmm_spark.runtime.memory import memory_limit_bytes
 from esmm_spark.training.ranks.cluster import Cluster
 
@@ -22,7 +22,7 @@ def require_memory(config: Config, cluster: Cluster, device: torch.device) -> No
         cluster: the ranks: those of a host share its memory, each GPU has its own.
         device: where this rank computes.
     """
-    rows = config.features.num_rows * num_embeddings(config.model)
+    rows = config.features.num_rows * config.objective.num_embeddings
     arena = num_local_rows(rows, 0, cluster.num_ranks) * (config.model.dim + 1) * _FLOAT_BYTES
     towers = _tower_parameters(config) * _COPIES * _FLOAT_BYTES
     on_gpu = device.type == "cuda"
@@ -41,10 +41,10 @@ def require_memory(config: Config, cluster: Cluster, device: torch.device) -> No
 
 
 def _tower_parameters(config: Config) -> int:
-    """Returns how many numbers both towers have; 0 where a network can't be built without its memory."""
+    """Returns how many numbers all towers have; 0 where a network can't be built without its memory."""
     try:
         with torch.device("meta"):
-            model = build_esmm(config.model, config.features)
+            model = build_esmm(config.model, config.features, config.objective)
         return sum(parameter.numel() for parameter in model.parameters())
     except Exception:
         # What is wrong with it is told where it is really built.

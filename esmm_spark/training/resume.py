@@ -18,6 +18,7 @@ from typing import Any
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.feed.plan import default_num_streams
 from esmm_spark.training import checkpoint
 from esmm_spark.training.best import is_unpublished
@@ -45,7 +46,16 @@ def run_content(config: Config) -> dict[str, Any]:
     train = {f"train.{key}": value for key, value in config.train.model_dump(include=_TRAIN_KEYS).items()}
     if config.train.learning_rate_decay != "none":
         train["train.epochs"] = config.train.epochs
-    model = {f"model.{key}": value for key, value in config.model.model_dump(mode="json").items()}
+    # Only what is set, so that a run of before, which had neither tasks nor losses, goes on.
+    model = {
+        f"model.{key}": value
+        for key, value in config.model.model_dump(mode="json", exclude_none=True).items()
+        if not (key == "extra_heads" and value == 0)
+    }
+    if config.tasks != DEFAULT_TASKS:
+        model["tasks"] = config.tasks.described()
+    if config.losses:
+        model["losses"] = [term.model_dump(mode="json", exclude_defaults=True) for term in config.losses]
     return {"features (digest)": config.features.digest, **model, **train}
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.manifest import Manifest, PartitionCounts, require_same_spec
+from esmm_spark.contracts.manifest import Manifest, PartitionCounts, require_same_spec, require_same_tasks
 from esmm_spark.contracts.schemas.records import EpochRecord
 from esmm_spark.contracts.selection import default_validation, select
 from esmm_spark.feed.batch import Batch
@@ -47,6 +47,7 @@ def train(config: Config) -> str | None:
     with first_rank_speaks():
         manifest = read_manifest(dataset)
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
+        require_same_tasks(config.tasks, "the config", manifest.tasks, f"dataset {dataset}")
         counts = select(manifest, config.data.train, dataset)
     with open_cluster(config.train.stall_timeout_s) as cluster:
         require_agreement(config, counts, cluster)
@@ -152,10 +153,10 @@ class _Run:
             epoch = f"epoch {state.epoch + 1}/{self.config.train.epochs}"
             trainer.progress.message(f"{epoch} validation: {self._metrics_line(metrics)}")
         state.history.epochs.append(EpochRecord(epoch=state.epoch, step=state.global_step, **metrics))
-        auc = metrics.get("ctcvr_auc")
+        auc = metrics.get(self.config.best_metric)
         # Without a validation AUC there is no better or worse: the last epoch's model is the one to keep.
-        if auc is None or state.best_ctcvr_auc is None or auc > state.best_ctcvr_auc:
-            state.best_ctcvr_auc, state.epochs_without_gain = auc, 0
+        if auc is None or state.best_auc is None or auc > state.best_auc:
+            state.best_auc, state.epochs_without_gain = auc, 0
             best.write_best(self.holder, state, metrics, trainer.arena, trainer.model, self.cluster)
         else:
             state.epochs_without_gain += 1
@@ -172,7 +173,7 @@ class _Run:
         return f"model {uri} after {after}, validation: {self._metrics_line(best.metrics_at(uri))}"
 
     def _metrics_line(self, metrics: Mapping[str, float | None]) -> str:
-        return metrics_line(metrics, self.validation, self.validation_counts)
+        return metrics_line(metrics, self.config.tasks, self.validation, self.validation_counts)
 
     def _stopped(self, trainer: Trainer) -> SystemExit:
         uri = self._checkpoint(trainer)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from esmm_spark.contracts.schemas.records import TrainHistory
 
@@ -36,7 +36,13 @@ class TrainState(BaseModel):
     seen_hash_sum: Annotated[
         int, Field(description="Sum of group_hash of this epoch's groups so far, modulo 2^64, signed.")
     ] = 0
-    best_ctcvr_auc: Annotated[float | None, Field(description="The best validation CTCVR AUC so far.")] = None
+    best_auc: Annotated[
+        float | None,
+        Field(
+            validation_alias=AliasChoices("best_auc", "best_ctcvr_auc"),
+            description="The best validation AUC so far, `train.best_metric`'s.",
+        ),
+    ] = None
     epochs_without_gain: int = 0
     finished: bool = False
     history: TrainHistory = TrainHistory()

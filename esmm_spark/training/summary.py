@@ -3,23 +3,20 @@
 from collections.abc import Mapping
 
 from esmm_spark.contracts.manifest import PartitionCounts
-
-_TITLES = {
-    "ctr_auc": "CTR AUC",
-    "cvr_auc": "CVR AUC on clicks",
-    "ctcvr_auc": "CTCVR AUC",
-    "ctr_calibration": "CTR calibration",
-    "ctcvr_calibration": "CTCVR calibration",
-}
+from esmm_spark.contracts.tasks import Series, Tasks
 
 
 def metrics_line(
-    metrics: Mapping[str, float | None], validation: str | None, counts: PartitionCounts | None
+    metrics: Mapping[str, float | None],
+    tasks: Tasks,
+    validation: str | None,
+    counts: PartitionCounts | None,
 ) -> str:
     """Returns the metrics that are defined, and which labels are missing where an AUC is not.
 
     Args:
         metrics: of `metrics.metrics_of`; empty where nothing was validated on.
+        tasks: what they are of.
         validation: the selection that was validated on; None: the dataset has none.
         counts: what it holds.
     """
@@ -27,22 +24,33 @@ def metrics_line(
         return "none (the dataset has no validation partition)"
     if not counts.impressions:
         return f"none ({validation} holds no impression)"
-    known = [(title, metrics.get(name)) for name, title in _TITLES.items()]
+    titles = {f"{name}_auc": _title(name, tasks) for name in tasks.series}
+    entire = [name for name, series in tasks.series.items() if not series.is_conditional]
+    titles |= {f"{name}_calibration": f"{_called(name)} calibration" for name in entire}
+    known = [(title, metrics.get(name)) for name, title in titles.items()]
     shown = [f"{title} {value:.4f}" for title, value in known if value is not None]
     shown += [
-        f"no {_TITLES[name]}: {why}"
-        for name, why in _missing_labels(validation, counts).items()
-        if metrics.get(name) is None
+        f"no {_title(name, tasks)}: {_missing_labels(series, tasks, validation, counts)}"
+        for name, series in tasks.series.items()
+        if metrics.get(f"{name}_auc") is None
     ]
     return ", ".join(shown)
 
 
-def _missing_labels(validation: str, counts: PartitionCounts) -> dict[str, str]:
-    """Returns metric -> what there is only one class of, for each AUC."""
-    where = f"of {counts.impressions:,} impressions of {validation}"
-    clicks, conversions = counts.positives["click"], counts.positives["conversion"]
-    return {
-        "ctr_auc": f"{'none' if clicks == 0 else 'each'} {where} is clicked",
-        "cvr_auc": f"{conversions:,} of its {clicks:,} clicks convert",
-        "ctcvr_auc": f"{'none' if conversions == 0 else 'each'} {where} is converted",
-    }
+def _title(name: str, tasks: Tasks) -> str:
+    """Returns what an AUC is called: `CTR AUC`, `CVR AUC on clicks`, `entire repurchase AUC`."""
+    series = tasks.series[name]
+    return f"{_called(name)} AUC{f' on {tasks.parent(series.task)}s' if series.is_conditional else ''}"
+
+
+def _called(name: str) -> str:
+    return name.upper() if name in ("ctr", "cvr", "ctcvr") else name.replace("_", " ")
+
+
+def _missing_labels(series: Series, tasks: Tasks, validation: str, counts: PartitionCounts) -> str:
+    """Returns what there is only one class of, where an AUC is not defined."""
+    own, parent = counts.positives[series.task], tasks.parent(series.task)
+    if series.is_conditional and parent is not None:
+        return f"{own:,} of its {counts.positives[parent]:,} impressions with a {parent} have a {series.task}"
+    which = "none" if own == 0 else "each"
+    return f"{which} of {counts.impressions:,} impressions of {validation} has a {series.task}"

@@ -9,10 +9,14 @@ from bench.flat import expand, flatten, mean_lengths, padded, starts_of
 from bench.pyarrow_batches import pyarrow_batches
 from bench.reference import product_loss
 from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.contracts.objective import resolve
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.contracts.train_config import Model
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
-from esmm_spark.model.losses import esmm_loss
+from esmm_spark.model.objectives.pointwise import pointwise_loss
+from esmm_spark.model.objectives.spec import spec_of
 from tests.synthetic_examples import SPEC, write_small_dataset
 
 TRAIN = "split=train"
@@ -89,4 +93,7 @@ def test_the_reference_minimises_the_same_loss() -> None:
     click = (torch.rand(50, generator=generator) < 0.4).double()
     conversion = click * (torch.rand(50, generator=generator) < 0.5).double()
     loss = product_loss(torch.sigmoid(ctr_logit), torch.sigmoid(cvr_logit), click, conversion)
-    assert loss.item() == pytest.approx(esmm_loss(ctr_logit, cvr_logit, click, conversion).total.item() / 50)
+    objective = resolve(Model(), [], DEFAULT_TASKS)
+    logits, labels = torch.stack([ctr_logit, cvr_logit]), torch.stack([click, conversion])
+    ours = pointwise_loss(logits, labels, torch.zeros(0, 50), spec_of(objective))
+    assert loss.item() == pytest.approx(ours.mean().item())

@@ -60,7 +60,7 @@ def test_an_override_wins_over_the_file(minimal: str) -> None:
         ("train.batch_size=0", "train.batch_size = 0: Input should be greater than or equal to 1"),
         ("train.batch_size=many", "train.batch_size = 'many'"),
         ("logs.max_reject_fraction=2", "logs.max_reject_fraction = 2"),
-        ("model.objective=both", "model.objective = 'both': Input should be 'esmm' or 'base'"),
+        ("model.objective=both", "model.objective = 'both': it is no objective: allowed are esmm, base"),
         ("logs.splits.train.skelton=x", "unknown key logs.splits.train.skelton: allowed here are skeleton"),
         ("batch_size", "override 'batch_size' is not of the form key=value"),
         ("paths.model.x=1", "paths.model is no section"),

@@ -9,7 +9,11 @@ from torch import Tensor
 from esmm_spark.contracts import train_config
 from esmm_spark.contracts.errors import IncompleteError, InputError, UnsafeFileError
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.losses import Term
+from esmm_spark.contracts.objective import resolve
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.files.lease import leased
+from esmm_spark.files.tensor_file import tensor_bytes
 from esmm_spark.model.directory import (
     ModelInfo,
     begin_version,
@@ -39,7 +43,7 @@ SETTINGS = train_config.Model(dim=DIM, hidden_units=[5])
 
 def make_esmm(seed: int = 0, settings: train_config.Model = SETTINGS) -> Esmm:
     torch.manual_seed(seed)
-    return build_esmm(settings, SPEC)
+    return build_esmm(settings, SPEC, resolve(settings, [], DEFAULT_TASKS))
 
 
 def make_rows() -> Tensor:
@@ -235,7 +239,7 @@ def test_dense_parameters_of_another_network_are_named(tmp_path: Path) -> None:
     uri = write_version(tmp_path)
     wider = read_info(uri).model_copy(update={"model": train_config.Model(dim=DIM, hidden_units=[7])})
     with pytest.raises(
-        InputError, match=r"parameter ctr_tower\.first\.flat\.weight has shape \(5, 12\), the model"
+        InputError, match=r"parameter towers\.0\.first\.flat\.weight has shape \(5, 12\), the model"
     ):
         load_dense(uri, wider)
 
@@ -267,6 +271,40 @@ def test_the_vocabulary_goes_with_the_model(tmp_path: Path) -> None:
     (vocabulary / "part-0.parquet").write_bytes(b"PAR1")
     uri = write_version(tmp_path / "models", vocabulary=str(vocabulary))
     assert (Path(uri) / "vocabulary/part-0.parquet").read_bytes() == b"PAR1"
+
+
+def test_a_model_of_before_is_read_by_its_former_names(tmp_path: Path) -> None:
+    esmm = make_esmm()
+    uri = write_version(tmp_path / "models", esmm=esmm)
+    former = {
+        name.replace("towers.0.", "ctr_tower.").replace("towers.1.", "cvr_tower."): tensor
+        for name, tensor in esmm.state_dict().items()
+    }
+    (Path(uri) / "dense.safetensors").write_bytes(tensor_bytes(former))
+    content = json.loads((Path(uri) / "model.json").read_text())
+    for key in ("tasks", "losses"):
+        del content[key]
+    (Path(uri) / "model.json").write_text(json.dumps(content))
+    (Path(uri) / "_SUCCESS").write_text("")
+    found = load_dense(uri, read_info(uri))
+    assert found.objective.tasks == DEFAULT_TASKS
+    for name, tensor in found.state_dict().items():
+        torch.testing.assert_close(tensor, esmm.state_dict()[name], rtol=0, atol=0)
+
+
+def test_a_version_says_what_it_predicts_and_was_trained_by(tmp_path: Path) -> None:
+    funnel = Tasks.model_validate({"click": {}, "cart": {"given": "click"}, "buy": {"given": "cart"}})
+    terms = [Term(task="buy"), Term(task="cart", space="given", weight=0.5)]
+    settings = train_config.Model(dim=DIM, hidden_units=[5], objective="terms", embedding="separate")
+    esmm = build_esmm(settings, SPEC, resolve(settings, terms, funnel))
+    info = new_version(str(tmp_path / "models"), settings, SPEC, esmm, step=1, num_shards=1)
+    read = ModelInfo.model_validate_json(info.model_dump_json())
+    assert (read.tasks, read.losses, read.objective) == (funnel, terms, esmm.objective)
+    assert read.num_rows == 3 * SPEC.num_rows
+    other = build_esmm(settings, SPEC, resolve(settings, terms[:1], funnel))
+    other.load_state_dict(esmm.state_dict())
+    again = new_version(str(tmp_path / "models"), settings, SPEC, other, step=1, num_shards=1)
+    assert again.model_version != info.model_version
 
 
 def test_base_holds_two_embeddings() -> None:

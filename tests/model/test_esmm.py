@@ -7,10 +7,13 @@ from torch import Tensor, nn
 from esmm_spark.contracts import train_config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.objective import resolve
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.model import esmm as model
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
-from esmm_spark.model.esmm import Esmm, Logits, build_esmm, num_embeddings, predict
-from esmm_spark.model.losses import BaseLoss, EsmmLoss
+from esmm_spark.model.esmm import Esmm
+from esmm_spark.model.objectives.probabilities import predict
 
 # Two context fields of one table and two impression fields; the arena has rows 0 to 16.
 SPEC = FeatureSpec.model_validate(
@@ -52,6 +55,13 @@ BATCH = Tokens(
     impression_lengths=int32(1, 1, 1, 2, 1, 0),
     group_sizes=int32(2, 1),
 )
+
+
+ESMM = resolve(train_config.Model(), [], DEFAULT_TASKS)
+
+
+def build_esmm(settings: train_config.Model) -> Esmm:
+    return model.build_esmm(settings, SPEC, resolve(settings, [], DEFAULT_TASKS))
 
 
 def make_arena(copies: int = 1) -> EmbeddingArena:
@@ -107,15 +117,14 @@ def test_each_objective_trains_the_rows_that_it_should(objective: str, network: 
     settings = train_config.Model.model_validate(
         {"network": network, "objective": objective, "dim": DIM, "hidden_units": [5]}
     )
-    arena, esmm = make_arena(num_embeddings(settings)), build_esmm(settings, SPEC)
+    esmm = build_esmm(settings)
+    arena = make_arena(esmm.objective.num_embeddings)
     before = arena.local_rows().clone()
 
     logits = esmm(*embed_batch(arena, BATCH, SPEC), BATCH.group_sizes)
     # Only the second impression was clicked.
-    loss = esmm.loss(logits, int32(0, 1, 0), int32(0, 1, 0))
-    (loss.total / 3).backward()
+    esmm.loss(logits, torch.stack([int32(0, 1, 0), int32(0, 1, 0)])).mean().backward()
 
-    assert isinstance(loss, BaseLoss if objective == "base" else EsmmLoss)
     changed = (arena.local_rows() != before).any(1).nonzero().flatten().tolist()
     seen = [1, 2, 3, 4, 7, 8, 9, 13, 14, 15]
     if objective == "esmm":
@@ -128,19 +137,19 @@ def test_each_objective_trains_the_rows_that_it_should(objective: str, network: 
 
 
 def test_towers_share_no_parameter() -> None:
-    esmm = build_esmm(train_config.Model(dim=DIM, hidden_units=[5]), SPEC)
+    esmm = build_esmm(train_config.Model(dim=DIM, hidden_units=[5]))
     logits = esmm(torch.randn(2, 2, DIM), torch.randn(3, 2, DIM), BATCH.group_sizes)
-    logits.ctr.sum().backward()
-    assert all(p.grad is None for p in esmm.cvr_tower.parameters())
-    assert all(p.grad is not None for p in esmm.ctr_tower.parameters())
+    logits[0].sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in esmm.towers[1].parameters())
+    assert all(p.grad is not None for p in esmm.towers[0].parameters())
 
 
 def test_network_options_reach_both_towers() -> None:
     settings = train_config.Model(
         network="dcn", network_options={"cross_layers": 3}, dim=DIM, hidden_units=[5], activation="relu"
     )
-    esmm = build_esmm(settings, SPEC)
-    assert [len(tower.crosses) for tower in (esmm.ctr_tower, esmm.cvr_tower)] == [2, 2]  # type: ignore[arg-type]
+    esmm = build_esmm(settings)
+    assert [len(tower.crosses) for tower in esmm.towers] == [2, 2]  # type: ignore[arg-type]
     assert not any(isinstance(layer, nn.PReLU) for layer in esmm.modules())
 
 
@@ -150,7 +159,7 @@ class _Wrong(nn.Module):
 
 
 def test_logits_of_a_wrong_shape_name_the_network() -> None:
-    esmm = Esmm(_Wrong(), _Wrong())
+    esmm = Esmm([_Wrong(), _Wrong()], ESMM)
     with pytest.raises(ConfigError, match=r"network _Wrong gave logits of shape \(3, 1\) for 3 impressions"):
         esmm(torch.zeros(2, 2, DIM), torch.zeros(3, 2, DIM), BATCH.group_sizes)
 
@@ -158,19 +167,19 @@ def test_logits_of_a_wrong_shape_name_the_network() -> None:
 def test_predictions_are_probabilities_also_where_they_are_tiny() -> None:
     ctr = torch.tensor([0.0, -40.0, 40.0, -80.0, 3.0])
     cvr = torch.tensor([0.0, -40.0, 40.0, 1.0, -2.0])
-    found = predict(Logits(ctr, cvr))
+    pctr, pcvr, pctcvr = predict(torch.stack([ctr, cvr]), ESMM)
     exact = torch.sigmoid(ctr.double()) * torch.sigmoid(cvr.double())
-    torch.testing.assert_close(found.pctcvr.double(), exact, rtol=1e-5, atol=1e-38)
-    torch.testing.assert_close(found.pctr, torch.sigmoid(ctr))
-    torch.testing.assert_close(found.pcvr, torch.sigmoid(cvr))
-    assert {t.dtype for t in predict(Logits(ctr.bfloat16(), cvr.bfloat16()))} == {torch.float32}
+    torch.testing.assert_close(pctcvr.double(), exact, rtol=1e-5, atol=1e-38)
+    torch.testing.assert_close(pctr, torch.sigmoid(ctr))
+    torch.testing.assert_close(pcvr, torch.sigmoid(cvr))
+    assert predict(torch.stack([ctr, cvr]).bfloat16(), ESMM).dtype == torch.float32
 
 
 def test_bfloat16_towers_stay_close_to_float32() -> None:
     torch.manual_seed(4)
-    esmm = build_esmm(train_config.Model(dim=DIM, hidden_units=[8, 4]), SPEC)
+    esmm = build_esmm(train_config.Model(dim=DIM, hidden_units=[8, 4]))
     inputs = torch.randn(2, 2, DIM), torch.randn(3, 2, DIM), BATCH.group_sizes
     exact = esmm(*inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = esmm(*inputs)
-    torch.testing.assert_close(rounded.ctr.float(), exact.ctr, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)

@@ -14,7 +14,8 @@ from esmm_spark.files.lease import leased
 from esmm_spark.model.directory import begin_version, new_version, publish
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
-from esmm_spark.model.esmm import Esmm, build_esmm, num_embeddings, predict
+from esmm_spark.model.esmm import Esmm, build_esmm
+from esmm_spark.model.objectives.probabilities import predict
 from esmm_spark.model.shards import write_shard
 from tests.synthetic_examples import Group
 
@@ -43,7 +44,8 @@ class RandomModel:
             for group in groups:
                 for tokens in _impressions(group, self.config):
                     embedded = embed_batch(arena, tokens, spec)
-                    found.append([p.item() for p in predict(self.esmm(*embedded, tokens.group_sizes))])
+                    logits = self.esmm(*embedded, tokens.group_sizes)
+                    found.append(predict(logits, self.config.objective)[:, 0].tolist())
         return np.array(found, np.float32).T.reshape(3, -1)
 
 
@@ -52,8 +54,8 @@ def write_model(
 ) -> RandomModel:
     """Publishes a version of random parameters, large enough that scores are spread over (0, 1)."""
     torch.manual_seed(seed)
-    esmm = build_esmm(config.model, config.features).eval()
-    rows = torch.randn(config.features.num_rows * num_embeddings(config.model), config.model.dim)
+    esmm = build_esmm(config.model, config.features, config.objective).eval()
+    rows = torch.randn(config.features.num_rows * config.objective.num_embeddings, config.model.dim)
     root = config.paths.model
     info = new_version(root, config.model, config.features, esmm, step=seed, num_shards=num_shards)
     with leased(f"{root}/.lease", "the model") as lease:

@@ -318,6 +318,20 @@ def test_specs_that_differ_are_refused_with_both_names(config: Config) -> None:
         plan_scoring(config)
 
 
+def test_a_model_of_other_tasks_than_the_dataset_is_refused(config: Config) -> None:
+    write_model(config)
+    manifest = Path(config.paths.dataset) / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["tasks"] = {"click": {}, "like": {"given": "click"}}
+    rewrite(manifest, json.dumps(content))
+    with pytest.raises(
+        SpecMismatchError,
+        match=rf"dataset {config.paths.dataset} has the tasks click, like given click; model 000001-\w+ "
+        "in .* has click, conversion given click: preprocess or train again",
+    ):
+        plan_scoring(config)
+
+
 def test_inputs_that_are_not_whole_are_refused(config: Config) -> None:
     dataset = Path(config.paths.dataset)
     with pytest.raises(InputError, match=r"no model at .*: run esmm_spark/train\.py"):

@@ -51,7 +51,7 @@ def loaded(models: Path, step: int) -> list[object]:
     """The state and all numbers of a checkpoint."""
     config = small_config(models.parent)
     state = checkpoint.read_state(str(models), step)
-    model = build_esmm(config.model, config.features)
+    model = build_esmm(config.model, config.features, config.objective)
     optimizer = torch.optim.Adam(model.parameters())
     arena = build_arena(config, config.features, rank=0, num_ranks=1, device=torch.device("cpu"))
     uri = checkpoint.checkpoint_uri(str(models), step)

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.schemas.layout import DENSE_NAME
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.contracts.train_config import Model
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files.manifest_file import read_manifest
@@ -102,7 +105,7 @@ def config_of(folder: Path, network: str, **train: Any) -> Config:
         ("Misshapen", r"Misshapen fails on context \[2, 3, dim\].*RuntimeError: mat1 and mat2 shapes cannot"),
         ("InPlace", r"InPlace fails on .*RuntimeError: one of the variables needed for gradient computation"),
         ("Tuple", r"network Tuple gave a tuple for 3 impressions: it must give a tensor \[3\]"),
-        ("Half", r"Half: ctr_tower\.mask is of torch\.bool, which a model's files can't hold: allowed are"),
+        ("Half", r"Half: towers\.0\.mask is of torch\.bool, which a model's files can't hold: allowed are"),
         ("Parameterless", r"Parameterless has no parameter to train"),
     ],
 )
@@ -178,13 +181,14 @@ def test_buffers_are_averaged_over_the_ranks_that_changed_them() -> None:
 
 
 def test_a_share_without_impressions_does_not_reach_a_network() -> None:
-    esmm = Esmm(Normalised(3, 2, 4), Normalised(3, 2, 4)).train()
+    objective = resolve(Model(), [], DEFAULT_TASKS)
+    esmm = Esmm([Normalised(3, 2, 4), Normalised(3, 2, 4)], objective).train()
     context, impression = torch.zeros(0, 3, 4, requires_grad=True), torch.zeros(0, 2, 4, requires_grad=True)
-    sizes, none = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
-    loss = esmm.training_loss(context, impression, sizes, (none, none), 0.1)
+    sizes = torch.zeros(0, dtype=torch.int64)
+    loss = esmm.training_loss((context, impression, sizes), torch.zeros(2, 0), 0.1)
     loss.backward()
     assert (float(loss.detach()), context.grad is None, impression.grad is None) == (0.0, False, False)
-    assert esmm(context, impression, sizes).ctr.shape == (0,)
+    assert esmm(context, impression, sizes).shape == (2, 0)
 
 
 @pytest.mark.horovod

@@ -30,6 +30,9 @@ from esmm_spark.contracts.errors import (
     UnsafeFileError,
     UserError,
 )
+from esmm_spark.contracts.objective import resolve
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
+from esmm_spark.contracts.train_config import Model
 from esmm_spark.files.lease import leased
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.files.tensor_file import write_tensors
@@ -392,7 +395,7 @@ def test_no_checkpoint_is_written_of_a_state_that_is_not_finite(own_dataset: Pat
 
 
 def test_adams_moments_and_buffers_must_be_finite_too() -> None:
-    esmm = Esmm(torch.nn.BatchNorm1d(2), torch.nn.Identity())
+    esmm = Esmm([torch.nn.BatchNorm1d(2), torch.nn.Identity()], resolve(Model(), [], DEFAULT_TASKS))
     arena = EmbeddingArena(3, 2, learning_rate=0.1, eps=1e-8, init_range=0.1, seed=1)
     adam = torch.optim.Adam(esmm.parameters())
     torch.stack([p.sum() for p in esmm.parameters()]).sum().backward()
@@ -401,11 +404,11 @@ def test_adams_moments_and_buffers_must_be_finite_too() -> None:
     moments = adam.state[next(esmm.parameters())]["exp_avg_sq"]
     moments[1] = float("inf")
     assert not_finite(arena, esmm, adam) == (
-        "Adam's exp_avg_sq of ctr_tower.weight became NaN or infinite in 1 of 2 rows"
+        "Adam's exp_avg_sq of towers.0.weight became NaN or infinite in 1 of 2 rows"
     )
     moments[1] = 0
-    cast(torch.Tensor, esmm.ctr_tower.running_var)[0] = float("nan")
-    assert not_finite(arena, esmm, adam).startswith("buffer ctr_tower.running_var became NaN")
+    cast(torch.nn.BatchNorm1d, esmm.towers[0]).running_var[0] = float("nan")  # type: ignore[index]
+    assert not_finite(arena, esmm, adam).startswith("buffer towers.0.running_var became NaN")
 
 
 def test_a_run_with_other_settings_does_not_go_on_from_a_checkpoint(folder: Path) -> None:
@@ -439,6 +442,18 @@ def test_a_dataset_of_another_spec_is_refused_naming_both(folder: Path) -> None:
         SpecMismatchError, match=r"the config has feature spec \w+, dataset .* has .*tables user"
     ):
         train(Config.model_validate(content))
+
+
+def test_a_dataset_of_other_tasks_is_refused_naming_both(own_dataset: Path) -> None:
+    manifest = read_manifest(str(own_dataset))
+    tasks = Tasks.model_validate({"click": {}, "like": {"given": "click"}})
+    changed = manifest.model_copy(update={"tasks": tasks})
+    rewrite(own_dataset / "manifest.json", changed.model_dump_json())
+    with pytest.raises(
+        SpecMismatchError,
+        match=r"the config has the tasks click, conversion given click; dataset .* has click, like given",
+    ):
+        train(small_config(own_dataset.parent))
 
 
 def test_a_half_written_dataset_and_one_with_a_pickle_are_refused(own_dataset: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model import directory
 from esmm_spark.training import checkpoint
@@ -175,14 +176,16 @@ def test_a_state_that_was_written_before_runs_had_numbers_is_of_the_first_run() 
 
 def test_a_missing_auc_is_explained_by_the_labels() -> None:
     metrics: dict[str, float | None] = {"ctr_auc": None, "cvr_auc": None, "ctcvr_auc": None}
-    assert metrics_line(metrics, None, None) == "none (the dataset has no validation partition)"
-    assert metrics_line(metrics, "split=validation", COUNTS) == (
-        "no CTR AUC: none of 1,000 impressions of split=validation is clicked, "
-        "no CVR AUC on clicks: 0 of its 0 clicks convert, "
-        "no CTCVR AUC: none of 1,000 impressions of split=validation is converted"
+    assert (
+        metrics_line(metrics, DEFAULT_TASKS, None, None) == "none (the dataset has no validation partition)"
+    )
+    assert metrics_line(metrics, DEFAULT_TASKS, "split=validation", COUNTS) == (
+        "no CTR AUC: none of 1,000 impressions of split=validation has a click, "
+        "no CVR AUC on clicks: 0 of its 0 impressions with a click have a conversion, "
+        "no CTCVR AUC: none of 1,000 impressions of split=validation has a conversion"
     )
     unconverted = COUNTS.model_copy(update={"positives": {"click": 12, "conversion": 0}})
-    assert metrics_line({**metrics, "ctr_auc": 0.75}, "ds=2026-11-23", unconverted) == (
-        "CTR AUC 0.7500, no CVR AUC on clicks: 0 of its 12 clicks convert, "
-        "no CTCVR AUC: none of 1,000 impressions of ds=2026-11-23 is converted"
+    assert metrics_line({**metrics, "ctr_auc": 0.75}, DEFAULT_TASKS, "ds=2026-11-23", unconverted) == (
+        "CTR AUC 0.7500, no CVR AUC on clicks: 0 of its 12 impressions with a click have a conversion, "
+        "no CTCVR AUC: none of 1,000 impressions of ds=2026-11-23 has a conversion"
     )

@@ -34,10 +34,9 @@ CHUNK = 256
 
 
 class TowerPlan(NamedTuple):
-    """The sizes of a step of the towers, how it is cut into blocks and chunks, and its loss.
+    """The sizes of a step of the towers, and how it is cut into blocks and chunks.
 
     Attributes:
-        objective: of `loss_kernels`.
         loss_scale: what losses are multiplied by before their gradients are taken.
         widths: [L + 1] int64: K, H_1, ..., H_L.
         context_features: C.
@@ -48,7 +47,6 @@ class TowerPlan(NamedTuple):
         packed_size: of a tower's weights in bfloat16, B; 0 in float32.
     """
 
-    objective: int
     loss_scale: float
     widths: npt.NDArray[np.int64]
     context_features: int

@@ -1,6 +1,6 @@
-"""The loss of two multilayer perceptrons over grouped impressions as one fused autograd function, on the CPU.
+"""The loss of multilayer perceptrons over grouped impressions as one fused autograd function, on the CPU.
 
-Shapes: N impressions, G groups, C and K features of a context and an impression.
+Shapes: N impressions, G groups, T towers, C and K features of a context and an impression.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from esmm_spark.model.fused.blas import gemm_addresses
 from esmm_spark.model.fused.layer_kernels import CHUNK, TowerPlan, Weights
-from esmm_spark.model.fused.loss_kernels import BASE, ESMM
+from esmm_spark.model.fused.perceptron import Perceptron
 from esmm_spark.model.fused.product_kernels import (
     M_MULTIPLE,
     BFloat16s,
@@ -23,104 +23,52 @@ from esmm_spark.model.fused.product_kernels import (
     padded,
     tower_bfloat16_size,
 )
-from esmm_spark.model.fused.tower_kernels import (
+from esmm_spark.model.fused.step_arrays import (
     PartialSums,
     Scratch,
     TowerGradients,
     TowerInputs,
     layer_scratch_size,
-    train_towers,
 )
+from esmm_spark.model.fused.tower_kernels import train_towers
 from esmm_spark.model.kernels.compilation import arrays_of, num_threads
+from esmm_spark.model.objectives.pointwise_kernels import HEAD_ROWS
+from esmm_spark.model.objectives.spec import LossSpec
 
-_TOWERS = 2
 _FLOATS_PER_CACHE_LINE = 16
-# Each block of impressions or groups has partial sums of its own: there must not be too many, nor too large
-# ones. Larger layers have little to gain, as products take nearly all of their time.
+# Each block of impressions or groups has partial sums of its own: there must not be too many.
 _MOST_IMPRESSION_BLOCKS = 32
 _LEAST_CHUNKS_PER_BLOCK = 512 // CHUNK
 _MOST_GROUP_BLOCKS = 16
-_MOST_PARAMETERS = 1 << 20
 
 
-class Perceptron(NamedTuple):
-    """The layers of a tower.
+class FusedInputs(NamedTuple):
+    """What towers are trained on.
 
     Attributes:
-        linears: the first is over [context, impression], the last has one output.
-        activations: what follows each but the last.
+        contexts: [X, G, C]; X is 1 where all towers read the same, T where each has its own.
+        impressions: [X, N, K].
+        group_index: [N] int64, sorted: the group of each impression.
+        labels: [tasks, N] float32: 1, 0, or below 0 where unknown.
+        carried: [columns, N] float32, what terms read beside.
     """
 
-    linears: Sequence[nn.Linear]
-    activations: Sequence[nn.Module]
+    contexts: Tensor
+    impressions: Tensor
+    group_index: Tensor
+    labels: Tensor
+    carried: Tensor
 
 
-def why_not_fused(x: Tensor, towers: Sequence[Perceptron]) -> str | None:
-    """Returns why `fused_loss` can't train the towers, or None where it can.
-
-    It serves training on the CPU in float32, or in bfloat16 where the CPU has instructions for it.
-
-    Args:
-        x: an input of the towers.
-        towers: those of a model.
-    """
-    bfloat16 = torch.is_autocast_enabled("cpu")
-    reasons = (
-        (x.device.type != "cpu", f"the device is {x.device.type}"),
-        (x.dtype != torch.float32, f"the input is {x.dtype}"),
-        (not torch.is_grad_enabled(), "no gradients are computed"),
-        (len({_widths(tower) for tower in towers}) != 1, "the towers' widths differ"),
-        (not all(_is_perceptron(tower) for tower in towers), "a tower is no perceptron with ReLU or PReLU"),
-        (
-            any(_num_weights(tower) > _MOST_PARAMETERS for tower in towers),
-            f"a tower has more than {_MOST_PARAMETERS} weights",
-        ),
-        (
-            bfloat16 and torch.get_autocast_dtype("cpu") != torch.bfloat16,
-            "autocast is to a type other than bfloat16",
-        ),
-        (
-            gemm_addresses(bfloat16) is None,
-            "torch or this CPU has no bfloat16 products" if bfloat16 else "torch exports no sgemm",
-        ),
-    )
-    return next((reason for holds, reason in reasons if holds), None)
-
-
-def _widths(tower: Perceptron) -> tuple[int, ...]:
-    return tuple(linear.in_features for linear in tower.linears)
-
-
-def _num_weights(tower: Perceptron) -> int:
-    return sum(linear.weight.numel() for linear in tower.linears)
-
-
-def _is_perceptron(tower: Perceptron) -> bool:
-    return (
-        all(isinstance(activation, nn.ReLU | nn.PReLU) for activation in tower.activations)
-        and len(tower.activations) == len(tower.linears) - 1 > 0
-    )
-
-
-def fused_loss(
-    inputs: tuple[Tensor, Tensor],
-    group_index: Tensor,
-    labels: Tensor,
-    towers: Sequence[Perceptron],
-    objective: str,
-    scale: float,
-) -> Tensor:
+def fused_loss(inputs: FusedInputs, towers: Sequence[Perceptron], spec: LossSpec, scale: float) -> Tensor:
     """Returns the loss, summed over impressions and multiplied by `scale`.
 
     Under autocast products are made in bfloat16.
 
     Args:
-        inputs: of the contexts [X, G, C] and of the impressions [X, N, K]; X = 1 for both towers or 2 for one
-            each.
-        group_index: [N] int64, sorted: the group of each impression.
-        labels: [2, N] float32, click and conversion.
-        towers: the CTR tower's and the CVR tower's layers.
-        objective: `esmm` or `base`.
+        inputs: the batch.
+        towers: [T] the layers of each head's.
+        spec: the terms of the loss.
         scale: such as 1 / impressions of the global batch.
     """
     parameters = []
@@ -129,10 +77,17 @@ def fused_loss(
             slopes = activation.weight if isinstance(activation, nn.PReLU) else torch.zeros(1)
             parameters += [linear.weight, linear.bias, slopes.expand(linear.out_features)]
         parameters += [linears[-1].weight, linears[-1].bias]
-    options = BASE if objective == "base" else ESMM, scale, torch.is_autocast_enabled("cpu")
+    options = _Options(spec, scale, len(towers), torch.is_autocast_enabled("cpu"))
     with torch.autocast("cpu", enabled=False):
-        loss = _FusedLoss.apply(options, *inputs, group_index, labels, *parameters)  # type: ignore[no-untyped-call]
+        loss = _FusedLoss.apply(options, *inputs, *parameters)  # type: ignore[no-untyped-call]
     return cast(Tensor, loss)
+
+
+class _Options(NamedTuple):
+    spec: LossSpec
+    scale: float
+    num_towers: int
+    bfloat16: bool
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -141,21 +96,21 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        options: tuple[int, float, bool],
+        options: _Options,
         contexts: Tensor,
         impressions: Tensor,
         group_index: Tensor,
         labels: Tensor,
+        carried: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        objective, scale, bfloat16 = options
+        spec, scale, num_towers, bfloat16 = options
         addresses = gemm_addresses(bfloat16)
         assert addresses is not None, "`why_not_fused` was not asked"
         (_, num_groups, num_context), num_impressions = contexts.shape, impressions.shape[1]
         block, chunk = block_and_chunk(num_impressions, bfloat16)
-        widths = _layer_widths(impressions, parameters)
+        widths = _layer_widths(impressions, parameters[: len(parameters) // num_towers])
         plan = TowerPlan(
-            objective,
             scale,
             widths,
             context_features=num_context,
@@ -165,26 +120,27 @@ class _FusedLoss(torch.autograd.Function):
             group_block=_multiple(num_groups, M_MULTIPLE, _MOST_GROUP_BLOCKS),
             packed_size=tower_bfloat16_size(num_context, widths) if bfloat16 else 0,
         )
-        split = _split_first_layers(parameters, num_context)
-        flat = torch.cat([parameter.reshape(-1) for parameter in split]).view(_TOWERS, -1)
+        split = _split_first_layers(parameters, num_context, num_towers)
+        flat = torch.cat([parameter.reshape(-1) for parameter in split]).view(num_towers, -1)
         gradients = torch.empty_like(flat)
         context_gradients, impression_gradients = _input_gradients(contexts, impressions, bfloat16)
-        inputs = arrays_of(impressions.flatten(1), contexts.flatten(1), group_index, labels)
+        inputs = arrays_of(impressions.flatten(1), contexts.flatten(1), group_index, labels, carried)
         (values,) = arrays_of(flat)
         partial_sums = _partial_sums(plan, num_impressions, values)
         train_towers(
             addresses,
             plan,
+            spec,
             Weights(values, _packed_weights(values, plan) if bfloat16 else None, 0),
             TowerInputs(*inputs),
             TowerGradients(*arrays_of(impression_gradients, context_gradients, gradients)),
             partial_sums,
-            _scratch(plan, bfloat16),
+            _scratch(plan, num_towers, bfloat16),
         )
         ctx.save_for_backward(
             context_gradients[:, : contexts[0].numel()].view(contexts.shape),
             impression_gradients[:, : impressions[0].numel()].view(impressions.shape),
-            *_join_first_layers(gradients, split),
+            *_join_first_layers(gradients, split, num_towers),
         )
         return torch.tensor(scale * partial_sums.losses.sum(), dtype=torch.float32)
 
@@ -194,43 +150,45 @@ class _FusedLoss(torch.autograd.Function):
         gradients = ctx.saved_tensors
         if float(loss_gradient) != 1.0:
             gradients = [loss_gradient * gradient for gradient in gradients]
-        return None, *gradients[:2], None, None, *gradients[2:]
+        return None, *gradients[:2], None, None, None, *gradients[2:]
 
 
 def _layer_widths(impressions: Tensor, parameters: Sequence[Tensor]) -> npt.NDArray[np.int64]:
-    """Returns [L + 1]: K and the hidden units of each layer, given weight, bias and slopes of each."""
-    hidden = [len(weight) for weight in parameters[: len(parameters) // _TOWERS - 2 : 3]]
+    """Returns [L + 1]: K and the hidden units of each layer, given a tower's weights, biases and slopes."""
+    hidden = [len(weight) for weight in parameters[:-2:3]]
     return np.array([impressions.shape[2], *hidden])
 
 
 def _packed_weights(parameters: npt.NDArray[np.float32], plan: TowerPlan) -> BFloat16s:
-    packed = _uninitialised((_TOWERS * plan.packed_size,), torch.int16).view(np.uint16)
+    packed = _uninitialised((len(parameters) * plan.packed_size,), torch.int16).view(np.uint16)
     pack_bfloat16_weights(parameters, plan.context_features, plan.widths, num_threads(), packed)
     return packed
 
 
 def _partial_sums(plan: TowerPlan, num_impressions: int, parameters: npt.NDArray[np.float32]) -> PartialSums:
+    num_towers, num_parameters = parameters.shape
     num_blocks = -(-num_impressions // plan.impression_block)
     num_group_blocks = -(-plan.num_groups // plan.group_block)
     width = int(plan.widths[1])
     context_size = width * plan.context_features
     return PartialSums(
         losses=np.empty(num_blocks),
-        parameters=_uninitialised((num_blocks, _TOWERS, parameters.shape[1] - context_size)),
-        boundary=_uninitialised((_TOWERS, num_blocks, width)),
-        context_weights=_uninitialised((num_group_blocks, _TOWERS, context_size)),
+        parameters=_uninitialised((num_blocks, num_towers, num_parameters - context_size)),
+        boundary=_uninitialised((num_towers, num_blocks, width)),
+        context_weights=_uninitialised((num_group_blocks, num_towers, context_size)),
     )
 
 
-def _scratch(plan: TowerPlan, bfloat16: bool) -> Scratch:
-    threads, width = num_threads(), int(plan.widths[1])
+def _scratch(plan: TowerPlan, num_towers: int, bfloat16: bool) -> Scratch:
+    threads, width, units = num_threads(), int(plan.widths[1]), int(plan.widths[1:].sum())
     size = bfloat16_scratch_size(plan.context_features, plan.widths, CHUNK) if bfloat16 else 0
     return Scratch(
-        projections=_uninitialised((_TOWERS, padded(plan.num_groups) * width)),
-        projection_gradients=torch.zeros(_TOWERS, plan.num_groups * width).numpy(),
-        layers=_uninitialised((threads, layer_scratch_size(int(plan.widths[1:].sum())))),
+        projections=_uninitialised((num_towers, padded(plan.num_groups) * width)),
+        projection_gradients=torch.zeros(num_towers, plan.num_groups * width).numpy(),
+        layers=_uninitialised((threads, layer_scratch_size(units, num_towers))),
         bfloat16=_uninitialised((threads, size), torch.int16).view(np.uint16),
-        counters=np.zeros((3, 1), np.int64),
+        heads=np.empty((threads, HEAD_ROWS, num_towers)),
+        counters=np.zeros((4, 1), np.int64),
     )
 
 
@@ -252,20 +210,20 @@ def _input_gradients(contexts: Tensor, impressions: Tensor, bfloat16: bool) -> t
     return both[:, before : before + context_size], both[:, before + context_size :]
 
 
-def _split_first_layers(parameters: Sequence[Tensor], num_context: int) -> list[Tensor]:
+def _split_first_layers(parameters: Sequence[Tensor], num_context: int, num_towers: int) -> list[Tensor]:
     """Returns the parameters, each tower's first weights split into the context's columns and the others."""
     split: list[Tensor] = []
     for number, parameter in enumerate(parameters):
-        is_first = number % (len(parameters) // _TOWERS) == 0
+        is_first = number % (len(parameters) // num_towers) == 0
         split += torch.tensor_split(parameter, [num_context], dim=1) if is_first else [parameter]
     return split
 
 
-def _join_first_layers(flat: Tensor, split: Sequence[Tensor]) -> list[Tensor]:
+def _join_first_layers(flat: Tensor, split: Sequence[Tensor], num_towers: int) -> list[Tensor]:
     """Returns `flat`, laid out like `split`, in the shapes of the parameters that `split` was made of."""
     pieces = torch.split(flat.view(-1), [parameter.numel() for parameter in split])
     shaped = [piece.view(parameter.shape) for piece, parameter in zip(pieces, split, strict=True)]
-    per_tower = len(shaped) // _TOWERS
+    per_tower = len(shaped) // num_towers
     joined = []
     for first in range(0, len(shaped), per_tower):
         joined += [torch.cat(shaped[first : first + 2], dim=1), *shaped[first + 2 : first + per_tower]]

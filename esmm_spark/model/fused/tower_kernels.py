@@ -1,25 +1,18 @@
-"""The fused training step of two towers over grouped impressions, on the CPU: the loss and all gradients.
+"""The fused training step of towers over grouped impressions, on the CPU: the loss and all gradients.
 
-The two towers have the same widths. Each chunk of a few hundred impressions goes through the layers of both
+All towers have the same widths. Each chunk of a few hundred impressions goes through the layers of all
 towers forward, through the losses, and through the layers backward, so that what lies between layers hardly
 leaves the core's cache. Threads take blocks of impressions from an atomic counter, so none waits for one that
 was held up; each block has its own partial sums over impressions, which are reduced in order, so that the
 result depends on neither the number of threads nor their timing. Groups, whose context projections of the
 first layer are computed once for all their impressions, are taken in blocks the same way.
 
-Shapes: N impressions, G groups, T = 2 towers, X inputs: 1 that both towers read, or 2, each tower's own. C
-and K features of a context and an impression, H_1 .. H_L hidden units, H their sum, Q parameters of a tower.
-S blocks of impressions, B blocks of groups, P threads. N' and G' are N and G made multiples of M_MULTIPLE, as
-bfloat16 needs.
+Shapes are those of `step_arrays`.
 
 Arrays that are not at the same place with another number of threads or at another time must begin at a
 multiple of 64 bytes: alignment decides how MKL rounds.
 """
 
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 from numba import prange
 
 from esmm_spark.model.fused.activation_kernels import add
@@ -32,90 +25,23 @@ from esmm_spark.model.fused.layer_kernels import (
     backward_layers,
     forward_layers,
 )
-from esmm_spark.model.fused.loss_kernels import loss_and_gradients
-from esmm_spark.model.fused.product_kernels import BFloat16s, LinearGradients
+from esmm_spark.model.fused.product_kernels import LinearGradients
 from esmm_spark.model.fused.projection_kernels import (
     add_projection_gradients,
     backward_projections,
     forward_projections,
 )
+from esmm_spark.model.fused.step_arrays import PartialSums, Scratch, TowerGradients, TowerInputs
 from esmm_spark.model.kernels.compilation import Floats, Ints, fetch_and_add, kernel, parallel_kernel
-
-
-class TowerInputs(NamedTuple):
-    """What the towers are trained on.
-
-    Attributes:
-        impressions: [X, N * K].
-        contexts: [X, G * C].
-        group_index: [N] int64, sorted, 0 <= group < G.
-        labels: [2, N], click and conversion, 0 or 1.
-    """
-
-    impressions: Floats
-    contexts: Floats
-    group_index: Ints
-    labels: Floats
-
-
-class TowerGradients(NamedTuple):
-    """Gradients of the sum of the losses times `plan.loss_scale`, all set.
-
-    Attributes:
-        impressions: [X, N * K], in bfloat16 [X, N' * K], of which the first N * K are it.
-        contexts: [X, G * C], in bfloat16 [X, G' * C] likewise.
-        parameters: [T, Q].
-    """
-
-    impressions: Floats
-    contexts: Floats
-    parameters: Floats
-
-
-class PartialSums(NamedTuple):
-    """Sums of one block each, all overwritten.
-
-    Attributes:
-        losses: [S] float64.
-        parameters: [S, T, Q - H_1 * C], the gradients of all parameters but the contexts' weights.
-        boundary: [T, S, H_1], the gradient of the projection of the block's first group, if that began in an
-            earlier block, else 0.
-        context_weights: [B, T, H_1 * C], the gradients of the contexts' weights.
-    """
-
-    losses: npt.NDArray[np.float64]
-    parameters: Floats
-    boundary: Floats
-    context_weights: Floats
-
-
-class Scratch(NamedTuple):
-    """Arrays that the step works in.
-
-    Attributes:
-        projections: [T, G' * H_1], overwritten: the context projections.
-        projection_gradients: [T, G * H_1], 0.
-        layers: [P, `layer_scratch_size`], overwritten.
-        bfloat16: [P, `bfloat16_scratch_size` for CHUNK], overwritten; of no size in float32.
-        counters: [3, 1] int64, 0: blocks taken of groups forward, of impressions, of groups backward.
-    """
-
-    projections: Floats
-    projection_gradients: Floats
-    layers: Floats
-    bfloat16: BFloat16s
-    counters: Ints
-
-
-def layer_scratch_size(num_units: int) -> int:
-    """Returns the floats that a thread needs for towers of `num_units` hidden units in all their layers."""
-    return CHUNK * (5 * num_units + 4)
+from esmm_spark.model.objectives.pointwise_kernels import loss_of_chunk
+from esmm_spark.model.objectives.spec import LossSpec
 
 
 @parallel_kernel
 def train_towers(
     addresses: GemmAddresses,
     plan: TowerPlan,
+    spec: LossSpec,
     weights: Weights,
     inputs: TowerInputs,
     gradients: TowerGradients,
@@ -126,7 +52,8 @@ def train_towers(
 
     Args:
         addresses: of the products.
-        plan: the sizes, the cut into blocks and the loss.
+        plan: the sizes and the cut into blocks.
+        spec: the terms of the loss.
         weights: [T, ...].
         inputs: what is trained on.
         gradients: output.
@@ -144,8 +71,8 @@ def train_towers(
             scratch.counters[0],
             scratch.projections,
         )
-    for thread in prange(num_threads):
-        _train_blocks(addresses, plan, weights, inputs, gradients, partial_sums, scratch, thread)
+    for _ in prange(num_threads):
+        _train_blocks(addresses, plan, spec, weights, inputs, gradients, partial_sums, scratch)
     _add_boundary_sums(plan, inputs.group_index, partial_sums.boundary, scratch.projection_gradients)
     for thread in prange(num_threads):
         backward_projections(
@@ -171,17 +98,18 @@ def train_towers(
 def _train_blocks(
     addresses: GemmAddresses,
     plan: TowerPlan,
+    spec: LossSpec,
     weights: Weights,
     inputs: TowerInputs,
     gradients: TowerGradients,
     partial_sums: PartialSums,
     scratch: Scratch,
-    thread: int,
 ) -> None:
     """Takes blocks of impressions through the layers, forward and backward, until none is left."""
     group_index, num_towers, num_inputs = inputs.group_index, len(weights.parameters), len(inputs.impressions)
     num_features, num_impressions = plan.widths[0], group_index.shape[0]
-    logits, logit_gradients = _logit_buffers(scratch.layers[thread])
+    thread = fetch_and_add(scratch.counters[3])
+    logits, logit_gradients = _logit_buffers(scratch.layers[thread], num_towers)
     while True:
         block = fetch_and_add(scratch.counters[1])
         begin = block * plan.impression_block
@@ -193,7 +121,8 @@ def _train_blocks(
         is_cut = begin > 0 and group_index[begin] == group_index[begin - 1]
         cut_group = group_index[begin] if is_cut else -1
         for first in range(begin, end, plan.chunk):
-            chunk_groups = group_index[first : min(first + plan.chunk, end)]
+            last = min(first + plan.chunk, end)
+            chunk_groups = group_index[first:last]
             for tower in range(num_towers):
                 forward_layers(
                     addresses,
@@ -205,17 +134,15 @@ def _train_blocks(
                     _layer_buffers(scratch, thread, tower),
                     logits[tower],
                 )
-            for i in range(chunk_groups.shape[0]):
-                loss, of_ctr, of_cvr = loss_and_gradients(
-                    plan.objective,
-                    float(logits[0, i]),
-                    float(logits[1, i]),
-                    float(inputs.labels[0, first + i]),
-                    float(inputs.labels[1, first + i]),
-                )
-                partial_sums.losses[block] += loss
-                logit_gradients[0, i] = plan.loss_scale * of_ctr
-                logit_gradients[1, i] = plan.loss_scale * of_cvr
+            partial_sums.losses[block] += loss_of_chunk(
+                spec,
+                logits,
+                inputs.labels[:, first:last],
+                inputs.carried[:, first:last],
+                plan.loss_scale,
+                scratch.heads[thread],
+                logit_gradients,
+            )
             for tower in range(num_towers):
                 buffers = _layer_buffers(scratch, thread, tower)
                 backward_layers(
@@ -250,20 +177,20 @@ def _weights_of(plan: TowerPlan, weights: Weights, tower: int) -> Weights:
 @kernel
 def _layer_buffers(scratch: Scratch, thread: int, tower: int) -> LayerBuffers:
     """Returns views of a thread's `scratch.layers`: inputs and outputs of each tower, then gradients."""
-    layers = scratch.layers[thread]
-    size = (layers.shape[0] - 4 * CHUNK) // 5
+    layers, num_towers = scratch.layers[thread], scratch.heads.shape[2]
+    size = (layers.shape[0] - 2 * num_towers * CHUNK) // (2 * num_towers + 1)
     return LayerBuffers(
         layers[2 * tower * size : (2 * tower + 1) * size],
         layers[(2 * tower + 1) * size : (2 * tower + 2) * size],
-        layers[4 * size : 5 * size],
+        layers[2 * num_towers * size : (2 * num_towers + 1) * size],
         scratch.bfloat16[thread],
     )
 
 
 @kernel
-def _logit_buffers(layers: Floats) -> tuple[Floats, Floats]:
+def _logit_buffers(layers: Floats, num_towers: int) -> tuple[Floats, Floats]:
     """Returns the logits and their gradients, [T, CHUNK] each, the end of a thread's `scratch.layers`."""
-    both = layers[layers.shape[0] - 4 * CHUNK :].reshape(2, 2, CHUNK)
+    both = layers[layers.shape[0] - 2 * num_towers * CHUNK :].reshape(2, num_towers, CHUNK)
     return both[0], both[1]
 
 

@@ -7,9 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from esmm_spark.contracts.losses import PRESETS
+from esmm_spark.contracts.objective import Objective, resolve
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
+from esmm_spark.contracts.train_config import Model
 from esmm_spark.model import esmm
 from esmm_spark.model.esmm import Esmm
-from esmm_spark.model.fused import blas, tower
+from esmm_spark.model.fused import blas, perceptron, tower
 from esmm_spark.model.fused.layer_kernels import CHUNK
 from esmm_spark.model.networks import Mlp
 
@@ -40,6 +44,17 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+FUNNEL = Tasks.model_validate(
+    {"click": {}, "conversion": {"given": "click"}, "repurchase": {"given": "conversion"}}
+)
+
+
+def objective_of(name: str) -> Objective:
+    """Returns a preset of the default tasks, or of three: `esmm of three`."""
+    preset, _, three = name.partition(" ")
+    return resolve(Model(objective=preset), [], FUNNEL if three else DEFAULT_TASKS)
+
+
 def model(
     hidden_units: tuple[int, ...],
     activations: Sequence[str] = ("prelu", "prelu"),
@@ -47,27 +62,31 @@ def model(
     num_fields: int = IMPRESSION,
 ) -> Esmm:
     torch.manual_seed(4)
-    towers = [Mlp(CONTEXT, num_fields, DIM, hidden_units, activation) for activation in activations]
+    resolved = objective_of(objective)
+    names = [activations[head % len(activations)] for head in range(len(resolved.heads))]
+    towers = [Mlp(CONTEXT, num_fields, DIM, hidden_units, activation) for activation in names]
     for seed, network in enumerate(towers):
         for name, parameter in network.named_parameters():
             # Biases that are not 0; slopes of both signs and 0.
             if parameter.dim() == 1:
                 values = torch.linspace(-0.5, 1.5 - 0.2 * seed, len(parameter)) + 0.1 * ("bias" in name)
                 parameter.data.copy_(values)
-    return Esmm(towers[0], towers[1], objective)
+    return Esmm(towers, resolved)
 
 
 def inputs(sizes: list[int], objective: str = "esmm", num_fields: int = IMPRESSION) -> list[Tensor]:
-    """Returns context, impression, group sizes, click and conversion."""
+    """Returns context, impression, group sizes and labels [K, N], of which some are unknown."""
     generator = torch.Generator().manual_seed(len(sizes))
-    dim, count = DIM * (2 if objective == "base" else 1), sum(sizes)
-    click = torch.rand(count, generator=generator) < 0.5
+    resolved = objective_of(objective)
+    dim, count = DIM * resolved.num_embeddings, sum(sizes)
+    happened = torch.rand(len(resolved.tasks.names), count, generator=generator) < 0.5
+    labels = happened.cumprod(0).float()
+    labels[1:, torch.rand(count, generator=generator) < 0.1] = -1.0
     return [
         torch.randn(len(sizes), CONTEXT, dim, generator=generator),
         torch.randn(count, num_fields, dim, generator=generator),
         torch.tensor(sizes, dtype=torch.int64),
-        click.float(),
-        (click & (torch.rand(count, generator=generator) < 0.5)).float(),
+        labels,
     ]
 
 
@@ -82,7 +101,7 @@ def results(network: Esmm, given: list[Tensor], dtype: torch.dtype = torch.float
     """Returns the loss and all gradients."""
     network.to(dtype)
     context, impression = (x.to(dtype).requires_grad_() for x in given[:2])
-    loss = network.training_loss(context, impression, given[2], (given[3], given[4]), SCALE)
+    loss = network.training_loss((context, impression, given[2]), given[3], SCALE)
     return (loss.detach(), *gradients_of(loss, (context, impression, *network.parameters())))
 
 
@@ -90,7 +109,7 @@ def plain_float64(network: Esmm, given: list[Tensor]) -> tuple[Tensor, ...]:
     network.double()
     context, impression = (x.double().requires_grad_() for x in given[:2])
     logits = network(context, impression, given[2])
-    loss = SCALE * network.loss(logits, given[3], given[4]).total
+    loss = SCALE * network.loss(logits, given[3]).sum()
     return (loss.detach(), *gradients_of(loss, (context, impression, *network.parameters())))
 
 
@@ -101,13 +120,13 @@ def assert_all_close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) ->
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=2e-5 * max(scale, 1.0))
 
 
-def layers_of(network: nn.Module) -> tower.Perceptron:
+def layers_of(network: nn.Module) -> perceptron.Perceptron:
     assert isinstance(network, Mlp)
     return network.layers
 
 
 def is_fused(network: Esmm, x: Tensor) -> bool:
-    return tower.why_not_fused(x, [layers_of(network.ctr_tower), layers_of(network.cvr_tower)]) is None
+    return network.why_not_fused(x) is None
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -121,6 +140,17 @@ def test_loss_and_gradients_are_those_of_float64(
     assert_all_close(results(network, given), plain_float64(network, given))
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [*(name for name in PRESETS if name not in ("esmm", "base")), "esmm 3", "escm2_dr 3", "base 3"],
+)
+def test_any_preset_and_number_of_towers_has_the_loss_and_gradients_of_float64(objective: str) -> None:
+    sizes, hidden_units = [3, 2 * CHUNK, 0, 41], (11, 5)
+    network, given = model(hidden_units, ("prelu", "relu"), objective), inputs(sizes, objective)
+    assert is_fused(network, given[1])
+    assert_all_close(results(network, given), plain_float64(network, given))
+
+
 def test_without_impression_features_the_context_projection_is_all() -> None:
     network, given = model((6, 3), num_fields=0), inputs([2, 1], num_fields=0)
     assert_all_close(results(network, given), plain_float64(network, given))
@@ -129,7 +159,7 @@ def test_without_impression_features_the_context_projection_is_all() -> None:
 def test_what_comes_after_the_loss_scales_its_gradients() -> None:
     network, given = model((6, 3)), inputs([2, 3])
     context = given[0].requires_grad_()
-    loss = network.training_loss(context, given[1], given[2], (given[3], given[4]), SCALE)
+    loss = network.training_loss((context, given[1], given[2]), given[3], SCALE)
     once, thrice = (torch.autograd.grad(x, context, retain_graph=True)[0] for x in (loss, 3 * loss))
     torch.testing.assert_close(thrice, 3 * once)
 
@@ -171,25 +201,25 @@ def test_a_nan_stays_a_nan_so_that_the_loss_tells(activation: str, bfloat16: boo
 def test_large_layers_take_plain_torch() -> None:
     x, activations, last = torch.zeros(1), [nn.ReLU()], nn.Linear(1000, 1)
     largest, larger = nn.Linear(1000, 1000), nn.Linear(1048, 1000)
-    assert tower.why_not_fused(x, [tower.Perceptron([largest, last], activations)]) is None
-    reason = tower.why_not_fused(x, [tower.Perceptron([larger, last], activations)])
+    assert perceptron.why_not_fused(x, [perceptron.Perceptron([largest, last], activations)]) is None
+    reason = perceptron.why_not_fused(x, [perceptron.Perceptron([larger, last], activations)])
     assert reason == "a tower has more than 1048576 weights"
 
 
 def test_no_gradients_float64_and_other_layers_take_plain_torch_and_say_why() -> None:
-    layers, x = layers_of(model((6, 3)).ctr_tower), torch.zeros(1)
+    layers, x = layers_of(model((6, 3)).towers[0]), torch.zeros(1)
     no_perceptron = "a tower is no perceptron with ReLU or PReLU"
-    assert tower.why_not_fused(x, [layers, layers]) is None
+    assert perceptron.why_not_fused(x, [layers, layers]) is None
     with torch.no_grad():
-        assert tower.why_not_fused(x, [layers, layers]) == "no gradients are computed"
+        assert perceptron.why_not_fused(x, [layers, layers]) == "no gradients are computed"
     with torch.autocast("cpu", dtype=torch.float16):
-        assert "other than bfloat16" in str(tower.why_not_fused(x, [layers, layers]))
-    assert tower.why_not_fused(x.double(), [layers, layers]) == "the input is torch.float64"
+        assert "other than bfloat16" in str(perceptron.why_not_fused(x, [layers, layers]))
+    assert perceptron.why_not_fused(x.double(), [layers, layers]) == "the input is torch.float64"
     other = layers._replace(activations=[nn.ReLU(), nn.Tanh()])
-    assert tower.why_not_fused(x, [other] * 2) == no_perceptron
-    narrower = layers_of(model((6, 4)).ctr_tower)
-    assert tower.why_not_fused(x, [layers, narrower]) == "the towers' widths differ"
-    assert tower.why_not_fused(x, [layers_of(model(()).ctr_tower)] * 2) == no_perceptron
+    assert perceptron.why_not_fused(x, [other] * 2) == no_perceptron
+    narrower = layers_of(model((6, 4)).towers[0])
+    assert perceptron.why_not_fused(x, [layers, narrower]) == "the towers' widths differ"
+    assert perceptron.why_not_fused(x, [layers_of(model(()).towers[0])] * 2) == no_perceptron
 
 
 def _no_addresses(*_: Any) -> None:
@@ -199,7 +229,7 @@ def _no_addresses(*_: Any) -> None:
 def test_without_torch_s_blas_the_same_model_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     network, given = model((6, 3)), inputs([4, 2])
     fused = results(network, given)
-    monkeypatch.setattr(tower, "gemm_addresses", _no_addresses)
+    monkeypatch.setattr(perceptron, "gemm_addresses", _no_addresses)
     monkeypatch.setattr(esmm, "fused_loss", None)
     for mine, theirs in zip(fused, results(network, given), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
@@ -259,7 +289,7 @@ def test_in_bfloat16_they_are_those_of_rounded_products(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert is_fused(network, given[1])
         found = results(network, given)
-    oracle = Esmm(_Rounded(network.ctr_tower), _Rounded(network.cvr_tower), objective)
+    oracle = Esmm([_Rounded(tower) for tower in network.towers], network.objective)
     for mine, theirs in zip(found, plain_float64(oracle, given), strict=True):
         # A hidden unit that float32 and float64 round to two neighbours, or on which they disagree whether it
         # is above 0, is a few in a thousand; without rounding it is ten times as far away.

@@ -1,0 +1,92 @@
+"""The arrays of a fused training step; `tower_kernels` says what they are for.
+
+Shapes: N impressions, G groups, T towers, one for each head, X inputs: 1 that all towers read, or T, each
+tower's own. C and K features of a context and an impression, H_1 .. H_L hidden units, H their sum, Q
+parameters of a tower. S blocks of impressions, B blocks of groups, P threads. N' and G' are N and G made
+multiples of M_MULTIPLE, as bfloat16 needs.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from esmm_spark.model.fused.layer_kernels import CHUNK
+from esmm_spark.model.fused.product_kernels import BFloat16s
+from esmm_spark.model.kernels.compilation import Floats, Ints
+from esmm_spark.model.objectives.pointwise_kernels import Doubles
+
+
+class TowerInputs(NamedTuple):
+    """What the towers are trained on.
+
+    Attributes:
+        impressions: [X, N * K].
+        contexts: [X, G * C].
+        group_index: [N] int64, sorted, 0 <= group < G.
+        labels: [tasks, N]: 1, 0, or below 0 where unknown.
+        carried: [columns, N], what terms read beside.
+    """
+
+    impressions: Floats
+    contexts: Floats
+    group_index: Ints
+    labels: Floats
+    carried: Floats
+
+
+class TowerGradients(NamedTuple):
+    """Gradients of the sum of the losses times `plan.loss_scale`, all set.
+
+    Attributes:
+        impressions: [X, N * K], in bfloat16 [X, N' * K], of which the first N * K are it.
+        contexts: [X, G * C], in bfloat16 [X, G' * C] likewise.
+        parameters: [T, Q].
+    """
+
+    impressions: Floats
+    contexts: Floats
+    parameters: Floats
+
+
+class PartialSums(NamedTuple):
+    """Sums of one block each, all overwritten.
+
+    Attributes:
+        losses: [S] float64.
+        parameters: [S, T, Q - H_1 * C], the gradients of all parameters but the contexts' weights.
+        boundary: [T, S, H_1], the gradient of the projection of the block's first group, if that began in an
+            earlier block, else 0.
+        context_weights: [B, T, H_1 * C], the gradients of the contexts' weights.
+    """
+
+    losses: npt.NDArray[np.float64]
+    parameters: Floats
+    boundary: Floats
+    context_weights: Floats
+
+
+class Scratch(NamedTuple):
+    """Arrays that the step works in.
+
+    Attributes:
+        projections: [T, G' * H_1], overwritten: the context projections.
+        projection_gradients: [T, G * H_1], 0.
+        layers: [P, `layer_scratch_size`], overwritten.
+        bfloat16: [P, `bfloat16_scratch_size` for CHUNK], overwritten; of no size in float32.
+        heads: [P, HEAD_ROWS, T] float64, overwritten.
+        counters: [4, 1] int64, 0: blocks taken of groups forward, of impressions, of groups backward; and
+            threads that have begun with impressions.
+    """
+
+    projections: Floats
+    projection_gradients: Floats
+    layers: Floats
+    bfloat16: BFloat16s
+    heads: Doubles
+    counters: Ints
+
+
+def layer_scratch_size(num_units: int, num_towers: int) -> int:
+    """Returns the floats that a thread needs for towers of `num_units` hidden units in all their layers."""
+    return CHUNK * ((2 * num_towers + 1) * num_units + 2 * num_towers)
