@@ -236,6 +236,24 @@ def test_where_no_impression_is_left_the_reason_of_most_rejects_is_told() -> Non
     assert why_nothing_is_left(contexts, blank) == "s.csv holds blank lines alone: there is nothing to score"
 
 
+@pytest.mark.spark
+def test_raw_files_whose_labels_are_all_bad_are_told_so(
+    config: Config, run: Callable[..., Scored], tmp_path: Path
+) -> None:
+    content = config.model_dump()
+    content["features"]["fields"][2]["min_count"] = 1
+    content["logs"]["max_reject_fraction"] = 1.0
+    config = Config.model_validate(content)
+    write_model(config)
+    skeleton = tmp_path / "raw/skeleton_test.csv"
+    lines = [line.split(",", 2) for line in skeleton.read_text().splitlines()]
+    skeleton.write_text("".join(f"{number},7,{rest}\n" for number, _, rest in lines))
+    with pytest.raises(
+        InputError, match=rf"{len(lines)} of {len(lines)} lines are rejected as bad_label: docs/"
+    ):
+        run(config)
+
+
 def test_raw_files_that_are_missing_or_of_another_format_are_refused(config: Config, tmp_path: Path) -> None:
     write_model(config)
     (tmp_path / "raw/common_test.csv").unlink()

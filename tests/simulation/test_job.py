@@ -1,6 +1,7 @@
 """`jobs/simulate.py` as a user runs it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +50,35 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_ctrl_c_while_spark_works_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": "--master local[1] pyspark-shell"}
+    arguments = ["--output", str(tmp_path / "raw"), "--num-groups", "200000", "--seed", "1"]
+    with subprocess.Popen(
+        [sys.executable, str(JOB), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As a terminal does: the signal goes to the JVM and the workers, too.
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 200
+        while not any(
+            path.name.endswith("staging") and any(path.rglob("part-*")) for path in tmp_path.iterdir()
+        ):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, ""), errors
+    lines = [line for line in errors.splitlines() if not line.startswith("simulate impressions: ")]
+    assert lines == ["stopped by Ctrl-C: what was there before is whole"]
     assert list(tmp_path.iterdir()) == []
 
 
