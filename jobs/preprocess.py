@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
         action="append",
         default=[],
         metavar="LOG",
-        help="event logs: it is right that impressions, clicks or conversions have no lines of the day; "
+        help="event logs: it is right that this log has no lines of the day: impressions, clicks ...; "
         "repeatable, or with commas",
     )
     arguments, config = parse_config(parser, argv)
@@ -68,7 +68,8 @@ def main(argv: Sequence[str]) -> None:
     if is_events:
         if arguments.backfill_days is not None and arguments.backfill_days < 1:
             raise ConfigError(f"--backfill-days {arguments.backfill_days}: must be at least 1")
-        day, allowed_missing = parse_day(arguments.ds, arguments.as_of), _logs_named(arguments.allow_missing)
+        day = parse_day(arguments.ds, arguments.as_of)
+        allowed_missing = _logs_named(config, arguments.allow_missing)
         _build_days(config, day, looks_back, arguments.backfill_days, allowed_missing)
         return
     from esmm_spark.logs.formats import reader_of
@@ -82,14 +83,12 @@ def main(argv: Sequence[str]) -> None:
     _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, seconds)
 
 
-def _logs_named(texts: Sequence[str]) -> list[str]:
+def _logs_named(config: Config, texts: Sequence[str]) -> list[str]:
     """Returns the logs that `--allow-missing` names."""
-    from esmm_spark.events.join.sources import LOGS
-
-    names = [name.strip() for text in texts for name in text.split(",")]
+    names, known = [name.strip() for text in texts for name in text.split(",")], [*config.funnel.logs]
     for name in names:
-        if name not in LOGS:
-            raise ConfigError(f"--allow-missing {name}: must be one of {', '.join(LOGS)}")
+        if name not in known:
+            raise ConfigError(f"--allow-missing {name}: must be one of {', '.join(known)}")
     return names
 
 
@@ -106,8 +105,7 @@ def _build_days(
     from esmm_spark.events.backfill import days_that_can_change
     from esmm_spark.events.days import build_days
 
-    assert config.logs.events is not None
-    backfill_days = (num_days or days_that_can_change(config.logs.events)) if looks_back else 0
+    backfill_days = (num_days or days_that_can_change(config.funnel)) if looks_back else 0
     with _session(config) as spark:
         started = time.monotonic()
         written, left_alone = build_days(spark, config, day, backfill_days, allowed_missing)
@@ -130,15 +128,16 @@ def _build_days(
 
 
 def _print_day(name: str, day: DayCounts) -> None:
-    clicks, conversions = day.join["clicks"], day.join["conversions"]
-    print(
-        f"{name}: {clicks['matched']:,} of {clicks['total']:,} clicks matched, "
-        f"{clicks['orphans']:,} orphans; "
-        f"{conversions['matched']:,} of {conversions['total']:,} conversions matched, "
-        f"{conversions['orphans'] + conversions['of_orphan_clicks']:,} orphans, "
-        f"{conversions['of_earlier_clicks']:,} of earlier clicks; "
-        f"{day.immature:,} impressions immature"
-    )
+    parts = []
+    for log in day.join["delay_s"]:
+        counts = day.join[log]
+        parts.append(
+            f"{counts['matched']:,} of {counts['total']:,} {log} matched, "
+            f"{counts['orphans'] + counts['of_orphan_causes']:,} orphans"
+        )
+        if counts["of_earlier_causes"]:
+            parts[-1] += f", {counts['of_earlier_causes']:,} of earlier causes"
+    print(f"{name}: {'; '.join(parts)}; {day.immature:,} impressions immature")
 
 
 def _print_summary(

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
 from esmm_spark.contracts.losses import Term
 from esmm_spark.contracts.objective import LISTED, Objective, resolve
@@ -267,10 +268,17 @@ class Config(Section):
         """What is trained: tasks, terms, heads."""
         return resolve(self.model, self.losses, self.tasks)
 
+    @property
+    def funnel(self) -> Funnel:
+        """The logs of events, linked; only where there are any."""
+        assert self.logs.events is not None
+        return Funnel(self.logs.events, self.tasks)
+
     @model_validator(mode="after")
     def _check_events(self) -> Self:
         if self.logs.events is None:
             return self
+        assert self.funnel
         nowhere = [f.name for f in self.features.fields if f.name not in self.logs.events.attributes]
         if nowhere:
             raise ValueError(

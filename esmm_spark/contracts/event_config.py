@@ -43,8 +43,8 @@ class _Table(Section):
     ] = date(2000, 1, 1)
 
 
-class _EventLog(_Table):
-    """What the three logs share."""
+class EventLog(_Table):
+    """What the logs share."""
 
     day_folders: Annotated[
         str | None,
@@ -71,7 +71,7 @@ class _EventLog(_Table):
     ] = {}
 
 
-class ImpressionLog(_EventLog):
+class ImpressionLog(EventLog):
     """The impression log."""
 
     impression_id: Annotated[str, Field(description="Column of the impression's id.")]
@@ -83,7 +83,7 @@ class ImpressionLog(_EventLog):
     ] = None
 
 
-class ClickLog(_EventLog):
+class ClickLog(EventLog):
     """The click log."""
 
     click_id: Annotated[
@@ -97,7 +97,7 @@ class ClickLog(_EventLog):
     item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
 
 
-class ConversionLog(_EventLog):
+class ConversionLog(EventLog):
     """The conversion log."""
 
     conversion_id: Annotated[
@@ -108,6 +108,31 @@ class ConversionLog(_EventLog):
     ] = None
     user_id: Annotated[str | None, Field(description="Column of the user's id.")] = None
     item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
+
+
+class TaskLog(EventLog):
+    """The log of a task's events, each caused by an event of the task that it is given."""
+
+    event_id: Annotated[
+        str | None, Field(description="Column of the event's id: lines with one id are one event.")
+    ] = None
+    parent_id: Annotated[
+        str | None,
+        Field(
+            description="Column of the id of the event that caused it, of a task without a parent of the "
+            "impression; without one, user and item tell."
+        ),
+    ] = None
+    user_id: Annotated[str | None, Field(description="Column of the user's id.")] = None
+    item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
+    window_s: Annotated[
+        int,
+        Field(gt=0, le=90 * 86400, description="An event's cause lies in [event - this, event], in seconds."),
+    ] = 7 * 86400
+    parent_event: Annotated[
+        Literal["last", "first"],
+        Field(description="Which event of that user and item in the window it belongs to."),
+    ] = "last"
 
 
 class Attribution(Section):
@@ -159,7 +184,9 @@ class History(Section):
     """A feature field counted from a user's events strictly before the impression minus the lag."""
 
     field: Annotated[str, Field(description="The feature field's name.")]
-    of: Annotated[Literal["clicks", "conversions"], Field(description="Which events.")] = "clicks"
+    of: Annotated[
+        str, Field(description="Which events: `clicks`, `conversions`, or a task of `logs.events.tasks`.")
+    ] = "clicks"
     value: Annotated[
         str,
         Field(description="Which attribute of them: one of that log's features, or else of an item catalog."),
@@ -190,11 +217,14 @@ class Cross(Section):
 
 
 class EventLogs(Section):
-    """Impressions, clicks and conversions, and how they are joined."""
+    """Impressions and what became of them, and how they are joined."""
 
     impressions: ImpressionLog
-    clicks: ClickLog
-    conversions: ConversionLog
+    clicks: Annotated[ClickLog | None, Field(description="The log of the task `click`.")] = None
+    conversions: Annotated[
+        ConversionLog | None, Field(description="The log of the task `conversion` that is given `click`.")
+    ] = None
+    tasks: Annotated[dict[str, TaskLog], Field(description="Task -> its log, of any other task.")] = {}
     attribution: Attribution = Attribution()
     immature: Annotated[Literal["drop", "keep", "flag"], Field(description=_IMMATURE)] = "drop"
     min_match_rate: Annotated[
@@ -212,22 +242,13 @@ class EventLogs(Section):
     crosses: Annotated[list[Cross], Field(description="Features that join a history and an impression.")] = []
 
     @model_validator(mode="after")
-    def _check_keys(self) -> Self:
-        clicks, conversions = self.clicks, self.conversions
-        if clicks.impression_id is None and not (clicks.user_id and clicks.item_id):
-            raise ValueError("clicks need impression_id, or user_id and item_id")
-        if conversions.click_id is not None:
-            if clicks.click_id is None:
-                raise ValueError("conversions have click_id, clicks have none: set clicks.click_id")
-        elif not (conversions.user_id and conversions.item_id and clicks.user_id and clicks.item_id):
-            raise ValueError("conversions need click_id, or user_id and item_id there and in clicks")
-        return self
-
-    @model_validator(mode="after")
     def _check_attributes(self) -> Self:
         item_attributes = [name for table in self.catalogs if table.key == "item" for name in table.features]
         for history in self.history:
-            log = self.clicks if history.of == "clicks" else self.conversions
+            logs = {"clicks": self.clicks, "conversions": self.conversions, **self.tasks}
+            log = logs.get(history.of)
+            if log is None:
+                raise ValueError(f"history {history.field} is of {history.of}, of which there is no log")
             if log.user_id is None:
                 raise ValueError(f"history {history.field} needs {history.of}.user_id")
             if history.value not in log.features and not (history.value in item_attributes and log.item_id):

@@ -21,11 +21,11 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from esmm_spark.contracts.schemas.columns import (
-    LABEL_COLUMNS,
     LABELS,
     SCORE_COLUMNS,
     TRUTH_COLUMNS,
     example_columns,
+    label_columns,
     names_of,
 )
 from esmm_spark.contracts.section import Section
@@ -36,7 +36,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 # aren't made of a label's name.
 RESERVED_COLUMNS = {
     name
-    for table in (example_columns("int", LABELS, {}), LABEL_COLUMNS, SCORE_COLUMNS, TRUTH_COLUMNS)
+    for table in (example_columns("int", LABELS, {}), label_columns(LABELS), SCORE_COLUMNS, TRUTH_COLUMNS)
     for name in names_of(table)
     if not any(label in name for label in LABELS)
 }

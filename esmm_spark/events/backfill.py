@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import MissingLogError
-from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.events.join.labels import label_day
 from esmm_spark.events.join.needed_folders import IsExcused
 from esmm_spark.events.join.sources import read_day_logs
@@ -33,20 +33,19 @@ class EarlierDay(NamedTuple):
     left_alone: str
 
 
-def days_that_can_change(events: EventLogs) -> int:
+def days_that_can_change(funnel: Funnel) -> int:
     """Returns how many days before a day events of it, or late ones that come with it, can still change.
 
-    An event at time t changes labels of impressions since t - click window - conversion window. What is new
-    in a day's folders happened on the day or up to `late_days` before. So day D - n can change if its last
-    microsecond isn't before the start of D - late days - both windows: n <= late days + both windows in days,
-    rounded up.
+    An event at time t changes labels of impressions since t - the windows on its chain. What is new in a
+    day's folders happened on the day or up to `late_days` before. So day D - n can change if its last
+    microsecond isn't before the start of D - late days - these windows: n <= late days + the longest chain's
+    windows in days, rounded up.
 
     Example:
         Windows of 1 and 7 days, a day late: 9.
     """
-    windows_s = events.attribution.click_window_s + events.attribution.conversion_window_s
-    late_days = max(log.late_days for log in (events.impressions, events.clicks, events.conversions))
-    return late_days + ceil(windows_s * SECOND_US / DAY_US)
+    late_days = max(log.late_days for log in funnel.logs.values())
+    return late_days + ceil(funnel.longest_window_s * SECOND_US / DAY_US)
 
 
 def look_back(
@@ -61,25 +60,22 @@ def look_back(
         num_days: how far back to look.
         is_excused: see events/join/needed_folders.py.
     """
-    assert config.logs.events is not None
     first = Day(day.date - timedelta(days=num_days)).name
     for name in list_days(config.paths.dataset):
         if first <= name < day.name:
-            yield _look_at(spark, config, config.logs.events, day.on(name), is_excused)
+            yield _look_at(spark, config, day.on(name), is_excused)
 
 
-def _look_at(
-    spark: SparkSession, config: Config, events: EventLogs, day: Day, is_excused: IsExcused
-) -> EarlierDay:
+def _look_at(spark: SparkSession, config: Config, day: Day, is_excused: IsExcused) -> EarlierDay:
     built = read_day(config.paths.dataset, day.name).day
     try:
-        logs = read_day_logs(spark, events, day, with_features=False, is_excused=is_excused)
+        logs = read_day_logs(spark, config.funnel, day, with_features=False, is_excused=is_excused)
     except MissingLogError as error:
         return EarlierDay(day, False, str(error))
     try:
-        require_whole(built, count_events_per_day(logs, events, day), day, frozenset())
+        require_whole(built, count_events_per_day(logs, config.funnel, day), day, frozenset())
         with step(spark, f"{day.name}: look for labels that have changed"):
-            labelled = label_day(events, logs, day)
+            labelled = label_day(config.funnel, logs, day)
         labelled.unpersist()
         return EarlierDay(day, labelled.digest != built.label_digest, "")
     except MissingLogError as error:

@@ -21,12 +21,13 @@ from esmm_spark.logs.raw_files import CanonicalLines
 _TOKEN, _VALUE, _WEIGHT = "\x01", "\x02", "\x03"
 
 
-def canonical_lines(featured: Featured, spec: FeatureSpec) -> CanonicalLines:
+def canonical_lines(featured: Featured, spec: FeatureSpec, tasks: Sequence[str]) -> CanonicalLines:
     """Returns the lines of a day.
 
     Args:
-        featured: with `click` and `conversion`, 0 or 1, in the impressions.
+        featured: with a label, 0 or 1, of each task in the impressions.
         spec: which attributes become tokens.
+        tasks: their names.
     """
     context_tokens = _tokens(featured.contexts, spec.context_fields)
     impression_tokens = _tokens(featured.impressions, spec.impression_fields)
@@ -37,7 +38,7 @@ def canonical_lines(featured: Featured, spec: FeatureSpec) -> CanonicalLines:
         ),
         impressions=featured.impressions.select(
             key.alias("key"),
-            F.concat_ws(",", "impression_id", "click", "conversion", key, *impression_tokens).alias("line"),
+            F.concat_ws(",", "impression_id", *tasks, key, *impression_tokens).alias("line"),
         ),
     )
 

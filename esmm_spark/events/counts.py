@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import SourceCounts
-from esmm_spark.events.join.sources import LOGS, DayLogs
+from esmm_spark.events.join.sources import DayLogs
 from esmm_spark.events.reading.day import Day
 from esmm_spark.events.reading.lines import REASONS
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
@@ -29,7 +29,7 @@ def count_lines(logs: DayLogs, day: Day, paths: Mapping[str, str]) -> list[Sourc
     Raises:
         CountMismatchError: lines got lost between reading and judging them.
     """
-    frames = [frame for name in LOGS for frame in _fates(logs, day, name)]
+    frames = [frame for name in logs.lines for frame in _fates(logs, day, name)]
     catalogs = _catalogs(logs)
     frames += [frame for name, lines in catalogs.items() for frame in _fates_of_catalog(name, lines)]
     paths = {
@@ -37,7 +37,7 @@ def count_lines(logs: DayLogs, day: Day, paths: Mapping[str, str]) -> list[Sourc
         **{name: catalog.path for name, (catalog, _) in zip(catalogs, logs.catalogs, strict=True)},
     }
     counts: dict[str, dict[str, dict[str | None, int]]]
-    counts = {name: {"read": {}, "judged": {}} for name in (*LOGS, *catalogs)}
+    counts = {name: {"read": {}, "judged": {}} for name in (*logs.lines, *catalogs)}
     # One job for all: there are few fates of lines.
     for row in reduce(DataFrame.unionByName, frames).collect():
         counts[row.log][row.stage][row.fate] = row["count"]

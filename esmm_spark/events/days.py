@@ -22,7 +22,7 @@ from esmm_spark.contracts.manifest import (
     SourceCounts,
     require_same_spec,
 )
-from esmm_spark.contracts.schemas.columns import LABEL_COLUMNS, names_of
+from esmm_spark.contracts.schemas.columns import label_columns, names_of
 from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
 from esmm_spark.events.backfill import look_back
 from esmm_spark.events.canonical_lines import canonical_lines
@@ -39,14 +39,7 @@ from esmm_spark.events.day_folders import (
 from esmm_spark.events.features.features import add_features
 from esmm_spark.events.join.labels import Labelled, label_day
 from esmm_spark.events.join.needed_folders import IsExcused, built_day, excuses
-from esmm_spark.events.join.sources import (
-    CLICKS,
-    CONVERSIONS,
-    DayLogs,
-    log_configs,
-    own_click_range,
-    read_day_logs,
-)
+from esmm_spark.events.join.sources import DayLogs, read_day_logs
 from esmm_spark.events.join_report import report_join
 from esmm_spark.events.line_checks import check_lines
 from esmm_spark.events.matching import check_matches, unused_catalogs
@@ -143,11 +136,11 @@ def build_day(
             check_dataset(config, day.name)
         built = built_day(dataset, day.name)
         is_excused = excuses(dataset, allowed_missing, None if is_backfill else day.date)
-        logs = read_day_logs(spark, _events(config), day, with_features=True, is_excused=is_excused)
-        with step(spark, f"{day.name}: attribute clicks and conversions"):
-            labelled = label_day(_events(config), logs, day)
+        logs = read_day_logs(spark, config.funnel, day, with_features=True, is_excused=is_excused)
+        with step(spark, f"{day.name}: attribute events"):
+            labelled = label_day(config.funnel, logs, day)
         try:
-            events_per_day = count_events_per_day(logs, _events(config), day)
+            events_per_day = count_events_per_day(logs, config.funnel, day)
             if built is not None:
                 require_whole(built, events_per_day, day, frozenset() if is_backfill else allowed_missing)
             partition = _write_day(spark, config, day, logs, labelled, staging, is_excused)
@@ -195,21 +188,18 @@ def _write_day(
     staging: str,
     is_excused: IsExcused,
 ) -> DayPartition:
-    events = _events(config)
-    configs = log_configs(events)
+    configs = config.funnel.logs
     with step(spark, f"{day.name}: count lines"):
         sources = count_lines(logs, day, {name: log.path for name, log in configs.items()})
     check_lines(sources, logs.raw, configs, day, config.logs.max_reject_fraction, is_excused)
-    labelled.impressions.select(*names_of(LABEL_COLUMNS)).write.parquet(
-        filesystems.spark_path(storage.join(staging, LABELS))
-    )
+    labels = labelled.impressions.select(*names_of(label_columns(config.tasks.names)))
+    labels.write.parquet(filesystems.spark_path(storage.join(staging, LABELS)))
     rejected_lines(logs, day).coalesce(1).write.parquet(
         filesystems.spark_path(storage.join(staging, REJECTS))
     )
     with step(spark, f"{day.name}: report the join"):
-        known_from_us, _ = own_click_range(events, day)
-        report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day, known_from_us)
-    warnings = [*logs.warnings, *check_matches(report, labelled, day, events.min_match_rate)]
+        report = report_join(labelled, config.funnel, day)
+    warnings = [*logs.warnings, *check_matches(report, labelled, config.funnel, day)]
     examples = None
     if report["impressions"]["total"] > 0:
         with step(spark, f"{day.name}: join features"):
@@ -233,10 +223,10 @@ def _write_day(
 def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str) -> list[str]:
     """Writes the canonical lines, which are read three times and cost joins to make; returns warnings."""
     events, catalogs = _events(config), logs.accepted_catalogs()
-    counted = {log: logs.accepted(log) for log in (CLICKS, CONVERSIONS)}
+    counted = {link.log_name: logs.accepted(link.log_name) for link in config.funnel.links}
     featured = add_features(labelled.impressions, catalogs, counted, events, config.features)
     contexts = featured.contexts.persist()
-    lines = canonical_lines(featured._replace(contexts=contexts), config.features)
+    lines = canonical_lines(featured._replace(contexts=contexts), config.features, config.tasks.names)
     lines.contexts.write.parquet(filesystems.spark_path(storage.join(staging, _CONTEXT_LINES)))
     lines.impressions.write.parquet(filesystems.spark_path(storage.join(staging, _IMPRESSION_LINES)))
     warnings = unused_catalogs(contexts, labelled.impressions, catalogs)

@@ -1,11 +1,12 @@
 """What the join of a day noticed: match rates, orphans, repeats, clock skew, delays, skewed keys.
 
-impressions  how many there are, how many clicked and converted
-clicks, conversions   of the day: how many, matched to an impression, orphans, before their cause
-             conversions of_earlier_clicks: whose click is so old that its impression isn't looked for; they
-             have no part in the match rate
-repeats      clicks and conversions beyond the first one of an impression
-delay_s      {"click": {"<= 60": 12, ...}, "conversion": ...}: of what belongs to the day's impressions
+impressions  how many there are, how many have an event of each task: `with_clicks`
+clicks ...   of each log, events of the day: how many, matched to an impression, orphans, before their cause;
+             of_orphan_causes: what caused them has no impression itself
+             of_earlier_causes: what caused them is so old that its impression isn't looked for; they have no
+             part in the match rate
+repeats      events of each log beyond the first one of an impression
+delay_s      {"clicks": {"<= 60": 12, ...}, ...}: of what belongs to the day's impressions, since its cause
 top_keys     {"user_id": [[key, rows, share], ...], ...}: the most frequent keys
 """
 
@@ -16,7 +17,16 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from esmm_spark.events.join.attribution import BEFORE_CAUSE, CLICK_TIME_US, OWNER_ID, OWNER_TIME_US
+from esmm_spark.contracts.funnel import IMPRESSIONS, EventLink, Funnel
+from esmm_spark.events.join.attribution import (
+    BEFORE_CAUSE,
+    CAUSE_TIME_US,
+    OWNER_ID,
+    OWNER_TIME_US,
+    ROOT_TIME_US,
+)
+from esmm_spark.events.join.labels import Labelled
+from esmm_spark.events.join.sources import own_event_range
 from esmm_spark.events.reading.day import SECOND_US, Day
 
 # Upper ends of the delay histogram's bins, in seconds; the last bin is open.
@@ -25,54 +35,45 @@ _TOP = 5
 _REPEATED, _DELAY = "repeated ", "delay "
 
 
-def report_join(
-    impressions: DataFrame, clicks: DataFrame, conversions: DataFrame, day: Day, owners_known_from_us: int
-) -> dict[str, Any]:
+def report_join(labelled: Labelled, funnel: Funnel, day: Day) -> dict[str, Any]:
     """Returns the report described above.
 
     Args:
-        impressions: the day's, with user_id, item_id, num_clicks and num_conversions.
-        clicks: what `attribute_clicks` gave, of all days.
-        conversions: what `attribute_conversions` gave, of all days.
+        labelled: the day's impressions, and the events of all days.
+        funnel: the logs' config.
         day: the day.
-        owners_known_from_us: the impressions of clicks before it have not all been looked at.
     """
-    has_click = F.col(CLICK_TIME_US).isNotNull()
-    is_of_earlier = F.coalesce(F.col(CLICK_TIME_US) < owners_known_from_us, F.lit(False))
+    impressions, links = labelled.impressions, funnel.links
+    last = links[-1]
+    of_last = labelled.events[last.task].where(day.holds(F.col("time_us")))
     found = _collect(
         {
-            "impressions": _long(impressions.agg(*_impression_counts())),
-            "clicks": _long(
-                clicks.agg(*_event_counts(day, F.lit(False), F.col(OWNER_TIME_US), F.lit(False)))
-            ),
-            "conversions": _long(
-                conversions.agg(*_event_counts(day, has_click, F.col(CLICK_TIME_US), is_of_earlier))
-            ),
+            IMPRESSIONS: _long(impressions.agg(*_impression_counts(links))),
+            **{
+                link.log_name: _long(labelled.events[link.task].agg(*_event_counts(link, funnel, day)))
+                for link in links
+            },
             "user_id": _top_keys(impressions, "user_id"),
             "item_id": _top_keys(impressions, "item_id"),
-            "item_id of conversions": _top_keys(conversions.where(day.holds(F.col("time_us"))), "item_id"),
+            f"item_id of {last.log_name}": _top_keys(of_last, "item_id"),
         }
     )
-    counts, repeats = _split(found["impressions"], _REPEATED)
-    of_clicks, click_delays = _split(found["clicks"], _DELAY)
-    of_conversions, conversion_delays = _split(found["conversions"], _DELAY)
+    counts, repeats = _split(found[IMPRESSIONS], _REPEATED)
+    split = {link.log_name: _split(found[link.log_name], _DELAY) for link in links}
+    totals = {
+        "user_id": counts["total"],
+        "item_id": counts["total"],
+        f"item_id of {last.log_name}": split[last.log_name][0]["total"],
+    }
     return {
-        "impressions": counts,
-        "clicks": _with_rate(of_clicks),
-        "conversions": _with_rate(of_conversions),
+        IMPRESSIONS: counts,
+        **{name: _with_rate(of_log) for name, (of_log, _) in split.items()},
         "repeats": repeats,
         "delay_s": {
-            kind: {name: count for name, count in delays.items() if count}
-            for kind, delays in (("click", click_delays), ("conversion", conversion_delays))
+            name: {bin_name: count for bin_name, count in delays.items() if count}
+            for name, (_, delays) in split.items()
         },
-        "top_keys": {
-            name: _with_shares(found[name], total)
-            for name, total in (
-                ("user_id", counts["total"]),
-                ("item_id", counts["total"]),
-                ("item_id of conversions", of_conversions["total"]),
-            )
-        },
+        "top_keys": {name: _with_shares(found[name], total) for name, total in totals.items()},
     }
 
 
@@ -104,21 +105,26 @@ def _split(counts: dict[str, int], prefix: str) -> tuple[dict[str, int], dict[st
     )
 
 
-def _impression_counts() -> list[Column]:
-    def beyond_first(number: str) -> Column:
-        return F.coalesce(F.sum(F.greatest(F.col(number) - 1, F.lit(0))), F.lit(0))
+def _impression_counts(links: Sequence[EventLink]) -> list[Column]:
+    counts = [F.count(F.lit(1)).alias("total")]
+    for link in links:
+        number = F.col(f"num_{link.task}s")
+        beyond_first = F.coalesce(F.sum(F.greatest(number - 1, F.lit(0))), F.lit(0))
+        counts += [
+            F.count_if(number > 0).alias(f"with_{link.log_name}"),
+            beyond_first.alias(f"{_REPEATED}{link.log_name}"),
+        ]
+    return counts
 
-    return [
-        F.count(F.lit(1)).alias("total"),
-        F.count_if(F.col("num_clicks") > 0).alias("clicked"),
-        F.count_if(F.col("num_conversions") > 0).alias("converted"),
-        beyond_first("num_clicks").alias(f"{_REPEATED}clicks"),
-        beyond_first("num_conversions").alias(f"{_REPEATED}conversions"),
-    ]
 
-
-def _event_counts(day: Day, has_cause: Column, cause_us: Column, is_of_earlier: Column) -> list[Column]:
+def _event_counts(link: EventLink, funnel: Funnel, day: Day) -> list[Column]:
     """Returns the counts of the day's events, and the delays of those that belong to its impressions."""
+    cause_us, has_cause, is_of_earlier = F.col(CAUSE_TIME_US), F.lit(False), F.lit(False)
+    if link.cause_task is not None:
+        # The impressions of causes before it have not all been looked at.
+        known_from_us, _ = own_event_range(link, funnel, day)
+        has_cause = cause_us.isNotNull()
+        is_of_earlier = F.coalesce(F.least(cause_us, ROOT_TIME_US) < known_from_us, F.lit(False))
     is_of_day, is_matched = day.holds(F.col("time_us")), F.col(OWNER_ID).isNotNull() & ~is_of_earlier
     is_lost = is_of_day & ~is_matched & ~is_of_earlier
     belongs = day.holds(F.col(OWNER_TIME_US))
@@ -128,8 +134,8 @@ def _event_counts(day: Day, has_cause: Column, cause_us: Column, is_of_earlier: 
         F.count_if(is_of_day).alias("total"),
         F.count_if(is_of_day & is_matched).alias("matched"),
         F.count_if(is_lost & ~has_cause).alias("orphans"),
-        F.count_if(is_lost & has_cause).alias("of_orphan_clicks"),
-        F.count_if(is_of_day & is_of_earlier).alias("of_earlier_clicks"),
+        F.count_if(is_lost & has_cause).alias("of_orphan_causes"),
+        F.count_if(is_of_day & is_of_earlier).alias("of_earlier_causes"),
         F.count_if(is_of_day & F.col(BEFORE_CAUSE)).alias("before_cause"),
         *(
             F.count_if(belongs & (seconds > after) & (seconds <= end)).alias(f"{_DELAY}{name}")
@@ -139,7 +145,7 @@ def _event_counts(day: Day, has_cause: Column, cause_us: Column, is_of_earlier: 
 
 
 def _with_rate(counts: dict[str, int]) -> dict[str, Any]:
-    known = counts["total"] - counts["of_earlier_clicks"]
+    known = counts["total"] - counts["of_earlier_causes"]
     rate = round(counts["matched"] / known, 6) if known else None
     return {**counts, "match_rate": rate}
 

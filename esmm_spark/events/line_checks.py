@@ -11,15 +11,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import MissingLogError, TooManyRejectsError
-from esmm_spark.contracts.event_config import ClickLog, ConversionLog, ImpressionLog
+from esmm_spark.contracts.event_config import EventLog
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.events.join.needed_folders import IsExcused
 from esmm_spark.events.reading.day import DAY_US, Day
 from esmm_spark.events.reading.deduplication import DUPLICATE
 from esmm_spark.events.reading.lines import MICROSECONDS, TIME_OUT_OF_RANGE
 from esmm_spark.samples.dataset import check_rejects
-
-Log = ImpressionLog | ClickLog | ConversionLog
 
 # Of so many lines of a log that has no day folders one must be of the day. A log of ten years has 3,650 days.
 _LINES_PER_LINE_OF_THE_DAY = 10_000
@@ -32,7 +30,7 @@ _NOTHING_REPLACED = "nothing was replaced"
 def check_lines(
     sources: Sequence[SourceCounts],
     raw: Mapping[str, DataFrame],
-    configs: Mapping[str, Log],
+    configs: Mapping[str, EventLog],
     day: Day,
     max_reject_fraction: float,
     is_excused: IsExcused,
@@ -77,7 +75,7 @@ def lines_of_day(source: SourceCounts) -> int:
     return source.lines_accepted + repeated + source.notes.get("after_as_of", 0)
 
 
-def _require_lines(name: str, source: SourceCounts, raw: DataFrame, log: Log, day: Day) -> None:
+def _require_lines(name: str, source: SourceCounts, raw: DataFrame, log: EventLog, day: Day) -> None:
     ours, others = lines_of_day(source), source.notes.get("other_days", 0)
     is_hardly_any = log.day_folders is None and ours * _LINES_PER_LINE_OF_THE_DAY < others
     if ours > 0 and not is_hardly_any:
@@ -90,7 +88,7 @@ def _require_lines(name: str, source: SourceCounts, raw: DataFrame, log: Log, da
     )
 
 
-def _hint(name: str, log: Log, raw: DataFrame, is_suspect: Column, day: Day) -> str:
+def _hint(name: str, log: EventLog, raw: DataFrame, is_suspect: Column, day: Day) -> str:
     """Returns which unit would bring the times to the day, or, if none does, where they lie."""
     suspect = raw.where(is_suspect & F.col("time_us").isNotNull())
     middle_us = suspect.agg(F.percentile_approx("time_us", 0.5)).collect()[0][0]

@@ -9,9 +9,9 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.event_config import Catalog
-from esmm_spark.events.join.attribution import CLICK_TIME_US, OWNER_ID
+from esmm_spark.contracts.funnel import IMPRESSIONS, EventLink, Funnel
+from esmm_spark.events.join.attribution import CAUSE_TIME_US
 from esmm_spark.events.join.labels import Labelled
-from esmm_spark.events.join.sources import CLICKS, CONVERSIONS, IMPRESSIONS
 from esmm_spark.events.reading.day import Day
 from esmm_spark.events.reading.values import quoted
 
@@ -23,6 +23,7 @@ class _Match(NamedTuple):
     """Events of a log and what they should belong to.
 
     Attributes:
+        key: where the log's config stands.
         log, cause: the names of the two logs.
         events: the log's, of all days.
         causes: the other's.
@@ -30,6 +31,7 @@ class _Match(NamedTuple):
         found: the column of `events` that is null where nothing was found.
     """
 
+    key: str
     log: str
     cause: str
     events: DataFrame
@@ -38,9 +40,7 @@ class _Match(NamedTuple):
     found: str
 
 
-def check_matches(
-    report: Mapping[str, Any], labelled: Labelled, day: Day, min_match_rate: float
-) -> list[str]:
+def check_matches(report: Mapping[str, Any], labelled: Labelled, funnel: Funnel, day: Day) -> list[str]:
     """Returns a warning for each log none of whose events of the day has a cause.
 
     A click's cause is an impression, a conversion's a click, whether or not that has an impression.
@@ -48,38 +48,24 @@ def check_matches(
     Args:
         report: what `report_join` gave.
         labelled: what it was given.
+        funnel: the logs' config; with a `min_match_rate` of 0 nothing is an error.
         day: the day.
-        min_match_rate: as in the config; 0: nothing is an error.
 
     Raises:
         InputError: of a log with 100 events or more on the day a smaller share has a cause.
     """
-    warnings = []
-    clicks, conversions = labelled.clicks, labelled.conversions
-    by_id, by_click = "impression_id" in clicks.columns, "click_id" in conversions.columns
-    pair = ["user_id", "item_id"]
-    matches = (
-        _Match(
-            CLICKS,
-            IMPRESSIONS,
-            clicks,
-            labelled.all_impressions,
-            ["impression_id"] if by_id else pair,
-            OWNER_ID,
-        ),
-        _Match(CONVERSIONS, CLICKS, conversions, clicks, ["click_id"] if by_click else pair, CLICK_TIME_US),
-    )
-    for match in matches:
+    warnings, min_match_rate = [], funnel.events.min_match_rate
+    for match in (_match_of(link, labelled, funnel) for link in funnel.links):
         counts, num_causes = report[match.log], report[match.cause]["total"]
         # A conversion of an orphan click, or of one before the day, has found that click.
-        matched = counts["matched"] + counts["of_orphan_clicks"] + counts["of_earlier_clicks"]
+        matched = counts["matched"] + counts["of_orphan_causes"] + counts["of_earlier_causes"]
         total = counts["total"]
         # Of a day without causes the logs' own checks tell.
         is_asked = total >= _MIN_EVENTS and num_causes > 0
         if total == 0 or (matched > 0 and not (is_asked and matched < min_match_rate * total)):
             continue
         message = (
-            f"logs.events.{match.log}: {matched} of {total} {match.log} of {day.name} belong to any of the "
+            f"{match.key}: {matched} of {total} {match.log} of {day.name} belong to any of the "
             f"{num_causes} {match.cause}{_examples(match, day)}"
         )
         if is_asked and matched < min_match_rate * total:
@@ -89,6 +75,15 @@ def check_matches(
             )
         warnings.append(message)
     return warnings
+
+
+def _match_of(link: EventLink, labelled: Labelled, funnel: Funnel) -> _Match:
+    cause, events = funnel.cause_of(link), labelled.events[link.task]
+    if cause is None:
+        name, causes = IMPRESSIONS, labelled.all_impressions
+    else:
+        name, causes = cause.log_name, labelled.events[cause.task]
+    return _Match(link.key, link.log_name, name, events, causes, link.matched_by, CAUSE_TIME_US)
 
 
 def unused_catalogs(

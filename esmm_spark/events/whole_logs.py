@@ -14,9 +14,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import MissingLogError
-from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.manifest import DayCounts
-from esmm_spark.events.join.sources import LOGS, DayLogs, event_ranges
+from esmm_spark.events.join.sources import DayLogs, event_ranges
 from esmm_spark.events.reading.day import Day
 from esmm_spark.events.reading.deduplication import day_number
 
@@ -25,7 +25,7 @@ EventsPerDay = Mapping[str, Mapping[str, int]]
 _EPOCH = date(1970, 1, 1)
 
 
-def count_events_per_day(logs: DayLogs, events: EventLogs, day: Day) -> dict[str, dict[str, int]]:
+def count_events_per_day(logs: DayLogs, funnel: Funnel, day: Day) -> dict[str, dict[str, int]]:
     """Returns log -> UTC day, `2026-11-23` -> accepted events of it that matter to the day `day`."""
     frames = [
         logs.accepted(name)
@@ -33,9 +33,9 @@ def count_events_per_day(logs: DayLogs, events: EventLogs, day: Day) -> dict[str
         .groupBy(day_number(F.col("time_us")).alias("day"))
         .count()
         .select(F.lit(name).alias("log"), "day", "count")
-        for name, (first, last) in event_ranges(events, day).items()
+        for name, (first, last) in event_ranges(funnel, day).items()
     ]
-    counts: dict[str, dict[str, int]] = {name: {} for name in LOGS}
+    counts: dict[str, dict[str, int]] = {name: {} for name in funnel.logs}
     for row in sorted(reduce(DataFrame.unionByName, frames).collect()):
         counts[row.log][(_EPOCH + timedelta(days=row.day)).isoformat()] = row["count"]
     return counts

@@ -17,9 +17,10 @@ WORDS = {"examples", "rejects", "labels", "vocabulary", "versions", "checkpoints
 NAMES = {value for name, value in vars(layout).items() if name.isupper()}
 TABLES = {
     "examples": set(columns.EXAMPLE_COLUMNS),
+    "label_columns": set(columns.names_of(columns.label_columns(columns.LABELS))),
     **{
         name: set(columns.names_of(getattr(columns, name)))
-        for name in ("VIEW_COLUMNS", "REJECT_COLUMNS", "LABEL_COLUMNS", "SCORE_COLUMNS", "TRUTH_COLUMNS")
+        for name in ("VIEW_COLUMNS", "REJECT_COLUMNS", "SCORE_COLUMNS", "TRUTH_COLUMNS")
     },
     "PROBABILITIES": set(columns.PROBABILITIES),
 }

@@ -8,7 +8,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import MissingLogError
-from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.manifest import DayCounts
 from esmm_spark.events import backfill
 from esmm_spark.events.backfill import days_that_can_change, look_back
@@ -29,9 +28,7 @@ def test_a_run_looks_back_as_far_as_new_events_can_change_labels(
 ) -> None:
     windows = {"click_window_s": click_window_s, "conversion_window_s": conversion_window_s}
     logs = {name: {"late_days": late_days} for name in ("impressions", "clicks", "conversions")}
-    events = config(tmp_path, attribution=windows, **logs).logs.events
-    assert isinstance(events, EventLogs)
-    assert days_that_can_change(events) == num_days
+    assert days_that_can_change(config(tmp_path, attribution=windows, **logs).funnel) == num_days
 
 
 def built(as_of: str | None, **events_per_day: dict[str, int]) -> DayCounts:

@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.event_config import Catalog
+from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.events.days import build_days
 from esmm_spark.events.join.labels import Labelled
 from esmm_spark.events.matching import check_matches, unused_catalogs
@@ -17,7 +18,7 @@ from tests.events.small_logs import DAYS, at, config, event, impression, rows_of
 pytestmark = pytest.mark.spark
 
 DAY = parse_day("2026-11-24", None)
-OWNED = "user_id string, item_id string, time_us bigint, owner_impression_id string"
+OWNED = "user_id string, item_id string, time_us bigint, owner_impression_id string, cause_time_us bigint"
 
 
 @pytest.fixture
@@ -26,12 +27,11 @@ def labelled(spark: SparkSession) -> Labelled:
     impressions = spark.createDataFrame(
         [("11", "i", at(1, 1)), ("10", "j", at(0, 1))], "user_id string, item_id string, time_us bigint"
     )
-    clicks = [("0011", "i", at(1, 2), None), ("0010", "i", at(0, 2), None)]
+    clicks = [("0011", "i", at(1, 2), None, None), ("0010", "i", at(0, 2), None, None)]
     found = [("0011", "i", at(1, 3), None, at(1, 2))]
     return Labelled(
         impressions,
-        spark.createDataFrame(clicks, OWNED),
-        spark.createDataFrame(found, f"{OWNED}, owner_click_time_us bigint"),
+        {"click": spark.createDataFrame(clicks, OWNED), "conversion": spark.createDataFrame(found, OWNED)},
         immature=0,
         what_immature="keep",
         digest="",
@@ -81,25 +81,33 @@ def test_a_day_whose_clicks_match_nothing_is_not_published_and_doubles_match_int
     assert (row["click"], row["conversion"]) == ([1], [1])
 
 
+def funnel(tmp_path: Path, min_match_rate: float) -> Funnel:
+    return config(tmp_path, min_match_rate=min_match_rate).funnel
+
+
 def report(clicks: int, matched: int, impressions: int = 7) -> dict[str, Any]:
-    nothing = {"of_orphan_clicks": 0, "of_earlier_clicks": 0}
+    nothing = {"of_orphan_causes": 0, "of_earlier_causes": 0}
     return {
         "impressions": {"total": impressions},
         "clicks": {"total": clicks, "matched": matched, **nothing},
-        "conversions": {"total": 1, "matched": 0, **nothing, "of_orphan_clicks": 1},
+        "conversions": {"total": 1, "matched": 0, **nothing, "of_orphan_causes": 1},
     }
 
 
-def test_a_log_none_of_whose_events_match_is_told_with_an_id_of_both_sides(labelled: Labelled) -> None:
+def test_a_log_none_of_whose_events_match_is_told_with_an_id_of_both_sides(
+    labelled: Labelled, tmp_path: Path
+) -> None:
     told = (
         "logs.events.clicks: 0 of 99 clicks of ds=2026-11-24 belong to any of the 7 impressions (user_id is "
         "like '0011' in clicks and like '11' in impressions; item_id is like 'i' in clicks and like 'i' in "
         "impressions)"
     )
-    assert check_matches(report(99, 0), labelled, DAY, 0.001) == [told]
-    assert check_matches(report(1000, 0), labelled, DAY, 0.0) == [told.replace("99", "1000")]
+    assert check_matches(report(99, 0), labelled, funnel(tmp_path, 0.001), DAY) == [told]
+    assert check_matches(report(1000, 0), labelled, funnel(tmp_path, 0.0), DAY) == [
+        told.replace("99", "1000")
+    ]
     # Without impressions there is nothing to match.
-    (warning,) = check_matches(report(1000, 0, impressions=0), labelled, DAY, 0.001)
+    (warning,) = check_matches(report(1000, 0, impressions=0), labelled, funnel(tmp_path, 0.001), DAY)
     assert "0 of 1000 clicks" in warning
 
 
@@ -115,13 +123,13 @@ def test_a_log_none_of_whose_events_match_is_told_with_an_id_of_both_sides(label
     ],
 )
 def test_of_100_events_or_more_a_share_must_match(
-    labelled: Labelled, total: int, matched: int, min_match_rate: float, is_refused: bool
+    labelled: Labelled, tmp_path: Path, total: int, matched: int, min_match_rate: float, is_refused: bool
 ) -> None:
     counts = report(total, matched)
     if not is_refused:
-        assert check_matches(counts, labelled, DAY, min_match_rate) == []
+        assert check_matches(counts, labelled, funnel(tmp_path, min_match_rate), DAY) == []
         return
     with pytest.raises(
         InputError, match=rf"{matched} of {total} clicks .*'0011'.*min_match_rate={min_match_rate:g} asks"
     ):
-        check_matches(counts, labelled, DAY, min_match_rate)
+        check_matches(counts, labelled, funnel(tmp_path, min_match_rate), DAY)

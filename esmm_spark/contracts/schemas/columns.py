@@ -7,7 +7,7 @@ A single column's name in an expression (`F.col("click")`) refers to these table
 is which columns a table has, in which order and of which types. tests/contracts/test_schemas.py looks for it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -88,16 +88,22 @@ VIEW_COLUMNS = (
 # A row per rejected line of a raw file.
 REJECT_COLUMNS = (Column("line", "binary"), Column("source", "string"), Column("reason", "string"))
 
-# A row per impression of event logs. Times in microseconds since 1970, of the first click and conversion; the
-# numbers count all of them. `mature` is null unless logs.events.immature is flag.
-LABEL_COLUMNS = (
-    Column("impression_id", "string"),
-    Column("time_us", "bigint"),
-    *(Column(label, "tinyint") for label in LABELS),
-    *(Column(f"num_{label}s", "bigint") for label in LABELS),
-    *(Column(f"{label}_time_us", "bigint") for label in LABELS),
-    Column("mature", "boolean"),
-)
+
+def label_columns(tasks: Sequence[str]) -> tuple[Column, ...]:
+    """Returns the columns of the labels table.
+
+    A row per impression of event logs. Times in microseconds since 1970, of the first event of a task; the
+    numbers count all of them. `mature` is null unless logs.events.immature is flag.
+    """
+    return (
+        Column("impression_id", "string"),
+        Column("time_us", "bigint"),
+        *(Column(task, "tinyint") for task in tasks),
+        *(Column(f"num_{task}s", "bigint") for task in tasks),
+        *(Column(f"{task}_time_us", "bigint") for task in tasks),
+        Column("mature", "boolean"),
+    )
+
 
 # A row per scored impression. Key: impression_id. Labels are those of the examples, null where unknown.
 SCORE_COLUMNS = (

@@ -11,7 +11,7 @@ A dataset of event logs has a partition per day instead, each replaced for itsel
 
     <paths.dataset>/
         examples/ds=2026-11-23/part-*.parquet, partition.json (DayPartition: what the manifest has of the day)
-        labels/ds=2026-11-23/*.parquet    columns.LABEL_COLUMNS, a row per impression
+        labels/ds=2026-11-23/*.parquet    columns.label_columns, a row per impression
         rejects/ds=2026-11-23/*.parquet   columns.REJECT_COLUMNS
 
 docs/architecture.md shows the models folder, the scores and the report. What one room alone writes and reads,

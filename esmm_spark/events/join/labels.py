@@ -1,22 +1,20 @@
 """A day's impressions with their labels, and a digest that tells whether these have changed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.event_config import EventLogs
-from esmm_spark.contracts.schemas.columns import LABEL_COLUMNS, names_of
-from esmm_spark.events.join.attribution import attribute_clicks, attribute_conversions, label_impressions
-from esmm_spark.events.join.maturity import is_mature
-from esmm_spark.events.join.sources import (
-    CLICKS,
-    CONVERSIONS,
-    IMPRESSIONS,
-    LOGS,
-    DayLogs,
-    label_ranges,
+from esmm_spark.contracts.funnel import IMPRESSIONS, Funnel
+from esmm_spark.contracts.schemas.columns import label_columns, names_of
+from esmm_spark.events.join.attribution import (
+    attribute_to_causes,
+    attribute_to_impressions,
+    label_impressions,
 )
+from esmm_spark.events.join.maturity import is_mature
+from esmm_spark.events.join.sources import DayLogs, label_ranges
 from esmm_spark.events.reading.day import Day
 
 
@@ -25,17 +23,15 @@ class Labelled:
     """A day's impressions with their labels, and the events around it; all cached.
 
     Attributes:
-        all_impressions: accepted ones of the day, with LABEL_COLUMNS beside their own.
-        clicks: attributed, of all days that matter.
-        conversions: likewise.
+        all_impressions: accepted ones of the day, with `columns.label_columns` beside their own.
+        events: task -> its attributed events, of all days that matter.
         immature: impressions whose windows end after `as_of`.
         what_immature: whether to drop, keep or flag them.
         digest: a text that changes when a label of the day does, or which impressions there are.
     """
 
     all_impressions: DataFrame
-    clicks: DataFrame
-    conversions: DataFrame
+    events: dict[str, DataFrame]
     immature: int
     what_immature: str
     digest: str
@@ -55,58 +51,59 @@ class Labelled:
 
     def unpersist(self) -> None:
         """Frees the cached frames."""
-        for frame in (self.all_impressions, self.clicks, self.conversions):
+        for frame in (self.all_impressions, *self.events.values()):
             frame.unpersist()
 
 
-def label_day(events: EventLogs, logs: DayLogs, day: Day) -> Labelled:
+def label_day(funnel: Funnel, logs: DayLogs, day: Day) -> Labelled:
     """Returns the day's impressions with their labels.
 
     Args:
-        events: the logs' config.
+        funnel: the logs' config.
         logs: what `read_day_logs` gave for the day.
         day: the day.
     """
     impressions = logs.accepted(IMPRESSIONS)
-    ranges = label_ranges(events, day)
-    narrow = {name: _without_attributes(logs.accepted(name), *ranges[name]) for name in LOGS}
-    clicks = attribute_clicks(narrow[IMPRESSIONS], narrow[CLICKS], events.attribution).persist()
-    conversions = attribute_conversions(clicks, narrow[CONVERSIONS], events.attribution).persist()
-    labels = label_impressions(clicks, conversions)
+    ranges = label_ranges(funnel, day)
+    narrow = {name: _without_attributes(logs.accepted(name), *ranges[name]) for name in funnel.logs}
+    events: dict[str, DataFrame] = {}
+    for link in funnel.links:
+        own, cause = narrow[link.log_name], funnel.cause_of(link)
+        if cause is None:
+            attributed = attribute_to_impressions(narrow[IMPRESSIONS], own, link)
+        else:
+            attributed = attribute_to_causes(events[cause.task], own, cause, link)
+        events[link.task] = attributed.persist()
+    number = {task: F.coalesce(f"num_{task}s", F.lit(0)) for task in events}
     all_impressions = (
         impressions.where(day.holds(F.col("time_us")))
-        .join(labels, on=["impression_id", "time_us"], how="left")
+        .join(label_impressions(events), on=["impression_id", "time_us"], how="left")
         .withColumns(
             {
-                "num_clicks": F.coalesce("num_clicks", F.lit(0)),
-                "num_conversions": F.coalesce("num_conversions", F.lit(0)),
-                "mature": is_mature(F.col("time_us"), events.attribution, day.as_of_us),
-            }
-        )
-        .withColumns(
-            {
-                "click": (F.col("num_clicks") > 0).cast("tinyint"),
-                "conversion": (F.col("num_conversions") > 0).cast("tinyint"),
+                **{f"num_{task}s": of_task for task, of_task in number.items()},
+                **{task: (of_task > 0).cast("tinyint") for task, of_task in number.items()},
+                "mature": is_mature(F.col("time_us"), funnel, day.as_of_us),
             }
         )
         .persist()
     )
-    immature, digest = _digest(all_impressions, events.immature)
-    return Labelled(all_impressions, clicks, conversions, immature, events.immature, digest)
+    what_immature = funnel.events.immature
+    immature, digest = _digest(all_impressions, list(events), what_immature)
+    return Labelled(all_impressions, events, immature, what_immature, digest)
 
 
-def _digest(all_impressions: DataFrame, what_immature: str) -> tuple[int, str]:
+def _digest(all_impressions: DataFrame, tasks: Sequence[str], what_immature: str) -> tuple[int, str]:
     """Returns how many impressions are immature, and the digest: in the pass that fills the cache."""
     is_kept = F.col("mature") if what_immature == "drop" else F.lit(True)
     flag = F.col("mature") if what_immature == "flag" else F.lit(None).cast("boolean")
-    label = F.xxhash64(*(name for name in names_of(LABEL_COLUMNS) if name != "mature"), flag)
+    label = F.xxhash64(*(name for name in names_of(label_columns(tasks)) if name != "mature"), flag)
     row = all_impressions.agg(
         F.count_if(~F.col("mature")).alias("immature"),
         F.count_if(is_kept).alias("kept"),
-        F.count_if(is_kept & (F.col("click") == 1)).alias("clicked"),
+        F.count_if(is_kept & (F.col(tasks[0]) == 1)).alias("positive"),
         F.bit_xor(F.when(is_kept, label)).alias("labels"),
     ).collect()[0]
-    return row.immature, f"{row.kept}-{row.clicked}-{(row.labels or 0) % 2**64:016x}"
+    return row.immature, f"{row.kept}-{row.positive}-{(row.labels or 0) % 2**64:016x}"
 
 
 def _without_attributes(events: DataFrame, first_us: int, last_us: int) -> DataFrame:

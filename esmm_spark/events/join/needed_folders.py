@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, timedelta
 
 from esmm_spark.contracts.errors import InputError, MissingLogError
-from esmm_spark.contracts.event_config import ClickLog, ConversionLog, ImpressionLog
+from esmm_spark.contracts.event_config import EventLog
 from esmm_spark.contracts.manifest import DayCounts
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX, EXAMPLES
 from esmm_spark.events.reading.day import Day
@@ -23,8 +23,6 @@ from esmm_spark.files.manifest_file import read_day
 IsExcused = Callable[[str, date], bool]
 
 Files = Sequence[tuple[str, date | None]]
-Log = ImpressionLog | ClickLog | ConversionLog
-
 _ONE_DAY = timedelta(days=1)
 _SHOWN = 3
 
@@ -64,7 +62,7 @@ def built_day(dataset: str, name: str) -> DayCounts | None:
 
 
 def require_folders(
-    configs: Mapping[str, Log],
+    configs: Mapping[str, EventLog],
     files: Mapping[str, Files],
     ranges: Mapping[str, tuple[int, int]],
     day: Day,
@@ -118,7 +116,7 @@ def needed_days(present: Collection[date], range_us: tuple[int, int], day: Day, 
     return sorted({day.date, *around})
 
 
-def _text(name: str, log: Log, day: Day, missing: Sequence[date]) -> str:
+def _text(name: str, log: EventLog, day: Day, missing: Sequence[date]) -> str:
     shown = ", ".join(f"{log.day_folders}={each}" for each in missing[:_SHOWN])
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return f"{day.name} needs {shown}{more} of {log.path}: no such folder, or nothing in it{_remedy(name)}"

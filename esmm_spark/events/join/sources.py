@@ -1,4 +1,4 @@
-"""Which lines of the three logs and of the catalogs a day needs."""
+"""Which lines of the logs and of the catalogs a day needs."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,7 +6,8 @@ from typing import NamedTuple
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.event_config import Catalog, ClickLog, ConversionLog, EventLogs, ImpressionLog
+from esmm_spark.contracts.event_config import Catalog
+from esmm_spark.contracts.funnel import IMPRESSION_ID, IMPRESSIONS, EventLink, Funnel
 from esmm_spark.events.features.history import history_range_us
 from esmm_spark.events.join.needed_folders import IsExcused, never_excused, require_folders
 from esmm_spark.events.reading.column_agreement import check_agreement
@@ -14,9 +15,6 @@ from esmm_spark.events.reading.day import DAY_US, SECOND_US, Day
 from esmm_spark.events.reading.deduplication import reject_duplicates
 from esmm_spark.events.reading.files import days_around, files_between, list_log_files
 from esmm_spark.events.reading.lines import EventLines, read_catalog, read_events
-
-IMPRESSIONS, CLICKS, CONVERSIONS = "impressions", "clicks", "conversions"
-LOGS = (IMPRESSIONS, CLICKS, CONVERSIONS)
 
 
 class DayLogs(NamedTuple):
@@ -54,25 +52,28 @@ class DayLogs(NamedTuple):
             lines.unpersist()
 
 
-def log_configs(logs: EventLogs) -> dict[str, ImpressionLog | ClickLog | ConversionLog]:
-    """Returns log -> its config."""
-    return {IMPRESSIONS: logs.impressions, CLICKS: logs.clicks, CONVERSIONS: logs.conversions}
+def own_event_range(link: EventLink, funnel: Funnel, day: Day) -> tuple[int, int]:
+    """Returns [first, last] time, microseconds, of a root task's events that may belong to the day.
+
+    Args:
+        link: any of the tree; its root's range is returned.
+        funnel: the logs' config.
+        day: the day.
+    """
+    root = funnel.root_of(link)
+    window_us = root.window_s * SECOND_US
+    # Where user and item tell, an event doesn't belong to a later impression.
+    before_us = window_us if root.is_by_id else 0
+    return day.start_us - before_us, day.end_us - 1 + window_us
 
 
-def own_click_range(logs: EventLogs, day: Day) -> tuple[int, int]:
-    """Returns [first, last] time, microseconds, of clicks that may belong to an impression of the day."""
-    click_us = logs.attribution.click_window_s * SECOND_US
-    # Where user and item tell, a click doesn't belong to a later impression.
-    before_us = click_us if logs.clicks.impression_id is not None else 0
-    return day.start_us - before_us, day.end_us - 1 + click_us
-
-
-def label_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
+def label_ranges(funnel: Funnel, day: Day) -> dict[str, tuple[int, int]]:
     """Returns log -> [first, last] event time, microseconds, that can matter to the day's labels and report.
 
     What a day's partition says must follow from all logs, whatever is read of them. Let [S, L] be the day's
-    first and last microsecond, cw and vw the click and the conversion window, and b how long before its
-    impression a click may come: cw where clicks name their impression, 0 where user and item tell.
+    first and last microsecond. First of a chain of two, with cw and vw the click and the conversion window,
+    and b how long before its impression a click may come: cw where clicks name their impression, 0 where user
+    and item tell.
 
     *Clicks.* An impression of the day owns clicks in [S - b, L + cw] only. Such a click's candidates lie in
     [click - cw, click + b]; one after the owner doesn't matter unless it is up to the click, one before it
@@ -88,49 +89,60 @@ def label_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
 
     *The report.* Clicks of the day, [S, L], have their candidates and their early ones in [S - cw, L + cw],
     conversions of the day in [S - vw, L + vw]: all within the above. Whether the click of a conversion has an
-    impression is known of clicks in [S - b, L + cw], the others are `of_earlier_clicks`.
+    impression is known of clicks in [S - b, L + cw], the others are `of_earlier_causes`.
+
+    *Longer chains, and trees.* The same holds of each event and the one that caused it. Let E(t) be L plus
+    the windows on the chain to task t. Events of t that belong to the day lie in [S - b, E(t)], and which
+    event of its parent p causes one depends on those in [S - b - window of t, E(t)]. An event of p before
+    S - b, or after E(p), is no impression's of the day, whatever is known of what caused it: it lies outside
+    of its own range above. So of each task events in [S - b - the longest window of its children, E of its
+    children, or its own] are enough. Of several roots, impressions in the range of each.
 
     Events beyond the ranges may be there or not: nothing above depends on their absence. And with `--as-of T`
     the logs are those that end at T, for which all of it holds as well.
     """
-    click_us = logs.attribution.click_window_s * SECOND_US
-    conversion_us = logs.attribution.conversion_window_s * SECOND_US
-    first, last = own_click_range(logs, day)
-    return {
-        IMPRESSIONS: (first - click_us, last),
-        CLICKS: (first - conversion_us, last + conversion_us),
-        CONVERSIONS: (first, last + conversion_us),
-    }
-
-
-def event_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
-    """Returns the ranges of `label_ranges`, widened by what the day's histories count."""
-    ranges = label_ranges(logs, day)
-    for of in (CLICKS, CONVERSIONS):
-        first, last = ranges[of]
-        earliest = history_range_us([item for item in logs.history if item.of == of], day.start_us)
-        ranges[of] = (min(first, earliest), last)
+    ranges: dict[str, tuple[int, int]] = {}
+    for link in funnel.links:
+        first, last = own_event_range(link, funnel, day)
+        if link.cause_task is None:
+            earliest, latest = ranges.get(IMPRESSIONS, (first, last))
+            first_impression = first - link.window_s * SECOND_US
+            ranges[IMPRESSIONS] = (min(earliest, first_impression), max(latest, last))
+        children = funnel.children(link)
+        before_us = max((child.window_s for child in children), default=0) * SECOND_US
+        after_s = max(funnel.chain_window_s(each) for each in (link, *children))
+        ranges[link.log_name] = (first - before_us, day.end_us - 1 + after_s * SECOND_US)
     return ranges
 
 
-def time_ranges(logs: EventLogs, day: Day) -> dict[str, tuple[int, int]]:
+def event_ranges(funnel: Funnel, day: Day) -> dict[str, tuple[int, int]]:
+    """Returns the ranges of `label_ranges`, widened by what the day's histories count."""
+    ranges = label_ranges(funnel, day)
+    for link in funnel.links:
+        first, last = ranges[link.log_name]
+        of_log = [item for item in funnel.events.history if item.of == link.log_name]
+        ranges[link.log_name] = (min(first, history_range_us(of_log, day.start_us)), last)
+    return ranges
+
+
+def time_ranges(funnel: Funnel, day: Day) -> dict[str, tuple[int, int]]:
     """Returns the ranges of `event_ranges`, each from the start of a UTC day on: what must be read.
 
     Of lines that repeat an id on a UTC day the earliest is kept: which one that is follows from all of the
     day before it.
     """
-    ranges = event_ranges(logs, day)
+    ranges = event_ranges(funnel, day)
     return {name: (first - first % DAY_US, last) for name, (first, last) in ranges.items()}
 
 
 def read_day_logs(
-    spark: SparkSession, logs: EventLogs, day: Day, with_features: bool, is_excused: IsExcused = never_excused
+    spark: SparkSession, funnel: Funnel, day: Day, with_features: bool, is_excused: IsExcused = never_excused
 ) -> DayLogs:
     """Returns the lines that the day needs.
 
     Args:
         spark: the session.
-        logs: their config.
+        funnel: the logs' config.
         day: the day.
         with_features: false if only labels are wanted: catalogs are not read then, nor attributes where what
             is read has no say in whether a line is malformed.
@@ -140,10 +152,11 @@ def read_day_logs(
         MissingLogError: a folder that the day needs isn't there.
         ConfigError, InputError: as `read_events`, or ids whose types can't be made equal.
     """
-    configs = log_configs(logs)
+    configs = funnel.logs
     files = {name: list_log_files(log.path, log.day_folders) for name, log in configs.items()}
-    ranges = time_ranges(logs, day)
+    ranges = time_ranges(funnel, day)
     require_folders(configs, files, ranges, day, is_excused)
+    own_ids = {IMPRESSIONS: IMPRESSION_ID, **{link.log_name: link.own_id for link in funnel.links}}
     result = DayLogs({}, {}, [], [], {})
     tables: dict[str, EventLines] = {}
     for name, (first, last) in ranges.items():
@@ -152,7 +165,8 @@ def read_day_logs(
             config = config.model_copy(update={"features": {}})
         chosen = files_between(files[name], *days_around(first, last, config.late_days))
         near = days_around(day.start_us, day.end_us - 1, config.late_days)
-        read = read_events(spark, name, config, chosen, near)
+        ids = {key: (funnel.key_of_id(name, key), column) for key, column in funnel.ids_of(name).items()}
+        read = read_events(spark, funnel.key_of(name), config, ids, chosen, near)
         last = last if day.as_of_us is None else min(last, day.as_of_us)
         # In this order: what is wrong with a line costs more to find out.
         needed = F.col("time_us").between(first, last) | F.col("reason").isNotNull()
@@ -160,13 +174,13 @@ def read_day_logs(
         if name == IMPRESSIONS:
             lines = _without_others_attributes(lines, day)
         result.raw[name] = read.near
-        result.lines[name] = _deduplicated(lines, name).persist()
+        result.lines[name] = _deduplicated(lines, own_ids[name]).persist()
         tables[name] = read
-    for number, catalog in enumerate(logs.catalogs if with_features else []):
+    for number, catalog in enumerate(funnel.events.catalogs if with_features else []):
         table = read_catalog(spark, number, catalog)
         tables[f"catalogs.{number}"] = table
         result.catalogs.append((catalog, table.lines))
-    check_agreement(logs, {name: table.types for name, table in tables.items()})
+    check_agreement(funnel, {name: table.types for name, table in tables.items()})
     for table in tables.values():
         result.warnings.extend(table.warnings)
     marks = {name: table.byte_order_marks for name, table in tables.items()}
@@ -180,6 +194,5 @@ def _without_others_attributes(lines: DataFrame, day: Day) -> DataFrame:
     return lines.withColumns({name: F.when(is_ours, F.col(f"`{name}`")) for name in attributes})
 
 
-def _deduplicated(lines: DataFrame, name: str) -> DataFrame:
-    id_column = f"{name.removesuffix('s')}_id"
+def _deduplicated(lines: DataFrame, id_column: str) -> DataFrame:
     return reject_duplicates(lines, id_column) if id_column in lines.columns else lines

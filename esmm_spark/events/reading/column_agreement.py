@@ -2,61 +2,64 @@
 
 from collections.abc import Mapping
 
-from esmm_spark.contracts.event_config import EventLogs, History
+from esmm_spark.contracts.event_config import History
+from esmm_spark.contracts.funnel import IMPRESSIONS, Funnel
 from esmm_spark.events.reading.column_types import ColumnType
 from esmm_spark.events.reading.columns import Placed, check_equal
-from esmm_spark.events.reading.lines import mapped_ids
-
-_LOGS = ("impressions", "clicks", "conversions")
 
 
-def check_agreement(logs: EventLogs, types: Mapping[str, Mapping[str, ColumnType]]) -> None:
+def check_agreement(funnel: Funnel, types: Mapping[str, Mapping[str, ColumnType]]) -> None:
     """Raises ConfigError where the types of two columns that are compared can't be made equal.
 
     Args:
-        logs: the logs' config.
+        funnel: the logs' config.
         types: table, `clicks` or `catalogs.0` -> column -> its type. Tables and columns that are not read are
             not looked at.
     """
+    logs = funnel.events
     ids: dict[str, list[Placed]] = {}
-    for name in _LOGS:
-        for key, column in mapped_ids(getattr(logs, name)).items():
-            ids.setdefault(key, []).extend(_placed(name, key, column, types))
+    for name in funnel.logs:
+        for key, column in funnel.ids_of(name).items():
+            ids.setdefault(key, []).extend(_placed(funnel, name, funnel.key_of_id(name, key), column, types))
     for number, catalog in enumerate(logs.catalogs):
         key = f"{catalog.key}_id"
-        ids.setdefault(key, []).extend(_placed(f"catalogs.{number}", "key_column", catalog.key_column, types))
+        ids.setdefault(key, []).extend(
+            _placed(funnel, f"catalogs.{number}", "key_column", catalog.key_column, types)
+        )
     for key, columns in ids.items():
         check_equal(key, columns)
     histories = {history.field: history for history in logs.history}
     for cross in logs.crosses:
-        counted = _sources(logs, histories[cross.history], types)
-        shown = _attribute(logs, "impressions", cross.value, types) or _of_catalogs(logs, cross.value, types)
+        counted = _sources(funnel, histories[cross.history], types)
+        shown = _attribute(funnel, IMPRESSIONS, cross.value, types) or _of_catalogs(
+            funnel, cross.value, types
+        )
         check_equal(f"cross {cross.field}", [*shown, *counted])
 
 
-def _sources(
-    logs: EventLogs, history: History, types: Mapping[str, Mapping[str, ColumnType]]
-) -> list[Placed]:
+def _sources(funnel: Funnel, history: History, types: Mapping[str, Mapping[str, ColumnType]]) -> list[Placed]:
     """Returns where the values of a history stand."""
-    return _attribute(logs, history.of, history.value, types) or _of_catalogs(logs, history.value, types)
+    return _attribute(funnel, history.of, history.value, types) or _of_catalogs(funnel, history.value, types)
 
 
 def _attribute(
-    logs: EventLogs, log: str, name: str, types: Mapping[str, Mapping[str, ColumnType]]
+    funnel: Funnel, log: str, name: str, types: Mapping[str, Mapping[str, ColumnType]]
 ) -> list[Placed]:
-    features: Mapping[str, str] = getattr(logs, log).features
-    return _placed(log, f"features.{name}", features[name], types) if name in features else []
+    features: Mapping[str, str] = funnel.logs[log].features
+    return _placed(funnel, log, f"features.{name}", features[name], types) if name in features else []
 
 
-def _of_catalogs(logs: EventLogs, name: str, types: Mapping[str, Mapping[str, ColumnType]]) -> list[Placed]:
+def _of_catalogs(funnel: Funnel, name: str, types: Mapping[str, Mapping[str, ColumnType]]) -> list[Placed]:
     return [
         placed
-        for number, catalog in enumerate(logs.catalogs)
+        for number, catalog in enumerate(funnel.events.catalogs)
         if name in catalog.features
-        for placed in _placed(f"catalogs.{number}", f"features.{name}", catalog.features[name], types)
+        for placed in _placed(funnel, f"catalogs.{number}", f"features.{name}", catalog.features[name], types)
     ]
 
 
-def _placed(table: str, key: str, column: str, types: Mapping[str, Mapping[str, ColumnType]]) -> list[Placed]:
+def _placed(
+    funnel: Funnel, table: str, key: str, column: str, types: Mapping[str, Mapping[str, ColumnType]]
+) -> list[Placed]:
     kind = types.get(table, {}).get(column)
-    return [] if kind is None else [Placed(f"logs.events.{table}.{key}", column, kind)]
+    return [] if kind is None else [Placed(f"{funnel.key_of(table)}.{key}", column, kind)]

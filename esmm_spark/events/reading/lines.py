@@ -16,7 +16,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.event_config import Catalog, ClickLog, ConversionLog, ImpressionLog
+from esmm_spark.contracts.event_config import Catalog, EventLog
 from esmm_spark.events.reading.column_types import NOTHING, ColumnType
 from esmm_spark.events.reading.columns import LogFile, check_columns, read_columns
 from esmm_spark.events.reading.files import list_log_files
@@ -33,7 +33,6 @@ WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is
 NEVER_VALID = "never_valid"  # a catalog's row whose valid_to is not after its valid_from
 REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, WRONG_FOLDER)
 
-ID_KEYS = ("impression_id", "click_id", "conversion_id", "user_id", "item_id", "context_key")
 
 # An id is a double too large to be exact; an attribute is a list or an object where nobody knew of one.
 _INEXACT, _IS_OTHER_TYPE = "__inexact", "__is_other_type"
@@ -74,8 +73,9 @@ def attribute_column(name: str) -> str:
 
 def read_events(
     spark: SparkSession,
-    name: str,
-    log: ImpressionLog | ClickLog | ConversionLog,
+    key: str,
+    log: EventLog,
+    ids: Mapping[str, tuple[str, str]],
     files: Sequence[tuple[str, date | None]],
     near: tuple[date, date],
 ) -> EventLines:
@@ -83,8 +83,9 @@ def read_events(
 
     Args:
         spark: the session.
-        name: `impressions`, `clicks` or `conversions`.
+        key: where its config stands: `logs.events.clicks`.
         log: its config.
+        ids: canonical name of an id, `user_id` -> its key below `key`, and its column.
         files: those to be read, with the days of their folders.
         near: the first and the last day in whose folder lines of the day may lie.
 
@@ -92,13 +93,17 @@ def read_events(
         ConfigError: a mapped column isn't there.
         InputError: files that don't agree.
     """
-    ids = mapped_ids(log)
-    wanted = {**ids, "time": log.time, **{f"features.{key}": value for key, value in log.features.items()}}
+    columns = {name: column for name, (_, column) in ids.items()}
+    wanted = {
+        **dict(ids.values()),
+        "time": log.time,
+        **{f"features.{key}": value for key, value in log.features.items()},
+    }
     logged = read_columns(files, log.file_format)
-    types, warnings = check_columns(f"logs.events.{name}", logged, wanted)
+    types, warnings = check_columns(key, logged, wanted)
 
     def lines_of(chosen: Sequence[LogFile]) -> DataFrame:
-        parts = [_parsed(raw, log, ids, types) for raw in read_raw(spark, chosen, log.file_format, types)]
+        parts = [_parsed(raw, log, columns, types) for raw in read_raw(spark, chosen, log.file_format, types)]
         return reduce(DataFrame.unionByName, parts)
 
     some = [file for file in logged if file.day is None or near[0] <= file.day <= near[1]]
@@ -107,17 +112,9 @@ def read_events(
     return EventLines(lines, near_lines, warnings, types, sum(file.has_mark for file in some))
 
 
-def mapped_ids(log: ImpressionLog | ClickLog | ConversionLog) -> dict[str, str]:
-    """Returns the ids that a log has, e.g. `user_id` -> their columns."""
-    ids = {key: getattr(log, key) for key in ID_KEYS if getattr(log, key, None) is not None}
-    if isinstance(log, ImpressionLog):
-        ids.setdefault("context_key", log.user_id)
-    return ids
-
-
 def _parsed(
     raw: DataFrame,
-    log: ImpressionLog | ClickLog | ConversionLog,
+    log: EventLog,
     ids: Mapping[str, str],
     types: Mapping[str, ColumnType],
 ) -> DataFrame:
@@ -245,7 +242,7 @@ def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
     return judged.drop(CORRUPT, _IS_OTHER_TYPE, _INEXACT, "raw")
 
 
-def _reason(ids: Sequence[str], log: ImpressionLog | ClickLog | ConversionLog) -> Column:
+def _reason(ids: Sequence[str], log: EventLog) -> Column:
     missing = reduce(Column.__or__, (F.col(key).isNull() for key in ids))
     bad = F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN) | F.col(_INEXACT)
     time_us = F.col("time_us")
@@ -270,5 +267,5 @@ def _is_out_of_validity(catalog: Catalog) -> Column:
     return F.coalesce(is_early, F.lit(False)) | F.coalesce(begins >= _END_US, F.lit(False))
 
 
-def _earliest_us(table: ImpressionLog | ClickLog | ConversionLog | Catalog) -> int:
+def _earliest_us(table: EventLog | Catalog) -> int:
     return (table.earliest_time - date(1970, 1, 1)).days * _DAY_US

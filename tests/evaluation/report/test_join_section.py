@@ -13,7 +13,14 @@ from tests.events.small_logs import config
 
 
 def counts(orphans: int) -> DayCounts:
-    matches = {"total": 10, "matched": 8, "orphans": orphans, "of_orphan_clicks": 1, "before_cause": 3}
+    matches = {
+        "total": 10,
+        "matched": 8,
+        "orphans": orphans,
+        "of_orphan_causes": 1,
+        "before_cause": 3,
+        "of_earlier_causes": 0,
+    }
     return DayCounts(
         as_of=None,
         label_digest="1",
@@ -23,11 +30,11 @@ def counts(orphans: int) -> DayCounts:
             SourceCounts(name="ds=x.clicks", path="p", lines_read=9, lines_accepted=2, rejects={"bad_id": 7})
         ],
         join={
-            "impressions": {"total": 12345, "clicked": 6, "converted": 2},
+            "impressions": {"total": 12345, "with_clicks": 6, "with_conversions": 2},
             "clicks": {**matches, "match_rate": 0.8},
             "conversions": {**matches, "match_rate": None},
             "repeats": {"clicks": 5, "conversions": 0},
-            "delay_s": {"click": {"<= 60": 3, "> 2592000": 1}, "conversion": {}},
+            "delay_s": {"clicks": {"<= 60": 3, "> 2592000": 1}, "conversions": {}},
             "top_keys": {"user_id": [["<bot>", 9, 0.75]], "item_id": [], "item_id of conversions": []},
         },
     )
@@ -58,7 +65,7 @@ def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) ->
         "12,345",
         "80.0%",
         "n/a",
-        ">20<",
+        ">2<",
         ">21<",
         "clicks: bad_id 7",
         "&lt;= 60",

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.event_config import Attribution
+from esmm_spark.contracts.event_config import Attribution, ClickLog
+from esmm_spark.contracts.funnel import EventLink
 from esmm_spark.events.join.attribution import (
     BEFORE_CAUSE,
-    CLICK_TIME_US,
+    CAUSE_TIME_US,
     OWNER_ID,
-    attribute_clicks,
-    attribute_conversions,
+    attribute_to_causes,
+    attribute_to_impressions,
     label_impressions,
 )
 from tests.events import oracle
@@ -35,9 +36,32 @@ def frame(spark: SparkSession, rows: list[Event], schema: str) -> DataFrame:
     return spark.createDataFrame([tuple(row[name] for name in names) for row in rows], schema)
 
 
+def links(clicks: DataFrame, conversions: DataFrame | None, attribution: Attribution) -> list[EventLink]:
+    """Returns the links that follow from the columns of canonical logs."""
+    of_clicks = {name: name for name in clicks.columns if name.endswith("_id")}
+    of_conversions = {name: name for name in (conversions or clicks).columns if name.endswith("_id")}
+    log, is_first = ClickLog(path="p", time="t"), attribution.conversion_click == "first"
+    return [
+        EventLink("click", "clicks", "", log, of_clicks, None, attribution.click_window_s),
+        EventLink(
+            "conversion", "", "", log, of_conversions, "click", attribution.conversion_window_s, is_first
+        ),
+    ]
+
+
+def attribute_clicks(impressions: DataFrame, clicks: DataFrame, attribution: Attribution) -> DataFrame:
+    return attribute_to_impressions(impressions, clicks, links(clicks, None, attribution)[0])
+
+
+def attribute_conversions(clicks: DataFrame, conversions: DataFrame, attribution: Attribution) -> DataFrame:
+    # Attributed clicks have the impression's id under another name, too.
+    own = clicks.drop(*(name for name in clicks.columns if name.startswith("owner_")))
+    return attribute_to_causes(clicks, conversions, *links(own, conversions, attribution))
+
+
 def labels_of(clicks: DataFrame, conversions: DataFrame) -> dict[tuple[str, int], Any]:
     """Returns (impression_id, time) -> what `oracle.labels` says of it, of attributed events."""
-    rows = label_impressions(clicks, conversions).collect()
+    rows = label_impressions({"click": clicks, "conversion": conversions}).collect()
     found = {
         (row.impression_id, row.time_us): (
             row.num_clicks,
@@ -127,7 +151,7 @@ def test_a_conversion_of_an_orphan_click_finds_its_click_but_no_impression(spark
     impressions = frame(spark, [impression("a", 0, user="v")], IMPRESSIONS)
     owned = attribute_clicks(impressions, frame(spark, [of_user(1)], BY_USER[0]), WINDOWS)
     found = attribute_conversions(owned, frame(spark, [of_user(2)], BY_USER[1]), WINDOWS).collect()
-    assert [(row[CLICK_TIME_US], row[OWNER_ID]) for row in found] == [(SECOND, None)]
+    assert [(row[CAUSE_TIME_US], row[OWNER_ID]) for row in found] == [(SECOND, None)]
 
 
 def test_repeated_clicks_and_conversions_count_once_and_the_number_is_kept(spark: SparkSession) -> None:
@@ -252,7 +276,7 @@ def test_an_orphan_whose_cause_comes_within_a_window_after_it_is_told_where_user
         attribution = WINDOWS.model_copy(update={"conversion_click": which})
         conversions = frame(spark, [of_user(time_s) for time_s in (1, 2, 17, 18.5)], BY_USER[1])
         found = attribute_conversions(owned, conversions, attribution).collect()
-        assert {row.time_us // SECOND: (row[CLICK_TIME_US], row[BEFORE_CAUSE]) for row in found} == {
+        assert {row.time_us // SECOND: (row[CAUSE_TIME_US], row[BEFORE_CAUSE]) for row in found} == {
             1: (None, False),
             2: (None, True),
             17: ((14 if which == "last" else 13) * SECOND, False),
@@ -267,8 +291,8 @@ def test_no_plan_has_a_nested_loop_or_a_cartesian_product(
     attribution = WINDOWS.model_copy(update={"conversion_click": "first"})
     impressions, clicks = frame(spark, [], IMPRESSIONS), frame(spark, [], schemas[0])
     owned = attribute_clicks(impressions, clicks, attribution)
-    labels = label_impressions(owned, attribute_conversions(owned, frame(spark, [], schemas[1]), attribution))
-    assert_no_nested_loop(labels)
+    bought = attribute_conversions(owned, frame(spark, [], schemas[1]), attribution)
+    assert_no_nested_loop(label_impressions({"click": owned, "conversion": bought}))
 
 
 def assert_no_nested_loop(result: DataFrame) -> None:

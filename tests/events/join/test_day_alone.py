@@ -9,8 +9,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.funnel import Funnel
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.events.join.labels import label_day
-from esmm_spark.events.join.sources import own_click_range, read_day_logs
+from esmm_spark.events.join.sources import read_day_logs
 from esmm_spark.events.join_report import report_join
 from esmm_spark.events.reading.day import Day, parse_day
 from tests.events import oracle
@@ -100,9 +102,9 @@ def fate_of(click: Event | None, impressions: list[Event], day: Day, by_impressi
     if click is None:
         return "orphans"
     if click["time_us"] < day.start_us - by_impression_id * CLICK_WINDOW_S * oracle.SECOND:
-        return "of_earlier_clicks"
+        return "of_earlier_causes"
     owner = oracle.belongs_to_impression(click, impressions, CLICK_WINDOW_S, by_impression_id)
-    return "matched" if owner else "of_orphan_clicks"
+    return "matched" if owner else "of_orphan_causes"
 
 
 @pytest.mark.parametrize(
@@ -149,9 +151,9 @@ def test_a_days_labels_and_report_are_its_share_of_one_join_over_all_logs(
     ).logs.events
     assert isinstance(events, EventLogs)
     # Whose range would be wider than what labels need.
-    events = events.model_copy(update={"history": [], "crosses": []})
-    logs = read_day_logs(spark, events, day, with_features=False)
-    labelled = label_day(events, logs, day)
+    funnel = Funnel(events.model_copy(update={"history": [], "crosses": []}), DEFAULT_TASKS)
+    logs = read_day_logs(spark, funnel, day, with_features=False)
+    labelled = label_day(funnel, logs, day)
     found = {
         (row.impression_id, row.time_us): (
             row.num_clicks,
@@ -164,9 +166,8 @@ def test_a_days_labels_and_report_are_its_share_of_one_join_over_all_logs(
     differing = {key: (label, found.get(key)) for key, label in expected.items() if label != found.get(key)}
     assert differing == {}
     assert len(found) == len(expected)
-    known_from_us, _ = own_click_range(events, day)
-    report = report_join(labelled.impressions, labelled.clicks, labelled.conversions, day, known_from_us)
-    names = ("matched", "orphans", "of_orphan_clicks", "of_earlier_clicks", "before_cause")
+    report = report_join(labelled, funnel, day)
+    names = ("matched", "orphans", "of_orphan_causes", "of_earlier_causes", "before_cause")
     assert {
         f"{log} {name}": report[log][name]
         for log in ("clicks", "conversions")

@@ -10,7 +10,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import CountMismatchError
-from esmm_spark.contracts.event_config import Attribution, EventLogs
+from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.funnel import Funnel
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.events.counts import count_lines, rejected_lines
 from esmm_spark.events.join.labels import Labelled, label_day
 from esmm_spark.events.join.maturity import is_mature
@@ -33,8 +35,7 @@ HOUR_S = 3600
 def labelled(
     spark: SparkSession, tmp_path: Path, immature: str, as_of: str | None, unclicked: str = "b"
 ) -> Labelled:
-    events = config(tmp_path, immature=immature).logs.events
-    assert isinstance(events, EventLogs)
+    funnel = config(tmp_path, immature=immature).funnel
     times = {"a": at(1, 1), unclicked: at(1, 2), "c": at(1, 3)}
     impressions = [(name, "u", name, name, time_us, *NO_REASON) for name, time_us in times.items()]
     impressions.append(("other day", "u", "a", "r", at(0, 23), *NO_REASON))
@@ -44,7 +45,7 @@ def labelled(
         "clicks": spark.createDataFrame(clicks, EVENTS),
         "conversions": spark.createDataFrame([("u", "c", at(2, 0), *NO_REASON)], EVENTS),
     }
-    return label_day(events, DayLogs({}, lines, [], [], {}), parse_day("2026-11-24", as_of))
+    return label_day(funnel, DayLogs({}, lines, [], [], {}), parse_day("2026-11-24", as_of))
 
 
 # Windows of 1 hour and 2 days: a is sure at day 3, 2:00, b an hour later, c yet an hour later.
@@ -84,8 +85,9 @@ def test_without_as_of_all_is_mature_and_the_digest_tells_labels_apart(
     assert labelled(spark, tmp_path, "drop", None, unclicked="d").digest != digest
 
 
-def test_maturity_begins_with_the_end_of_both_windows(spark: SparkSession) -> None:
-    windows = Attribution(click_window_s=HOUR_S, conversion_window_s=2 * HOUR_S)
+def test_maturity_begins_with_the_end_of_both_windows(spark: SparkSession, tmp_path: Path) -> None:
+    attribution = {"click_window_s": HOUR_S, "conversion_window_s": 2 * HOUR_S}
+    windows = config(tmp_path, attribution=attribution).funnel
     end = at(0, 3)
     times = spark.createDataFrame([(at(0, 0),), (at(0, 0) + 1,)], "time_us bigint")
     assert [row[0] for row in times.select(is_mature(F.col("time_us"), windows, end)).collect()] == [
@@ -140,15 +142,15 @@ def test_the_ranges_that_are_read_hold_all_that_can_matter(tmp_path: Path) -> No
     day = parse_day("2026-11-24", None)
     # Windows of an hour and two days, history of two days; the first UTC day is read as a whole.
     last = at(2, 49) - 1
-    assert time_ranges(events, day) == {
+    assert time_ranges(Funnel(events, DEFAULT_TASKS), day) == {
         "impressions": (at(0, 0), at(2, 1) - 1),
         "clicks": (at(-1, 0), last),
         "conversions": (at(1, 0), last),
     }
     # Where clicks name their impression they may come before it.
-    by_id = events.model_copy(
-        update={"clicks": events.clicks.model_copy(update={"impression_id": "id"}), "history": []}
-    )
+    assert events.clicks is not None
+    by_impression = events.clicks.model_copy(update={"impression_id": "id"})
+    by_id = Funnel(events.model_copy(update={"clicks": by_impression, "history": []}), DEFAULT_TASKS)
     assert label_ranges(by_id, day) == {
         "impressions": (at(0, 22), at(2, 1) - 1),
         "clicks": (at(-2, 23), last),

@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from esmm_spark.contracts.errors import MissingLogError
-from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.manifest import DayCounts, DayPartition
 from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES
 from esmm_spark.events.join.needed_folders import excuses, needed_days, never_excused, require_folders
-from esmm_spark.events.join.sources import log_configs, time_ranges
+from esmm_spark.events.join.sources import time_ranges
 from esmm_spark.events.reading.day import parse_day
 from esmm_spark.events.reading.files import list_log_files
 from tests.events.small_logs import at, config, event, impression, write_log
@@ -50,13 +49,12 @@ def test_needed_are_the_day_and_those_of_the_logs_life_that_its_windows_reach(
 
 
 def require(tmp_path: Path, day: str = "2026-11-24", allowed: Sequence[str] = ()) -> None:
-    events = config(tmp_path).logs.events
-    assert isinstance(events, EventLogs)
-    configs = log_configs(events)
+    funnel = config(tmp_path).funnel
+    configs = funnel.logs
     files = {name: list_log_files(log.path, log.day_folders) for name, log in configs.items()}
     parsed = parse_day(day, None)
     is_excused = excuses(str(tmp_path / "dataset"), allowed, parsed.date)
-    require_folders(configs, files, time_ranges(events, parsed), parsed, is_excused)
+    require_folders(configs, files, time_ranges(funnel, parsed), parsed, is_excused)
 
 
 def write_whole_logs(logs: Path) -> None:
@@ -104,14 +102,13 @@ def test_a_gap_in_what_the_windows_reach_is_refused_too_unless_that_day_was_buil
 
 
 def test_a_log_without_day_folders_must_hold_something(tmp_path: Path) -> None:
-    events = config(
+    funnel = config(
         tmp_path, **{name: {"day_folders": None} for name in ("impressions", "clicks", "conversions")}
-    ).logs.events
-    assert isinstance(events, EventLogs)
-    day, configs = parse_day("2026-11-24", None), log_configs(events)
+    ).funnel
+    day, configs = parse_day("2026-11-24", None), funnel.logs
     files: dict[str, list[tuple[str, date | None]]] = {name: [("some", None)] for name in configs}
     files["clicks"] = []
-    ranges = time_ranges(events, day)
+    ranges = time_ranges(funnel, day)
     with pytest.raises(
         MissingLogError, match=r"no files in .*clicks, or only empty ones.*--allow-missing clicks"
     ):

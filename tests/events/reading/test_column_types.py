@@ -21,6 +21,8 @@ from esmm_spark.events.reading.values import attribute_value, is_inexact, quoted
 
 NOON = datetime(2026, 11, 23, 12)
 NOON_UTC = NOON.replace(tzinfo=UTC)
+KEY = "logs.events.clicks"
+IDS = {"user_id": ("user_id", "user"), "item_id": ("item_id", "item")}
 NOON_US = 1_795_435_200_000_000
 NANOS = pa.scalar(NOON_US * 1000 + 999, pa.int64())
 SCALAR, ID_AND_TEXT, LISTED, WEIGHED = (
@@ -192,7 +194,7 @@ def test_a_log_reads_mapped_columns_alone_and_files_may_widen_them(
     # Of an empty day pandas knows no types.
     pq.write_table(pa.table({name: pa.nulls(0) for name in ("user", "item", "t")}), tmp_path / "none.parquet")
     log = ClickLog(path=str(tmp_path), time="t", user_id="user", item_id="item", features={"item": "item"})
-    lines = read_events(spark, "clicks", log, list_log_files(log.path, None), (date.min, date.max)).lines
+    lines = read_events(spark, KEY, log, IDS, list_log_files(log.path, None), (date.min, date.max)).lines
     rows = [(row.user_id, row.item_id, row["@item"], row.time_us, row.reason) for row in lines.collect()]
     assert rows == [("11", "i", "i", NOON_US, None)] * 5
 
@@ -205,7 +207,7 @@ def test_an_id_that_was_rounded_is_rejected(spark: SparkSession, tmp_path: Path)
         pa.table({"user": ids, "item": items, "t": pa.array([NOON_US] * 4)}), tmp_path / "a.parquet"
     )
     log = ClickLog(path=str(tmp_path), time="t", time_unit="us", user_id="user", item_id="item")
-    lines = read_events(spark, "clicks", log, list_log_files(log.path, None), (date.min, date.max)).lines
+    lines = read_events(spark, KEY, log, IDS, list_log_files(log.path, None), (date.min, date.max)).lines
     found = sorted((row.reason or "", row.user_id or "") for row in lines.collect())
     assert found == [
         ("", "9007199254740991"),

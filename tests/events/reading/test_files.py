@@ -174,8 +174,7 @@ def test_columns_of_one_name_are_refused_only_where_they_are_mapped(tmp_path: Pa
 
 
 def test_ids_whose_types_can_not_be_made_equal_name_both_columns_and_types(tmp_path: Path) -> None:
-    logs = config(tmp_path).logs.events
-    assert logs is not None
+    funnel = config(tmp_path).funnel
 
     def check(**users: pa.DataType) -> None:
         types = {}
@@ -185,7 +184,7 @@ def test_ids_whose_types_can_not_be_made_equal_name_both_columns_and_types(tmp_p
                 "category": users.get(f"{log}_category", pa.string()),
             }
             types[log] = {name: parquet_type(kind, "") for name, kind in kinds.items()}
-        check_agreement(logs, types)
+        check_agreement(funnel, types)
 
     for kind in (pa.uint8(), pa.float64(), pa.decimal128(9, 2), pa.large_string(), pa.binary(), pa.null()):
         check(clicks=kind)

@@ -33,13 +33,15 @@ from tests.events.small_logs import (
 
 pytestmark = pytest.mark.spark
 
+KEY = "logs.events.clicks"
+IDS = {"user_id": ("user_id", "user"), "item_id": ("item_id", "item")}
 NOON_US = 1_795_435_200_000_000  # 2026-11-23 12:00
 
 
 def read(spark: SparkSession, path: Path, **keys: Any) -> list[dict[str, Any]]:
     log = ClickLog(**{"path": str(path), "time": "t", "user_id": "user", "item_id": "item", **keys})
     files = list_log_files(log.path, log.day_folders)
-    lines = read_events(spark, "clicks", log, files, (date.min, date.max)).lines
+    lines = read_events(spark, KEY, log, IDS, files, (date.min, date.max)).lines
     return [row.asDict() for row in lines.orderBy("line", "time_us").collect()]
 
 
@@ -132,7 +134,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_id_or_column_and_is_noted(
     (tmp_path / f"c.{file_format}").write_text(header + row)
     keys: dict[str, Any] = {"time": "t", "time_unit": "s", "file_format": file_format}
     log = ClickLog(path=str(tmp_path), user_id="user", item_id="item", **keys)
-    found = read_events(spark, "clicks", log, list_log_files(log.path, None), (date.min, date.max))
+    found = read_events(spark, KEY, log, IDS, list_log_files(log.path, None), (date.min, date.max))
     rows = [(row.user_id, row.item_id, row.time_us, row.reason) for row in found.lines.collect()]
     assert rows == [("u", "i", NOON_US, None)] * 3
     assert found.byte_order_marks == 2
@@ -274,7 +276,7 @@ def test_lines_read_are_examples_rejects_and_notes_of_a_dirty_day(
     join = days_of(manifest)["ds=2026-11-24"].join
     assert (join["clicks"]["total"], join["clicks"]["matched"], join["clicks"]["orphans"]) == (2, 1, 1)
     assert (join["conversions"]["matched"], join["conversions"]["orphans"]) == (1, 1)
-    assert join["delay_s"] == {"click": {"<= 3600": 1}, "conversion": {"<= 21600": 1}}
+    assert join["delay_s"] == {"clicks": {"<= 3600": 1}, "conversions": {"<= 21600": 1}}
     assert join["top_keys"]["user_id"][0][:2] == ["u", 6]
 
     strict = dirty.model_copy(update={"logs": dirty.logs.model_copy(update={"max_reject_fraction": 0.1})})

@@ -11,11 +11,10 @@ from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
 
 _MAX_DAYS = 31
-_DELAYS = {"click": "impression to click", "conversion": "click to conversion"}
 _TEXT = (
     "Which events found their cause, day by day. An orphan click has no impression within the window; an "
-    "orphan conversion no click, or only one without an impression; of clicks long "
-    "before the day it is not looked for. An event before its cause is the "
+    "orphan conversion no click, or only one without an impression, and so on along the chain of tasks; of "
+    "causes long before the day it is not looked for. An event before its cause is the "
     "sign of a clock that is wrong: its id names one that comes within a window after it, or, where "
     "user and item tell, it is an orphan and one of that user and item does."
 )
@@ -41,10 +40,10 @@ def section(subject: Subject, measured: Measurements) -> Section | None:
     days = subject.days
     if not days:
         return None
-    tables = [_clicks(days), _conversions(days), _losses(days)]
+    tables = [*(_matches(days, log) for log in _logs(days)), _losses(days)]
     if any(day.warnings for day in days.values()):
         tables.insert(0, _warnings(days))
-    tables += [_delays(days, kind) for kind in _DELAYS]
+    tables += [_delays(days, log) for log in _logs(days)]
     values = {"texts": [_TEXT], "tables": [*tables, _top_keys(days)]}
     return Section("Join of the event logs", "tables.html", values)
 
@@ -62,39 +61,31 @@ def _warnings(days: Days) -> Table:
     return _table("Warnings", ["what was noticed"], rows)
 
 
-def _clicks(days: Days) -> Table:
-    heads = ["impressions", "clicked", "clicks", "matched", "orphans", "before cause"]
-    rows: dict[str, list[int | str]] = {}
-    for name, day in days.items():
-        impressions, clicks = day.join["impressions"], day.join["clicks"]
-        matched = _percent(clicks["match_rate"])
-        numbers = [clicks["total"], matched, clicks["orphans"], clicks["before_cause"]]
-        rows[name] = [impressions["total"], impressions["clicked"], *numbers]
-    return _table("Clicks", heads, rows)
+def _logs(days: Days) -> list[str]:
+    """Returns the logs of events, in the order of their tasks."""
+    return [name for day in list(days.values())[:1] for name in day.join["delay_s"]]
 
 
-def _conversions(days: Days) -> Table:
-    heads = [
-        "impressions converted",
-        "conversions",
-        "of earlier clicks",
-        "matched",
-        "orphans",
-        "before cause",
-    ]
+def _matches(days: Days, log: str) -> Table:
+    heads = [f"impressions with {log}", log, "of earlier causes", "matched", "orphans", "before cause"]
     rows: dict[str, list[int | str]] = {}
     for name, day in days.items():
-        conversions = day.join["conversions"]
-        lost = conversions["orphans"] + conversions["of_orphan_clicks"]
-        matched = _percent(conversions["match_rate"])
-        earlier = conversions.get("of_earlier_clicks", 0)
-        numbers = [conversions["total"], earlier, matched, lost, conversions["before_cause"]]
-        rows[name] = [day.join["impressions"]["converted"], *numbers]
-    return _table("Conversions", heads, rows)
+        counts = day.join[log]
+        numbers = [
+            counts["total"],
+            counts["of_earlier_causes"],
+            _percent(counts["match_rate"]),
+            counts["orphans"] + counts["of_orphan_causes"],
+            counts["before_cause"],
+        ]
+        rows[name] = [day.join["impressions"][f"with_{log}"], *numbers]
+    return _table(log.capitalize(), heads, rows)
 
 
 def _losses(days: Days) -> Table:
-    heads = ["repeated clicks", "repeated conversions", "immature impressions", "rejected lines"]
+    logs = _logs(days)
+    repeated = [f"repeated {log}" for log in logs]
+    heads = ["impressions", *repeated, "immature impressions", "rejected lines"]
     rows: dict[str, list[int | str]] = {}
     for name, day in days.items():
         rejects = [
@@ -102,22 +93,23 @@ def _losses(days: Days) -> Table:
             for source in day.sources
             for reason, count in source.rejects.items()
         ]
-        repeats = day.join["repeats"]
-        rows[name] = [repeats["clicks"], repeats["conversions"], day.immature, "; ".join(rejects) or "none"]
+        total, repeats = day.join["impressions"]["total"], day.join["repeats"]
+        of_logs = [repeats[log] for log in logs]
+        rows[name] = [total, *of_logs, day.immature, "; ".join(rejects) or "none"]
     return _table("Repeats and rejects", heads, rows)
 
 
-def _delays(days: Days, kind: str) -> Table:
+def _delays(days: Days, log: str) -> Table:
     bins: list[str] = []
     for day in days.values():
-        bins += [name for name in day.join["delay_s"][kind] if name not in bins]
+        bins += [name for name in day.join["delay_s"][log] if name not in bins]
     bins.sort(key=_end_of_bin)
     rows: dict[str, list[int | str]] = {}
     for name, day in days.items():
-        counts = day.join["delay_s"][kind]
+        counts = day.join["delay_s"][log]
         total = sum(counts.values())
         rows[name] = [_percent(counts.get(each, 0) / total if total else None) for each in bins]
-    return _table(f"Seconds from {_DELAYS[kind]}", bins, rows)
+    return _table(f"Seconds from cause to event: {log}", bins, rows)
 
 
 def _end_of_bin(name: str) -> float:
