@@ -43,7 +43,11 @@ DAYS: dict[str, list[dict[str, pa.Array]]] = {
 
 def read(spark: SparkSession, folder: Path) -> list[Any]:
     log = ClickLog(path=str(folder), time="t", user_id="user", item_id="item")
-    lines = read_events(spark, "clicks", log, list_log_files(log.path, None), (date.min, date.max)).lines
+    ids, files = (
+        {"user_id": ("user_id", "user"), "item_id": ("item_id", "item")},
+        list_log_files(log.path, None),
+    )
+    lines = read_events(spark, "logs.events.clicks", log, ids, files, (date.min, date.max)).lines
     return [(row.user_id, row.item_id, row.time_us, row.reason) for row in lines.collect()]
 
 
