@@ -8,13 +8,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.funnel import Funnel
-from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
+from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.losses import Term
 from esmm_spark.contracts.objective import LISTED, Objective, resolve
-from esmm_spark.contracts.path_config import Paths, SplitLogs
+from esmm_spark.contracts.sample_config import Logs, Paths, Samples, SplitLogs
 from esmm_spark.contracts.schemas.layout import TEST_PARTITION, TRAIN_PARTITION
 from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks, problem_of_name
@@ -24,79 +23,6 @@ from esmm_spark.contracts.train_config import Model, Train
 SELECTION_PATTERN = (
     r"^([A-Za-z0-9_]+=[^/]+|ds in \[\d{4}-\d{2}-\d{2}, ?\d{4}-\d{2}-\d{2}\]|ds > \d{4}-\d{2}-\d{2})$"
 )
-# A Parquet file names its codec itself: readers need not know, and files of both may stand side by side.
-Compression = Literal["lz4", "zstd"]
-
-
-class Logs(Section):
-    """The raw logs."""
-
-    format: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z][a-z0-9_]*$",
-            description="Of the raw files: `aliccp`, another of esmm_spark/logs/formats.py, or `events`.",
-        ),
-    ] = "aliccp"
-    splits: Annotated[
-        dict[Literal["train", "test"], SplitLogs],
-        Field(description="Split -> its raw files, at least one; not for `events`."),
-    ] = {}
-    events: Annotated[EventLogs | None, Field(description="`events`: the three logs and their join.")] = None
-    max_reject_fraction: Annotated[
-        float,
-        Field(ge=0, le=1, description="Above this fraction of rejected lines the job ends with exit code 2."),
-    ] = 0.001
-
-    @model_validator(mode="after")
-    def _check_format(self) -> Self:
-        if self.format != "events" and not self.splits:
-            raise ValueError(f"format is {self.format}, but no files are named: set logs.splits")
-        if self.format == "events" and self.events is None:
-            raise ValueError("format is events, but no logs are named: set logs.events")
-        return self
-
-
-class Samples(Section):
-    """How impressions become examples."""
-
-    max_group_size: Annotated[int, Field(ge=1, description="A group of more impressions is split.")] = 256
-    validation_fraction: Annotated[
-        float, Field(ge=0, lt=1, description="Share of the train split's contexts set aside for validation.")
-    ] = 0.05
-    seed: Annotated[int, Field(description="Seed of the validation split.")] = 42
-    num_files: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=1_000_000,
-            description="Parquet files per partition; by default as many as the input's size asks for.",
-        ),
-    ] = None
-    row_group_mb: Annotated[
-        float, Field(gt=0, le=1024, description="Size of a Parquet row group in memory, in MiB.")
-    ] = 4
-    carry: Annotated[
-        dict[str, CarriedKind],
-        Field(
-            description="Columns that go as they are from the log to examples and scores: "
-            "`{price: float, segment: string}`. `float` is a double, `int` a bigint; null where missing."
-        ),
-    ] = {}
-    unknown_labels: Annotated[
-        Literal["reject", "keep"],
-        Field(
-            description="An impression whose label of a task isn't known: `reject` it as `bad_label`, or "
-            "`keep` it: it trains the tasks whose labels are known."
-        ),
-    ] = "reject"
-    compression: Annotated[
-        Compression,
-        Field(
-            description="Of the examples' Parquet files: speed against size. `lz4` is faster to read; files "
-            "of `zstd` are 0.7 times as large in Ali-CCP's shape, for storage that is remote."
-        ),
-    ] = "lz4"
 
 
 class Data(Section):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.locations import Place, glob_characters, overlap, place_of
-from esmm_spark.contracts.path_config import SplitLogs
+from esmm_spark.contracts.sample_config import SplitLogs
 
 # They are replaced as a whole, by renaming.
 _REPLACED = ("paths.dataset", "paths.report")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.contracts.path_config import SplitLogs
+from esmm_spark.contracts.sample_config import SplitLogs
 from esmm_spark.logs import raw_files
 from esmm_spark.logs.raw_files import CanonicalLines
 

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.locations import glob_hint
-from esmm_spark.contracts.path_config import SplitLogs
+from esmm_spark.contracts.sample_config import SplitLogs
 from esmm_spark.files import filesystems
 from esmm_spark.logs.heads import check_opaque, is_opaque, read_head
 from esmm_spark.logs.line_files import local_path, plain_paths

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from esmm_spark.contracts.config import Compression
 from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts, add_counts
+from esmm_spark.contracts.sample_config import Compression
 from esmm_spark.contracts.schemas.columns import REJECT_COLUMNS
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import BlockStream

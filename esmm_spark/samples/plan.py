@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from esmm_spark.contracts.config import Compression
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.contracts.sample_config import Compression
 from esmm_spark.samples.grouping.buffers import Counts
 from esmm_spark.samples.hashing.held_out import HeldOut
 from esmm_spark.spark.tasks import TaskReport

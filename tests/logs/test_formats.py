@@ -7,7 +7,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.contracts.path_config import SplitLogs
+from esmm_spark.contracts.sample_config import SplitLogs
 from esmm_spark.logs import formats
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.samples.dataset import preprocess

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.path_config import SplitLogs
+from esmm_spark.contracts.sample_config import SplitLogs
 
 SPEC = FeatureSpec.model_validate(
     {

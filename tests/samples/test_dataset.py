@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import CountMismatchError, InputError, TooManyRejectsError
 from esmm_spark.contracts.manifest import Manifest, PartitionCounts, SourceCounts
-from esmm_spark.contracts.path_config import SplitLogs
+from esmm_spark.contracts.sample_config import SplitLogs
 from esmm_spark.files import replacing
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.logs.raw_files import read_split

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmm_spark.contracts.config import Compression
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.manifest import PartitionCounts
+from esmm_spark.contracts.sample_config import Compression
 from esmm_spark.samples.example_files import ExamplesWriter, RejectsWriter, _cuts
 from esmm_spark.samples.examples import _commit
 from esmm_spark.samples.grouping.batches import row_bytes
