@@ -129,7 +129,7 @@ class Term(Section):
         return tuple(column for column in (propensity, self.sample_weight) if column is not None)
 
 
-class Preset(NamedTuple):
+class ObjectivePreset(NamedTuple):
     """An objective of the literature.
 
     Attributes:
@@ -234,17 +234,17 @@ def _dcmt(task: str) -> list[Term]:
 
 
 # BASE and the other baselines of ESMM's paper are models of their own: they share no embedding.
-PRESETS: Mapping[str, Preset] = {
-    "esmm": Preset(_entire),
-    "base": Preset(_given, "separate"),
-    "esmm_ns": Preset(_entire, "separate"),
-    "aman": Preset(_aman, "separate"),
-    "oversampling": Preset(_oversampling, "separate"),
-    "unbias": Preset(_inverse_propensity, "separate"),
-    "division": Preset(_entire, "separate", "entire"),
-    "multi_ipw": Preset(_inverse_propensity),
-    "multi_dr": Preset(_doubly_robust),
-    "escm2_ips": Preset(_escm2_ips),
-    "escm2_dr": Preset(_escm2_dr),
-    "dcmt": Preset(_dcmt),
+PRESETS: Mapping[str, ObjectivePreset] = {
+    "esmm": ObjectivePreset(_entire),
+    "base": ObjectivePreset(_given, "separate"),
+    "esmm_ns": ObjectivePreset(_entire, "separate"),
+    "aman": ObjectivePreset(_aman, "separate"),
+    "oversampling": ObjectivePreset(_oversampling, "separate"),
+    "unbias": ObjectivePreset(_inverse_propensity, "separate"),
+    "division": ObjectivePreset(_entire, "separate", "entire"),
+    "multi_ipw": ObjectivePreset(_inverse_propensity),
+    "multi_dr": ObjectivePreset(_doubly_robust),
+    "escm2_ips": ObjectivePreset(_escm2_ips),
+    "escm2_dr": ObjectivePreset(_escm2_dr),
+    "dcmt": ObjectivePreset(_dcmt),
 }

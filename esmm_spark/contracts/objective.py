@@ -49,7 +49,7 @@ class Objective:
         terms: the loss is their sum; none where a function gives it.
         heads: [H] names, those of the tasks first, then `conversion:counterfactual`, `extra:0`.
         embedding: whether all heads read one embedding, or each its own.
-        head_space: what a task's logit is of; see `Preset`.
+        head_space: what a task's logit is of; see `ObjectivePreset`.
     """
 
     name: str
