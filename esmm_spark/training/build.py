@@ -1,5 +1,6 @@
 """A trainer from a config: the model, the embedding, the optimizer and the display of one rank."""
 
+import logging
 import os
 
 import torch
@@ -14,10 +15,13 @@ from esmm_spark.model.esmm import Esmm, build_arena, build_esmm
 from esmm_spark.model.networks import BUILT_IN
 from esmm_spark.model.own_code import failure
 from esmm_spark.runtime.memory import keep_freed_memory
+from esmm_spark.training.kernels_line import kernels_line
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.need import require_memory
 from esmm_spark.training.progress import TensorBoardLog, progress_for
 from esmm_spark.training.ranks.cluster import Cluster
+
+_log = logging.getLogger(__name__)
 
 # What tensor files hold.
 _KEPT = (torch.float64, torch.float32, torch.int64, torch.int32, torch.uint8)
@@ -38,6 +42,7 @@ def build_trainer(config: Config, cluster: Cluster) -> Trainer:
         torch.cuda.set_device(device)
     trainer = cluster.together(lambda: _build(config, cluster, device), "build")
     trainer.optimizer = cluster.distributed_optimizer(trainer.optimizer, trainer.model)
+    _log.info(kernels_line(trainer.model, trainer.arena, cluster, config.train.bf16))
     return trainer
 
 

@@ -84,6 +84,11 @@ class EmbeddingArena(nn.Module):
         fill_uniform(self.local_rows(), rank, num_ranks, init_range, seed)
 
     @property
+    def kernel(self) -> str:
+        """What looks rows up and steps them: `compiled` or `FBGEMM`."""
+        return "compiled" if isinstance(self._table, CpuTable) else "FBGEMM"
+
+    @property
     def exchanged_bytes(self) -> int:
         """Bytes that left this rank for others so far."""
         return self._exchange.sent_bytes if self._exchange else 0

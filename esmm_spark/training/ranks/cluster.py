@@ -148,6 +148,14 @@ class Cluster:
         """Raises what every rank has found on the first rank only, so that it is told once."""
         raise error if self.is_first else FailedElsewhereError
 
+    @property
+    def backend(self) -> str:
+        """What Horovod exchanges over, where there are several ranks: `Gloo` or `MPI`, `... and NCCL`."""
+        import horovod.torch as hvd
+
+        controller = "MPI" if hvd.mpi_enabled() else "Gloo"
+        return f"{controller} and NCCL" if hvd.nccl_built() else controller
+
     def distributed_optimizer(
         self, optimizer: torch.optim.Optimizer, model: torch.nn.Module
     ) -> torch.optim.Optimizer:
