@@ -17,7 +17,7 @@ from bench import report
 from bench.machine import describe_machine
 from bench.measure import ROOT, FailedCommandError
 from bench.results import Results, StageResult, load_results
-from bench.stages import events, growth, integrity, load, preprocess, ranks, score, startup, train
+from bench.stages import events, growth, integrity, load, objectives, preprocess, ranks, score, startup, train
 from bench.workspace import Workspace
 
 STAGES = (
@@ -25,6 +25,7 @@ STAGES = (
     "load",
     "integrity",
     "train",
+    "objectives",
     "ranks",
     "score",
     "startup",
@@ -41,6 +42,7 @@ def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], Sta
         "load": load.run,
         "integrity": integrity.run,
         "train": train.run,
+        "objectives": objectives.run,
         "ranks": ranks.run,
         "score": score.run,
         "startup": startup.run,
