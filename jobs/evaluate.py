@@ -31,7 +31,8 @@ def main(argv: Sequence[str]) -> None:
     from esmm_spark.spark.session import job_session
 
     paths = [path for path in paths_of(config) if path.key.startswith(("paths.scores", "evaluate."))]
-    with job_session("esmm_spark evaluate", paths) as spark:
+    options = {"spark.python.daemon.module": "esmm_spark.evaluation.daemon"}
+    with job_session("esmm_spark evaluate", paths, options) as spark:
         done = evaluate(spark, config)
     # Wide enough for every value to stand beside its interval where nobody's window is narrower.
     console = Console(width=None if sys.stdout.isatty() else 100)

@@ -1,17 +1,17 @@
 """From a config to a report: reads the inputs, measures, and puts both files in their place together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.schemas.layout import METRICS_NAME, REPORT_NAME
-from esmm_spark.evaluation.measure.alignment import align
 from esmm_spark.evaluation.measure.inputs import (
+    Source,
     baseline_folder,
-    model_version,
-    read_scores,
-    read_truth,
+    find_scores,
+    find_truth,
     require_other_scores,
 )
 from esmm_spark.evaluation.measure.measurement import Measurements, measure
@@ -34,14 +34,6 @@ class Evaluation:
     subject: Subject
     measured: Measurements
     report: str
-
-
-@dataclass(frozen=True)
-class _Scores:
-    folder: str
-    frame: DataFrame
-    num_rows: int
-    version: str
 
 
 def evaluate(spark: SparkSession, config: Config) -> Evaluation:
@@ -68,46 +60,35 @@ def evaluate(spark: SparkSession, config: Config) -> Evaluation:
 
 def _evaluate(spark: SparkSession, config: Config) -> tuple[Subject, Measurements, str]:
     """Returns what was evaluated, the numbers, and the report's HTML."""
-    section = config.evaluate
-    scores = _read(spark, storage.join(config.paths.scores, section.partition))
-    baseline = truth = None
+    section, tasks = config.evaluate, config.tasks
+    sources = {MODEL: find_scores(storage.join(config.paths.scores, section.partition), tasks)}
     if section.baseline_scores is not None:
         folder = baseline_folder(section.baseline_scores, section.partition)
-        require_other_scores(folder, scores.folder)
-        baseline = _read(spark, folder)
+        require_other_scores(folder, sources[MODEL].uri)
+        sources[BASELINE] = find_scores(folder, tasks)
     if section.truth is not None:
-        truth = read_truth(spark, section.truth)
-    with step(spark, "align scores and labels"):
-        aligned = align(scores.frame, scores.num_rows, baseline.frame if baseline else None, truth)
-    try:
-        with step(spark, "measure"):
-            measured = measure(aligned, section.bootstrap_samples, section.seed, section.calibration_bins)
-    finally:
-        aligned.impressions.unpersist()
-    subject = _subject(config, scores, baseline)
+        sources[ORACLE] = find_truth(section.truth, tasks)
+    with step(spark, "evaluate"):
+        measured = measure(spark, section, tasks, sources)
+    subject = _subject(config, sources, measured.versions)
     return subject, measured, report_html(subject, measured)
 
 
-def _read(spark: SparkSession, folder: str) -> _Scores:
-    frame, num_rows = read_scores(spark, folder)
-    return _Scores(folder, frame, num_rows, model_version(frame, folder))
-
-
-def _subject(config: Config, scores: _Scores, baseline: _Scores | None) -> Subject:
-    models = config.paths.model
-    history, note = read_history(models, scores.version)
-    name = (read_objective(models, scores.version) or config.model.objective).upper()
+def _subject(config: Config, sources: Mapping[str, Source], versions: Mapping[str, str]) -> Subject:
+    models, version = config.paths.model, versions[MODEL]
+    history, note = read_history(models, version)
+    name = (read_objective(models, version) or config.model.objective).upper()
     baseline_name = config.evaluate.baseline_name
-    if baseline is not None and baseline_name == name:
-        name, baseline_name = f"{name} {scores.version}", f"{baseline_name} {baseline.version}"
+    if BASELINE in sources and baseline_name == name:
+        name, baseline_name = f"{name} {version}", f"{baseline_name} {versions[BASELINE]}"
     return Subject(
         partition=config.evaluate.partition,
         dataset=config.paths.dataset,
-        scores=scores.folder,
-        model_version=scores.version,
+        scores=sources[MODEL].uri,
+        model_version=version,
         names={MODEL: name, BASELINE: baseline_name, ORACLE: "oracle"},
-        baseline_scores=baseline.folder if baseline else None,
-        baseline_version=baseline.version if baseline else None,
+        baseline_scores=sources[BASELINE].uri if BASELINE in sources else None,
+        baseline_version=versions.get(BASELINE),
         truth=config.evaluate.truth,
         num_samples=config.evaluate.bootstrap_samples,
         seed=config.evaluate.seed,

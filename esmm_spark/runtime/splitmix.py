@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 # 2^64 over the golden ratio: splitmix64's step from a state to the next.
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def splitmix64(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -18,6 +18,6 @@ def splitmix64(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         Stafford's variant 13.
     """
     with np.errstate(over="ignore"):
-        words = (words ^ (words >> np.uint64(30))) * _MIX_1
-        words = (words ^ (words >> np.uint64(27))) * _MIX_2
+        words = (words ^ (words >> np.uint64(30))) * MIX_1
+        words = (words ^ (words >> np.uint64(27))) * MIX_2
     return words ^ (words >> np.uint64(31))

@@ -1,6 +1,5 @@
 """Small scored data sets with ties, uneven groups and labels that depend on the scores, and their files."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
 
+from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS, names_of
 from esmm_spark.contracts.schemas.layout import SCORE_NAME
 from esmm_spark.contracts.schemas.records import ScoreInput, ScoreRecord
-from esmm_spark.evaluation.measure.inputs import SCORES_SCHEMA, TRUTH_SCHEMA
-
-ToFrame = Callable[[pd.DataFrame], DataFrame]
+from esmm_spark.contracts.schemas.task_columns import score_columns, truth_columns
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
+from esmm_spark.files.schemas import arrow_schema
 
 
 def simulate(num_groups: int = 60, seed: int = 0) -> pd.DataFrame:
@@ -64,14 +63,13 @@ def baseline_of(data: pd.DataFrame) -> pd.DataFrame:
 
 def truth_of(data: pd.DataFrame) -> pd.DataFrame:
     """Returns the simulator's truth of the impressions."""
-    return data.assign(pctr=data.true_pctr, pcvr=data.true_pcvr)[TRUTH_SCHEMA.names]
+    return data.assign(pctr=data.true_pctr, pcvr=data.true_pcvr)[names_of(TRUTH_COLUMNS)]
 
 
-def write_scores(folder: Path, data: pd.DataFrame) -> Path:
+def write_scores(folder: Path, data: pd.DataFrame, tasks: Tasks = DEFAULT_TASKS) -> Path:
     """Writes a scored partition as the scorer lays it out, in two files, and returns its folder."""
-    types = {"float": pa.float32(), "byte": pa.int8(), "string": pa.string()}
-    schema = pa.schema([(field.name, types[field.dataType.typeName()]) for field in SCORES_SCHEMA])
-    table = pa.Table.from_pandas(data[SCORES_SCHEMA.names], schema, preserve_index=False)
+    columns = score_columns(tasks)
+    table = pa.Table.from_pandas(data[names_of(columns)], arrow_schema(columns), preserve_index=False)
     folder.mkdir(parents=True)
     half = table.num_rows // 2
     pq.write_table(table.slice(0, half), folder / "part-0.parquet")
@@ -80,18 +78,12 @@ def write_scores(folder: Path, data: pd.DataFrame) -> Path:
     return folder
 
 
-def write_truth(file: Path, truth: pd.DataFrame) -> None:
+def write_truth(file: Path, truth: pd.DataFrame, tasks: Tasks = DEFAULT_TASKS) -> None:
     """Writes the simulator's truth as one file."""
-    schema = pa.schema(
-        [
-            ("impression_id", pa.string()),
-            ("pctr", pa.float64()),
-            ("pcvr", pa.float64()),
-            ("conversion_if_clicked", pa.int8()),
-        ]
-    )
+    columns = truth_columns(tasks)
     file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(truth, schema, preserve_index=False), file)
+    table = pa.Table.from_pandas(truth[names_of(columns)], arrow_schema(columns), preserve_index=False)
+    pq.write_table(table, file)
 
 
 def write_record(folder: Path, impressions: int) -> None:

@@ -20,7 +20,8 @@ from esmm_spark.contracts.errors import (
     UnsafeFileError,
 )
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.evaluation.measure.inputs import SCORES_SCHEMA, read_scores
+from esmm_spark.contracts.schemas.columns import SCORE_COLUMNS, names_of
+from esmm_spark.evaluation.measure.inputs import find_scores
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.scoring import scoring
@@ -86,7 +87,7 @@ def run(spark: SparkSession) -> Callable[..., Scored]:
 def rows_of(folder: str) -> dict[str, tuple[Any, ...]]:
     """Returns impression id -> the rest of its row; no id twice."""
     table = pq.read_table(folder, partitioning=None).to_pydict()
-    assert list(table) == SCORES_SCHEMA.names
+    assert list(table) == names_of(SCORE_COLUMNS)
     ids = table.pop("impression_id")
     assert len(set(ids)) == len(ids)
     return dict(zip(ids, zip(*table.values(), strict=True), strict=True))
@@ -124,13 +125,10 @@ def test_scores_equal_the_models_own_output_on_the_same_impressions(
 
 
 @pytest.mark.spark
-def test_evaluation_reads_what_is_written(
-    spark: SparkSession, config: Config, run: Callable[..., Scored]
-) -> None:
+def test_evaluation_reads_what_is_written(config: Config, run: Callable[..., Scored]) -> None:
     write_model(config)
-    frame, num_rows = read_scores(spark, run(config).folder)
-    assert frame.schema == SCORES_SCHEMA
-    assert num_rows == frame.count() == sum(len(group["click"]) for group in GROUPS)
+    found = find_scores(run(config).folder, config.tasks)
+    assert found.num_rows == sum(len(group["click"]) for group in GROUPS)
 
 
 @pytest.mark.spark

@@ -11,7 +11,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import ConfigError, CountMismatchError, InputError
-from esmm_spark.evaluation.measure.inputs import TRUTH_SCHEMA, read_truth
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.evaluation.measure.inputs import find_truth
 from esmm_spark.simulation import simulate as simulate_module
 from esmm_spark.simulation.parts import plan_parts
 from esmm_spark.simulation.presets import DEMO
@@ -133,10 +134,9 @@ def test_every_impression_is_in_the_truth_once(logs: dict[str, RawLog], truth: p
     assert truth.pcvr.between(0, 1, inclusive="neither").all()
 
 
-def test_evaluation_can_read_the_truth(spark: SparkSession, simulated: Simulated) -> None:
-    frame = read_truth(spark, str(simulated.folder / "truth.parquet"))
-    assert frame.schema == TRUTH_SCHEMA
-    assert frame.count() == simulated.summary.impressions
+def test_evaluation_can_read_the_truth(simulated: Simulated) -> None:
+    found = find_truth(str(simulated.folder / "truth.parquet"), DEFAULT_TASKS)
+    assert found.num_rows == simulated.summary.impressions
 
 
 def test_a_click_converts_exactly_where_the_truth_says_so(

@@ -1,223 +1,192 @@
-"""Scores, baseline and truth side by side, a row per impression, and proof that none is lost or doubled."""
+"""A task that aligns: all sides of a range of ids in, a row per impression out, and proof that none is lost.
 
-from collections.abc import Mapping
+Every side's rows are sorted by id and merged, so duplicates, missing and surplus impressions are found at
+once. Where anything is wrong nothing but its counts goes on.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from pyspark.sql import Column, DataFrame, Row
-from pyspark.sql import functions as F
-from pyspark.storagelevel import StorageLevel
+import numpy as np
 
-from esmm_spark.contracts.errors import CountMismatchError, InputError
-from esmm_spark.contracts.schemas.columns import LABELS, PROBABILITIES
-from esmm_spark.evaluation.measure.inputs import reading
-from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, TARGETS, LabelCounts
+from esmm_spark.evaluation.kernels.matching import MISSING, count_repeated, id_order, match
+from esmm_spark.evaluation.measure.blocks import BlockRows, ColumnBlock, split
+from esmm_spark.evaluation.measure.layout import GROUP, NOTES_ON, RANK, Job
+from esmm_spark.evaluation.measure.plan import parts_by_hash, parts_by_score
+from esmm_spark.evaluation.measure.sides import (
+    NOTES,
+    SIDES,
+    SideColumns,
+    bad_labels,
+    bad_scores,
+    columns_of,
+    fill_entire,
+    fill_labels,
+)
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
 
 
-@dataclass(frozen=True)
-class AlignedScores:
-    """All inputs, impression by impression.
+@dataclass
+class Side:
+    """One side's rows of a range of ids, by ascending id.
 
-    Args:
-        impressions: group_hash bigint (xxhash64 of group_key; two keys meet in it once in 2^64),
-            `<series>_pctr`, `_pcvr`, `_pctcvr` double, click, conversion, conversion_if_clicked tinyint,
-            null where unknown. Cached: the caller unpersists it.
-        series: `model`, and `baseline` and `oracle` where given.
-        num_impressions: scores read, which is rows of `impressions`.
-        num_unlabelled: impressions whose click label is unknown.
-        labels: target name -> impressions with a label, and positives. Without truth, no `cvr_entire_space`.
+    Attributes:
+        ids: two hashes, uint64 [N] each.
+        group: int64 [N]; of the truth none.
+        scores: name -> [N].
+        labels: name -> int8 [N].
     """
 
-    impressions: DataFrame
-    series: tuple[str, ...]
-    num_impressions: int
-    num_unlabelled: int
-    labels: Mapping[str, LabelCounts]
+    ids: tuple[Any, Any]
+    group: Any
+    scores: dict[str, Any]
+    labels: dict[str, Any]
 
-    @property
-    def has_truth(self) -> bool:
-        """Whether the simulator's truth is there."""
-        return ORACLE in self.series
+    def taken(self, places: Any) -> "Side":
+        """Returns the rows at `places`."""
+        scores = {name: column[places] for name, column in self.scores.items()}
+        labels = {name: column[places] for name, column in self.labels.items()}
+        ids = self.ids[0][places], self.ids[1][places]
+        return Side(ids, None if self.group is None else self.group[places], scores, labels)
 
 
-def align(
-    scores: DataFrame, num_rows: int, baseline: DataFrame | None = None, truth: DataFrame | None = None
-) -> AlignedScores:
-    """Returns the inputs side by side, after one shuffle by impression id.
+def align_part(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator[ColumnBlock]:
+    """Yields the rows of a part for those that rank and those that sum by group, and notes for the driver.
 
     Args:
-        scores: `SCORES_SCHEMA`.
-        num_rows: rows that `scores` must have.
-        baseline: `SCORES_SCHEMA`, of the same impressions with the same labels; None for no baseline.
-        truth: `TRUTH_SCHEMA`, of these impressions and any others; None for none.
-
-    Raises:
-        InputError: an impression id that comes twice, one that the other side lacks, a score outside [0, 1],
-            an impossible label, labels that differ: with the number of them.
-        CountMismatchError: not every row of `scores` came through.
+        part: a range of ids.
+        blocks: of this part, `reading.read_share`'s.
+        job: what is evaluated.
     """
-    sides = {MODEL: _scores_side(scores, MODEL)}
-    if baseline is not None:
-        sides[BASELINE] = _scores_side(baseline, BASELINE)
-    if truth is not None:
-        sides[ORACLE] = _truth_side(truth)
-    # A union and one aggregation find duplicates, missing and surplus impressions at once; joins would
-    # multiply or drop them before anyone has counted. Only numbers are aggregated, so that Spark does it in
-    # a hash table.
-    united = None
-    for side in sides.values():
-        united = side if united is None else united.unionByName(side, allowMissingColumns=True)
-    assert united is not None
-    impressions = _one_row_per_impression(united, tuple(sides))
-    # Read by every metric: cached, to disk where memory is short, rather than joined again for each.
-    impressions.persist(StorageLevel.MEMORY_AND_DISK)
-    with reading("scores, baseline or truth"):
-        counts = impressions.agg(*_counts(tuple(sides))).first()
-    assert counts is not None
-    try:
-        _check(counts, num_rows, tuple(sides))
-    except Exception:
-        impressions.unpersist()
-        raise
-    labels = {
-        target.name: LabelCounts(counts[f"labelled_{target.name}"], counts[f"positives_{target.name}"])
-        for target in TARGETS
-        if truth is not None or not target.needs_truth
+    rows: dict[str, BlockRows] = {}
+    layouts = {name: columns_of(name, job.tasks) for name in job.series}
+    for block in blocks:
+        if block.kind == NOTES:
+            yield ColumnBlock(0, NOTES_ON, block.source, bytes(block.content))
+            continue
+        series = SIDES[block.kind]
+        if series not in rows:
+            rows[series] = BlockRows(layouts[series].layout)
+        rows[series].add(block.content)
+    sides = {
+        name: _side(rows.get(name) or BlockRows(layouts[name].layout), layouts[name]) for name in job.series
     }
-    return AlignedScores(impressions, tuple(sides), counts.impressions, counts.unlabelled, labels)
+    counts, aligned = _align(sides, job)
+    yield ColumnBlock(0, NOTES_ON, part, json.dumps({"counts": counts}).encode())
+    if aligned is not None:
+        scores, labels = aligned
+        yield from _ranked(part, sides[MODEL].group, scores, labels, job)
+        yield from _grouped(part, sides[MODEL].group, scores, labels, job)
 
 
-def _scores_side(scores: DataFrame, series: str) -> DataFrame:
-    """Returns one side of the union: `<series>_*` columns, and labels and group of the scores."""
-    # A group's hash stands for its key: it is all that the bootstrap and GAUC ask of it.
-    group_hash = F.when(F.col("group_key").isNotNull(), F.xxhash64("group_key"))
-    no_conversion = F.when(F.col("click") == 0, F.lit(0).cast("tinyint"))
-    conversion = F.coalesce("conversion", no_conversion)
-    is_bad_label = (
-        ~F.col("click").isin(0, 1)
-        | ~conversion.isin(0, 1)
-        | (conversion > F.coalesce("click", F.lit(0).cast("tinyint")))
-    )
-    # The baseline's labels only serve to find out whether they are the same.
-    click_name, conversion_name = LABELS if series == MODEL else (f"{series}_click", f"{series}_conversion")
-    columns = [
-        F.col("impression_id"),
-        *(F.col(name).cast("double").alias(f"{series}_{name}") for name in PROBABILITIES),
-        F.col("click").alias(click_name),
-        conversion.alias(conversion_name),
-        F.coalesce(is_bad_label, F.lit(False)).cast("int").alias(f"{series}_bad_labels"),
-        F.lit(1).alias(f"{series}_rows"),
-    ]
-    if series == MODEL:
-        columns.append(group_hash.alias("group_hash"))
-    return scores.select(*columns)
+def _side(rows: BlockRows, columns: SideColumns) -> Side:
+    first, second, *rest = rows.columns()
+    order = id_order(first, second)
+    first, second, *rest = (column[order] for column in (first, second, *rest))
+    group = rest.pop(0) if columns.has_group else None
+    scores = dict(zip(columns.scores, rest, strict=False))
+    labels = dict(zip(columns.labels, rest[len(columns.scores) :], strict=True))
+    return Side((first, second), group, scores, labels)
 
 
-def _truth_side(truth: DataFrame) -> DataFrame:
-    is_bad_label = F.col("conversion_if_clicked").isNull() | ~F.col("conversion_if_clicked").isin(0, 1)
-    return truth.select(
-        "impression_id",
-        F.col("pctr").alias(f"{ORACLE}_pctr"),
-        F.col("pcvr").alias(f"{ORACLE}_pcvr"),
-        (F.col("pctr") * F.col("pcvr")).alias(f"{ORACLE}_pctcvr"),
-        "conversion_if_clicked",
-        is_bad_label.cast("int").alias(f"{ORACLE}_bad_labels"),
-        F.lit(1).alias(f"{ORACLE}_rows"),
-    )
+# series -> score's name -> [N]; label's name -> int8 [N]
+Aligned = tuple[dict[str, dict[str, Any]], dict[str, Any]]
 
 
-def _one_row_per_impression(united: DataFrame, series: tuple[str, ...]) -> DataFrame:
-    """Returns a row per impression of the scores or the baseline; `max` picks the one value there is."""
-    summed = [f"{name}_{what}" for name in series for what in ("rows", "bad_labels")]
-    picked = [name for name in united.columns if name not in summed and name != "impression_id"]
-    is_scored = F.col(f"{MODEL}_rows") > 0
-    if BASELINE in series:
-        is_scored = is_scored | (F.col(f"{BASELINE}_rows") > 0)
-    return (
-        united.groupBy("impression_id")
-        .agg(
-            *(F.max(name).alias(name) for name in picked),
-            *(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in summed),
-        )
-        .filter(is_scored)
-    )
+def _align(sides: Mapping[str, Side], job: Job) -> tuple[dict[str, int], Aligned | None]:
+    """Returns the counts of what is wrong, and the impressions; None where anything is."""
+    model = sides[MODEL]
+    duplicates, duplicate_rows = count_repeated(model.ids)
+    counts = {"impressions": len(model.ids[0])}
+    wrong = {"model_duplicates": duplicates, "model_duplicate_rows": duplicate_rows}
+    taken = {MODEL: model}
+    for series, side in sides.items():
+        if series == MODEL:
+            continue
+        found = match(model.ids, side.ids)
+        wrong[f"{series}_missing"] = found.missing
+        wrong[f"{series}_duplicates"] = found.duplicates
+        wrong[f"{series}_duplicate_rows"] = found.duplicate_rows
+        if series == BASELINE:
+            wrong["baseline_surplus"] = found.surplus
+            wrong["baseline_duplicates"] += found.surplus_duplicates
+            wrong["baseline_duplicate_rows"] += found.surplus_duplicate_rows
+        taken[series] = side.taken(found.places[found.places != MISSING])
+    for series, side in taken.items():
+        wrong[f"{series}_bad_scores"] = int(np.count_nonzero(bad_scores(side.scores)))
+        wrong[f"{series}_bad_labels"] = _count_bad_labels(series, side, job)
+    labels = {name: fill_labels(taken[name].labels, job.tasks) for name in taken if name != ORACLE}
+    if BASELINE in taken and not wrong["baseline_missing"]:
+        differs = np.zeros(len(model.ids[0]), dtype=bool)
+        for name in job.tasks.names:
+            differs |= labels[MODEL][name] != labels[BASELINE][name]
+        wrong["differing_labels"] = int(np.count_nonzero(differs))
+    counts |= wrong
+    if any(wrong.values()):
+        return counts, None
+    all_labels = dict(labels[MODEL])
+    scores = {name: side.scores for name, side in taken.items()}
+    if ORACLE in taken:
+        scores[ORACLE] = fill_entire(scores[ORACLE], job.tasks)
+        all_labels |= taken[ORACLE].labels
+    roots = [name for name in job.tasks.names if job.tasks.parent(name) is None]
+    counts["unlabelled"] = int(np.count_nonzero(np.all([all_labels[name] < 0 for name in roots], axis=0)))
+    for target in job.targets:
+        is_known, is_positive = _label_of(target, all_labels)
+        counts[f"labelled_{target.name}"] = int(np.count_nonzero(is_known))
+        counts[f"positives_{target.name}"] = int(np.count_nonzero(is_positive))
+    return counts, (scores, all_labels)
 
 
-def _counts(series: tuple[str, ...]) -> list[Column]:
-    """Returns the aggregates that `_check` holds against each other."""
-    counts = [
-        F.sum(f"{MODEL}_rows").alias("impressions"),
-        F.count_if(F.col("click").isNull()).alias("unlabelled"),
-        F.count_if(F.col("group_hash").isNull() & (F.col(f"{MODEL}_rows") > 0)).alias("without_group"),
-        F.coalesce(F.sum(F.when(F.col("impression_id").isNull(), F.col(f"{MODEL}_rows"))), F.lit(0)).alias(
-            "without_id"
-        ),
-    ]
-    for name in series:
-        scores = [F.col(f"{name}_{score}") for score in PROBABILITIES]
-        valid = [score.isNotNull() & score.between(0, 1) & ~F.isnan(score) for score in scores]
-        rows, model_rows = F.col(f"{name}_rows"), F.col(f"{MODEL}_rows")
-        counts += [
-            F.count_if(rows > 1).alias(f"{name}_duplicates"),
-            F.sum(F.when(rows > 1, rows)).alias(f"{name}_duplicate_rows"),
-            F.count_if((rows > 0) & ~(valid[0] & valid[1] & valid[2])).alias(f"{name}_bad_scores"),
-            F.sum(f"{name}_bad_labels").alias(f"{name}_bad_labels"),
-            F.count_if((rows == 0) & (model_rows > 0)).alias(f"{name}_missing"),
-            F.count_if((rows > 0) & (model_rows == 0)).alias(f"{name}_surplus"),
-        ]
-    if BASELINE in series:
-        same = [F.col(name).eqNullSafe(F.col(f"{BASELINE}_{name}")) for name in LABELS]
-        counts.append(F.count_if(~(same[0] & same[1])).alias("differing_labels"))
-    for target in TARGETS:
-        if ORACLE in series or not target.needs_truth:
-            label = F.expr(target.label)
-            counts.append(F.count(label).alias(f"labelled_{target.name}"))
-            counts.append(F.coalesce(F.sum(label), F.lit(0)).alias(f"positives_{target.name}"))
-    return counts
+def _count_bad_labels(series: str, side: Side, job: Job) -> int:
+    if series == ORACLE:
+        columns = list(side.labels.values())
+        # Of what would have happened nothing is unknown.
+        bad = np.any([(column != 0) & (column != 1) for column in columns], axis=0) if columns else False
+    else:
+        bad = bad_labels(fill_labels(side.labels, job.tasks), job.tasks)
+    return int(np.count_nonzero(bad))
 
 
-def _check(counts: Row, num_rows: int, series: tuple[str, ...]) -> None:
-    """Raises at the first count that should be zero and isn't."""
-    if counts.impressions != num_rows:
-        raise CountMismatchError(
-            f"the scores' files hold {num_rows} rows, {counts.impressions or 0} came through the alignment"
-        )
-    if counts.without_id or counts.without_group:
-        raise InputError(
-            f"{counts.without_id} scores lack an impression_id, {counts.without_group} a group_key: "
-            "score the partition again with --force"
-        )
-    names = {MODEL: "the scores", BASELINE: "the baseline's scores", ORACLE: "the truth"}
-    for key in series:
-        for count, problem in _problems(counts, key, names[key]):
-            if count:
-                raise InputError(f"{count} {problem}")
-    if BASELINE in series and counts.differing_labels:
-        raise InputError(
-            f"{counts.differing_labels} impressions have other labels in the baseline's scores than in the "
-            "scores: evaluate both on one partition"
-        )
+def _label_of(target: Target, labels: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Returns bool [N], bool [N]: whether an impression counts for a target, and whether its label is 1."""
+    is_known = labels[target.label] >= 0
+    if target.where is not None:
+        is_known &= labels[target.where] == 1
+    return is_known, is_known & (labels[target.label] == 1)
 
 
-def _problems(counts: Row, key: str, name: str) -> list[tuple[int, str]]:
-    """Returns what may be wrong with one input: how often it is, and the message behind that number."""
-    return [
-        (
-            counts[f"{key}_duplicates"],
-            f"impression ids come more than once in {name} ({counts[f'{key}_duplicate_rows']} rows): "
-            f"an impression is evaluated once, write {name} again",
-        ),
-        (
-            counts[f"{key}_missing"],
-            f"of {counts.impressions} scored impressions are not in {name}: both must be of one partition",
-        ),
-        (
-            counts[f"{key}_surplus"] if key == BASELINE else 0,
-            f"impressions of {name} are not among the {counts.impressions} scores: "
-            "both must be of one partition",
-        ),
-        (counts[f"{key}_bad_scores"], f"impressions have a score outside [0, 1], NaN or null in {name}"),
-        (
-            counts[f"{key}_bad_labels"],
-            f"impressions have impossible labels in {name}: labels are 0 or 1, and a conversion has a click",
-        ),
-    ]
+def codes_of(targets: tuple[Target, ...], labels: Mapping[str, Any]) -> Any:
+    """Returns uint8 [N], two bits per target: 0 where an impression doesn't count, else 1 + label."""
+    codes = np.zeros(len(next(iter(labels.values()))), dtype=np.uint8)
+    for place, target in enumerate(targets):
+        is_known, is_positive = _label_of(target, labels)
+        codes |= (is_known.astype(np.uint8) + is_positive) << np.uint8(2 * place)
+    return codes
+
+
+def _ranked(part: int, group: Any, scores: Any, labels: Any, job: Job) -> Iterator[ColumnBlock]:
+    """Yields (score, group, code) of each scan's impressions, to the range that the score is in."""
+    codes: dict[str, Any] = {}
+    for scan, splitters, first in zip(job.scans, job.splitters, job.first_parts, strict=True):
+        if scan.score not in codes:
+            codes[scan.score] = codes_of(scan.targets, labels)
+        code, score = codes[scan.score], scores[scan.series][scan.score]
+        columns = [score, group, code]
+        if not code.all():
+            counts = np.flatnonzero(code)
+            columns = [column[counts] for column in columns]
+        parts = parts_by_score(columns[0], splitters)
+        for place, content in split(columns, parts, len(splitters) + 1):
+            yield ColumnBlock(first + place, RANK, part, content)
+
+
+def _grouped(part: int, group: Any, scores: Any, labels: Any, job: Job) -> Iterator[ColumnBlock]:
+    """Yields all that `layout.group_layout` has of each impression, to the range its group's hash is in."""
+    codes = [codes_of(targets, labels) for _, targets in job.targets_by_score]
+    columns = [group, *codes, *(scores[scan.series][scan.score] for scan in job.scans)]
+    parts = parts_by_hash(group.view(np.uint64), job.group_parts)
+    for place, content in split(columns, parts, job.group_parts):
+        yield ColumnBlock(job.first_group_part + place, GROUP, part, content)

@@ -1,19 +1,14 @@
-"""Calibration curves and score histograms, from one aggregation over a fine grid of scores.
+"""Calibration curves and score histograms, from exact sums over a fine grid of scores.
 
 The grid is even in log-odds, so that scores of 1e-5 are told apart as well as scores of 0.5. A cell keeps the
 exact sums of its impressions' scores and labels; only the borders between bins lie on the grid.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
-from esmm_spark.evaluation.measure.targets import Ranking
 
 _CELLS_PER_UNIT = 32  # cells per unit of log-odds: neighbours differ by 3% in odds
 _MAX_LOG_ODDS = 24  # a probability of 4e-11; what lies beyond shares the last cell
@@ -74,46 +69,20 @@ class Histogram:
     positives: NDArray[np.float64]
 
 
-def score_grids(aligned: DataFrame, rankings: Sequence[Ranking]) -> dict[Ranking, ScoreGrid]:
-    """Returns the grid of every ranking; one without labelled impressions is left out.
+def grid_of(cells: NDArray[np.float64]) -> ScoreGrid:
+    """Returns the grid of the sums of all cells: `[3, C]`, impressions, positives and the sum of scores."""
+    used = np.flatnonzero(cells[0])
+    return ScoreGrid(used - _MAX_LOG_ODDS * _CELLS_PER_UNIT, *cells[:, used])
 
-    Args:
-        aligned: the rankings' scores and the columns of the targets' labels.
-        rankings: what to compute.
-    """
-    rows = [
-        F.struct(
-            F.lit(index).alias("ranking"),
-            F.col(ranking.score).cast("double").alias("score"),
-            F.expr(ranking.target.label).cast("int").alias("label"),
-        )
-        for index, ranking in enumerate(rankings)
-    ]
+
+def _cell_borders() -> NDArray[np.float64]:
+    """Returns the least score of each cell but the lowest one: the logistic function of its log-odds."""
     limit = _MAX_LOG_ODDS * _CELLS_PER_UNIT
-    # 0 and 1 have infinite log-odds: ln(0) is null in Spark, and least and greatest skip nulls.
-    log_odds = F.log("score") - F.log1p(-F.col("score"))
-    cell = F.greatest(F.lit(-limit), F.least(F.lit(limit), F.floor(log_odds * _CELLS_PER_UNIT)))
-    cell = F.when(F.col("score") <= 0, -limit).when(F.col("score") >= 1, limit).otherwise(cell)
-    table = (
-        aligned.select(F.inline(F.array(*rows)))
-        .filter(F.col("label").isNotNull())
-        .groupBy("ranking", cell.cast("int").alias("cell"))
-        .agg(
-            F.count("label").alias("impressions"),
-            F.sum("label").alias("positives"),
-            F.sum("score").alias("scores"),
-        )
-        .toArrow()
-        .sort_by([("ranking", "ascending"), ("cell", "ascending")])
-    )
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    grids = {}
-    for index, ranking in enumerate(rankings):
-        mine = columns["ranking"] == index
-        if mine.any():
-            sums = (columns[name][mine].astype(np.float64) for name in ("impressions", "positives", "scores"))
-            grids[ranking] = ScoreGrid(columns["cell"][mine].astype(np.int64), *sums)
-    return grids
+    borders: NDArray[np.float64] = 1 / (1 + np.exp(-np.arange(1 - limit, limit + 1) / _CELLS_PER_UNIT))
+    return borders
+
+
+CELL_BORDERS = _cell_borders()
 
 
 def calibration_curve(grid: ScoreGrid, num_bins: int) -> list[CalibrationBin]:

@@ -1,36 +1,48 @@
-"""Reading scores and the simulator's truth: what a folder must hold before Spark opens it."""
+"""The files of scores and of the simulator's truth, and what must hold before a task opens one."""
 
 import posixpath
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from py4j.protocol import Py4JJavaError
 from pyarrow import fs
-from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.locations import literal_hint, place_of
-from esmm_spark.contracts.schemas.columns import SCORE_COLUMNS, TRUTH_COLUMNS, Column
+from esmm_spark.contracts.schemas.columns import Column
 from esmm_spark.contracts.schemas.layout import SCORE_NAME, TRUTH
 from esmm_spark.contracts.schemas.records import ScoreRecord
+from esmm_spark.contracts.schemas.task_columns import score_columns, truth_columns
+from esmm_spark.contracts.tasks import Tasks
+from esmm_spark.evaluation.measure.plan import Span
 from esmm_spark.files import filesystems, seals, storage
 from esmm_spark.files.records import read_record
 from esmm_spark.files.schemas import arrow_type
-from esmm_spark.spark.schemas import spark_schema
-
-SCORES_SCHEMA = spark_schema(SCORE_COLUMNS)
-TRUTH_SCHEMA = spark_schema(TRUTH_COLUMNS)
 
 _SCORE_AGAIN = "score the partition again with --force"
-_MAX_VERSIONS = 3  # named in a message
 
 
-def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
-    """Returns the scores in a partition's folder and their number of rows, from the files' footers.
+@dataclass(frozen=True)
+class Source:
+    """Parquet files that tasks read.
+
+    Attributes:
+        uri: their folder, or the one file.
+        spans: their row groups, each once.
+    """
+
+    uri: str
+    spans: tuple[Span, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all row groups, from the files' footers."""
+        return sum(span.num_rows for span in self.spans)
+
+
+def find_scores(folder: str, tasks: Tasks) -> Source:
+    """Returns the scores in a partition's folder.
 
     Raises:
         InputError: nothing there, no rows, a file that isn't Parquet, lacks a column or is damaged, or
@@ -41,21 +53,18 @@ def read_scores(spark: SparkSession, folder: str) -> tuple[DataFrame, int]:
     storage.refuse_pickles(folder, "scores")
     names = [name for name, _ in storage.list_files(folder, ".parquet", recursive=False) if _is_data(name)]
     seals.verify(folder, names, _SCORE_AGAIN)
-    num_rows = _check_files(folder, SCORE_COLUMNS, "scores")
-    _check_record(folder, num_rows)
-    return spark.read.schema(SCORES_SCHEMA).parquet(filesystems.spark_source(folder)), num_rows
+    found = _check_files(folder, score_columns(tasks), "scores")
+    _check_record(folder, found.num_rows)
+    return found
 
 
-def read_truth(spark: SparkSession, path: str) -> DataFrame:
-    """Returns the simulator's truth, of all splits. Raises InputError as `read_scores` does."""
+def find_truth(path: str, tasks: Tasks) -> Source:
+    """Returns the simulator's truth, of all splits. Raises InputError as `find_scores` does."""
     if not storage.exists(path):
         raise InputError(
             f"no truth at {path}{literal_hint(path)}: evaluate.truth names the {TRUTH} of jobs/simulate.py"
         )
-    _check_files(path, TRUTH_COLUMNS, "truth")
-    # The simulator may partition its folder by split: Spark adds such a column behind the schema's.
-    truth = spark.read.schema(TRUTH_SCHEMA).parquet(filesystems.spark_source(path))
-    return truth.select(*TRUTH_SCHEMA.names)
+    return _check_files(path, truth_columns(tasks), "truth")
 
 
 def baseline_folder(path: str, partition: str) -> str:
@@ -74,58 +83,35 @@ def require_other_scores(baseline: str, scores: str) -> None:
         )
 
 
-def model_version(scores: DataFrame, folder: str) -> str:
+def one_version(versions: Collection[str | None], folder: str) -> str:
     """Returns the one model version that made the scores. Raises InputError if there are several, or none."""
-    with reading("the scores"):
-        rows = scores.select("model_version").distinct().limit(_MAX_VERSIONS).collect()
-    versions = sorted(str(row.model_version) for row in rows)
-    if len(versions) != 1 or rows[0].model_version is None:
+    named = sorted(str(version) for version in versions)
+    if len(named) != 1 or None in versions:
         raise InputError(
-            f"the scores at {folder} carry {len(versions)} model versions ({', '.join(versions)}), not one: "
-            "score the partition again with --force"
+            f"the scores at {folder} carry {len(named)} model versions ({', '.join(named)}), not one: "
+            f"{_SCORE_AGAIN}"
         )
-    return versions[0]
+    return named[0]
 
 
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turns Spark's failure to read a file into an InputError that names it; other failures pass through.
-
-    Spark's own log is silent meanwhile: it would print a stack trace per attempt before our one line.
-
-    Args:
-        what: what is read, for the message.
-    """
-    context = SparkSession.active().sparkContext
-    context.setLogLevel("OFF")
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        found = re.search(r"FAILED_READ_FILE.* reading file (\S+?)\.?\s", str(error))
-        if found is None:
-            raise
-        raise InputError(f"{what} can't be read, {found[1]} is corrupt: write it again") from error
-    finally:
-        context.setLogLevel("ERROR")
-
-
-def _check_files(uri: str, columns: Sequence[Column], what: str) -> int:
-    """Returns the rows of the Parquet file or files at `uri`, which must all have `columns`."""
+def _check_files(uri: str, columns: Sequence[Column], what: str) -> Source:
+    """Returns the Parquet file or files at `uri`, which must all have `columns`."""
     filesystem, path = filesystems.filesystem_of(uri)
     if filesystem.get_file_info(path).type == fs.FileType.File:
-        paths = [path]
+        uris = [uri]
     else:
         names = [name for name, _ in storage.list_files(uri, ".parquet") if _is_data(name)]
-        paths = [posixpath.join(path, name) for name in names]
+        uris = [storage.join(uri, name) for name in names]
     # Footers only: a file of any size costs a few reads from its end.
-    num_rows = sum(_check_file(filesystem, file, columns, what) for file in paths)
-    if num_rows == 0:
-        raise InputError(f"the {what} at {uri} have no rows in {len(paths)} Parquet files")
-    return num_rows
+    spans = [span for file in uris for span in _check_file(filesystems.absolute(file), columns, what)]
+    if sum(span.num_rows for span in spans) == 0:
+        raise InputError(f"the {what} at {uri} have no rows in {len(uris)} Parquet files")
+    return Source(uri, tuple(spans))
 
 
-def _check_file(filesystem: fs.FileSystem, file: str, columns: Sequence[Column], what: str) -> int:
-    """Returns the rows of one Parquet file."""
+def _check_file(uri: str, columns: Sequence[Column], what: str) -> list[Span]:
+    """Returns the row groups of one Parquet file that hold rows."""
+    filesystem, file = filesystems.filesystem_of(uri)
     try:
         with filesystem.open_input_file(file) as stream:
             metadata = pq.read_metadata(stream)
@@ -141,13 +127,14 @@ def _check_file(filesystem: fs.FileSystem, file: str, columns: Sequence[Column],
             f"{file} lacks the columns {', '.join(missing)} of {what}: it has {', '.join(found)}"
         )
     for column in columns:
-        # Spark reads both as a string.
+        # Both are strings.
         kind = pa.string() if pa.types.is_large_string(found[column.name]) else found[column.name]
         if kind != arrow_type(column):
             raise InputError(
                 f"column {column.name} of {file} is {found[column.name]}, of {what} it must be {column.type}"
             )
-    return int(metadata.num_rows)
+    sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    return [Span(uri, index, size) for index, size in enumerate(sizes) if size]
 
 
 def _check_record(folder: str, num_rows: int) -> None:

@@ -1,11 +1,14 @@
-"""What is evaluated: four targets, the series of scores that are compared on them, and the metrics' names.
+"""What is evaluated: targets, which follow from the tasks, and the series of scores compared on them.
 
-    target             score    label                   over
-    ctr                pctr     click                   impressions with a known click label
-    ctcvr              pctcvr   click * conversion      impressions with a known conversion label
-    cvr_clicks         pcvr     conversion              clicked impressions
-    cvr_entire_space   pcvr     conversion_if_clicked   all impressions; only the simulator's truth knows
-    that label
+The default tasks, click and conversion given click, have four:
+
+    target             score    label                    over
+    ctr                pctr     click                    impressions with a known click label
+    cvr_clicks         pcvr     conversion               those with click 1
+    ctcvr              pctcvr   conversion               impressions with a known conversion label
+    cvr_entire_space   pcvr     conversion_if_clicked    all impressions; only the simulator's truth knows it
+
+An unknown label of a task whose parent's label is 0 is 0: what wasn't clicked did not convert.
 
 A series is one set of scores for the same impressions: the model's, a baseline's, or the true probabilities
 that the simulator drew the labels from (the oracle, whose metrics no model can be expected to beat).
@@ -16,57 +19,91 @@ impressions and CTCVR on all of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+
+from esmm_spark.contracts.schemas.task_columns import truth_label
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
+from esmm_spark.evaluation.measure.metrics import KINDS, Kind
 
 MODEL, BASELINE, ORACLE = "model", "baseline", "oracle"
 
-Kind = Literal["auc", "log_loss", "calibration", "gauc"]
-KINDS: tuple[Kind, ...] = ("auc", "log_loss", "calibration", "gauc")
+# GAUC asks how one context's impressions are ordered: of clicked ones a context has too few.
+_CONDITIONAL_KINDS = tuple(kind for kind in KINDS if kind != "gauc")
 
 
 @dataclass(frozen=True)
 class Target:
-    """One label and the score that predicts it.
+    """One label, the impressions that it is asked of, and the score that predicts it.
 
     Args:
-        name: how results are keyed, e.g. `cvr_clicks`.
+        rate: what is predicted, e.g. `cvr`.
+        population: over which impressions, e.g. `clicks`; empty where all with a label count.
         title: how people read it.
-        score: `pctr`, `pcvr` or `pctcvr`.
-        label: SQL expression over the aligned impressions, 0 or 1, null where the impression doesn't count.
+        score: the score's column, e.g. `pcvr`.
+        label: the label's column: a task's, or one of the truth.
+        where: the label's column that must be 1 for an impression to count; None where all count.
         kinds: the metrics that are computed.
+        needs_truth: whether only the simulator's truth has the label.
     """
 
-    name: str
+    rate: str
+    population: str
     title: str
     score: str
     label: str
-    kinds: tuple[Kind, ...]
+    where: str | None = None
+    kinds: tuple[Kind, ...] = KINDS
     needs_truth: bool = False
+
+    @property
+    def name(self) -> str:
+        """How results are keyed, e.g. `cvr_clicks`."""
+        return f"{self.rate}_{self.population}" if self.population else self.rate
 
     def metric(self, kind: Kind) -> str:
         """Returns the metric's key in metrics.json, e.g. `cvr_auc_clicks` of target `cvr_clicks`."""
-        rate, _, population = self.name.partition("_")
-        return f"{rate}_{kind}_{population}" if population else f"{rate}_{kind}"
+        return f"{self.rate}_{kind}_{self.population}" if self.population else f"{self.rate}_{kind}"
 
 
-CTR = Target("ctr", "CTR", "pctr", "click", KINDS)
-CTCVR = Target("ctcvr", "CTCVR", "pctcvr", "conversion", KINDS)
-CVR_CLICKS = Target(
-    "cvr_clicks",
-    "CVR on clicks",
-    "pcvr",
-    "if(click = 1, conversion, null)",
-    ("auc", "log_loss", "calibration"),
-)
-CVR_ENTIRE_SPACE = Target(
-    "cvr_entire_space",
-    "CVR over the entire space",
-    "pcvr",
-    "conversion_if_clicked",
-    ("auc", "log_loss", "calibration"),
-    needs_truth=True,
-)
-TARGETS = (CTR, CVR_CLICKS, CTCVR, CVR_ENTIRE_SPACE)
+def targets_of(tasks: Tasks) -> tuple[Target, ...]:
+    """Returns the targets of all tasks, parents before children; those that need the truth come last.
+
+    A root `r` has the target `r`; a task `t` given `p` has `t_on_p`, its conditional probability over the
+    impressions whose label of `p` is 1, `entire_t` over all, and with the truth `t_entire_space`. Those of
+    click and conversion are called as the paper calls them.
+    """
+    targets: list[Target] = []
+    with_truth: list[Target] = []
+    for name in tasks.names:
+        parent, columns = tasks.parent(name), tasks.score_columns(name)
+        if parent is None:
+            rate, title = ("ctr", "CTR") if name == "click" else (name, name)
+            targets.append(Target(rate, "", title, columns.conditional, name))
+            continue
+        is_cvr = columns.entire == "pctcvr"
+        rate, title, entire = ("cvr", "CVR", "ctcvr") if is_cvr else (name, name, f"entire_{name}")
+        on, shown = ("clicks", "clicks") if is_cvr else (f"on_{parent}", parent)
+        entire_title = "CTCVR" if is_cvr else f"{name} of all impressions"
+        targets += [
+            Target(rate, on, f"{title} on {shown}", columns.conditional, name, parent, _CONDITIONAL_KINDS),
+            Target(entire, "", entire_title, columns.entire, name),
+        ]
+        with_truth.append(
+            Target(
+                rate,
+                "entire_space",
+                f"{title} over the entire space",
+                columns.conditional,
+                truth_label(tasks, name),
+                None,
+                _CONDITIONAL_KINDS,
+                needs_truth=True,
+            )
+        )
+    return (*targets, *with_truth)
+
+
+TARGETS = targets_of(DEFAULT_TASKS)
+CTR, CVR_CLICKS, CTCVR, CVR_ENTIRE_SPACE = TARGETS
 
 
 @dataclass(frozen=True)
@@ -85,18 +122,25 @@ class Ranking:
     target: Target
 
     @property
-    def score(self) -> str:
-        """The column of the aligned impressions that holds the score."""
-        return f"{self.series}_{self.target.score}"
-
-    @property
     def name(self) -> str:
-        """A name that can be part of a column's."""
+        """A name for messages and keys, e.g. `model_ctr`."""
         return f"{self.series}_{self.target.name}"
 
 
-def rankings_of(series: Sequence[str], has_truth: bool) -> list[Ranking]:
-    """Returns every ranking that the inputs allow, series by series."""
-    return [
-        Ranking(name, target) for name in series for target in TARGETS if has_truth or not target.needs_truth
-    ]
+@dataclass(frozen=True)
+class Scan:
+    """One score column of one series, and all targets that it predicts: sorted once for all of them."""
+
+    series: str
+    score: str
+    targets: tuple[Target, ...]
+
+
+def scans_of(series: Sequence[str], targets: Sequence[Target]) -> tuple[Scan, ...]:
+    """Returns every sort that the targets need, series by series."""
+    columns = list(dict.fromkeys(target.score for target in targets))
+    return tuple(
+        Scan(name, column, tuple(target for target in targets if target.score == column))
+        for name in series
+        for column in columns
+    )

@@ -1,16 +1,14 @@
 """How numbers are written, the same in the terminal and in the report."""
 
 from esmm_spark.evaluation.measure.estimates import Estimate
-from esmm_spark.evaluation.measure.targets import Kind
+from esmm_spark.evaluation.measure.metrics import METRICS, Kind
 
 NO_INTERVAL = "interval n/a"
-
-_DECIMALS: dict[Kind, int] = {"auc": 4, "log_loss": 5, "calibration": 3, "gauc": 4}
 
 
 def number(kind: Kind, value: float, signed: bool = False) -> str:
     """Returns `0.7312`, or `+0.0123` where `signed`, with the decimals of its kind of metric."""
-    return f"{value:{'+' if signed else ''}.{_DECIMALS[kind]}f}"
+    return f"{value:{'+' if signed else ''}.{METRICS[kind].decimals}f}"
 
 
 def value_of(kind: Kind, estimate: Estimate, signed: bool = False) -> str:

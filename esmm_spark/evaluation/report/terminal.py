@@ -9,11 +9,12 @@ from rich.text import Text
 
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import KINDS, Kind, Target
+from esmm_spark.evaluation.measure.metrics import METRICS, Kind
+from esmm_spark.evaluation.measure.targets import Target
 from esmm_spark.evaluation.report import formats
 from esmm_spark.evaluation.report.cautions import why_no_interval
 from esmm_spark.evaluation.report.subject import Subject
-from esmm_spark.evaluation.report.words import KIND_TITLES, counts_of_tasks, plural, words_of
+from esmm_spark.evaluation.report.words import counts_of_tasks, plural, words_of
 
 _MOST_COLUMNS = 4
 
@@ -35,8 +36,8 @@ def _table(subject: Subject, measured: Measurements, targets: Sequence[Target]) 
     table.add_column("", no_wrap=True)
     for target in targets:
         table.add_column(words_of(target, subject.tasks).header, justify="right")
-    for kind in KINDS:
-        table.add_row(Text(KIND_TITLES[kind], style="bold"))
+    for kind, metric in METRICS.items():
+        table.add_row(Text(metric.title, style="bold"))
         for series in measured.series:
             cells = [
                 _cell(kind, measured.estimate(series, target, kind)) if kind in target.kinds else Text("")

@@ -3,19 +3,12 @@
 All of it follows from the tasks; those of click and conversion have the words that the field has for them.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import Kind, LabelCounts, Target
-
-KIND_TITLES: Mapping[Kind, str] = {
-    "auc": "AUC",
-    "log_loss": "Log loss",
-    "calibration": "Calibration ratio",
-    "gauc": "GAUC",
-}
+from esmm_spark.evaluation.measure.metrics import METRICS, Kind
+from esmm_spark.evaluation.measure.targets import LabelCounts, Target
 
 
 class Words(NamedTuple):
@@ -120,15 +113,7 @@ def words_of(target: Target, tasks: Tasks) -> Words:
 
 def meaning_of(target: Target, kind: Kind, tasks: Tasks) -> str:
     """Returns one line on what a metric says."""
-    words = words_of(target, tasks)
-    return {
-        "auc": f"Chance that {words.positive} is scored above {words.negative}. 0.5 is guessing, 1 perfect.",
-        "log_loss": f"Mean penalty in nats for the probability given to what happened, over "
-        f"{words.population}. Lower is better.",
-        "calibration": f"Predicted {words.positives} per actual one. 1 is right, above 1 promises too much.",
-        "gauc": "The AUC within one context, averaged over contexts by their impressions: how well the "
-        "impressions of one user or request are ordered.",
-    }[kind]
+    return METRICS[kind].meaning.format_map(words_of(target, tasks)._asdict())
 
 
 def counts_of_tasks(measured: Measurements, tasks: Tasks) -> dict[str, LabelCounts]:

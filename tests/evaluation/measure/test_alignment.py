@@ -1,18 +1,20 @@
 """Every impression exactly once, or an error that says how many are not."""
 
-from collections.abc import Callable, Iterator
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.sql import DataFrame
 
+from esmm_spark.contracts.config import Evaluate
 from esmm_spark.contracts.errors import CountMismatchError, InputError
-from esmm_spark.evaluation.measure.alignment import AlignedScores, align
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.evaluation.measure.inputs import Source
+from esmm_spark.evaluation.measure.measurement import measurements_of, plan_job
+from esmm_spark.evaluation.measure.running import Results
 from esmm_spark.evaluation.measure.targets import LabelCounts
-from tests.evaluation.scored_data import ToFrame
-
-pytestmark = pytest.mark.spark
+from tests.evaluation.local_job import measure_locally, run_locally, write_sources
 
 
 def rows(**columns: list[object]) -> pd.DataFrame:
@@ -40,65 +42,45 @@ TRUTH = pd.DataFrame(
 )
 
 
-Align = Callable[..., AlignedScores]
+def rejected(
+    folder: Path,
+    scores: pd.DataFrame,
+    baseline: pd.DataFrame | None = None,
+    truth: pd.DataFrame | None = None,
+) -> str:
+    """Returns what an evaluation of these sides is refused with."""
+    with pytest.raises(InputError) as error:
+        measure_locally(write_sources(folder, scores, baseline, truth))
+    return str(error.value)
 
 
-@pytest.fixture
-def aligned(scores_frame: ToFrame, truth_frame: ToFrame) -> Iterator[Align]:
-    """Aligns pandas frames; unpersists what it cached."""
-    made: list[AlignedScores] = []
-
-    def make(
-        scores: pd.DataFrame,
-        baseline: pd.DataFrame | None = None,
-        truth: pd.DataFrame | None = None,
-        num_rows: int | None = None,
-    ) -> AlignedScores:
-        result = align(
-            scores_frame(scores),
-            len(scores) if num_rows is None else num_rows,
-            None if baseline is None else scores_frame(baseline),
-            None if truth is None else truth_frame(truth),
-        )
-        made.append(result)
-        return result
-
-    yield make
-    for result in made:
-        result.impressions.unpersist()
-
-
-def by_id(frame: DataFrame) -> pd.DataFrame:
-    table: pd.DataFrame = frame.toPandas()
-    return table.set_index("impression_id").sort_index()
-
-
-def test_all_sides_meet_on_the_impression(aligned: Align) -> None:
+def test_all_sides_meet_on_the_impression(tmp_path: Path) -> None:
     baseline = rows(pctr=[0.75, 0.5, 0.25])
-    result = aligned(rows(), baseline.iloc[::-1], TRUTH)
-    table = by_id(result.impressions)
-    assert table.index.tolist() == ["a", "b", "c"]
-    assert table.model_pctr.tolist() == [0.5, 0.25, 0.125]
-    assert table.baseline_pctr.tolist() == [0.75, 0.5, 0.25]
-    assert table.oracle_pctcvr.tolist() == pytest.approx([0.12, 0.21, 0.05])
-    assert table.conversion_if_clicked.tolist() == [1, 1, 0]
-    assert table.group_hash["a"] == table.group_hash["b"] != table.group_hash["c"]
-    assert result.series == ("model", "baseline", "oracle")
-    assert result.has_truth
-    assert (result.num_impressions, result.num_unlabelled) == (3, 0)
-    assert result.labels == {
+    found = measure_locally(write_sources(tmp_path, rows(), baseline.iloc[::-1], TRUTH))
+    assert found.series == ("model", "baseline", "oracle")
+    assert (found.num_impressions, found.num_unlabelled, found.num_groups) == (3, 0, 2)
+    assert found.labels == {
         "ctr": LabelCounts(3, 2),
         "cvr_clicks": LabelCounts(2, 1),
         "ctcvr": LabelCounts(3, 1),
         "cvr_entire_space": LabelCounts(3, 2),
     }
+    # pctr of a, b, c over two clicks; the truth's pctr * pcvr over one conversion.
+    for series, key, expected in (
+        ("model", "ctr_calibration", 0.875 / 2),
+        ("baseline", "ctr_calibration", 1.5 / 2),
+        ("oracle", "ctr_calibration", 0.6 / 2),
+        ("oracle", "ctcvr_calibration", 0.12 + 0.21 + 0.05),
+        ("oracle", "cvr_calibration_entire_space", 1.8 / 2),
+    ):
+        assert found.estimates[series, key].value == pytest.approx(expected)
 
 
-def test_unknown_labels_are_counted_and_left_out_of_their_targets(aligned: Align) -> None:
+def test_unknown_labels_are_counted_and_left_out_of_their_targets(tmp_path: Path) -> None:
     # b was not clicked, so it did not convert; a's conversion may still come; c is not labelled at all.
-    result = aligned(rows(click=[1, 0, None], conversion=[None, None, None]))
-    assert result.num_unlabelled == 1
-    assert result.labels == {
+    found = measure_locally(write_sources(tmp_path, rows(click=[1, 0, None], conversion=[None, None, None])))
+    assert found.num_unlabelled == 1
+    assert found.labels == {
         "ctr": LabelCounts(2, 1),
         "cvr_clicks": LabelCounts(0, 0),
         "ctcvr": LabelCounts(1, 0),
@@ -124,9 +106,8 @@ def test_unknown_labels_are_counted_and_left_out_of_their_targets(aligned: Align
         (rows(click=[None, 0, 1]), "1 impressions have impossible labels"),
     ],
 )
-def test_bad_scores_are_counted_in_the_error(aligned: Align, scores: pd.DataFrame, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        aligned(scores)
+def test_bad_scores_are_counted_in_the_error(tmp_path: Path, scores: pd.DataFrame, message: str) -> None:
+    assert re.search(message, rejected(tmp_path, scores))
 
 
 @pytest.mark.parametrize(
@@ -147,10 +128,9 @@ def test_bad_scores_are_counted_in_the_error(aligned: Align, scores: pd.DataFram
     ],
 )
 def test_a_baseline_of_other_impressions_is_refused(
-    aligned: Align, baseline: pd.DataFrame, message: str
+    tmp_path: Path, baseline: pd.DataFrame, message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
-        aligned(rows(), baseline)
+    assert re.search(message, rejected(tmp_path, rows(), baseline))
 
 
 @pytest.mark.parametrize(
@@ -162,12 +142,35 @@ def test_a_baseline_of_other_impressions_is_refused(
     ],
 )
 def test_truth_that_does_not_cover_the_scores_is_refused(
-    aligned: Align, truth: pd.DataFrame, message: str
+    tmp_path: Path, truth: pd.DataFrame, message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
-        aligned(rows(), truth=truth)
+    assert re.search(message, rejected(tmp_path, rows(), truth=truth))
 
 
-def test_rows_that_got_lost_on_the_way_are_noticed(aligned: Align) -> None:
-    with pytest.raises(CountMismatchError, match="files hold 4 rows, 3 came through"):
-        aligned(rows(), num_rows=4)
+def test_rows_that_got_lost_on_the_way_are_noticed(tmp_path: Path) -> None:
+    sources = write_sources(tmp_path, rows())
+    one_less = Source(sources["model"].uri, sources["model"].spans[1:])
+    job = plan_job(Evaluate(bootstrap_samples=0), DEFAULT_TASKS, sources)
+    found = run_locally({"model": one_less}, job)
+    with pytest.raises(CountMismatchError, match="files hold 3 rows, 2 came through"):
+        measurements_of(found, sources, job, 20)
+
+
+def test_an_impression_that_is_not_ranked_is_noticed(tmp_path: Path) -> None:
+    sources = write_sources(tmp_path, rows())
+    job = plan_job(Evaluate(bootstrap_samples=0), DEFAULT_TASKS, sources)
+    found = run_locally(sources, job)
+    lost = [vector for vector in found.vectors if not vector.key.startswith("model_ctr/")]
+    with pytest.raises(CountMismatchError, match="model_ctr: 0 impressions with 0 positives were ranked"):
+        measurements_of(Results(found.notes, lost), sources, job, 20)
+
+
+@pytest.mark.parametrize("versions", [["v", "w", "v"], ["v", None, "v"]])
+def test_scores_of_two_models_are_refused(tmp_path: Path, versions: list[object]) -> None:
+    message = rejected(tmp_path, rows(model_version=versions))
+    assert re.search(r"carry \d model versions .*, not one: score the partition again with --force", message)
+
+
+def test_a_file_of_one_id_is_told_without_being_held_in_memory_twice(tmp_path: Path) -> None:
+    many = pd.concat([rows(impression_id=["a", "a", "a"])] * 1000)
+    assert "1 impression ids come more than once in the scores (3000 rows)" in rejected(tmp_path, many)

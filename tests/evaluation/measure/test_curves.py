@@ -1,7 +1,5 @@
 """Calibration curves and histograms, against numpy and by hand."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,18 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from esmm_spark.evaluation.measure.alignment import AlignedScores, align
+from esmm_spark.evaluation.kernels.sweep import SortedPass
 from esmm_spark.evaluation.measure.curves import (
+    CELL_BORDERS,
     ScoreGrid,
     calibration_curve,
+    grid_of,
     histogram,
-    score_grids,
     wilson_interval,
 )
-from esmm_spark.evaluation.measure.targets import CTR, CVR_CLICKS, Ranking
-from tests.evaluation.scored_data import ToFrame
-
-CTR_OF_MODEL, CVR_OF_MODEL = Ranking("model", CTR), Ranking("model", CVR_CLICKS)
 
 
 def grid(*cells: tuple[int, int, int, float]) -> ScoreGrid:
@@ -29,48 +24,35 @@ def grid(*cells: tuple[int, int, int, float]) -> ScoreGrid:
     return ScoreGrid(columns[0].astype(int), *columns[1:])
 
 
-@pytest.fixture(scope="module")
-def aligned(data: pd.DataFrame, scores_frame: ToFrame) -> Iterator[AlignedScores]:
-    result = align(scores_frame(data), len(data))
-    yield result
-    result.impressions.unpersist()
+def test_a_grid_has_the_exact_sums_of_its_cells(data: pd.DataFrame) -> None:
+    p = data.pctr.to_numpy(np.float64)
+    order = np.argsort(p)
+    labels = data.click.to_numpy() == 1
+    running = SortedPass(1, len(p), int(labels.sum()), 10, CELL_BORDERS)
+    rows = np.zeros(len(p), dtype=np.int32)
+    for start in range(0, len(p), 100):
+        places = order[start : start + 100]
+        running.add(p[places], labels[places], rows[places], np.ones((1, 1), np.uint8))
+    found = grid_of(running.finish().cells)
+    with np.errstate(divide="ignore"):
+        cells = np.clip(np.floor(32 * (np.log(p) - np.log1p(-p))), -768, 768).astype(int)
+    expected = (
+        pd.DataFrame({"cell": cells, "p": p, "y": labels})
+        .groupby("cell")
+        .agg(impressions=("y", "size"), positives=("y", "sum"), scores=("p", "sum"))
+    )
+    assert found.cells.tolist() == expected.index.tolist()
+    assert found.impressions.tolist() == expected.impressions.tolist()
+    assert found.positives.tolist() == expected.positives.tolist()
+    assert found.scores == pytest.approx(expected.scores.to_numpy(), abs=1e-12)
 
 
-@pytest.mark.spark
-def test_a_grid_has_the_exact_sums_of_its_cells(aligned: AlignedScores, data: pd.DataFrame) -> None:
-    grids = score_grids(aligned.impressions, [CTR_OF_MODEL, CVR_OF_MODEL])
-    clicked = data[data.click == 1]
-    for ranking, rows, score, label in (
-        (CTR_OF_MODEL, data, "pctr", "click"),
-        (CVR_OF_MODEL, clicked, "pcvr", "conversion"),
-    ):
-        p = rows[score].to_numpy(np.float64)
-        with np.errstate(divide="ignore"):
-            cells = np.clip(np.floor(32 * (np.log(p) - np.log1p(-p))), -768, 768).astype(int)
-        expected = (
-            pd.DataFrame({"cell": cells, "p": p, "y": rows[label].to_numpy()})
-            .groupby("cell")
-            .agg(impressions=("y", "size"), positives=("y", "sum"), scores=("p", "sum"))
-        )
-        found = grids[ranking]
-        assert found.cells.tolist() == expected.index.tolist()
-        assert found.impressions.tolist() == expected.impressions.tolist()
-        assert found.positives.tolist() == expected.positives.tolist()
-        assert found.scores == pytest.approx(expected.scores.to_numpy(), abs=1e-12)
-
-
-@pytest.mark.spark
-def test_scores_of_0_and_1_have_a_cell_and_unknown_labels_have_none(
-    data: pd.DataFrame, scores_frame: ToFrame
-) -> None:
-    rows = data[:4].assign(pctr=[0.0, 1.0, 0.5, 0.5], click=[1, 0, 1, None], conversion=[0, 0, 0, None])
-    aligned = align(scores_frame(rows.astype({"click": object, "conversion": object})), 4)
-    grids = score_grids(aligned.impressions, [CTR_OF_MODEL])
-    nothing = score_grids(aligned.impressions.filter("click is null"), [CTR_OF_MODEL])
-    aligned.impressions.unpersist()
-    assert grids[CTR_OF_MODEL].cells.tolist() == [-768, 0, 768]
-    assert grids[CTR_OF_MODEL].positives.tolist() == [1, 1, 0]
-    assert nothing == {}
+def test_scores_of_0_and_1_have_a_cell() -> None:
+    places = np.searchsorted(CELL_BORDERS, [0.0, 1e-12, 0.5, 1.0], side="right")
+    cells = np.zeros((3, len(CELL_BORDERS) + 1))
+    np.add.at(cells[0], places, 1)
+    assert grid_of(cells).cells.tolist() == [-768, 0, 768]
+    assert grid_of(cells).impressions.tolist() == [2, 1, 1]
 
 
 def test_a_calibration_bin_holds_its_share_of_the_impressions() -> None:

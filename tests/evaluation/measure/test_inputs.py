@@ -8,19 +8,21 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from esmm_spark.contracts.config import Evaluate
 from esmm_spark.contracts.errors import ConfigError, IncompleteError, InputError, UnsafeFileError
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.evaluation.measure.inputs import (
     baseline_folder,
-    model_version,
-    read_scores,
-    read_truth,
+    find_scores,
+    find_truth,
+    one_version,
     require_other_scores,
 )
+from esmm_spark.evaluation.measure.measurement import measure
 from esmm_spark.files import seals
+from tests.evaluation.local_job import measure_locally
 from tests.evaluation.scored_data import truth_of, write_record, write_scores, write_truth
 from tests.flipped_bits import flips_of
-
-pytestmark = pytest.mark.spark
 
 
 @pytest.fixture
@@ -29,109 +31,109 @@ def folder(tmp_path: Path, data: pd.DataFrame) -> Path:
     return write_scores(tmp_path / "scores" / "split=test", data[:40])
 
 
-def test_scores_are_read_with_their_number_of_rows(spark: SparkSession, folder: Path) -> None:
-    scores, num_rows = read_scores(spark, str(folder))
-    assert (num_rows, scores.count()) == (40, 40)
-    assert model_version(scores, str(folder)) == "000001-aaaa"
+def test_scores_are_found_with_their_number_of_rows(folder: Path) -> None:
+    found = find_scores(str(folder), DEFAULT_TASKS)
+    assert (found.num_rows, len(found.spans)) == (40, 2)
+    assert one_version({"000001-aaaa"}, str(folder)) == "000001-aaaa"
 
 
+@pytest.mark.spark
 def test_a_plain_path_is_this_hosts_whatever_file_system_spark_takes_for_its_default(
     spark_elsewhere: SparkSession, folder: Path, tmp_path: Path, data: pd.DataFrame
 ) -> None:
-    assert read_scores(spark_elsewhere, str(folder))[0].count() == 40
     write_truth(tmp_path / "truth.parquet", truth_of(data))
-    assert read_truth(spark_elsewhere, str(tmp_path / "truth.parquet")).count() == len(data)
+    sources = {
+        "model": find_scores(str(folder), DEFAULT_TASKS),
+        "oracle": find_truth(str(tmp_path / "truth.parquet"), DEFAULT_TASKS),
+    }
+    found = measure(spark_elsewhere, Evaluate(bootstrap_samples=2), DEFAULT_TASKS, sources)
+    assert found.labels["cvr_entire_space"].impressions == 40
 
 
-def test_missing_scores_name_the_command_that_makes_them(spark: SparkSession, tmp_path: Path) -> None:
+def test_missing_scores_name_the_command_that_makes_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no scores at .*nowhere: run jobs/score\.py"):
-        read_scores(spark, str(tmp_path / "nowhere"))
+        find_scores(str(tmp_path / "nowhere"), DEFAULT_TASKS)
 
 
-def test_half_written_scores_are_refused(spark: SparkSession, folder: Path) -> None:
+def test_half_written_scores_are_refused(folder: Path) -> None:
     (folder / "_SUCCESS").unlink()
     with pytest.raises(IncompleteError, match=r"scores at .*split=test is half-written"):
-        read_scores(spark, str(folder))
+        find_scores(str(folder), DEFAULT_TASKS)
 
 
 @pytest.mark.parametrize("length", [0, 3, 500])
-def test_a_truncated_file_is_named(spark: SparkSession, folder: Path, length: int) -> None:
+def test_a_truncated_file_is_named(folder: Path, length: int) -> None:
     file = folder / "part-1.parquet"
     file.write_bytes(file.read_bytes()[:length])
     with pytest.raises(InputError, match=r"part-1\.parquet is no Parquet file, or a truncated one"):
-        read_scores(spark, str(folder))
+        find_scores(str(folder), DEFAULT_TASKS)
 
 
-def test_a_damaged_page_is_an_error_that_names_the_file(spark: SparkSession, folder: Path) -> None:
+def test_a_damaged_page_is_an_error_that_names_the_file(folder: Path) -> None:
     file = folder / "part-1.parquet"
     content = bytearray(file.read_bytes())
     column = pq.read_metadata(file).row_group(0).column(5)
     start = column.dictionary_page_offset
     content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
     file.write_bytes(bytes(content))
-    scores, _ = read_scores(spark, str(folder))
-    with pytest.raises(InputError, match=r"the scores can't be read, file:.*part-1\.parquet is corrupt"):
-        model_version(scores, str(folder))
+    sources = {"model": find_scores(str(folder), DEFAULT_TASKS)}
+    with pytest.raises(InputError, match=r"the scores can't be read, .*part-1\.parquet is corrupt \("):
+        measure_locally(sources)
 
 
-def test_a_file_without_a_column_or_of_another_type_is_named(spark: SparkSession, folder: Path) -> None:
+def test_a_file_without_a_column_or_of_another_type_is_named(folder: Path) -> None:
     file = folder / "part-0.parquet"
     table = pq.read_table(file, partitioning=None)
     pq.write_table(table.drop_columns(["pcvr", "click"]), file)
     with pytest.raises(InputError, match=r"part-0\.parquet lacks the columns pcvr, click of scores"):
-        read_scores(spark, str(folder))
+        find_scores(str(folder), DEFAULT_TASKS)
     pq.write_table(table.set_column(2, "pctr", table["pctr"].cast(pa.float64())), file)
     with pytest.raises(InputError, match=r"column pctr of .*part-0\.parquet is double, .* must be float"):
-        read_scores(spark, str(folder))
+        find_scores(str(folder), DEFAULT_TASKS)
 
 
-def test_no_rows_are_no_scores(spark: SparkSession, tmp_path: Path, data: pd.DataFrame) -> None:
+def test_no_rows_are_no_scores(tmp_path: Path, data: pd.DataFrame) -> None:
     empty = write_scores(tmp_path / "split=test", data[:0])
     with pytest.raises(InputError, match=r"scores at .* have no rows in 2 Parquet files"):
-        read_scores(spark, str(empty))
+        find_scores(str(empty), DEFAULT_TASKS)
 
 
-def test_a_lost_file_is_noticed_by_the_scorers_record(spark: SparkSession, folder: Path) -> None:
+def test_a_lost_file_is_noticed_by_the_scorers_record(folder: Path) -> None:
     write_record(folder, 40)
-    assert read_scores(spark, str(folder))[1] == 40
+    assert find_scores(str(folder), DEFAULT_TASKS).num_rows == 40
     (folder / "part-1.parquet").unlink()
     with pytest.raises(InputError, match=r"have 20 rows, _score\.json tells of 40 impressions"):
-        read_scores(spark, str(folder))
+        find_scores(str(folder), DEFAULT_TASKS)
     (folder / "_score.json").write_text("[")
     with pytest.raises(InputError, match=r"is not a _score\.json of this version"):
-        read_scores(spark, str(folder))
+        find_scores(str(folder), DEFAULT_TASKS)
 
 
-def test_a_pickle_beside_the_scores_is_refused(spark: SparkSession, folder: Path) -> None:
+def test_a_pickle_beside_the_scores_is_refused(folder: Path) -> None:
     (folder / "_common_metadata").write_bytes(b"")
     with pytest.raises(UnsafeFileError, match="_common_metadata"):
-        read_scores(spark, str(folder))
+        find_scores(str(folder), DEFAULT_TASKS)
 
 
-def test_scores_of_two_models_are_refused(spark: SparkSession, tmp_path: Path, data: pd.DataFrame) -> None:
-    mixed = data[:40].assign(model_version=["000001-aaaa"] * 20 + ["000002-bbbb"] * 20)
-    folder = write_scores(tmp_path / "split=test", mixed)
-    scores, _ = read_scores(spark, str(folder))
+def test_scores_of_two_models_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match=r"2 model versions \(000001-aaaa, 000002-bbbb\), not one"):
-        model_version(scores, str(folder))
+        one_version({"000002-bbbb", "000001-aaaa"}, str(folder))
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
-def test_truth_may_be_a_file_or_a_folder(
-    spark: SparkSession, tmp_path: Path, data: pd.DataFrame, as_folder: bool
-) -> None:
+def test_truth_may_be_a_file_or_a_folder(tmp_path: Path, data: pd.DataFrame, as_folder: bool) -> None:
     path = tmp_path / "truth.parquet"
     write_truth(path / "split=test" / "part-0.parquet" if as_folder else path, truth_of(data[:7]))
-    assert read_truth(spark, str(path)).count() == 7
+    assert find_truth(str(path), DEFAULT_TASKS).num_rows == 7
 
 
-def test_missing_or_corrupt_truth_is_named(spark: SparkSession, tmp_path: Path) -> None:
+def test_missing_or_corrupt_truth_is_named(tmp_path: Path) -> None:
     path = tmp_path / "truth.parquet"
     with pytest.raises(InputError, match=r"no truth at .*truth\.parquet: evaluate\.truth names"):
-        read_truth(spark, str(path))
+        find_truth(str(path), DEFAULT_TASKS)
     path.write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"truth\.parquet is no Parquet file"):
-        read_truth(spark, str(path))
+        find_truth(str(path), DEFAULT_TASKS)
 
 
 def test_a_baseline_is_named_by_its_root_or_its_partition(folder: Path) -> None:
@@ -150,12 +152,12 @@ def test_scores_are_not_compared_with_themselves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["part-1.parquet", "_score.json"])
 def test_a_flipped_bit_of_scores_is_told_in_one_line(
-    spark: SparkSession, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seals, "_PATIENCE_S", 0.0)
     write_record(folder, 40)
     seals.seal(str(folder), (".json", ".parquet"))
     for _ in flips_of(folder / name, 40):
         with pytest.raises(InputError, match=rf"^\S+{name} has another SHA-256 than in .*--force$"):
-            read_scores(spark, str(folder))
-    assert read_scores(spark, str(folder))[1] == 40
+            find_scores(str(folder), DEFAULT_TASKS)
+    assert find_scores(str(folder), DEFAULT_TASKS).num_rows == 40

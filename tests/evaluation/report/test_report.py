@@ -17,7 +17,7 @@ from esmm_spark.contracts.schemas.records import EpochRecord, StepRecord, TrainH
 from esmm_spark.evaluation.measure.curves import ScoreGrid, calibration_curve, histogram
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Curves, Measurements
-from esmm_spark.evaluation.measure.targets import CVR_ENTIRE_SPACE, TARGETS, LabelCounts, rankings_of
+from esmm_spark.evaluation.measure.targets import CVR_ENTIRE_SPACE, TARGETS, LabelCounts, Ranking
 from esmm_spark.evaluation.report import report
 from esmm_spark.evaluation.report.cautions import warnings_of
 from esmm_spark.evaluation.report.formats import percent
@@ -58,7 +58,8 @@ def subject(**changes: Any) -> Subject:
 def measured(series: Sequence[str] = ALL, reason: str | None = None) -> Measurements:
     """Returns made-up numbers: model 0.75, baseline 0.7, oracle 0.8; or nothing but a reason."""
     has_truth = "oracle" in series
-    rankings = rankings_of(series, has_truth)
+    targets = [target for target in TARGETS if has_truth or not target.needs_truth]
+    rankings = [Ranking(name, target) for name in series for target in targets]
     levels = {"model": 0.75, "baseline": 0.7, "oracle": 0.8}
 
     def estimate(value: float) -> Estimate:

@@ -8,7 +8,7 @@ import pytest
 from esmm_spark.contracts.schemas.records import EpochRecord, TrainHistory
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import KINDS, LabelCounts, Ranking, Target
+from esmm_spark.evaluation.measure.targets import TARGETS, LabelCounts, Ranking, Target, targets_of
 from esmm_spark.evaluation.report.report import report_html
 from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.evaluation.report.words import meaning_of, words_of
@@ -17,12 +17,9 @@ from tests.evaluation.report.test_report import ALL, measured, shown, subject
 FUNNEL = Tasks.model_validate(
     {"click": {}, "conversion": {"given": "click"}, "re_buy": {"given": "conversion"}, "like": {}}
 )
-# As measure/ makes them: P(re_buy | conversion), P(re_buy), P(like).
-ON_PARENT = Target("re_buy_on_conversion", "re_buy on conversion", "p_re_buy", "re_buy", KINDS[:3])
-ENTIRE = Target("entire_re_buy", "re_buy of all impressions", "p_entire_re_buy", "re_buy", KINDS)
-IF_PARENT = Target("re_buy_entire_space", "re_buy over all", "p_re_buy", "x", KINDS[:3], needs_truth=True)
-LIKE = Target("like", "like", "p_like", "like", KINDS)
-MORE = (ON_PARENT, ENTIRE, LIKE, IF_PARENT)
+# P(re_buy | conversion), P(re_buy), P(like), and what the truth knows of re_buy.
+MORE = tuple(target for target in targets_of(FUNNEL) if target not in TARGETS)
+ON_PARENT, ENTIRE, LIKE, IF_PARENT = MORE
 
 
 def with_more_tasks() -> Measurements:

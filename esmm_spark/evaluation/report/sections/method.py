@@ -1,8 +1,8 @@
 """The section that says how the numbers came about, and of what."""
 
 from esmm_spark.evaluation.measure.estimates import LEVEL
-from esmm_spark.evaluation.measure.group_metrics import LOG_LOSS_EPSILON
 from esmm_spark.evaluation.measure.measurement import Measurements
+from esmm_spark.evaluation.measure.metrics import LOG_LOSS_EPSILON
 from esmm_spark.evaluation.measure.targets import BASELINE
 from esmm_spark.evaluation.report.page import Section
 from esmm_spark.evaluation.report.subject import Subject

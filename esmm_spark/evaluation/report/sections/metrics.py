@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 from esmm_spark.evaluation.measure.estimates import LEVEL, Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import BASELINE, KINDS, MODEL, ORACLE, Kind, Target
+from esmm_spark.evaluation.measure.metrics import METRICS, Kind
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.cautions import is_miscalibrated, warnings_of, why_no_interval
 from esmm_spark.evaluation.report.page import Section
 from esmm_spark.evaluation.report.subject import Subject
-from esmm_spark.evaluation.report.words import KIND_TITLES, meaning_of
+from esmm_spark.evaluation.report.words import meaning_of
 
 
 class _Column(NamedTuple):
@@ -37,10 +38,10 @@ def section(subject: Subject, measured: Measurements) -> Section:
         columns.append(_Column(f"{subject.names[MODEL]} \N{MINUS SIGN} {subject.names[BASELINE]}", ""))
     blocks = [
         (
-            KIND_TITLES[kind],
+            metric.title,
             [_row(subject, measured, target, kind) for target in measured.targets if kind in target.kinds],
         )
-        for kind in KINDS
+        for kind, metric in METRICS.items()
     ]
     values = {
         "warnings": warnings_of(subject, measured),
@@ -71,10 +72,10 @@ def _cell(kind: Kind, estimate: Estimate, mark: str, signed: bool = False) -> _C
 def _mark(kind: Kind, found: Estimate) -> str:
     """Returns `good` or `bad` where the interval of a difference leaves out 0 and one direction is better."""
     interval = found.interval
-    if interval is None or kind == "calibration" or interval[0] <= 0 <= interval[1]:
+    better = METRICS[kind].better
+    if interval is None or better is None or interval[0] <= 0 <= interval[1]:
         return ""
-    is_higher = interval[0] > 0
-    return "good" if is_higher != (kind == "log_loss") else "bad"
+    return "good" if (interval[0] > 0) == (better == "higher") else "bad"
 
 
 def _reading(subject: Subject, measured: Measurements) -> str:

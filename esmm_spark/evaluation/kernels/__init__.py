@@ -1,0 +1,1 @@
+"""Compiled loops over scores: hashes, sorts, bootstrap weights, weighted sums."""

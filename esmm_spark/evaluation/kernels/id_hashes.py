@@ -1,0 +1,49 @@
+"""Hashes of texts in Arrow arrays: of impression ids and group keys."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from esmm_spark.evaluation.kernels.compiling import kernel
+from esmm_spark.runtime.xxh64 import xxh64
+
+
+def text_hashes(texts: Any, seed: int) -> Any:
+    """Returns uint64 [N], the XXH64 of each text's UTF-8; of a null one, anything.
+
+    Args:
+        texts: an Arrow array of string or large_string.
+        seed: of the hash; with 42 it is Spark's xxhash64.
+    """
+    is_large = pa.types.is_large_string(texts.type)
+    _, offsets, data = texts.buffers()
+    kind = np.dtype(np.int64 if is_large else np.int32)
+    hashes = np.empty(len(texts), dtype=np.uint64)
+    if len(texts) == 0:
+        return hashes
+    begins = np.frombuffer(offsets, kind, len(texts) + 1, texts.offset * kind.itemsize).astype(np.int64)
+    content = np.frombuffer(data if data is not None else b"", dtype=np.uint8)
+    longest = int(np.diff(begins).max())
+    words = np.zeros(longest // 8 + 2, dtype=np.uint64)
+    _hash_all(content, begins, np.uint64(seed), words, words.view(np.uint8), hashes)
+    return hashes
+
+
+@kernel
+def _hash_all(data: Any, begins: Any, seed: Any, words: Any, text: Any, hashes: Any) -> None:
+    """Fills in the hashes.
+
+    Args:
+        data: uint8, all texts.
+        begins: int64 [N + 1], where each begins.
+        seed: uint64.
+        words: uint64, room for one text, aligned as `xxh64` wants it.
+        text: the same memory as uint8.
+        hashes: uint64 [N].
+    """
+    for i in range(hashes.shape[0]):
+        length = begins[i + 1] - begins[i]
+        for byte in range(length):
+            text[byte] = data[begins[i] + byte]
+        hashes[i] = xxh64(words, text, 0, length, seed)

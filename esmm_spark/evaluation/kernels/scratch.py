@@ -1,0 +1,31 @@
+"""Arrays of a task that may be larger than its memory."""
+
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+
+# What a task holds in memory of one part's rows, and of any array made of them; beyond that it lies in files.
+MEMORY_BYTES = 384 << 20
+
+
+def empty(num_rows: int, kind: Any, memory_bytes: int | None = None) -> Any:
+    """Returns an array of one dimension, its content anything: in a file where it is large."""
+    size = num_rows * np.dtype(kind).itemsize
+    if size <= (MEMORY_BYTES if memory_bytes is None else memory_bytes):
+        return np.empty(num_rows, kind)
+    with open_file() as file:
+        file.truncate(size)
+        return mapped(file, kind, num_rows)
+
+
+def mapped(file: Any, kind: Any, num_rows: int) -> Any:
+    """Returns the content of an open file as an array, which keeps it though the file is closed."""
+    return np.memmap(file, kind, "r+", shape=(num_rows,)).view(np.ndarray)
+
+
+def open_file() -> Any:
+    """Returns a new file without a name, in Spark's own folder for files of a task where it has told it."""
+    folders = os.environ.get("SPARK_LOCAL_DIRS") or os.environ.get("LOCAL_DIRS")
+    return tempfile.TemporaryFile(dir=folders.split(",")[0] if folders else None)

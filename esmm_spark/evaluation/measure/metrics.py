@@ -1,0 +1,160 @@
+"""The metrics: what each is called, what it says, and the sums over impression groups that it is a ratio of.
+
+A metric beside the AUC is (sum over groups of a numerator) / (sum over groups of a denominator): a resample
+of groups is a weighted sum of the groups' sums, so one product of matrices gives all replicates. To add one:
+a `Metric` in METRICS and, if no sum here serves, a function in SUMS. Report and metrics.json follow.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esmm_spark.evaluation.kernels.group_aucs import GroupAucs, group_aucs
+
+Kind = str
+Floats = NDArray[np.float64]
+
+# The spacing of float32 just below 1: a float32 score can't be nearer to 1 than this, so 0 and 1 are read as
+# this far from certainty, and one sure mistake costs 16.6 nats instead of infinity.
+LOG_LOSS_EPSILON = 2.0**-24
+
+
+@dataclass(frozen=True)
+class GroupedScores:
+    """The impressions of whole groups, one ranking's scores and labels; G groups, N impressions.
+
+    Args:
+        scores: `[N]` float64, group by group.
+        labels: `[N]` bool.
+        is_known: `[N]` bool, whether an impression counts for the target.
+        starts: `[G]` int64, where each group begins.
+    """
+
+    scores: Floats
+    labels: NDArray[np.bool_]
+    is_known: NDArray[np.bool_]
+    starts: NDArray[np.int64]
+
+    def total(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:
+        """Returns `[G]`, the sums of `values` [N] over each group's impressions that count."""
+        # Zeros, not a product: what doesn't count may be NaN.
+        counted = np.where(self.is_known, values, 0.0)
+        return np.add.reduceat(counted, self.starts)
+
+    def sums(self, names: Iterable[str]) -> dict[str, Floats]:
+        """Returns the values `[G]` of sums by name."""
+        return {name: SUMS[name](self) for name in names}
+
+    @cached_property
+    def aucs(self) -> GroupAucs:
+        """Each group's AUC."""
+        return group_aucs(self.scores, self.labels, self.is_known, self.starts)
+
+
+def _loss(of: GroupedScores) -> Floats:
+    clipped = np.clip(of.scores, LOG_LOSS_EPSILON, 1 - LOG_LOSS_EPSILON)
+    loss = -np.log1p(-clipped)
+    loss[of.labels] = -np.log(clipped[of.labels])
+    return of.total(loss)
+
+
+# Name -> its value of each group, [G].
+SUMS: Mapping[str, Callable[[GroupedScores], Floats]] = {
+    "impressions": lambda of: of.total(of.is_known),
+    "labels": lambda of: of.total(of.labels),
+    "predictions": lambda of: of.total(of.scores),
+    "loss": _loss,
+    "auc": lambda of: of.aucs.auc * of.aucs.impressions,
+    "auc_impressions": lambda of: of.aucs.impressions,
+    "auc_groups": lambda of: (of.aucs.impressions > 0).astype(np.float64),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Args:
+        kind: how results are keyed.
+        title: how people read it.
+        meaning: one line on what it says; {positive}, {negative}, {positives} and {population} stand for the
+            target's own words.
+        numerator: the sum above, of SUMS; None for the AUC, which is no such ratio.
+        denominator: the sum below.
+        if_undefined: says why there is no value where the denominator is 0.
+        counts: name -> sum, shown beside the value; where there is none, the target's impressions and
+            positives.
+        decimals: with which it is written.
+        better: which of two values is the better one, `higher` or `lower`; None where that can't be said.
+    """
+
+    kind: Kind
+    title: str
+    meaning: str
+    numerator: str | None = None
+    denominator: str = "impressions"
+    if_undefined: str = "no labelled impression"
+    counts: tuple[tuple[str, str], ...] = ()
+    decimals: int = 4
+    better: Literal["higher", "lower"] | None = "higher"
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """All sums that it needs."""
+        if self.numerator is None:
+            return ()
+        return (self.numerator, self.denominator, *(name for _, name in self.counts))
+
+
+METRICS: Mapping[Kind, Metric] = {
+    metric.kind: metric
+    for metric in (
+        Metric(
+            "auc",
+            "AUC",
+            "Chance that {positive} is scored above {negative}. 0.5 is guessing, 1 perfect.",
+        ),
+        Metric(
+            "log_loss",
+            "Log loss",
+            "Mean penalty in nats for the probability given to what happened, over {population}. Lower is "
+            "better.",
+            "loss",
+            decimals=5,
+            better="lower",
+        ),
+        # Source: He et al., "Practical Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014,
+        # section 3 (calibration).
+        Metric(
+            "calibration",
+            "Calibration ratio",
+            "Predicted {positives} per actual one. 1 is right, above 1 promises too much.",
+            "predictions",
+            "labels",
+            "no positive label",
+            decimals=3,
+            better=None,
+        ),
+        # Source: Zhu et al., "Optimized Cost per Click in Taobao Display Advertising", KDD 2017, equation 13.
+        Metric(
+            "gauc",
+            "GAUC",
+            "The AUC within one context, averaged over contexts by their impressions: how well the "
+            "impressions of one user or request are ordered.",
+            "auc",
+            "auc_impressions",
+            "no group has both labels 0 and 1",
+            (("groups", "auc_groups"), ("impressions", "auc_impressions")),
+        ),
+    )
+}
+KINDS: tuple[Kind, ...] = tuple(METRICS)
+
+
+def sums_of(kinds: tuple[Kind, ...]) -> tuple[str, ...]:
+    """Returns the names of the sums that the metrics need, each once."""
+    return tuple(dict.fromkeys(name for kind in kinds for name in METRICS[kind].sums))
