@@ -17,7 +17,19 @@ from bench import report
 from bench.machine import describe_machine
 from bench.measure import ROOT, FailedCommandError
 from bench.results import Results, StageResult, load_results
-from bench.stages import events, growth, integrity, load, objectives, preprocess, ranks, score, startup, train
+from bench.stages import (
+    evaluate,
+    events,
+    growth,
+    integrity,
+    load,
+    objectives,
+    preprocess,
+    ranks,
+    score,
+    startup,
+    train,
+)
 from bench.workspace import Workspace
 
 STAGES = (
@@ -28,6 +40,7 @@ STAGES = (
     "objectives",
     "ranks",
     "score",
+    "evaluate",
     "startup",
     "memory",
     "growth",
@@ -45,6 +58,7 @@ def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], Sta
         "objectives": objectives.run,
         "ranks": ranks.run,
         "score": score.run,
+        "evaluate": lambda workspace: evaluate.run(workspace, tuple(arguments.evaluate_sizes)),
         "startup": startup.run,
         "growth": lambda workspace: growth.run(
             workspace, tuple(arguments.sizes), tuple(arguments.arena_rows)
@@ -70,6 +84,9 @@ def main() -> int:
     )
     parser.add_argument("--memory-impressions", type=int, default=10_000_000, help="for memory")
     parser.add_argument("--event-sizes", type=int, nargs="+", default=list(events.SIZES), help="for events")
+    parser.add_argument(
+        "--evaluate-sizes", type=int, nargs="+", default=list(evaluate.SIZES), help="for evaluate"
+    )
     parser.add_argument("--work", type=Path, default=ROOT / "bench" / "work", help="where data is kept")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
     arguments = parser.parse_args()

@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation.kernels": {"runtime"},
     "evaluation.measure": _SPARK | {"evaluation.kernels"},
     "evaluation.report": {"contracts", "files", "evaluation.measure"},
-    "evaluation": _SPARK | {"evaluation.measure", "evaluation.report"},
+    "evaluation": _SPARK | {"evaluation.kernels", "evaluation.measure", "evaluation.report"},
     "train": {"contracts", "runtime", "training", "training.ranks"},
 }
 

@@ -1,0 +1,26 @@
+"""All kernels, loaded before they are needed."""
+
+import numpy as np
+import pyarrow as pa
+
+from esmm_spark.evaluation.kernels.group_aucs import group_aucs
+from esmm_spark.evaluation.kernels.id_hashes import text_hashes
+from esmm_spark.evaluation.kernels.matching import id_order, match
+from esmm_spark.evaluation.kernels.ordering import sorted_order
+from esmm_spark.evaluation.kernels.sweep import SortedPass
+from esmm_spark.evaluation.kernels.weights import WeightTable
+
+
+def load_kernels() -> None:
+    """Calls every kernel on next to nothing: it is read from the disk, or compiled for the first time."""
+    hashes = text_hashes(pa.array(["a", "b"]), 1)
+    match((hashes[id_order(hashes, hashes)], hashes), (hashes, hashes))
+    scores = np.array([0.25, 0.5])
+    for keys in (scores, scores.astype(np.float32), hashes.view(np.int64)):
+        sorted_order(keys)
+    labels, both = np.array([False, True]), np.array([True, True])
+    group_aucs(scores, labels, both, np.zeros(1, dtype=np.int64))
+    table = WeightTable(1, 1)
+    swept = SortedPass(table.weights.shape[1], 2, 1, 1, np.array([0.5]))
+    swept.add(scores, labels, table.rows_of(hashes.view(np.int64)), table.weights)
+    swept.finish()
