@@ -11,8 +11,8 @@ help: ## List the targets
 setup: ## Make .venv: pinned packages, Horovod built from source (cached outside the tree)
 	@scripts/setup.sh
 
-demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 3 minutes, below ./demo; EVENTS=1: of event logs, 7 minutes
-	@scripts/demo$(if $(EVENTS),_events).sh
+demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 3 minutes, below ./demo; EVENTS=1: of event logs, 7 minutes; FUNNEL=1: of three tasks
+	@scripts/demo$(if $(EVENTS)$(FUNNEL),_events).sh
 
 test: setup ## Run every test
 	@$(BIN)/python -m pytest
@@ -45,4 +45,4 @@ bench: setup ## Measure every stage: impressions per second and peak memory
 	@$(BIN)/python -m bench
 
 clean: ## Delete what the demo and the benches wrote
-	rm -rf demo demo-events bench/work
+	rm -rf demo demo-events demo-funnel bench/work

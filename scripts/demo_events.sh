@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Event logs end to end on simulated ones, below ./demo-events: simulate four days, preprocess the first three day by
 # day, with the third backfill what late conversions have changed, train on two days and validate on the third, then score
-# and evaluate the fourth, in about seven minutes. Run it with `make demo EVENTS=1`, which makes .venv first.
+# and evaluate the fourth, in about seven minutes. Run it with `make demo EVENTS=1`, which makes .venv first. With FUNNEL=1
+# there is a third task, repurchase given conversion, and all lies below ./demo-funnel: `make demo FUNNEL=1`.
 #
-#   NUM_GROUPS=10000 SEED=1 RANKS=2 scripts/demo_events.sh
+#   NUM_GROUPS=10000 SEED=1 RANKS=2 FUNNEL= scripts/demo_events.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .venv/bin/activate
@@ -13,7 +14,11 @@ export SPARK_CONF_DIR=$PWD/conf/spark
 num_groups=${NUM_GROUPS:-10000}
 seed=${SEED:-1}
 ranks=${RANKS:-2}
-config=conf/events.yaml
+if [ -n "${FUNNEL:-}" ]; then
+    config=conf/funnel.yaml folder=demo-funnel extra=(--repurchases)
+else
+    config=conf/events.yaml folder=demo-events extra=()
+fi
 started=$SECONDS
 
 # In a run of a minute Java's optimizing compiler takes more than it gives: a fifth of the CPU seconds of a day. Without it Java
@@ -29,10 +34,10 @@ preprocess() {
     spark-submit jobs/preprocess.py --config "$config" "$@"
 }
 
-mkdir -p demo-events
-rm -rf demo-events/dataset demo-events/model
+mkdir -p "$folder"
+rm -rf "$folder"/{dataset,model}
 
-simulate=(--format events --output demo-events/raw --num-groups "$num_groups" --seed "$seed" --preset demo)
+simulate=(--format events --output "$folder/raw" --num-groups "$num_groups" --seed "$seed" --preset demo "${extra[@]}")
 step "spark-submit jobs/simulate.py ${simulate[*]}"
 spark-submit jobs/simulate.py "${simulate[@]}"
 
