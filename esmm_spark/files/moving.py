@@ -17,6 +17,8 @@ from pyarrow import fs
 from esmm_spark.contracts.schemas.layout import MARKER
 
 _RENAMING = ("local", "hdfs")
+# What file systems without hard links answer.
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _COPIES_AT_ONCE = 16
 # S3 copies no larger object by itself.
 _MAX_COPY_BYTES = 5 << 30
@@ -36,18 +38,7 @@ def create(filesystem: fs.FileSystem, path: str, content: bytes, token: str) -> 
         OSError: the file system refuses.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
-        try:
-            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        try:
-            os.write(file, content)
-        except OSError:
-            os.unlink(path)
-            raise
-        finally:
-            os.close(file)
-        return True
+        return _create_local(path, content, f"{path}.{token}.new")
     if filesystem.get_file_info(path).type != fs.FileType.NotFound:
         return False
     temporary = f"{path}.{token}.new"
@@ -61,6 +52,43 @@ def create(filesystem: fs.FileSystem, path: str, content: bytes, token: str) -> 
         if filesystem.get_file_info(path).type != fs.FileType.NotFound:
             return False
         raise
+    return True
+
+
+def _create_local(path: str, content: bytes, temporary: str) -> bool:
+    """Creates a local file that has its content from the start: links a temporary file to its name.
+
+    So nobody reads, moves or restores it while it is still empty. Where there are no hard links, it is empty
+    for a moment.
+    """
+    if not _create_and_write(temporary, content):
+        return False
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        return _create_and_write(path, content)
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def _create_and_write(path: str, content: bytes) -> bool:
+    """Creates a file and then writes it; returns false if there is one."""
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        os.write(file, content)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(file)
     return True
 
 

@@ -1,5 +1,6 @@
 """Who may write a target: one run at a time, and a dead run keeps nobody out."""
 
+import errno
 import json
 import os
 import subprocess
@@ -182,6 +183,46 @@ def test_of_many_that_find_a_dead_runs_lease_one_takes_it(lease_file: Path) -> N
         assert len(held) == 1
         for lease in taken:
             lease.release()
+    assert list(lease_file.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["write", "link"])
+def test_a_run_that_takes_over_keeps_its_lease_when_another_breaks_the_dead_one_meanwhile(
+    lease_file: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    leave_lease(lease_file, 1, machine="elsewhere", age_s=STALE_S + 30)
+    dead = leases._read(str(lease_file))
+    assert dead is not None
+    do, steps = getattr(os, step), []
+
+    def do_while_another_breaks(*arguments: object) -> object:
+        """Takes the step and then lets the other run go on that found the dead lease, too."""
+        if steps:
+            return do(*arguments)
+        steps.append(step)
+        if step == "link":
+            do(*arguments)
+        leases._break(str(lease_file), dead, "other")
+        return None if step == "link" else do(*arguments)
+
+    monkeypatch.setattr(os, step, do_while_another_breaks)
+    with leased(str(lease_file), WHAT) as lease:
+        lease.require_held()
+    assert steps == [step]
+    assert list(lease_file.parent.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_has_leases_too(
+    lease_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with leased(str(lease_file), WHAT) as lease:
+        lease.require_held()
+        with pytest.raises(TargetBusyError):
+            acquire(str(lease_file), WHAT)
     assert list(lease_file.parent.iterdir()) == []
 
 
