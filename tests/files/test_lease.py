@@ -193,7 +193,8 @@ def test_a_run_that_takes_over_keeps_its_lease_when_another_breaks_the_dead_one_
     leave_lease(lease_file, 1, machine="elsewhere", age_s=STALE_S + 30)
     dead = leases._read(str(lease_file))
     assert dead is not None
-    do, steps = getattr(os, step), []
+    do = getattr(os, step)
+    steps: list[str] = []
 
     def do_while_another_breaks(*arguments: object) -> object:
         """Takes the step and then lets the other run go on that found the dead lease, too."""
