@@ -49,7 +49,7 @@ def main() -> None:
     ):
         if prepared >= arguments.impressions:
             break
-        batches += [batch_of([part], spec) for part in groups.slices(config.score.batch_size)]
+        batches += [batch_of([part], Layout(spec)) for part in groups.slices(config.score.batch_size)]
         prepared += groups.num_impressions
     rates = []
     with torch.inference_mode():

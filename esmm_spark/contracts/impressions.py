@@ -23,3 +23,8 @@ class ImpressionColumns(NamedTuple):
 
 # Of Ali-CCP's lines.
 DEFAULT_COLUMNS = ImpressionColumns(DEFAULT_TASKS, {})
+
+
+def numbers(carry: Mapping[str, CarriedKind]) -> dict[str, CarriedKind]:
+    """Returns the carried columns that hold numbers: what a loss may read."""
+    return {name: kind for name, kind in carry.items() if kind != "string"}

@@ -1,7 +1,7 @@
 """The manifest of a dataset: what it holds, from what, by which rules. `schemas/layout.py` has its files."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Any, NamedTuple
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from esmm_spark.contracts.errors import InputError, SpecMismatchError
 from esmm_spark.contracts.features import HASH_FUNCTION, HASH_SEED, FeatureSpec, describe_difference
-from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
+from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns, numbers
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 
 FORMAT_VERSION = 2
@@ -198,4 +198,15 @@ def require_same_tasks(ours: Tasks, our_name: str, theirs: Tasks, their_name: st
         raise SpecMismatchError(
             f"{our_name} has the tasks {ours.described()}; {their_name} has {theirs.described()}: preprocess "
             "or train again with the same tasks"
+        )
+
+
+def require_carried(columns: Iterable[str], carry: Mapping[str, CarriedKind], name: str) -> None:
+    """Raises InputError if a dataset doesn't carry a column that the loss reads."""
+    missing = [column for column in columns if column not in numbers(carry)]
+    if missing:
+        found = ", ".join(numbers(carry)) or "no number"
+        raise InputError(
+            f"losses reads {', '.join(missing)}, but {name} carries {found}: "
+            "name it in samples.carry and preprocess again"
         )

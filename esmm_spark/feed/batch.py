@@ -3,7 +3,7 @@
 Shapes: G groups, N impressions, K tasks, Fc and Fi context and impression fields, Tc and Ti their tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,9 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
-from esmm_spark.feed.groups import GroupSlice
+from esmm_spark.feed.groups import GroupSlice, Layout
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class Batch(TokenBatch):
 
     Attributes:
         labels: [K, N] float32, 0 or 1, in the order of `Tasks.names`; UNKNOWN_LABEL where it isn't known.
+        carried: [N] float32 each, by the carried column's name; NaN where missing.
         group_hash: [G] int64, always on the CPU.
         starts_group: [G] bool, always on the CPU: whether the batch holds the group's first impression, so
             that a cut group's hash counts once in an epoch.
@@ -56,6 +55,7 @@ class Batch(TokenBatch):
     """
 
     labels: Tensor
+    carried: Mapping[str, Tensor]
     group_hash: Tensor
     starts_group: Tensor
     keys: tuple[pa.Array, ...]
@@ -75,15 +75,18 @@ class Batch(TokenBatch):
         if device.type == "cpu":
             return self
         names = [field.name for field in fields(self) if field.name not in _STAY_ON_CPU]
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        carried = {name: column.to(device, non_blocking=True) for name, column in self.carried.items()}
+        return replace(self, **moved, carried=carried)
 
 
-_STAY_ON_CPU = ("group_hash", "starts_group", "keys")
+# `carried` is moved column by column.
+_STAY_ON_CPU = ("group_hash", "starts_group", "keys", "carried")
 
 
-def batch_of(slices: Sequence[GroupSlice], spec: FeatureSpec, tasks: Tasks = DEFAULT_TASKS) -> Batch:
+def batch_of(slices: Sequence[GroupSlice], layout: Layout) -> Batch:
     """Returns the slices one after the other as a batch on memory of its own; no slices, an empty batch."""
-    row_dtype = np.int32 if spec.row_type == "int" else np.int64
+    row_dtype = np.int32 if layout.spec.row_type == "int" else np.int64
     context = [part.context for part in slices]
     impression = [part.impression for part in slices]
 
@@ -101,7 +104,9 @@ def batch_of(slices: Sequence[GroupSlice], spec: FeatureSpec, tasks: Tasks = DEF
         return whole[:middle], whole[middle:]
 
     rows, weights, lengths = both(0, row_dtype), both(1, np.float32), both(2, np.int32)
-    labels = [part.labels for part in slices] or [np.empty((len(tasks.names), 0), np.int8)]
+    labels = [part.labels for part in slices] or [np.empty((len(layout.tasks.names), 0), np.int8)]
+    carried = [part.carried for part in slices] or [np.empty((len(layout.carry), 0), np.float32)]
+    columns = torch.from_numpy(np.concatenate(carried, axis=1))
     return Batch(
         context_rows=rows[0],
         context_weights=weights[0],
@@ -111,6 +116,7 @@ def batch_of(slices: Sequence[GroupSlice], spec: FeatureSpec, tasks: Tasks = DEF
         impression_lengths=lengths[1],
         group_sizes=joined([part.group_sizes for part in slices], np.int64),
         labels=torch.from_numpy(np.concatenate(labels, axis=1, dtype=np.float32)),
+        carried=dict(zip(layout.carry, columns, strict=True)),
         group_hash=joined([part.hashes for part in slices], np.int64),
         starts_group=joined([part.starts_group for part in slices], np.bool_),
         keys=tuple(part.keys for part in slices),

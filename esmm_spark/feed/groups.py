@@ -1,10 +1,11 @@
 """A row group of the examples as flat numpy arrays, and its slices by impression: for training and scoring.
 
-Shapes: G groups, N impressions, K tasks, Fc and Fi context and impression fields, B bags (G * Fc or N * Fi).
+Shapes: G groups, N impressions, K tasks, C carried columns, Fc and Fi context and impression fields, B bags
+(G * Fc or N * Fi).
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.impressions import CarriedKind
 from esmm_spark.contracts.schemas.columns import Column, example_columns
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, NO_PARENT, Tasks
 from esmm_spark.feed.bags import (
@@ -30,6 +32,7 @@ from esmm_spark.feed.bags import (
 UNKNOWN_LABEL = -1
 
 Labels = npt.NDArray[np.int8]
+Carried = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,22 @@ class Layout:
     Attributes:
         spec: the feature spec that they were hashed with.
         tasks: whose labels they have.
+        carry: the carried columns of numbers that are read, with their types.
+        unknown_labels: whether training may meet unknown labels; scoring may.
         for_scoring: whether ids are read, and labels may be unknown. Training has no use for ids, which are
             texts, and most of what a row group takes to read.
     """
 
     spec: FeatureSpec
     tasks: Tasks = DEFAULT_TASKS
+    carry: Mapping[str, CarriedKind] = field(default_factory=dict)
+    unknown_labels: bool = False
     for_scoring: bool = False
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The columns that are read, in their order."""
-        columns = example_columns(self.spec.row_type, self.tasks.names, {})
+        columns = example_columns(self.spec.row_type, self.tasks.names, self.carry)
         return tuple(column for column in columns if self.for_scoring or column.name != "impression_id")
 
 
@@ -66,6 +73,7 @@ class GroupSlice:
         starts_group: [g] bool, whether the slice holds the group's first impression.
         group_sizes: [g] int64, impressions of each group that lie in the slice.
         labels: [K, stop - start] int8.
+        carried: [C, stop - start] float32.
         context: g * Fc bags.
         impression: (stop - start) * Fi bags.
     """
@@ -77,6 +85,7 @@ class GroupSlice:
     starts_group: npt.NDArray[np.bool_]
     group_sizes: IntArray
     labels: Labels
+    carried: Carried
     context: Tokens
     impression: Tokens
 
@@ -91,6 +100,7 @@ class Groups:
         starts: [G + 1] int64, the first impression of each group.
         ids: [N] Arrow strings; None where they weren't read.
         labels: [K, N] int8, 0 or 1, or UNKNOWN_LABEL.
+        carried: [C, N] float32, NaN where missing.
         context: G * Fc bags.
         impression: N * Fi bags.
     """
@@ -100,6 +110,7 @@ class Groups:
     starts: IntArray
     ids: pa.Array | None
     labels: Labels
+    carried: Carried
     context: Bags
     impression: Bags
 
@@ -129,6 +140,7 @@ class Groups:
             starts_group=self.starts[first:last] >= start,
             group_sizes=np.diff(np.clip(self.starts[first : last + 1], start, stop)),
             labels=self.labels[:, start:stop],
+            carried=self.carried[:, start:stop],
             context=self.context.slice(first, last),
             impression=self.impression.slice(start, stop),
         )
@@ -172,6 +184,7 @@ def read_groups(table: pa.Table, layout: Layout) -> Groups:
         starts=starts,
         ids=ids,
         labels=labels,
+        carried=_read_carried(columns, starts, layout),
         context=context,
         impression=impression,
     )
@@ -182,12 +195,32 @@ def _read_labels(columns: pa.RecordBatch, starts: IntArray, layout: Layout) -> L
     tasks = layout.tasks
     labels = np.empty((len(tasks.names), int(starts[-1])), np.int8)
     for own, name, parent in zip(labels, tasks.names, tasks.parents, strict=True):
-        own[:] = _read_labels_of_task(columns, name, starts, required=not layout.for_scoring)
+        required = not (layout.for_scoring or layout.unknown_labels)
+        own[:] = _read_labels_of_task(columns, name, starts, required)
         if parent != NO_PARENT:
             orphans = any_of((own == 1) & (labels[parent] != 1), starts)
             problem = f"a {name} without a {tasks.names[parent]}"
             refuse(columns, orphans, _told(problem))
     return labels
+
+
+def _read_carried(columns: pa.RecordBatch, starts: IntArray, layout: Layout) -> Carried:
+    """Returns [C, N] the carried columns of numbers, NaN where an impression or a whole group has none."""
+    carried = np.full((len(layout.carry), int(starts[-1])), np.nan, np.float32)
+    for own, name in zip(carried, layout.carry, strict=True):
+        lists = columns.column(name)
+        has_list = lists.is_valid().to_numpy(zero_copy_only=False)
+        lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        wrong = has_list & (lengths != np.diff(starts))
+        refuse(columns, wrong, _counted(name, lengths, starts))
+        values = lists.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
+        own[np.repeat(has_list, np.diff(starts))] = values
+    return carried
+
+
+def _counted(name: str, lengths: IntArray, starts: IntArray) -> Callable[[int], str]:
+    """Returns a function that says how many values of a column a group has."""
+    return lambda group: f"{lengths[group]} x {name}, {size_of(starts, group)} impressions"
 
 
 def _told(problem: str) -> Callable[[int], str]:
@@ -200,11 +233,7 @@ def _read_labels_of_task(columns: pa.RecordBatch, name: str, starts: IntArray, r
     lists = columns.column(name)
     has_list = lists.is_valid().to_numpy(zero_copy_only=False)
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    refuse(
-        columns,
-        has_list & (lengths != np.diff(starts)),
-        lambda g: f"{lengths[g]} x {name}, {size_of(starts, g)} impressions",
-    )
+    refuse(columns, has_list & (lengths != np.diff(starts)), _counted(name, lengths, starts))
     values = lists.flatten()
     labels: Labels = values.fill_null(0).to_numpy(zero_copy_only=False)
     # As bytes without a sign, negative numbers are above 1, too.

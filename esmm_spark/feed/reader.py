@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from esmm_spark.contracts.impressions import numbers
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.contracts.selection import select
 from esmm_spark.feed.batch import Batch, batch_of
@@ -42,9 +43,12 @@ def open_feed(
         InputError: no such partition, or a file is missing, truncated, corrupt or not the one that the
             manifest describes; also from the iterator.
     """
-    select(manifest, selection, dataset)
+    counts = select(manifest, selection, dataset)
     reads = plan.reads(rank, num_ranks, first_step)
-    layout = Layout(manifest.feature_spec, manifest.tasks)
+    # Labels are unknown only where preprocess was told to keep such impressions, and counted them.
+    layout = Layout(
+        manifest.feature_spec, manifest.tasks, numbers(manifest.carry), unknown_labels=bool(counts.unknown)
+    )
     with open_row_groups(dataset, plan.row_groups, reads, layout, reader_threads) as row_groups:
         yield _batches(plan, rank, num_ranks, first_step, iter(zip(reads, row_groups, strict=True)), layout)
 
@@ -67,7 +71,7 @@ def _batches(
                 read, groups = next(opened)
                 streams[read.stream].append(read, groups)
             slices += stream.take(needed)
-        yield batch_of(slices, layout.spec, layout.tasks)
+        yield batch_of(slices, layout)
     assert next(opened, None) is None, "the plan reads more than its steps take"
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from esmm_spark.feed.batch import batch_of
-from esmm_spark.feed.groups import UNKNOWN_LABEL, Groups, Labels
+from esmm_spark.feed.groups import UNKNOWN_LABEL, Groups, Labels, Layout
 from esmm_spark.files.local_copy import localize
 from esmm_spark.model.directory import load_dense, open_rows, read_info
 from esmm_spark.model.embedding.batch import embed_batch
@@ -72,7 +72,7 @@ class Predictor:
         spec = self.info.feature_spec
         with torch.inference_mode():
             for part in groups.slices(batch_size):
-                batch = batch_of([part], spec)
+                batch = batch_of([part], Layout(spec))
                 logits = self._dense(*embed_batch(self._embedding, batch, spec), batch.group_sizes)
                 scores[:, part.start : part.stop] = predict(logits, self.info.objective).numpy()
         return scores

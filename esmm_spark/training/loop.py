@@ -12,8 +12,10 @@ import torch
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import NonFiniteLossError, UserError
+from esmm_spark.contracts.impressions import numbers
 from esmm_spark.contracts.manifest import PartitionCounts, wrapped_sum
 from esmm_spark.feed.batch import Batch, batch_of
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import BatchLookup, embed_batch
@@ -91,7 +93,7 @@ class Trainer:
         Args:
             batches: this rank's share of each step from `state.next_step` on.
             plan: the epoch's steps.
-            state: the position; its counts are this rank's share until `sum_seen` is called.
+            state: the position; its counts are this rank's share (ranks/seen.py sums them up).
             counts: what the partition holds, to hold the epoch against.
             after_step: called after each step but the last, when a checkpoint may be written.
 
@@ -134,7 +136,8 @@ class Trainer:
             with doing("reading a batch"):
                 return next(batches), None
         except UserError as error:
-            return batch_of([], self.config.features, self.config.tasks), error
+            config = self.config
+            return batch_of([], Layout(config.features, config.tasks, numbers(config.samples.carry))), error
 
     def _set_learning_rates(self, state: TrainState, plan: EpochPlan) -> None:
         """Sets both learning rates for the next step from its position alone, as a resumed run needs it."""
@@ -177,7 +180,7 @@ class Trainer:
             pooled = started.lookup.embedded()
             with doing("in its forward pass"):
                 inputs = (*pooled, batch.group_sizes)
-                total = self.model.training_loss(inputs, batch.labels, 1 / num_impressions)
+                total = self.model.training_loss(inputs, batch.labels, 1 / num_impressions, batch.carried)
         own_loss = total.detach().double().cpu()
         flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
         reported = self.cluster.sum_later(torch.cat((own_loss.view(1), flags)), "step")
@@ -251,12 +254,6 @@ class Trainer:
         # What it writes to may be a paused terminal, or a slow disk.
         with doing("reporting", Kind.UNHURRIED):
             self._curve.record(step, plan, state)
-
-    def sum_seen(self, state: TrainState) -> tuple[int, int]:
-        """Returns this epoch's impressions and group hash sum so far over all ranks."""
-        seen = torch.tensor([state.seen_impressions, state.seen_hash_sum], dtype=torch.int64)
-        impressions, hash_sum = self.cluster.sum(seen, "seen").tolist()
-        return impressions, hash_sum
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Batch], counts: PartitionCounts) -> dict[str, float | None]:

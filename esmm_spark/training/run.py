@@ -6,7 +6,13 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.manifest import Manifest, PartitionCounts, require_same_spec, require_same_tasks
+from esmm_spark.contracts.manifest import (
+    Manifest,
+    PartitionCounts,
+    require_carried,
+    require_same_spec,
+    require_same_tasks,
+)
 from esmm_spark.contracts.schemas.records import EpochRecord
 from esmm_spark.contracts.selection import default_validation, select
 from esmm_spark.feed.batch import Batch
@@ -23,6 +29,7 @@ from esmm_spark.training.loop import StoppedError, Trainer
 from esmm_spark.training.ranks.agreement import require_agreement
 from esmm_spark.training.ranks.cluster import Cluster, open_cluster
 from esmm_spark.training.ranks.launch import first_rank_speaks
+from esmm_spark.training.ranks.seen import sum_seen
 from esmm_spark.training.resume import first_position
 from esmm_spark.training.summary import metrics_line
 
@@ -48,6 +55,7 @@ def train(config: Config) -> str | None:
         manifest = read_manifest(dataset)
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
         require_same_tasks(config.tasks, "the config", manifest.tasks, f"dataset {dataset}")
+        require_carried(config.objective.columns, manifest.carry, f"dataset {dataset}")
         counts = select(manifest, config.data.train, dataset)
     with open_cluster(config.train.stall_timeout_s) as cluster:
         require_agreement(config, counts, cluster)
@@ -187,7 +195,7 @@ class _Run:
         """Writes a checkpoint of the state summed over ranks; this rank keeps its own share."""
         trainer.average_buffers()
         trainer.require_finite(self.state)
-        impressions, hash_sum = trainer.sum_seen(self.state)
+        impressions, hash_sum = sum_seen(self.cluster, self.state.seen_impressions, self.state.seen_hash_sum)
         summed = self.state.model_copy(update={"seen_impressions": impressions, "seen_hash_sum": hash_sum})
         with doing("writing a checkpoint", Kind.UNHURRIED):
             trainer.last_checkpoint = checkpoint.write_checkpoint(

@@ -220,7 +220,35 @@ def test_labels_of_any_tree_of_tasks_are_read_in_its_order_each_against_its_pare
     assert read_groups(table([1, 0]), layout).labels.tolist() == [[0, 1], [1, 0], [1, 0], [1, 0]]
     with pytest.raises(InputError, match="group 'k' has a repurchase without a conversion"):
         read_groups(table([0, 1]), layout)
-    assert batch_of([], SPEC, FUNNEL).labels.shape == (4, 0)
-    whole = batch_of([read_groups(table([1, 0]), layout).slice(0, 2)], SPEC, FUNNEL)
+    assert batch_of([], layout).labels.shape == (4, 0)
+    whole = batch_of([read_groups(table([1, 0]), layout).slice(0, 2)], layout)
     assert whole.labels.dtype == torch.float32
     assert whole.labels.tolist() == [[0, 1], [1, 0], [1, 0], [1, 0]]
+
+
+def test_carried_numbers_are_read_for_each_impression_and_missing_ones_are_nan() -> None:
+    layout = Layout(SPEC, carry={"price": "float", "position": "int"})
+    rows = [
+        {**GROUP, "price": [1.5, None], "position": [3, 4]},
+        {**GROUP, "group_key": "m", "price": None, "position": [5, 6]},
+    ]
+    groups = read_groups(pa.Table.from_pylist(rows, arrow_schema(layout.columns)), layout)
+    np.testing.assert_array_equal(groups.carried, [[1.5, np.nan, np.nan, np.nan], [3, 4, 5, 6]])
+    carried = batch_of([groups.slice(1, 3), groups.slice(0, 1)], layout).carried
+    assert list(carried) == ["price", "position"]
+    assert carried["position"].tolist() == [4.0, 5.0, 3.0]
+    assert {name: column.shape for name, column in batch_of([], layout).carried.items()} == {
+        "price": (0,),
+        "position": (0,),
+    }
+    short = {**GROUP, "price": [1.5], "position": [3, 4]}
+    with pytest.raises(InputError, match="group 'k' has 1 x price, 2 impressions"):
+        read_groups(pa.Table.from_pylist([short], arrow_schema(layout.columns)), layout)
+
+
+def test_training_meets_unknown_labels_only_where_the_dataset_keeps_them() -> None:
+    batch = table_of({**GROUP, "conversion": [None, 0]})
+    with pytest.raises(InputError, match="an impression whose conversion is unknown"):
+        read_groups(batch, TRAINING)
+    kept = Layout(SPEC, unknown_labels=True)
+    assert read_groups(batch, kept).labels.tolist() == [[1, 0], [UNKNOWN_LABEL, 0]]

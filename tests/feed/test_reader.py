@@ -16,6 +16,7 @@ import torch
 from esmm_spark.contracts.errors import InputError, UnsafeFileError
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.feed.batch import Batch, batch_of
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files.manifest_file import read_manifest
@@ -198,8 +199,8 @@ def test_batches_own_their_memory(dataset: tuple[Path, Manifest]) -> None:
 def test_rows_are_64_bit_only_where_the_arena_needs_it() -> None:
     content = SPEC.model_dump(mode="json")
     content["tables"]["item"]["num_buckets"] = 2**31
-    assert batch_of([], SPEC).context_rows.dtype == torch.int32
-    assert batch_of([], type(SPEC).model_validate(content)).context_rows.dtype == torch.int64
+    assert batch_of([], Layout(SPEC)).context_rows.dtype == torch.int32
+    assert batch_of([], Layout(type(SPEC).model_validate(content))).context_rows.dtype == torch.int64
 
 
 def small_dataset(folder: Path, checksums: bool = True, **columns: Any) -> tuple[Path, Manifest]:
