@@ -233,7 +233,8 @@ def test_carried_numbers_are_read_for_each_impression_and_missing_ones_are_nan()
         {**GROUP, "group_key": "m", "price": None, "position": [5, 6]},
     ]
     groups = read_groups(pa.Table.from_pylist(rows, arrow_schema(layout.columns)), layout)
-    np.testing.assert_array_equal(groups.carried, [[1.5, np.nan, np.nan, np.nan], [3, 4, 5, 6]])
+    expected = np.array([[1.5, np.nan, np.nan, np.nan], [3, 4, 5, 6]])
+    np.testing.assert_array_equal(groups.carried, expected)
     carried = batch_of([groups.slice(1, 3), groups.slice(0, 1)], layout).carried
     assert list(carried) == ["price", "position"]
     assert carried["position"].tolist() == [4.0, 5.0, 3.0]

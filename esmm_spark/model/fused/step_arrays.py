@@ -74,7 +74,7 @@ class Scratch(NamedTuple):
         projection_gradients: [T, G * H_1], 0.
         layers: [P, `layer_scratch_size`], overwritten.
         bfloat16: [P, `bfloat16_scratch_size` for CHUNK], overwritten; of no size in float32.
-        heads: [P, HEAD_ROWS, T] float64, overwritten.
+        losses: [P, `loss_scratch_rows`, CHUNK] float64, overwritten.
         counters: [4, 1] int64, 0: blocks taken of groups forward, of impressions, of groups backward; and
             threads that have begun with impressions.
     """
@@ -83,7 +83,7 @@ class Scratch(NamedTuple):
     projection_gradients: Floats
     layers: Floats
     bfloat16: BFloat16s
-    heads: Doubles
+    losses: Doubles
     counters: Ints
 
 

@@ -32,7 +32,7 @@ from esmm_spark.model.fused.step_arrays import (
 )
 from esmm_spark.model.fused.tower_kernels import train_towers
 from esmm_spark.model.kernels.compilation import arrays_of, num_threads
-from esmm_spark.model.objectives.pointwise_kernels import HEAD_ROWS
+from esmm_spark.model.objectives.pointwise_kernels import loss_scratch_rows
 from esmm_spark.model.objectives.spec import LossSpec
 
 _FLOATS_PER_CACHE_LINE = 16
@@ -135,7 +135,7 @@ class _FusedLoss(torch.autograd.Function):
             TowerInputs(*inputs),
             TowerGradients(*arrays_of(impression_gradients, context_gradients, gradients)),
             partial_sums,
-            _scratch(plan, num_towers, bfloat16),
+            _scratch(plan, num_towers, len(labels), bfloat16),
         )
         ctx.save_for_backward(
             context_gradients[:, : contexts[0].numel()].view(contexts.shape),
@@ -179,7 +179,7 @@ def _partial_sums(plan: TowerPlan, num_impressions: int, parameters: npt.NDArray
     )
 
 
-def _scratch(plan: TowerPlan, num_towers: int, bfloat16: bool) -> Scratch:
+def _scratch(plan: TowerPlan, num_towers: int, num_tasks: int, bfloat16: bool) -> Scratch:
     threads, width, units = num_threads(), int(plan.widths[1]), int(plan.widths[1:].sum())
     size = bfloat16_scratch_size(plan.context_features, plan.widths, CHUNK) if bfloat16 else 0
     return Scratch(
@@ -187,7 +187,7 @@ def _scratch(plan: TowerPlan, num_towers: int, bfloat16: bool) -> Scratch:
         projection_gradients=torch.zeros(num_towers, plan.num_groups * width).numpy(),
         layers=_uninitialised((threads, layer_scratch_size(units, num_towers))),
         bfloat16=_uninitialised((threads, size), torch.int16).view(np.uint16),
-        heads=np.empty((threads, HEAD_ROWS, num_towers)),
+        losses=np.empty((threads, loss_scratch_rows(num_towers, num_tasks), CHUNK)),
         counters=np.zeros((4, 1), np.int64),
     )
 

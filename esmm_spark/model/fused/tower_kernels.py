@@ -140,7 +140,7 @@ def _train_blocks(
                 inputs.labels[:, first:last],
                 inputs.carried[:, first:last],
                 plan.loss_scale,
-                scratch.heads[thread],
+                scratch.losses[thread],
                 logit_gradients,
             )
             for tower in range(num_towers):
@@ -177,7 +177,7 @@ def _weights_of(plan: TowerPlan, weights: Weights, tower: int) -> Weights:
 @kernel
 def _layer_buffers(scratch: Scratch, thread: int, tower: int) -> LayerBuffers:
     """Returns views of a thread's `scratch.layers`: inputs and outputs of each tower, then gradients."""
-    layers, num_towers = scratch.layers[thread], scratch.heads.shape[2]
+    layers, num_towers = scratch.layers[thread], scratch.projections.shape[0]
     size = (layers.shape[0] - 2 * num_towers * CHUNK) // (2 * num_towers + 1)
     return LayerBuffers(
         layers[2 * tower * size : (2 * tower + 1) * size],

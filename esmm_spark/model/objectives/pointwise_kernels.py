@@ -11,26 +11,34 @@ where p is above 1/2 the last is summed up head by head, of positive numbers, wi
 logit factored out, as it may underflow. Exponentials are of the logits' precision, float32 in training, what
 is made of them is in float64.
 
-Shapes: n impressions, H heads, K tasks, C carried columns, T terms.
+A chunk of impressions goes through each term in a loop of its own: what a term is stands outside of it. One
+impression after the other through all terms took four times as long.
+
+Shapes: n impressions of a chunk, H heads, K tasks, C carried columns, T terms, M impressions of the largest
+chunk.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esmm_spark.model.kernels.compilation import Floats, kernel
+from esmm_spark.model.kernels.compilation import Floats, Ints, kernel
 from esmm_spark.model.objectives.spec import COUNTERFACTUAL, IMPUTATION, NONE, LossSpec
 
 Doubles = npt.NDArray[np.float64]
 
-# What is held of each head: [HEAD_ROWS, H], its p, 1 - p, the logarithms of both, and its gradient.
-HEAD_ROWS = 5
-_P, _Q, _LOG_P, _LOG_Q, _GRADIENT = range(HEAD_ROWS)
+# What is held of each head, [_HEAD_ROWS, H, M]: its p, 1 - p, the logarithms of both, and its gradient.
+_HEAD_ROWS = 5
+_P, _Q, _LOG_P, _LOG_Q, _GRADIENT = range(_HEAD_ROWS)
 # The columns of `LossSpec.factors`.
 _WEIGHT, _POSITIVES, _NEGATIVES, _MISSING, _CLIP, _EXTRA = range(6)
 _PROPENSITY, _SAMPLE_WEIGHT = 0, 1
+
+
+def loss_scratch_rows(num_heads: int, num_tasks: int) -> int:
+    """Returns how many rows of M numbers `loss_of_chunk` works in: of heads, labels, and factors."""
+    return _HEAD_ROWS * num_heads + num_tasks + 1
 
 
 @kernel
@@ -40,7 +48,7 @@ def loss_of_chunk(
     labels: Floats,
     carried: Floats,
     scale: float,
-    heads: Doubles,
+    scratch: Doubles,
     gradients: Floats,
 ) -> float:
     """Returns the sum of the losses of n impressions; sets the gradients of their logits.
@@ -51,182 +59,233 @@ def loss_of_chunk(
         labels: [K, n]: 1, 0, or below 0 where unknown.
         carried: [C, n].
         scale: what losses are multiplied by before their gradients are taken.
-        heads: [HEAD_ROWS, H], overwritten.
+        scratch: [`loss_scratch_rows`, M] float64, overwritten.
         gradients: [H, >= n], set.
     """
+    num_heads, num_tasks, count = logits.shape[0], labels.shape[0], labels.shape[1]
+    after_heads = _HEAD_ROWS * num_heads
+    heads = scratch[:after_heads].reshape(_HEAD_ROWS, num_heads, scratch.shape[1])
+    known, factors = scratch[after_heads : after_heads + num_tasks], scratch[after_heads + num_tasks]
     total = 0.0
-    for i in range(labels.shape[1]):
-        for head in range(logits.shape[0]):
-            # A NaN must reach the loss, though no term may read this head for this impression.
-            total += 0.0 * _set_head(heads, head, logits[head, i])
-        for term in range(spec.task.shape[0]):
-            total += _add_term(spec, term, labels[:, i], carried[:, i], logits[:, i], heads)
-        for head in range(logits.shape[0]):
-            gradients[head, i] = scale * heads[_GRADIENT, head]
+    for head in range(num_heads):
+        total += _set_head(logits[head], heads[:, head], count)
+    for task in range(num_tasks):
+        _set_labels(labels, spec.parents[task], task, known)
+    for term in range(spec.task.shape[0]):
+        if spec.kind[term] == COUNTERFACTUAL:
+            total += _add_counterfactual(spec, term, known, carried, heads, count)
+        elif spec.kind[term] == IMPUTATION:
+            total += _add_imputation(spec, term, known, carried, heads, count)
+        else:
+            _set_factors(spec, term, known, carried, heads, factors[:count])
+            total += _add_cross_entropy(spec, term, known[spec.task[term]], factors[:count], logits, heads)
+    for head in range(num_heads):
+        for i in range(count):
+            gradients[head, i] = scale * heads[_GRADIENT, head, i]
     return total
 
 
 @kernel
-def _set_head(heads: Doubles, head: int, x: Any) -> Any:
-    """Sets what is held of a head from its logit, which it returns; the gradient is set to 0."""
-    small = math.exp(-abs(x))
-    log1p = math.log1p(small)
-    near, far = 1.0 / (1.0 + small), small / (1.0 + small)
-    heads[_P, head] = far if x < 0 else near
-    heads[_Q, head] = near if x < 0 else far
-    heads[_LOG_P, head] = min(x, 0.0) - log1p
-    heads[_LOG_Q, head] = min(-x, 0.0) - log1p
-    heads[_GRADIENT, head] = 0.0
-    return x
+def _set_head(logits: Floats, head: Doubles, count: int) -> float:
+    """Sets what is held of a head, its gradient to 0; returns 0, or NaN where a logit is NaN or infinite.
 
-
-@kernel
-def _add_term(spec: LossSpec, term: int, labels: Floats, carried: Floats, x: Floats, heads: Doubles) -> float:
-    """Returns a term of an impression, and adds its gradients: see contracts/losses.py.
-
-    Args:
-        spec: the terms.
-        term: which one.
-        labels: [K].
-        carried: [C].
-        x: [H] its logits.
-        heads: what is held of them.
+    A NaN must reach the loss, though no term may read this head for this impression.
     """
-    given = 1.0
-    if spec.given[term] != NONE:
-        given = _label(spec, labels, spec.given[term])
-    label = _label(spec, labels, spec.task[term])
-    if given < 0 or (given > 0 and label < 0):
-        return 0.0
-    factors, kind = spec.factors[term], spec.kind[term]
-    if given == 0 and factors[_MISSING] == 0 and kind != COUNTERFACTUAL and kind != IMPUTATION:
-        return 0.0
-    weight = factors[_WEIGHT]
-    if spec.columns[term, _SAMPLE_WEIGHT] != NONE:
-        weight *= carried[spec.columns[term, _SAMPLE_WEIGHT]]
-    inverse = 1.0
-    if spec.propensity_at[term] != spec.propensity_at[term + 1] or spec.columns[term, _PROPENSITY] != NONE:
-        propensity = _propensity(spec, term, carried, heads)
-        inverse = 1.0 / max(propensity if given > 0 else 1.0 - propensity, factors[_CLIP])
-    if kind == COUNTERFACTUAL:
-        return _add_counterfactual(spec, term, given, label, weight, inverse, heads)
-    if kind == IMPUTATION:
-        return _add_imputation(spec, term, given, label, weight, inverse, heads)
-    if given == 0:
-        return _add_cross_entropy(spec, term, 0.0, weight * factors[_MISSING], x, heads)
-    weight *= inverse * (factors[_POSITIVES] if label > 0 else factors[_NEGATIVES])
-    return _add_cross_entropy(spec, term, label, weight, x, heads)
+    total = 0.0
+    for i in range(count):
+        x = logits[i]
+        small = math.exp(-abs(x))
+        log1p = math.log1p(small)
+        near, far = 1.0 / (1.0 + small), small / (1.0 + small)
+        head[_P, i] = far if x < 0 else near
+        head[_Q, i] = near if x < 0 else far
+        head[_LOG_P, i] = min(x, 0.0) - log1p
+        head[_LOG_Q, i] = min(-x, 0.0) - log1p
+        head[_GRADIENT, i] = 0.0
+        total += 0.0 * x
+    return total
 
 
 @kernel
-def _label(spec: LossSpec, labels: Floats, task: int) -> float:
-    """Returns the label of a task, which is 0 where that of one of its ancestors is."""
-    label, ancestor = float(labels[task]), spec.parents[task]
-    while ancestor != NONE:
-        if labels[ancestor] == 0:
-            label = 0.0
-        ancestor = spec.parents[ancestor]
-    return label
+def _set_labels(labels: Floats, parent: int, task: int, known: Doubles) -> None:
+    """Sets the labels of a task, 0 where that of its parent is; the parent's are set."""
+    for i in range(labels.shape[1]):
+        known[task, i] = labels[task, i]
+        if parent != NONE and known[parent, i] == 0:
+            known[task, i] = 0.0
 
 
 @kernel
-def _propensity(spec: LossSpec, term: int, carried: Floats, heads: Doubles) -> float:
+def _has_propensity(spec: LossSpec, term: int) -> bool:
+    has_column = spec.columns[term, _PROPENSITY] != NONE
+    return bool(has_column or spec.propensity_at[term] != spec.propensity_at[term + 1])
+
+
+@kernel
+def _propensity(spec: LossSpec, term: int, carried: Floats, heads: Doubles, i: int) -> float:
     if spec.columns[term, _PROPENSITY] != NONE:
-        return float(carried[spec.columns[term, _PROPENSITY]])
+        return float(carried[spec.columns[term, _PROPENSITY], i])
     propensity = 1.0
     for place in range(spec.propensity_at[term], spec.propensity_at[term + 1]):
-        propensity *= heads[_P, spec.propensity_chain[place]]
+        propensity *= heads[_P, spec.propensity_chain[place], i]
     return propensity
 
 
 @kernel
-def _add_cross_entropy(
-    spec: LossSpec, term: int, label: float, weight: float, x: Floats, heads: Doubles
-) -> float:
-    """Returns `weight` times the cross entropy of the product of a chain's probabilities."""
-    first, end = spec.chain_at[term], spec.chain_at[term + 1]
-    if end - first == 1:
-        return _add_own_cross_entropy(spec.chain[first], label, weight, heads)
-    log_p, p = 0.0, 1.0
-    for place in range(first, end):
-        log_p += heads[_LOG_P, spec.chain[place]]
-        p *= heads[_P, spec.chain[place]]
-    if label > 0:
-        for place in range(first, end):
-            heads[_GRADIENT, spec.chain[place]] -= weight * heads[_Q, spec.chain[place]]
-        return float(-weight * log_p)
-    if p < 0.5:
-        odds = weight * (p / (1.0 - p))
-        for place in range(first, end):
-            heads[_GRADIENT, spec.chain[place]] += odds * heads[_Q, spec.chain[place]]
-        return float(-weight * math.log1p(-p))
-    return _add_likely(spec, term, log_p, weight, x, heads)
+def _weight(spec: LossSpec, term: int, carried: Floats, i: int) -> float:
+    weight = spec.factors[term, _WEIGHT]
+    if spec.columns[term, _SAMPLE_WEIGHT] != NONE:
+        weight *= carried[spec.columns[term, _SAMPLE_WEIGHT], i]
+    return float(weight)
 
 
 @kernel
-def _add_likely(spec: LossSpec, term: int, log_p: float, weight: float, x: Floats, heads: Doubles) -> float:
-    """Returns `weight` times -log(1 - p) of a chain with p >= 1/2, so that no logit is below 0."""
+def _set_factors(
+    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, factors: Doubles
+) -> None:
+    """Sets what the cross entropies of a plain term are multiplied by [n], 0 where it does not apply."""
+    given, task = spec.given[term], spec.task[term]
+    weight, clip = spec.factors[term, _WEIGHT], spec.factors[term, _CLIP]
+    positive, negative = weight * spec.factors[term, _POSITIVES], weight * spec.factors[term, _NEGATIVES]
+    missing = weight * spec.factors[term, _MISSING]
+    for i in range(factors.shape[0]):
+        label = known[task, i]
+        factor = 0.0 if label < 0 else (positive if label > 0 else negative)
+        if given != NONE and known[given, i] <= 0:
+            factor = missing if known[given, i] == 0 else 0.0
+        factors[i] = factor
+    sample_weight = spec.columns[term, _SAMPLE_WEIGHT]
+    if sample_weight != NONE:
+        for i in range(factors.shape[0]):
+            if factors[i] != 0:
+                factors[i] *= carried[sample_weight, i]
+    if _has_propensity(spec, term):
+        for i in range(factors.shape[0]):
+            if factors[i] != 0 and known[given, i] > 0:
+                factors[i] /= max(_propensity(spec, term, carried, heads, i), clip)
+
+
+@kernel
+def _add_cross_entropy(
+    spec: LossSpec, term: int, labels: Doubles, factors: Doubles, logits: Floats, heads: Doubles
+) -> float:
+    """Returns the sum of `factors` times the cross entropies of the product of a chain's probabilities.
+
+    Where the parent did not happen the label is 0, as that of all that is given it.
+    """
     first, end = spec.chain_at[term], spec.chain_at[term + 1]
-    lowest = spec.chain[first]
-    for place in range(first + 1, end):
-        if x[spec.chain[place]] < x[lowest]:
-            lowest = spec.chain[place]
+    total = 0.0
+    if end - first == 1:
+        head = spec.chain[first]
+        for i in range(factors.shape[0]):
+            if factors[i] != 0:
+                total += _add_own_cross_entropy(heads, head, i, labels[i] > 0, factors[i])
+        return total
+    for i in range(factors.shape[0]):
+        if factors[i] != 0:
+            chain = spec.chain[first:end]
+            total += _add_product_cross_entropy(chain, i, labels[i] > 0, factors[i], logits, heads)
+    return total
+
+
+@kernel
+def _add_product_cross_entropy(
+    chain: Ints, i: int, happened: bool, factor: float, logits: Floats, heads: Doubles
+) -> float:
+    """Returns `factor` times the cross entropy of the product of a chain's probabilities."""
+    log_p, p = 0.0, 1.0
+    for head in chain:
+        log_p += heads[_LOG_P, head, i]
+        p *= heads[_P, head, i]
+    if happened:
+        for head in chain:
+            heads[_GRADIENT, head, i] -= factor * heads[_Q, head, i]
+        return float(-factor * log_p)
+    if p < 0.5:
+        odds = factor * (p / (1.0 - p))
+        for head in chain:
+            heads[_GRADIENT, head, i] += odds * heads[_Q, head, i]
+        return float(-factor * math.log1p(-p))
+    return _add_likely(chain, i, log_p, factor, logits, heads)
+
+
+@kernel
+def _add_likely(chain: Ints, i: int, log_p: float, factor: float, logits: Floats, heads: Doubles) -> float:
+    """Returns `factor` times -log(1 - p) of a chain with p >= 1/2, so that no logit is below 0."""
+    lowest = chain[0]
+    for head in chain:
+        if logits[head, i] < logits[lowest, i]:
+            lowest = head
     # 1 + r = exp(lowest) (1 - p) / p, head by head: 1 + r' = (1 + r) (1 + e) + exp(lowest) e.
     r = 0.0
-    for place in range(first, end):
-        head = spec.chain[place]
+    for head in chain:
         if head != lowest:
-            e = math.exp(-x[head])
-            r = (math.exp(x[lowest] - x[head]) + e) + r * (1.0 + e)
-    for place in range(first, end):
-        head = spec.chain[place]
-        slope = math.exp(x[lowest] - x[head]) * heads[_P, head] / (1.0 + r)
-        heads[_GRADIENT, head] += weight * slope
-    return float(-weight * (math.log1p(r) - x[lowest] + log_p))
+            e = math.exp(-logits[head, i])
+            r = (math.exp(logits[lowest, i] - logits[head, i]) + e) + r * (1.0 + e)
+    for head in chain:
+        slope = math.exp(logits[lowest, i] - logits[head, i]) * heads[_P, head, i] / (1.0 + r)
+        heads[_GRADIENT, head, i] += factor * slope
+    return float(-factor * (math.log1p(r) - logits[lowest, i] + log_p))
 
 
 @kernel
-def _add_own_cross_entropy(head: int, label: float, weight: float, heads: Doubles) -> float:
-    """Returns `weight` times the cross entropy of one head's probability."""
-    if label > 0:
-        heads[_GRADIENT, head] -= weight * heads[_Q, head]
-        return float(-weight * heads[_LOG_P, head])
-    heads[_GRADIENT, head] += weight * heads[_P, head]
-    return float(-weight * heads[_LOG_Q, head])
+def _add_own_cross_entropy(heads: Doubles, head: int, i: int, happened: bool, factor: float) -> float:
+    """Returns `factor` times the cross entropy of one head's probability."""
+    if happened:
+        heads[_GRADIENT, head, i] -= factor * heads[_Q, head, i]
+        return float(-factor * heads[_LOG_P, head, i])
+    heads[_GRADIENT, head, i] += factor * heads[_P, head, i]
+    return float(-factor * heads[_LOG_Q, head, i])
 
 
 @kernel
 def _add_counterfactual(
-    spec: LossSpec, term: int, given: float, label: float, weight: float, inverse: float, heads: Doubles
+    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, count: int
 ) -> float:
     """Returns DCMT's term: each head's cross entropy where it applies, and the regulariser of both."""
     head, twin = spec.chain[spec.chain_at[term]], spec.extra_head[term]
-    if given > 0:
-        loss = _add_own_cross_entropy(head, label, weight * inverse, heads)
-    else:
-        loss = _add_own_cross_entropy(twin, 1.0, weight * inverse, heads)
-    excess = heads[_P, head] - heads[_Q, twin]  # q + q' - 1
-    regulariser = weight * spec.factors[term, _EXTRA]
-    slope = regulariser if excess > 0 else (-regulariser if excess < 0 else 0.0)
-    heads[_GRADIENT, head] += slope * (heads[_P, head] * heads[_Q, head])
-    heads[_GRADIENT, twin] += slope * (heads[_P, twin] * heads[_Q, twin])
-    return float(loss + regulariser * abs(excess))
+    given, task, clip = spec.given[term], spec.task[term], spec.factors[term, _CLIP]
+    total = 0.0
+    for i in range(count):
+        if known[given, i] < 0 or known[task, i] < 0:
+            continue
+        weight, p = _weight(spec, term, carried, i), _propensity(spec, term, carried, heads, i)
+        if known[given, i] > 0:
+            total += _add_own_cross_entropy(heads, head, i, known[task, i] > 0, weight / max(p, clip))
+        else:
+            total += _add_own_cross_entropy(heads, twin, i, True, weight / max(1.0 - p, clip))
+        excess = heads[_P, head, i] - heads[_Q, twin, i]  # q + q' - 1
+        regulariser = weight * spec.factors[term, _EXTRA]
+        slope = regulariser if excess > 0 else (-regulariser if excess < 0 else 0.0)
+        heads[_GRADIENT, head, i] += slope * (heads[_P, head, i] * heads[_Q, head, i])
+        heads[_GRADIENT, twin, i] += slope * (heads[_P, twin, i] * heads[_Q, twin, i])
+        total += regulariser * abs(excess)
+    return total
 
 
 @kernel
 def _add_imputation(
-    spec: LossSpec, term: int, given: float, label: float, weight: float, inverse: float, heads: Doubles
+    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, count: int
 ) -> float:
     """Returns the doubly robust term, whose imputed error is softplus of its head's logit."""
     head, imputing = spec.chain[spec.chain_at[term]], spec.extra_head[term]
-    imputed = -heads[_LOG_Q, imputing]
-    if given == 0:
-        heads[_GRADIENT, imputing] += weight * heads[_P, imputing]
-        return float(weight * imputed)
-    error = -heads[_LOG_P, head] if label > 0 else -heads[_LOG_Q, head]
-    error_slope = -heads[_Q, head] if label > 0 else heads[_P, head]
-    missed, own_weight = error - imputed, spec.factors[term, _EXTRA]
-    slope = inverse * (1.0 + 2.0 * own_weight * missed)
-    heads[_GRADIENT, head] += weight * slope * error_slope
-    heads[_GRADIENT, imputing] += weight * (1.0 - slope) * heads[_P, imputing]
-    return float(weight * (imputed + inverse * (missed + own_weight * missed * missed)))
+    given, task, own_weight = spec.given[term], spec.task[term], spec.factors[term, _EXTRA]
+    total = 0.0
+    for i in range(count):
+        if known[given, i] < 0 or known[task, i] < 0:
+            continue
+        weight, imputed = _weight(spec, term, carried, i), -heads[_LOG_Q, imputing, i]
+        if known[given, i] == 0:
+            heads[_GRADIENT, imputing, i] += weight * heads[_P, imputing, i]
+            total += weight * imputed
+            continue
+        inverse = 1.0 / max(_propensity(spec, term, carried, heads, i), spec.factors[term, _CLIP])
+        happened = known[task, i] > 0
+        error = -heads[_LOG_P, head, i] if happened else -heads[_LOG_Q, head, i]
+        error_slope = -heads[_Q, head, i] if happened else heads[_P, head, i]
+        missed = error - imputed
+        slope = inverse * (1.0 + 2.0 * own_weight * missed)
+        heads[_GRADIENT, head, i] += weight * slope * error_slope
+        heads[_GRADIENT, imputing, i] += weight * (1.0 - slope) * heads[_P, imputing, i]
+        total += weight * (imputed + inverse * (missed + own_weight * missed * missed))
+    return total

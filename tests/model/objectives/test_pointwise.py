@@ -16,7 +16,7 @@ from esmm_spark.contracts.objective import Objective, resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.model.objectives.pointwise import log_complement, log_probability, pointwise_loss
-from esmm_spark.model.objectives.pointwise_kernels import HEAD_ROWS, loss_of_chunk
+from esmm_spark.model.objectives.pointwise_kernels import loss_of_chunk, loss_scratch_rows
 from esmm_spark.model.objectives.spec import spec_of
 from tests.model.objectives.oracle import probability_form
 
@@ -43,11 +43,11 @@ Function = Callable[[Objective, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 def compiled(objective: Objective, logits: Tensor, labels: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
     """Returns losses [N] and gradients [H, N]; the kernel is given one impression at a time."""
-    spec, heads = spec_of(objective), np.empty((HEAD_ROWS, len(logits)))
+    spec, scratch = spec_of(objective), np.empty((loss_scratch_rows(len(logits), len(labels)), 8))
     losses, gradients = torch.empty(logits.shape[1], dtype=torch.float64), torch.empty_like(logits)
     for i in range(logits.shape[1]):
         x, label, columns, out = (a[:, i : i + 1].numpy() for a in (logits, labels, carried, gradients))
-        losses[i] = loss_of_chunk(spec, x, label, columns, 1.0, heads, out)
+        losses[i] = loss_of_chunk(spec, x, label, columns, 1.0, scratch, out)
     return losses, gradients
 
 
