@@ -33,8 +33,8 @@ TREE = Tasks.model_validate(
     }
 )
 LISTED: list[dict[str, Any]] = [
-    {"task": "click", "sample_weight": "price", "negatives": 0.5},
-    {"task": "conversion", "weight": 2.0, "positives": 3.0, "sample_weight": "price"},
+    {"task": "click", "sample_weight": "price", "negatives": 0.7},
+    {"task": "conversion", "weight": 2.1, "positives": 3.3, "sample_weight": "price"},
     {"task": "conversion", "space": "given", "missing": 0.3, "propensity": {"column": "seen", "clip": 0.2}},
 ]
 # logits, labels, carried -> losses, gradients
