@@ -18,6 +18,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.manifest import ExamplesFile, Manifest, PartitionCounts
 from esmm_spark.contracts.schemas.layout import EXAMPLES
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.files import seals
 from esmm_spark.files.examples_file import BlockStream
 from esmm_spark.files.manifest_file import write_manifest
@@ -112,7 +113,12 @@ def random_groups(num_groups: int, seed: int, max_size: int = 9) -> list[Group]:
 
 
 def write_partition(
-    dataset: Path, partition: str, groups: Sequence[Group], row_groups: Sequence[Sequence[int]]
+    dataset: Path,
+    partition: str,
+    groups: Sequence[Group],
+    row_groups: Sequence[Sequence[int]],
+    schema: pa.Schema = SCHEMA,
+    tasks: Sequence[str] = DEFAULT_TASKS.names,
 ) -> PartitionCounts:
     """Writes a partition and returns its counts.
 
@@ -121,6 +127,8 @@ def write_partition(
         partition: `split=train`.
         groups: all groups.
         row_groups: per file, the groups of each of its row groups; they add up to all groups.
+        schema: of the examples.
+        tasks: whose labels the groups have, None where unknown.
     """
     left = list(groups)
     files = []
@@ -130,10 +138,10 @@ def write_partition(
         impressions = []
         with pa.OSFile(str(dataset / path), "wb") as file:
             blocks = BlockStream(file)
-            with pq.ParquetWriter(blocks, SCHEMA, compression="zstd") as writer:
+            with pq.ParquetWriter(blocks, schema, compression="zstd") as writer:
                 for size in sizes:
                     rows, left = left[:size], left[size:]
-                    writer.write_table(pa.Table.from_pylist(rows, SCHEMA), row_group_size=max(size, 1))
+                    writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=max(size, 1))
                     blocks.end_block()
                     impressions.append(sum(len(row["click"]) for row in rows))
             blocks.end_block()
@@ -151,7 +159,8 @@ def write_partition(
     return PartitionCounts(
         groups=len(groups),
         impressions=sum(len(group["click"]) for group in groups),
-        positives={task: sum(sum(group[task]) for group in groups) for task in ("click", "conversion")},
+        positives={task: sum(group[task].count(1) for group in groups) for task in tasks},
+        unknown={task: count for task in tasks if (count := sum(g[task].count(None) for g in groups))},
         context_tokens=sum(len(group["context_rows"]) for group in groups),
         impression_tokens=sum(len(group["impression_rows"]) for group in groups),
         group_hash_sum=(hash_sum + 2**63) % 2**64 - 2**63,
@@ -171,14 +180,15 @@ def rewrite(record: Path, content: str) -> None:
     record.with_name("_SUCCESS").write_text("")
 
 
-def write_dataset(dataset: Path, partitions: dict[str, PartitionCounts]) -> Manifest:
-    """Completes a dataset whose partitions were written by `write_partition`."""
+def write_dataset(dataset: Path, partitions: dict[str, PartitionCounts], **other: Any) -> Manifest:
+    """Completes a dataset of partitions that `write_partition` wrote; `other` goes into the manifest."""
     manifest = Manifest(
         feature_spec=SPEC,
         feature_spec_digest=SPEC.digest,
         sources=[],
         partitions=partitions,
         config={},
+        **other,
     )
     write_manifest(str(dataset), manifest)
     seals.seal(str(dataset), (".json",))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 
 import torch
 from pyarrow import fs
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
+from esmm_spark.contracts.impressions import numbers
 from esmm_spark.contracts.schemas.layout import TENSORBOARD
 from esmm_spark.files import filesystems, storage
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm
@@ -93,8 +95,11 @@ def _try(model: Esmm, config: Config, device: torch.device) -> None:
         with torch.no_grad():
             model.eval()(context, impression, sizes)
         _require_parameters(model, config.model.network)
+        carried = {name: torch.ones(3, device=device) for name in numbers(config.samples.carry)}
+        if not config.objective.terms:
+            _try_loss(model, labels, carried)
         if config.model.network not in BUILT_IN or not config.objective.terms:
-            _try_to_train(model, (context, impression, sizes), labels)
+            _try_to_train(model, (context, impression, sizes), labels, carried)
     except EsmmSparkError:
         raise
     except Exception as error:
@@ -117,13 +122,28 @@ def _require_parameters(model: Esmm, network: str) -> None:
             )
 
 
-def _try_to_train(model: Esmm, inputs: tuple[Tensor, Tensor, Tensor], labels: Tensor) -> None:
+def _try_loss(model: Esmm, labels: Tensor, carried: Mapping[str, Tensor]) -> None:
+    """Raises ConfigError if a loss of one's own fails on a few logits."""
+    logits = torch.zeros(len(model.towers), labels.shape[1], device=labels.device)
+    try:
+        model.loss(logits, labels, carried)
+    except EsmmSparkError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"model.objective {model.objective.name} fails on logits {list(logits.shape)}, labels "
+            f"{list(labels.shape)}, carried {', '.join(carried) or 'nothing'}: {failure(error)}"
+        ) from error
+
+
+def _try_to_train(
+    model: Esmm, inputs: tuple[Tensor, Tensor, Tensor], labels: Tensor, carried: Mapping[str, Tensor]
+) -> None:
     """Makes a step of training without its step: parameters and buffers are then what they were."""
     before = [buffer.clone() for buffer in model.buffers()]
     model.train()
     for pooled in inputs[:2]:
         pooled.requires_grad_()
-    carried = {name: torch.ones_like(labels[0]) for name in model.objective.columns}
     model.training_loss(inputs, labels, 1.0, carried).backward()
     model.zero_grad()
     with torch.no_grad():

@@ -116,7 +116,9 @@ class _Terms:
             self._add_imputation(term, label, known, torch.where(happened, inverse, 0.0), extra)
         else:
             # As tensors: where of two plain numbers is float32.
-            by_label = torch.where(label > 0, label.new_tensor(positives), label.new_tensor(negatives)) * inverse
+            by_label = (
+                torch.where(label > 0, label.new_tensor(positives), label.new_tensor(negatives)) * inverse
+            )
             applies = happened | (did_not if missing > 0 else False)
             factors = torch.where(applies, weight * torch.where(happened, by_label, missing), 0.0)
             self._add_cross_entropy(term, happened & (label > 0), factors)
