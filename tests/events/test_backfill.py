@@ -60,7 +60,7 @@ def test_a_run_looks_at_the_days_before_its_own_as_far_back_as_it_is_told(
 ) -> None:
     days = [f"ds=2026-11-{number}" for number in (20, 22, 23, 24, 25)]
     monkeypatch.setattr(backfill, "list_days", lambda dataset: days)
-    monkeypatch.setattr(backfill, "_look_at", lambda spark, config, events, day, is_excused: day.name)
+    monkeypatch.setattr(backfill, "_look_at", lambda spark, config, day, is_excused: day.name)
     day = parse_day("2026-11-24", "2026-11-25T00:00:00")
 
     def seen(num_days: int) -> list[Any]:

@@ -35,7 +35,18 @@ def written(tmp_path: Path) -> str:
         ),
         ("logs.events.clicks.earliest_time=5", "earliest_time = 5: Input should be a valid date"),
         ("logs.events.immature=guess", "immature = 'guess': Input should be 'drop', 'keep' or 'flag'"),
-        ("logs.events.clicks.user_id=null", "clicks need impression_id, or user_id and item_id"),
+        ("logs.events.clicks.item_id=null", "clicks need impression_id, or user_id and item_id"),
+        ("logs.events.clicks.user_id=null", "history clicked needs clicks.user_id"),
+        ("tasks.buy={given: click}", "task buy has no log: set logs.events.tasks.buy"),
+        (
+            "logs.events.tasks.click={path: p, time: t, user_id: u, item_id: i}",
+            "task click has two logs: set logs.events.clicks or logs.events.tasks.click",
+        ),
+        (
+            "logs.events.tasks.buy={path: p, time: t, user_id: u, item_id: i}",
+            "logs.events has a log of buy, but tasks are click, conversion given click",
+        ),
+        ("logs.events.history.0.of=likes", "history clicked is of likes, of which there is no log"),
         ("logs.events.conversions.click_id=c", "conversions have click_id, clicks have none"),
         (
             "logs.events.clicks.features={}",
@@ -86,8 +97,9 @@ def test_a_cross_of_a_context_is_refused(tmp_path: Path) -> None:
 def manifest_of(tmp_path: Path, *days: int) -> Manifest:
     def counts(day: int) -> PartitionCounts:
         numbers: dict[str, Any] = dict.fromkeys(
-            ("groups", "impressions", "clicks", "conversions", "context_tokens", "impression_tokens"), day
+            ("groups", "impressions", "context_tokens", "impression_tokens"), day
         )
+        numbers["positives"] = {"click": day, "conversion": day}
         file = ExamplesFile(
             path=f"examples/ds=2026-11-0{day}/part-0.parquet", groups=[day], impressions=[day]
         )

@@ -152,9 +152,9 @@ def test_only_options_that_a_network_names_reach_it(own_module: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mpl", "model.network = 'mpl' is no network: allowed are mlp, dcn, or a class of your own as"),
-        ("own_networks:", "is no network: allowed are mlp, dcn"),
-        (":Bilinear", "is no network"),
+        ("mpl", "model.network = 'mpl' is unknown: allowed are mlp, dcn, or a class of your own as"),
+        ("own_networks:", "is unknown: allowed are mlp, dcn"),
+        (":Bilinear", "is unknown"),
         ("no_such_module:Net", "can't import no_such_module .*No module named"),
         ("own_networks:Missing", "own_networks has no Missing"),
         ("own_networks:NoModule", "not a torch.nn.Module class"),
