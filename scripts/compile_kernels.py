@@ -15,6 +15,7 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.contracts.train_config import Model
 from esmm_spark.feed.batch import batch_of
 from esmm_spark.feed.groups import Layout
 from esmm_spark.logs.lines import CONTEXT
@@ -56,11 +57,13 @@ def compile_for_preprocessing(configs: list[Config]) -> None:
 
 def compile_for_training(configs: list[Config]) -> None:
     """Takes an empty step of a model of each dim, and what several ranks do beside it."""
+    # The compiled loss is the same for all objectives.
+    objective = resolve(Model(), [], DEFAULT_TASKS)
     for model in {config.model.dim: config.model for config in configs}.values():
         arena = EmbeddingArena(_SPEC.num_rows, model.dim, learning_rate=0.1, eps=1e-8, init_range=0.0, seed=0)
         batch = batch_of([], Layout(_SPEC))
         pooled = embed_batch(arena, batch, _SPEC)
-        esmm = build_esmm(model, _SPEC, resolve(model, [], DEFAULT_TASKS))
+        esmm = build_esmm(model, _SPEC, objective)
         esmm.training_loss((*pooled, batch.group_sizes), batch.labels, 1.0).backward()
         fetched = torch.zeros(0, model.dim, requires_grad=True)
         nothing = torch.zeros(0, dtype=batch.context_rows.dtype)

@@ -2,9 +2,9 @@
 
 A file is 8 bytes of header length, a JSON header (tensor name -> dtype, shape, begin and end of its bytes),
 and the bytes of all tensors. The `safetensors` package reads and writes the same files. It copies each tensor
-to write it, which a shard of half the memory doesn't survive. Its reader maps tensors as this one does (400 MB
-in 13 ms, none of it read; as numpy arrays it copies them, 392 ms), but gives no access to the header's bytes:
-whoever compares their checksum has parsed them, and what the package would save is one `np.memmap`.
+to write it, which a shard of half the memory doesn't survive. Its reader maps tensors as this one does (400
+MB in 13 ms, none of it read; as numpy arrays it copies them, 392 ms), but doesn't hand out the header's
+bytes: whoever compares their checksum has parsed them, and the package would save one `np.memmap`.
 
 The header's `__metadata__` holds the XXH64 of each tensor (`xxh64/<name>`), and of the header itself with
 that checksum as zeros (`xxh64`). Whoever reads a tensor compares them. Files without are taken as they are.

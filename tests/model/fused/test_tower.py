@@ -50,9 +50,10 @@ FUNNEL = Tasks.model_validate(
 
 
 def objective_of(name: str) -> Objective:
-    """Returns a preset of the default tasks, or of three: `esmm of three`."""
-    preset, _, three = name.partition(" ")
-    return resolve(Model(objective=preset), [], FUNNEL if three else DEFAULT_TASKS)
+    """Returns a preset of the default tasks, or of one or three: `esmm 3`."""
+    preset, _, number = name.partition(" ")
+    tasks = {"1": Tasks.model_validate({"click": {}}), "3": FUNNEL}.get(number, DEFAULT_TASKS)
+    return resolve(Model(objective=preset), [], tasks)
 
 
 def model(
@@ -142,7 +143,7 @@ def test_loss_and_gradients_are_those_of_float64(
 
 @pytest.mark.parametrize(
     "objective",
-    [*(name for name in PRESETS if name not in ("esmm", "base")), "esmm 3", "escm2_dr 3", "base 3"],
+    [*(name for name in PRESETS if name not in ("esmm", "base")), "esmm 1", "esmm 3", "escm2_dr 3", "base 3"],
 )
 def test_any_preset_and_number_of_towers_has_the_loss_and_gradients_of_float64(objective: str) -> None:
     sizes, hidden_units = [3, 2 * CHUNK, 0, 41], (11, 5)
