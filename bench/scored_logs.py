@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.schemas.layout import MARKER
-from esmm_spark.scoring.score_file import SCORE_SCHEMA, ScoreFile
+from esmm_spark.scoring.score_file import ScoreFile, score_schema
 
 PARTITION = "split=test"
 _ROWS_PER_FILE = 1_000_000
@@ -95,8 +96,9 @@ def _write_scores(path: Path, drawn: _Drawn, random: np.random.Generator, noise:
         pa.array(drawn.click),
         pa.array(drawn.click * drawn.conversion_if_clicked),
     ]
-    file = ScoreFile(str(path))
-    for batch in pa.Table.from_arrays(columns, schema=SCORE_SCHEMA).to_batches(max_chunksize=_ROWS_PER_BATCH):
+    file = ScoreFile(str(path), DEFAULT_COLUMNS)
+    table = pa.Table.from_arrays(columns, schema=score_schema(DEFAULT_COLUMNS))
+    for batch in table.to_batches(max_chunksize=_ROWS_PER_BATCH):
         file.write(batch)
     file.close()
 

@@ -9,6 +9,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.manifest import Manifest, PartitionCounts
 from esmm_spark.contracts.schemas.layout import TRAIN_PARTITION
 from esmm_spark.feed.batch import Batch
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan, default_num_streams, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files.manifest_file import read_manifest
@@ -57,8 +58,7 @@ class Session:
         """Yields this rank's batches of an epoch, as training reads them."""
         with open_feed(
             self.config.paths.dataset,
-            partition,
-            self.manifest,
+            Layout(self.config.features, self.config.trained),
             self.plan(epoch, partition),
             self.cluster.rank,
             self.cluster.num_ranks,

@@ -44,12 +44,11 @@ def main() -> None:
     batches: list[Batch] = []
     prepared = 0
     counts = read_manifest(config.paths.dataset).partition(TRAIN_PARTITION, config.paths.dataset)
-    for groups in read_row_groups(
-        config.paths.dataset, row_groups_of(counts), Layout(spec, for_scoring=True)
-    ):
+    layout = Layout(spec, for_scoring=True)
+    for groups in read_row_groups(config.paths.dataset, row_groups_of(counts), layout):
         if prepared >= arguments.impressions:
             break
-        batches += [batch_of([part], Layout(spec)) for part in groups.slices(config.score.batch_size)]
+        batches += [batch_of([part], layout) for part in groups.slices(config.score.batch_size)]
         prepared += groups.num_impressions
     rates = []
     with torch.inference_mode():

@@ -3,14 +3,13 @@
 A relative path in a config is relative to the folder in which the command runs.
 """
 
-from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.funnel import Funnel
-from esmm_spark.contracts.impressions import ImpressionColumns
+from esmm_spark.contracts.impressions import ImpressionColumns, numbers
 from esmm_spark.contracts.losses import Term
 from esmm_spark.contracts.objective import LISTED, Objective, resolve
 from esmm_spark.contracts.sample_config import Logs, Paths, Samples, SplitLogs
@@ -189,7 +188,7 @@ class Config(Section):
         """The validation metric that says which epoch is best."""
         return self.train.best_metric or f"{list(self.tasks.series)[-1]}_auc"
 
-    @cached_property
+    @property
     def objective(self) -> Objective:
         """What is trained: tasks, terms, heads."""
         return resolve(self.model, self.losses, self.tasks)
@@ -199,6 +198,17 @@ class Config(Section):
         """The logs of events, linked; only where there are any."""
         assert self.logs.events is not None
         return Funnel(self.logs.events, self.tasks)
+
+    @property
+    def trained(self) -> ImpressionColumns:
+        """What training reads of an impression: all labels, and the carried columns that the loss reads.
+
+        A loss of one's own gets all that are numbers.
+        """
+        carried = numbers(self.samples.carry)
+        if self.objective.terms:
+            carried = {name: kind for name, kind in carried.items() if name in self.objective.columns}
+        return ImpressionColumns(self.tasks, carried)
 
     @model_validator(mode="after")
     def _check_events(self) -> Self:

@@ -210,3 +210,13 @@ def require_carried(columns: Iterable[str], carry: Mapping[str, CarriedKind], na
             f"losses reads {', '.join(missing)}, but {name} carries {found}: "
             "name it in samples.carry and preprocess again"
         )
+
+
+def require_known_labels(tasks: Tasks, counts: PartitionCounts, selection: str) -> None:
+    """Raises InputError if all labels of a task are unknown: it could not be trained."""
+    for name in tasks.names:
+        if 0 < counts.impressions == counts.unknown.get(name):
+            raise InputError(
+                f"no {name} of the {counts.impressions:,} impressions of {selection} is known: train on "
+                "others, or drop the task"
+            )

@@ -47,7 +47,8 @@ class Batch(TokenBatch):
 
     Attributes:
         labels: [K, N] float32, 0 or 1, in the order of `Tasks.names`; UNKNOWN_LABEL where it isn't known.
-        carried: [N] float32 each, by the carried column's name; NaN where missing.
+        carried: carried column -> [N] float64, NaN where it is missing; none in scoring, whose scores take
+            them from the row group as they are.
         group_hash: [G] int64, always on the CPU.
         starts_group: [G] bool, always on the CPU: whether the batch holds the group's first impression, so
             that a cut group's hash counts once in an epoch.
@@ -70,18 +71,21 @@ class Batch(TokenBatch):
         """[G] what the groups share, for messages."""
         return [key for keys in self.keys for key in keys.to_pylist()]
 
+    def num_missing(self) -> dict[str, int]:
+        """Returns carried column -> impressions in which it is missing."""
+        return {name: int(values.isnan().sum()) for name, values in self.carried.items()}
+
     def to(self, device: torch.device) -> "Batch":
-        """Returns the batch with its tokens and labels on `device`; on the CPU, itself."""
+        """Returns the batch with all that a step computes with on `device`; on the CPU, itself."""
         if device.type == "cpu":
             return self
-        names = [field.name for field in fields(self) if field.name not in _STAY_ON_CPU]
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        carried = {name: column.to(device, non_blocking=True) for name, column in self.carried.items()}
-        return replace(self, **moved, carried=carried)
+        names = [field.name for field in fields(self) if field.name not in _NOT_MOVED]
+        moved: dict[str, Any] = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        carried = {name: values.to(device, non_blocking=True) for name, values in self.carried.items()}
+        return replace(self, carried=carried, **moved)
 
 
-# `carried` is moved column by column.
-_STAY_ON_CPU = ("group_hash", "starts_group", "keys", "carried")
+_NOT_MOVED = ("carried", "group_hash", "starts_group", "keys")
 
 
 def batch_of(slices: Sequence[GroupSlice], layout: Layout) -> Batch:
@@ -104,9 +108,8 @@ def batch_of(slices: Sequence[GroupSlice], layout: Layout) -> Batch:
         return whole[:middle], whole[middle:]
 
     rows, weights, lengths = both(0, row_dtype), both(1, np.float32), both(2, np.int32)
-    labels = [part.labels for part in slices] or [np.empty((len(layout.tasks.names), 0), np.int8)]
-    carried = [part.carried for part in slices] or [np.empty((len(layout.carry), 0), np.float32)]
-    columns = torch.from_numpy(np.concatenate(carried, axis=1))
+    labels = [part.labels for part in slices] or [np.empty((len(layout.brought.tasks.names), 0), np.int8)]
+    carried = () if layout.for_scoring else layout.brought.carry
     return Batch(
         context_rows=rows[0],
         context_weights=weights[0],
@@ -116,8 +119,16 @@ def batch_of(slices: Sequence[GroupSlice], layout: Layout) -> Batch:
         impression_lengths=lengths[1],
         group_sizes=joined([part.group_sizes for part in slices], np.int64),
         labels=torch.from_numpy(np.concatenate(labels, axis=1, dtype=np.float32)),
-        carried=dict(zip(layout.carry, columns, strict=True)),
+        carried={
+            name: joined([_floats(part.carried[name]) for part in slices], np.float64) for name in carried
+        },
         group_hash=joined([part.hashes for part in slices], np.int64),
         starts_group=joined([part.starts_group for part in slices], np.bool_),
         keys=tuple(part.keys for part in slices),
     )
+
+
+def _floats(values: pa.Array) -> npt.NDArray[np.float64]:
+    """Returns numbers as float64, NaN for nulls."""
+    floats: npt.NDArray[np.float64] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return floats

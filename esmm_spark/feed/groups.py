@@ -1,11 +1,10 @@
 """A row group of the examples as flat numpy arrays, and its slices by impression: for training and scoring.
 
-Shapes: G groups, N impressions, K tasks, C carried columns, Fc and Fi context and impression fields, B bags
-(G * Fc or N * Fi).
+Shapes: G groups, N impressions, K tasks, Fc and Fi context and impression fields, B bags (G * Fc or N * Fi).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -14,9 +13,9 @@ import pyarrow as pa
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.impressions import CarriedKind
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, ImpressionColumns
 from esmm_spark.contracts.schemas.columns import Column, example_columns
-from esmm_spark.contracts.tasks import DEFAULT_TASKS, NO_PARENT, Tasks
+from esmm_spark.contracts.tasks import NO_PARENT
 from esmm_spark.feed.bags import (
     Bags,
     IntArray,
@@ -26,13 +25,11 @@ from esmm_spark.feed.bags import (
     read_bags,
     refuse,
     size_of,
-    starts_of,
 )
 
 UNKNOWN_LABEL = -1
 
 Labels = npt.NDArray[np.int8]
-Carried = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -41,23 +38,21 @@ class Layout:
 
     Attributes:
         spec: the feature spec that they were hashed with.
-        tasks: whose labels they have.
-        carry: the carried columns of numbers that are read, with their types.
+        brought: the labels that they have, and those of their carried columns that are read.
         unknown_labels: whether training may meet unknown labels; scoring may.
         for_scoring: whether ids are read, and labels may be unknown. Training has no use for ids, which are
             texts, and most of what a row group takes to read.
     """
 
     spec: FeatureSpec
-    tasks: Tasks = DEFAULT_TASKS
-    carry: Mapping[str, CarriedKind] = field(default_factory=dict)
+    brought: ImpressionColumns = DEFAULT_COLUMNS
     unknown_labels: bool = False
     for_scoring: bool = False
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The columns that are read, in their order."""
-        columns = example_columns(self.spec.row_type, self.tasks.names, self.carry)
+        columns = example_columns(self.spec.row_type, self.brought.tasks.names, self.brought.carry)
         return tuple(column for column in columns if self.for_scoring or column.name != "impression_id")
 
 
@@ -73,7 +68,7 @@ class GroupSlice:
         starts_group: [g] bool, whether the slice holds the group's first impression.
         group_sizes: [g] int64, impressions of each group that lie in the slice.
         labels: [K, stop - start] int8.
-        carried: [C, stop - start] float32.
+        carried: column -> [stop - start], as in `Groups`.
         context: g * Fc bags.
         impression: (stop - start) * Fi bags.
     """
@@ -85,7 +80,7 @@ class GroupSlice:
     starts_group: npt.NDArray[np.bool_]
     group_sizes: IntArray
     labels: Labels
-    carried: Carried
+    carried: Mapping[str, pa.Array]
     context: Tokens
     impression: Tokens
 
@@ -100,7 +95,7 @@ class Groups:
         starts: [G + 1] int64, the first impression of each group.
         ids: [N] Arrow strings; None where they weren't read.
         labels: [K, N] int8, 0 or 1, or UNKNOWN_LABEL.
-        carried: [C, N] float32, NaN where missing.
+        carried: carried column -> [N] Arrow doubles, bigints or strings, null where missing.
         context: G * Fc bags.
         impression: N * Fi bags.
     """
@@ -110,7 +105,7 @@ class Groups:
     starts: IntArray
     ids: pa.Array | None
     labels: Labels
-    carried: Carried
+    carried: Mapping[str, pa.Array]
     context: Bags
     impression: Bags
 
@@ -140,7 +135,7 @@ class Groups:
             starts_group=self.starts[first:last] >= start,
             group_sizes=np.diff(np.clip(self.starts[first : last + 1], start, stop)),
             labels=self.labels[:, start:stop],
-            carried=self.carried[:, start:stop],
+            carried={name: values.slice(start, stop - start) for name, values in self.carried.items()},
             context=self.context.slice(first, last),
             impression=self.impression.slice(start, stop),
         )
@@ -175,7 +170,8 @@ def read_groups(table: pa.Table, layout: Layout) -> Groups:
     if missing:
         raise InputError(f"group_key is missing in {missing} of {columns.num_rows} groups")
     ids = columns.column("impression_id").flatten() if layout.for_scoring else None
-    starts = list_starts(columns, layout.tasks.names[0] if ids is None else "impression_id")
+    tasks, carry = layout.brought
+    starts = list_starts(columns, tasks.names[0] if ids is None else "impression_id")
     labels = _read_labels(columns, starts, layout)
     context, impression = read_bags(columns, starts, layout.spec)
     return Groups(
@@ -184,7 +180,7 @@ def read_groups(table: pa.Table, layout: Layout) -> Groups:
         starts=starts,
         ids=ids,
         labels=labels,
-        carried=_read_carried(columns, starts, layout),
+        carried={name: _values_of(columns, name, starts) for name in carry},
         context=context,
         impression=impression,
     )
@@ -192,35 +188,15 @@ def read_groups(table: pa.Table, layout: Layout) -> Groups:
 
 def _read_labels(columns: pa.RecordBatch, starts: IntArray, layout: Layout) -> Labels:
     """Returns [K, N] the labels of all tasks, UNKNOWN_LABEL where a group or an impression has none."""
-    tasks = layout.tasks
+    tasks, required = layout.brought.tasks, not (layout.for_scoring or layout.unknown_labels)
     labels = np.empty((len(tasks.names), int(starts[-1])), np.int8)
     for own, name, parent in zip(labels, tasks.names, tasks.parents, strict=True):
-        required = not (layout.for_scoring or layout.unknown_labels)
         own[:] = _read_labels_of_task(columns, name, starts, required)
         if parent != NO_PARENT:
             orphans = any_of((own == 1) & (labels[parent] != 1), starts)
             problem = f"a {name} without a {tasks.names[parent]}"
             refuse(columns, orphans, _told(problem))
     return labels
-
-
-def _read_carried(columns: pa.RecordBatch, starts: IntArray, layout: Layout) -> Carried:
-    """Returns [C, N] the carried columns of numbers, NaN where an impression or a whole group has none."""
-    carried = np.full((len(layout.carry), int(starts[-1])), np.nan, np.float32)
-    for own, name in zip(carried, layout.carry, strict=True):
-        lists = columns.column(name)
-        has_list = lists.is_valid().to_numpy(zero_copy_only=False)
-        lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        wrong = has_list & (lengths != np.diff(starts))
-        refuse(columns, wrong, _counted(name, lengths, starts))
-        values = lists.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
-        own[np.repeat(has_list, np.diff(starts))] = values
-    return carried
-
-
-def _counted(name: str, lengths: IntArray, starts: IntArray) -> Callable[[int], str]:
-    """Returns a function that says how many values of a column a group has."""
-    return lambda group: f"{lengths[group]} x {name}, {size_of(starts, group)} impressions"
 
 
 def _told(problem: str) -> Callable[[int], str]:
@@ -230,21 +206,33 @@ def _told(problem: str) -> Callable[[int], str]:
 
 def _read_labels_of_task(columns: pa.RecordBatch, name: str, starts: IntArray, required: bool) -> Labels:
     """Returns [N] the labels of the task `name`."""
+    values = _values_of(columns, name, starts)
+    labels: Labels = values.fill_null(0).to_numpy(zero_copy_only=False)
+    # As bytes without a sign, negative numbers are above 1, too.
+    wrong = any_of(labels.view(np.uint8) > 1, starts)
+    refuse(columns, wrong, lambda g: f"a {name} that is neither 0 nor 1")
+    if not values.null_count:
+        return labels
+    is_unknown = values.is_null().to_numpy(zero_copy_only=False)
+    if required:
+        problem = f"an impression whose {name} is unknown: train on labelled ones"
+        refuse(columns, any_of(is_unknown, starts), _told(problem))
+    return np.where(is_unknown, np.int8(UNKNOWN_LABEL), labels)
+
+
+def _values_of(columns: pa.RecordBatch, name: str, starts: IntArray) -> pa.Array:
+    """Returns [N] a column's value of each impression, null where it or the group's list is missing."""
     lists = columns.column(name)
     has_list = lists.is_valid().to_numpy(zero_copy_only=False)
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    refuse(columns, has_list & (lengths != np.diff(starts)), _counted(name, lengths, starts))
+    refuse(
+        columns,
+        has_list & (lengths != np.diff(starts)),
+        lambda g: f"{lengths[g]} x {name}, {size_of(starts, g)} impressions",
+    )
     values = lists.flatten()
-    labels: Labels = values.fill_null(0).to_numpy(zero_copy_only=False)
-    # As bytes without a sign, negative numbers are above 1, too.
-    wrong = any_of(labels.view(np.uint8) > 1, starts_of(lengths))
-    refuse(columns, wrong, lambda g: f"a {name} that is neither 0 nor 1")
-    if not lists.null_count and not values.null_count:
-        return labels
-    found = np.full(int(starts[-1]), UNKNOWN_LABEL, np.int8)
-    is_null = values.is_null().to_numpy(zero_copy_only=False)
-    found[np.repeat(has_list, np.diff(starts))] = np.where(is_null, UNKNOWN_LABEL, labels)
-    if required:
-        unknown = any_of(found == UNKNOWN_LABEL, starts)
-        refuse(columns, unknown, lambda g: f"an impression whose {name} is unknown: train on labelled ones")
-    return found
+    if not lists.null_count:
+        return values
+    is_listed = np.repeat(has_list, np.diff(starts))
+    # Of those that aren't listed, null instead of an index takes null.
+    return values.take(pa.array(np.cumsum(is_listed) - 1, mask=~is_listed))

@@ -4,9 +4,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from esmm_spark.contracts.impressions import numbers
-from esmm_spark.contracts.manifest import Manifest
-from esmm_spark.contracts.selection import select
 from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.groups import Groups, GroupSlice, Layout
 from esmm_spark.feed.petastorm_reader import open_row_groups
@@ -16,8 +13,7 @@ from esmm_spark.feed.plan import EpochPlan, Read
 @contextmanager
 def open_feed(
     dataset: str,
-    selection: str,
-    manifest: Manifest,
+    layout: Layout,
     plan: EpochPlan,
     rank: int,
     num_ranks: int,
@@ -31,8 +27,8 @@ def open_feed(
 
     Args:
         dataset: URI of the dataset.
-        selection: `split=train`, or days as in selection.py; the plan was made from its row groups.
-        manifest: of the dataset, read by `read_manifest`, which refuses pickles.
+        layout: of the dataset: its spec, labels and carried columns as its manifest has them, which
+            `read_manifest` read, refusing pickles.
         plan: the steps of the epoch.
         rank: this rank.
         num_ranks: ranks that share the epoch.
@@ -40,15 +36,10 @@ def open_feed(
         reader_threads: petastorm's threads, which decode ahead of the batches.
 
     Raises:
-        InputError: no such partition, or a file is missing, truncated, corrupt or not the one that the
-            manifest describes; also from the iterator.
+        InputError: a file is missing, truncated, corrupt or not the one that the manifest describes; also
+            from the iterator.
     """
-    counts = select(manifest, selection, dataset)
     reads = plan.reads(rank, num_ranks, first_step)
-    # Labels are unknown only where preprocess was told to keep such impressions, and counted them.
-    layout = Layout(
-        manifest.feature_spec, manifest.tasks, numbers(manifest.carry), unknown_labels=bool(counts.unknown)
-    )
     with open_row_groups(dataset, plan.row_groups, reads, layout, reader_threads) as row_groups:
         yield _batches(plan, rank, num_ranks, first_step, iter(zip(reads, row_groups, strict=True)), layout)
 

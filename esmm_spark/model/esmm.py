@@ -107,7 +107,7 @@ class Esmm(nn.Module):
             inputs: as for `forward`.
             labels: [K, N] float32: 1, 0, or below 0 where unknown.
             scale: such as 1 / impressions of the global batch.
-            carried: [N] float32 each, by column.
+            carried: [N] float each, by column, NaN where missing.
         """
         context, impression, group_sizes = inputs
         if self.why_not_fused(impression) is not None:

@@ -5,7 +5,7 @@
 
     logits     [H, N] float32: a head per task, in their order, then `model.extra_heads`
     labels     [K, N] float32: 1, 0, or below 0 where unknown
-    carried    the carried columns by name, [N] float32 each
+    carried    the columns of samples.carry that are numbers, by name, [N] float64 each, NaN where missing
     returns    [N], or [terms, N]: what is summed over impressions and divided by those of the global batch
 
 It must be a sum over impressions: what divides by a number of a batch's own, such as its clicks, would train

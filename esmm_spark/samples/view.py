@@ -7,30 +7,35 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from esmm_spark.contracts.features import FeatureSpec, Level
-from esmm_spark.contracts.schemas.columns import VIEW_COLUMNS, ddl_of
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, ImpressionColumns
+from esmm_spark.contracts.schemas.columns import ddl_of, view_columns
 from esmm_spark.logs.arrays import Int64s
 
 
-def samples_view(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
-    """Returns one row per impression: its ids and labels, and a column per field of the spec.
+def samples_view(
+    examples: DataFrame, spec: FeatureSpec, brought: ImpressionColumns = DEFAULT_COLUMNS
+) -> DataFrame:
+    """Returns one row per impression: its ids, labels, carried columns, and a column per field of the spec.
 
-    The columns are VIEW_COLUMNS and the fields by their names. A field
-    is array<bigint>: the buckets of its values, empty where it is missing, 0 where a value is rare.
+    The columns are `columns.view_columns` and the fields by their names. A field is array<bigint>: the
+    buckets of its values, empty where it is missing, 0 where a value is rare.
 
     Args:
         examples: the columns of `columns.example_columns`, of any number of partitions.
         spec: the feature spec of the dataset.
+        brought: labels and carried columns of the dataset, `Manifest.brought`.
     """
     fields = [f"`{field.name.replace('`', '``')}` array<bigint>" for field in spec.fields]
 
     def explode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield explode_groups(batch, spec)
+            yield explode_groups(batch, spec, brought)
 
-    return examples.mapInArrow(explode, ", ".join([ddl_of(VIEW_COLUMNS), *fields]))
+    columns = view_columns(brought.tasks.names, brought.carry)
+    return examples.mapInArrow(explode, ", ".join([ddl_of(columns), *fields]))
 
 
-def explode_groups(examples: pa.RecordBatch, spec: FeatureSpec) -> pa.RecordBatch:
+def explode_groups(examples: pa.RecordBatch, spec: FeatureSpec, brought: ImpressionColumns) -> pa.RecordBatch:
     """Returns the impressions of a batch of groups, in their order: the columns of `samples_view`."""
     ids = examples.column("impression_id")
     sizes = np.diff(ids.offsets.to_numpy()).astype(np.int64)
@@ -38,8 +43,7 @@ def explode_groups(examples: pa.RecordBatch, spec: FeatureSpec) -> pa.RecordBatc
     columns = {
         "impression_id": ids.flatten(),
         "group_key": examples.column("group_key").take(pa.array(group_of_impression)),
-        "click": examples.column("click").flatten(),
-        "conversion": examples.column("conversion").flatten(),
+        **{name: examples.column(name).flatten() for name in (*brought.tasks.names, *brought.carry)},
     }
     of_context = _buckets(examples, spec, "context")
     of_impression = _buckets(examples, spec, "impression")

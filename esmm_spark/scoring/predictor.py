@@ -15,7 +15,7 @@ from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.embedding.serving import ServingEmbedding
 from esmm_spark.model.objectives.probabilities import predict
 from esmm_spark.runtime.memory import keep_freed_memory
-from esmm_spark.scoring.score_file import SCORE_SCHEMA
+from esmm_spark.scoring.score_file import score_schema
 
 
 class Predictor:
@@ -41,15 +41,16 @@ class Predictor:
         self._dense = load_dense(local, self.info)
         self._embedding = ServingEmbedding(open_rows(local, self.info))
 
-    def score_groups(self, groups: Groups, batch_size: int) -> pa.RecordBatch:
-        """Returns the scores of all impressions, in their order, with the columns SCORE_SCHEMA.
+    def score_groups(self, groups: Groups, layout: Layout, batch_size: int) -> pa.RecordBatch:
+        """Returns the scores of all impressions, in their order, with the columns of `score_schema`.
 
         Args:
-            groups: a row group of the examples, read with its ids.
+            groups: a row group of the examples.
+            layout: as it was read: for scoring, with the labels of the model's tasks.
             batch_size: impressions that go through the model at a time; bounds the memory, not the result.
         """
         assert groups.ids is not None
-        pctr, pcvr, pctcvr = self._predict(groups, batch_size)
+        probabilities = self._predict(groups, layout, batch_size)
         keys = np.repeat(np.arange(len(groups.keys), dtype=np.int32), groups.sizes)
         version = np.zeros(groups.num_impressions, np.int32)
         return pa.RecordBatch.from_arrays(
@@ -57,22 +58,22 @@ class Predictor:
                 groups.ids,
                 # 58 impressions have one key, and all of them one version: no bytes are copied.
                 pa.DictionaryArray.from_arrays(pa.array(keys), groups.keys),
-                pa.array(pctr),
-                pa.array(pcvr),
-                pa.array(pctcvr),
+                *map(pa.array, probabilities),
                 pa.DictionaryArray.from_arrays(pa.array(version), pa.array([self.info.model_version])),
                 *(_nullable(labels) for labels in groups.labels),
+                *groups.carried.values(),
             ],
-            schema=SCORE_SCHEMA,
+            schema=score_schema(layout.brought),
         )
 
-    def _predict(self, groups: Groups, batch_size: int) -> npt.NDArray[np.float32]:
-        """Returns [3, N]: pctr, pcvr and pctcvr."""
-        scores = np.empty((3, groups.num_impressions), np.float32)
+    def _predict(self, groups: Groups, layout: Layout, batch_size: int) -> npt.NDArray[np.float32]:
+        """Returns [columns, N] the probabilities, as `Tasks.all_score_columns` has them."""
+        columns = self.info.tasks.all_score_columns
+        scores = np.empty((len(columns), groups.num_impressions), np.float32)
         spec = self.info.feature_spec
         with torch.inference_mode():
             for part in groups.slices(batch_size):
-                batch = batch_of([part], Layout(spec))
+                batch = batch_of([part], layout)
                 logits = self._dense(*embed_batch(self._embedding, batch, spec), batch.group_sizes)
                 scores[:, part.start : part.stop] = predict(logits, self.info.objective).numpy()
         return scores

@@ -7,25 +7,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esmm_spark.contracts.schemas.columns import LABELS, SCORE_COLUMNS
+from esmm_spark.contracts.impressions import ImpressionColumns
+from esmm_spark.contracts.schemas.columns import score_columns
 from esmm_spark.files import filesystems
 from esmm_spark.files.schemas import arrow_schema
 
-# One row per impression. Texts that repeat are dictionaries in memory alone: read back, they are strings.
+# Texts that repeat are dictionaries in memory alone: read back, they are strings.
 _DICTIONARIES = ("group_key", "model_version")
-SCORE_SCHEMA = pa.schema(
-    [
-        field.with_type(pa.dictionary(pa.int32(), field.type)) if field.name in _DICTIONARIES else field
-        for field in arrow_schema(SCORE_COLUMNS)
-    ]
-)
-
-# No two impressions share an id, and few a score: to look for repetitions there takes three times as long as
-# the rest of writing, and makes the file larger.
-_REPETITIVE = (*_DICTIONARIES, *LABELS)
 _ZSTD_LEVEL = 1
 # In memory; 0.4 times that in the file.
 _ROW_GROUP_BYTES = 8 << 20
+
+
+def score_schema(brought: ImpressionColumns) -> pa.Schema:
+    """Returns the schema of scores in memory, a row per impression."""
+    tasks, carry = brought
+    fields = arrow_schema(score_columns(tasks.all_score_columns, tasks.names, carry))
+    return pa.schema(
+        [
+            field.with_type(pa.dictionary(pa.int32(), field.type)) if field.name in _DICTIONARIES else field
+            for field in fields
+        ]
+    )
 
 
 class _HashedStream(io.RawIOBase):
@@ -50,18 +53,20 @@ class _HashedStream(io.RawIOBase):
 class ScoreFile:
     """One Parquet file of scores, in row groups of about 8 MiB in memory. It may hold no rows at all."""
 
-    def __init__(self, uri: str) -> None:
-        """Creates the file at `uri`, whose folder must be there."""
-        self._uri = uri
+    def __init__(self, uri: str, brought: ImpressionColumns) -> None:
+        """Creates the file at `uri`, whose folder must be there, for scores of these tasks."""
+        self._uri, self._schema = uri, score_schema(brought)
         filesystem, path = filesystems.filesystem_of(uri)
         self._stream: Any = filesystem.open_output_stream(path)
         self._hashed = _HashedStream(self._stream)
         self._writer = pq.ParquetWriter(
             self._hashed,
-            SCORE_SCHEMA,
+            self._schema,
             compression="zstd",
             compression_level=_ZSTD_LEVEL,
-            use_dictionary=list(_REPETITIVE),
+            # No two impressions share an id, and few a score: to look for repetitions there takes three times
+            # as long as the rest of writing, and makes the file larger.
+            use_dictionary=[*_DICTIONARIES, *brought.tasks.names, *brought.carry],
             # Ids and scores lie in no order: their least and greatest would rule nothing out.
             write_statistics=False,
             store_schema=False,
@@ -70,7 +75,7 @@ class ScoreFile:
         self._pending_bytes = 0
 
     def write(self, scores: pa.RecordBatch) -> None:
-        """Adds rows of SCORE_SCHEMA."""
+        """Adds rows of `score_schema`."""
         if scores.num_rows:
             self._pending.append(scores)
             self._pending_bytes += scores.nbytes
@@ -89,6 +94,6 @@ class ScoreFile:
     def _flush(self) -> None:
         if self._pending:
             # A row group's column has one dictionary, or its texts are written out.
-            table = pa.Table.from_batches(self._pending, SCORE_SCHEMA).unify_dictionaries()
+            table = pa.Table.from_batches(self._pending, self._schema).unify_dictionaries()
             self._writer.write_table(table, row_group_size=table.num_rows)
         self._pending, self._pending_bytes = [], 0

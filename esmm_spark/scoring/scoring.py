@@ -1,7 +1,9 @@
 """From a config to a scored partition: which model, which groups, and that none of them got lost."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
@@ -9,7 +11,7 @@ from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import require_same_spec, require_same_tasks
 from esmm_spark.contracts.schemas.columns import PROBABILITIES
 from esmm_spark.contracts.schemas.layout import MARKER, SCORE_NAME, SCORE_REJECTS
-from esmm_spark.contracts.schemas.records import ScoreInput, ScoreRecord
+from esmm_spark.contracts.schemas.records import MEAN_PREFIX, ScoreInput, ScoreRecord
 from esmm_spark.files import filesystems, footers, seals, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.files.replacing import Replacement, replacing
@@ -45,12 +47,8 @@ class Scored:
         if not self.is_new:
             return f"{self.folder} holds the scores of {what} already: nothing to do (--force scores again)"
         rejects = f", {sum(record.rejects.values()):,} lines rejected" if record.rejects else ""
-        means = ""
-        if record.mean_pctr is not None:
-            means = (
-                f"\nmean pCTR {record.mean_pctr:.5f}, pCVR {record.mean_pcvr:.5f}, "
-                f"pCTCVR {record.mean_pctcvr:.7f}"
-            )
+        known = [f"{_called(name)} {mean:.4g}" for name, mean in record.means.items() if mean is not None]
+        means = f"\nmean {', '.join(known)}" if known else ""
         return f"scored {what}{rejects}: {self.folder}{means}"
 
 
@@ -134,7 +132,9 @@ def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> S
         if source.rejects_folder is not None:
             storage.move(source.rejects_folder, rejects_folder)
             seals.seal(rejects_folder, (".parquet",))
-    record = ScoreRecord(input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports))
+    record = ScoreRecord(
+        input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports, plan)
+    )
     footers.require_rows(staged, scores, record.impressions, "scores")
     rejects = [name for name, _ in storage.list_files(rejects_folder)]
     lines = [name for name in rejects if name != MARKER]
@@ -153,6 +153,7 @@ def _score_all(spark: SparkSession, plan: ScoringPlan, source: GroupSource, fold
         model_uri=filesystems.absolute(plan.model_uri),
         model_version=plan.info.model_version,
         folder=folder,
+        carry=source.carry,
         batch_size=plan.config.score.batch_size,
         shares=share_out(source.counts, tasks),
     )
@@ -170,11 +171,16 @@ def _keep_files(staged: str, reports: list[ScoreReport]) -> dict[str, str]:
     return digests
 
 
-def _means(reports: list[ScoreReport]) -> dict[str, float | None]:
+def _means(reports: list[ScoreReport], plan: ScoringPlan) -> dict[str, Any]:
     """Returns the means of all scores, by the names of ScoreRecord."""
     impressions = sum(report.impressions for report in reports)
-    sums = [sum(report.sums[index] for report in reports) for index in range(len(PROBABILITIES))]
+    totals = np.sum([report.sums for report in reports], axis=0).tolist()
     return {
-        f"mean_{name}": total / impressions if impressions else None
-        for name, total in zip(PROBABILITIES, sums, strict=True)
+        f"{MEAN_PREFIX}{name}": total / impressions if impressions else None
+        for name, total in zip(plan.info.tasks.all_score_columns, totals, strict=True)
     }
+
+
+def _called(column: str) -> str:
+    """Returns how people read a column of scores: `pCTR`, `p_repurchase`."""
+    return f"p{column[1:].upper()}" if column in PROBABILITIES else column

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError
-from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, CarriedKind
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, require_same_spec, require_same_tasks
 from esmm_spark.contracts.schemas.layout import REJECTS, VOCABULARY
 from esmm_spark.contracts.schemas.records import ScoreInput
@@ -37,12 +37,14 @@ class GroupSource:
 
     Attributes:
         dataset: URI of the folder that their files are relative to.
+        carry: the carried columns in them.
         counts: the files, and how many groups and impressions are in them: what the scores are held against.
         rejects: reason -> raw lines that became no impression, or no context.
         rejects_folder: where these lines are, if there are any.
     """
 
     dataset: str
+    carry: dict[str, CarriedKind]
     counts: PartitionCounts
     rejects: dict[str, int]
     rejects_folder: str | None = None
@@ -119,8 +121,9 @@ def open_source(
     """
     if config.score.source == "examples":
         dataset = config.paths.dataset
-        counts = read_manifest(dataset).partition(config.score.partition, dataset)
-        yield GroupSource(dataset, counts, rejects={})
+        manifest = read_manifest(dataset)
+        counts = manifest.partition(config.score.partition, dataset)
+        yield GroupSource(dataset, manifest.carry, counts, rejects={})
         return
     storage.delete(workplace)
     try:
@@ -159,6 +162,7 @@ def _group_raw_files(
         raise InputError(why_nothing_is_left(written.sources[0], written.sources[1]))
     return GroupSource(
         folder,
+        {},
         written.partitions[partition],
         rejects,
         storage.join(folder, REJECTS) if rejects else None,

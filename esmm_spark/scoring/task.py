@@ -4,11 +4,12 @@ The rows never pass through the JVM: lists of tokens would be turned from Parque
 Arrow, and the scores take the same way back, which costs three times as much as the model.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from esmm_spark.contracts.schemas.columns import PROBABILITIES
+from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
 from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.row_groups import read_row_groups
 from esmm_spark.files import storage
@@ -27,6 +28,7 @@ class ScoreJob:
         model_uri: the model version, not relative.
         model_version: its name.
         folder: URI of the folder that attempts write to, not relative.
+        carry: the carried columns of the examples.
         batch_size: impressions that go through the model at a time, at most.
         shares: what each task scores.
     """
@@ -35,6 +37,7 @@ class ScoreJob:
     model_uri: str
     model_version: str
     folder: str
+    carry: Mapping[str, CarriedKind]
     batch_size: int
     shares: list[Work]
 
@@ -45,7 +48,7 @@ class ScoreReport(TaskReport):
     file: str
     sha256: str
     impressions: int
-    sums: list[float]  # of pctr, pcvr and pctcvr
+    sums: list[float]  # of each column of `Tasks.all_score_columns`
 
 
 def run_task(job: ScoreJob, attempt: Attempt) -> ScoreReport:
@@ -59,12 +62,15 @@ def run_task(job: ScoreJob, attempt: Attempt) -> ScoreReport:
 
 def score_share(job: ScoreJob, attempt: Attempt, predictor: Predictor) -> ScoreReport:
     """Writes the scores of the attempt's share to its file in `job.folder`, and returns what was written."""
-    file = ScoreFile(storage.join(job.folder, attempt.file))
-    sums = np.zeros(len(PROBABILITIES))
-    layout = Layout(predictor.info.feature_spec, for_scoring=True)
+    layout = Layout(
+        predictor.info.feature_spec, ImpressionColumns(predictor.info.tasks, job.carry), for_scoring=True
+    )
+    file = ScoreFile(storage.join(job.folder, attempt.file), layout.brought)
+    columns = predictor.info.tasks.all_score_columns
+    sums = np.zeros(len(columns))
     for groups in read_row_groups(job.dataset, job.shares[attempt.task], layout):
-        scores = predictor.score_groups(groups, job.batch_size)
-        sums += [scores.column(name).to_numpy().sum(dtype=np.float64) for name in PROBABILITIES]
+        scores = predictor.score_groups(groups, layout, job.batch_size)
+        sums += [scores.column(name).to_numpy().sum(dtype=np.float64) for name in columns]
         file.write(scores)
     impressions, sha256 = file.close()
     return ScoreReport(

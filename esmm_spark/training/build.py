@@ -10,7 +10,6 @@ from torch import Tensor
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
-from esmm_spark.contracts.impressions import numbers
 from esmm_spark.contracts.schemas.layout import TENSORBOARD
 from esmm_spark.files import filesystems, storage
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm
@@ -95,7 +94,7 @@ def _try(model: Esmm, config: Config, device: torch.device) -> None:
         with torch.no_grad():
             model.eval()(context, impression, sizes)
         _require_parameters(model, config.model.network)
-        carried = {name: torch.ones(3, device=device) for name in numbers(config.samples.carry)}
+        carried = dict.fromkeys(config.trained.carry, torch.ones(3, device=device, dtype=torch.float64))
         if not config.objective.terms:
             _try_loss(model, labels, carried)
         if config.model.network not in BUILT_IN or not config.objective.terms:

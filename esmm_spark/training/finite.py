@@ -11,11 +11,26 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from esmm_spark.feed.batch import Batch
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
 
 # Sums and comparisons make copies of what they take.
 _ROWS_AT_ONCE = 1 << 18
+_GROUPS_SHOWN = 5
+
+
+def suspects(batch: Batch) -> tuple[str, str]:
+    """Returns the groups of a batch whose loss is not finite, and what to do about it, for a message."""
+    keys = batch.group_keys
+    shown = f"{len(keys)} groups: {', '.join(keys[:_GROUPS_SHOWN])}{' ...' if keys[_GROUPS_SHOWN:] else ''}"
+    missing = [f"{name} in {number:,}" for name, number in batch.num_missing().items() if number]
+    if missing:
+        return (
+            shown,
+            f"the loss reads carried columns that are missing in some impressions ({', '.join(missing)})",
+        )
+    return shown, "lower train.learning_rate, or look at these groups"
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ import torch
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import NonFiniteLossError, UserError
-from esmm_spark.contracts.impressions import numbers
 from esmm_spark.contracts.manifest import PartitionCounts, wrapped_sum
 from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.groups import Layout
@@ -22,7 +21,7 @@ from esmm_spark.model.embedding.batch import BatchLookup, embed_batch
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.runtime.activity import Kind, at, doing, waiting
 from esmm_spark.training.curve import Curve
-from esmm_spark.training.finite import not_finite
+from esmm_spark.training.finite import not_finite, suspects
 from esmm_spark.training.metrics import MetricSums, metrics_of
 from esmm_spark.training.progress import Progress, TensorBoardLog
 from esmm_spark.training.ranks.buffers import average_buffers
@@ -31,8 +30,6 @@ from esmm_spark.training.ranks.launch import FailedElsewhereError
 from esmm_spark.training.ranks.seen import require_all_seen
 from esmm_spark.training.seeding import seed_at
 from esmm_spark.training.state import TrainState
-
-GROUP_KEYS_SHOWN = 5
 
 
 class StoppedError(Exception):
@@ -136,8 +133,7 @@ class Trainer:
             with doing("reading a batch"):
                 return next(batches), None
         except UserError as error:
-            config = self.config
-            return batch_of([], Layout(config.features, config.tasks, numbers(config.samples.carry))), error
+            return batch_of([], Layout(self.config.features, self.config.trained)), error
 
     def _set_learning_rates(self, state: TrainState, plan: EpochPlan) -> None:
         """Sets both learning rates for the next step from its position alone, as a resumed run needs it."""
@@ -223,12 +219,11 @@ class Trainer:
     def _fail_non_finite(self, own_loss: float, batch: Batch, state: TrainState) -> NoReturn:
         if math.isfinite(own_loss):
             raise FailedElsewhereError
-        keys = batch.group_keys
-        shown = ", ".join(keys[:GROUP_KEYS_SHOWN]) + (" ..." if len(keys) > GROUP_KEYS_SHOWN else "")
+        groups, remedy = suspects(batch)
         raise NonFiniteLossError(
             f"the loss is {own_loss} at step {state.global_step + 1} (epoch {state.epoch + 1}, step "
-            f"{state.next_step + 1} of it) on rank {self.cluster.rank}, among {len(keys)} groups: {shown}; "
-            f"{self.last_checkpoint_text}: lower train.learning_rate, or look at these groups"
+            f"{state.next_step + 1} of it) on rank {self.cluster.rank}, among {groups}; "
+            f"{self.last_checkpoint_text}: {remedy}"
         )
 
     @property

@@ -6,16 +6,19 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import (
     Manifest,
     PartitionCounts,
     require_carried,
+    require_known_labels,
     require_same_spec,
     require_same_tasks,
 )
 from esmm_spark.contracts.schemas.records import EpochRecord
 from esmm_spark.contracts.selection import default_validation, select
 from esmm_spark.feed.batch import Batch
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan, require_row_groups, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files.examples_file import check_files
@@ -55,8 +58,9 @@ def train(config: Config) -> str | None:
         manifest = read_manifest(dataset)
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
         require_same_tasks(config.tasks, "the config", manifest.tasks, f"dataset {dataset}")
-        require_carried(config.objective.columns, manifest.carry, f"dataset {dataset}")
+        require_carried(config.trained.carry, manifest.carry, f"dataset {dataset}")
         counts = select(manifest, config.data.train, dataset)
+        require_known_labels(config.tasks, counts, config.data.train)
     with open_cluster(config.train.stall_timeout_s) as cluster:
         require_agreement(config, counts, cluster)
         cluster.together(lambda: require_row_groups(counts, cluster.num_ranks, config), "start")
@@ -144,7 +148,7 @@ class _Run:
             if every and state.global_step % every == 0 and state.next_step < plan.num_steps:
                 self._checkpoint(trainer)
 
-        with self._batches(self.config.data.train, plan, state.next_step) as batches:
+        with self._batches(self.config.trained, self.train_counts, plan, state.next_step) as batches:
             trainer.train_epoch(batches, plan, state, self.train_counts, after_step)
         return state.next_step == plan.num_steps
 
@@ -155,7 +159,9 @@ class _Run:
         metrics: dict[str, float | None] = {}
         if self.validation and self.validation_counts and self.validation_counts.impressions:
             plan = self._plan(self.validation_counts, epoch=0, shuffle=False)
-            with self._batches(self.validation, plan, 0) as batches:
+            # Metrics read no carried column.
+            read = ImpressionColumns(self.config.tasks, {})
+            with self._batches(read, self.validation_counts, plan, 0) as batches:
                 metrics = trainer.validate(batches, self.validation_counts)
             trainer.log.scalars(state.global_step, {f"validation/{name}": v for name, v in metrics.items()})
             epoch = f"epoch {state.epoch + 1}/{self.config.train.epochs}"
@@ -220,11 +226,13 @@ class _Run:
         )
 
     @contextmanager
-    def _batches(self, selection: str, plan: EpochPlan, first_step: int) -> Iterator[Iterator[Batch]]:
+    def _batches(
+        self, read: ImpressionColumns, counts: PartitionCounts, plan: EpochPlan, first_step: int
+    ) -> Iterator[Iterator[Batch]]:
         feed = open_feed(
             self.config.paths.dataset,
-            selection,
-            self.manifest,
+            # Preprocess counts the labels that it keeps though they are unknown: others are damage.
+            Layout(self.config.features, read, unknown_labels=bool(counts.unknown)),
             plan,
             self.cluster.rank,
             self.cluster.num_ranks,

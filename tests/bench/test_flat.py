@@ -13,6 +13,7 @@ from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.feed.batch import Batch
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.model.objectives.pointwise import pointwise_loss
@@ -35,7 +36,7 @@ def plan_of(manifest: Manifest) -> EpochPlan:
 @pytest.fixture(scope="module")
 def batches(dataset: tuple[Path, Manifest]) -> list[Batch]:
     folder, manifest = dataset
-    with open_feed(str(folder), TRAIN, manifest, plan_of(manifest), 0, 1) as found:
+    with open_feed(str(folder), Layout(SPEC), plan_of(manifest), 0, 1) as found:
         return list(found)
 
 

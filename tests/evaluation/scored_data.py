@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS, names_of
+from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS, names_of, score_columns
 from esmm_spark.contracts.schemas.layout import SCORE_NAME
 from esmm_spark.contracts.schemas.records import ScoreInput, ScoreRecord
-from esmm_spark.contracts.schemas.task_columns import score_columns, truth_columns
+from esmm_spark.contracts.schemas.task_columns import truth_columns
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.files.schemas import arrow_schema
 
@@ -68,7 +68,7 @@ def truth_of(data: pd.DataFrame) -> pd.DataFrame:
 
 def write_scores(folder: Path, data: pd.DataFrame, tasks: Tasks = DEFAULT_TASKS) -> Path:
     """Writes a scored partition as the scorer lays it out, in two files, and returns its folder."""
-    columns = score_columns(tasks)
+    columns = score_columns(tasks.all_score_columns, tasks.names, {})
     table = pa.Table.from_pandas(data[names_of(columns)], arrow_schema(columns), preserve_index=False)
     folder.mkdir(parents=True)
     half = table.num_rows // 2

@@ -6,13 +6,14 @@ import pytest
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files import seals
 from esmm_spark.files.examples_file import check_files
 from esmm_spark.files.manifest_file import read_manifest
 from tests.flipped_bits import flips_of
-from tests.synthetic_examples import of_before, random_groups, write_dataset, write_partition
+from tests.synthetic_examples import SPEC, of_before, random_groups, write_dataset, write_partition
 
 TRAIN = "split=train"
 FILE = f"examples/{TRAIN}/part-00000.parquet"
@@ -25,7 +26,7 @@ def dataset_in(folder: Path, groups_seed: int = 7) -> Manifest:
 
 def read_all(folder: Path, manifest: Manifest) -> int:
     plan = EpochPlan(row_groups_of(manifest.partitions[TRAIN]), 4, 100, 42, 0)
-    with open_feed(str(folder), TRAIN, manifest, plan, 0, 1) as batches:
+    with open_feed(str(folder), Layout(SPEC), plan, 0, 1) as batches:
         return sum(batch.num_impressions for batch in batches)
 
 

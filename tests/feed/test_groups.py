@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
 from esmm_spark.contracts.schemas.columns import names_of
-from esmm_spark.contracts.tasks import Tasks
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.feed.bags import Bags, Tokens
 from esmm_spark.feed.batch import batch_of
 from esmm_spark.feed.groups import UNKNOWN_LABEL, Layout, read_groups
@@ -151,18 +152,53 @@ def test_labels_that_are_not_known_are_told_apart_from_0() -> None:
     assert read_groups(table.slice(1, 1), SCORING).labels.tolist() == [[unknown, unknown]] * 2
 
 
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ({"click": None}, r"click is missing in 1 of 2 groups"),
-        ({"click": [1, None]}, r"group 'k' has an impression whose click is unknown"),
-        ({"conversion": [None, 0]}, r"group 'k' has an impression whose conversion is unknown"),
-    ],
-)
-def test_training_needs_every_label(labels: dict[str, Any], message: str) -> None:
-    table = table_of({**GROUP, "group_key": "before"}, {**GROUP, **labels}, layout=TRAINING)
-    with pytest.raises(InputError, match=message):
-        read_groups(table, TRAINING)
+CARRY: dict[str, CarriedKind] = {"price": "float", "place": "int", "segment": "string"}
+CARRIED = {"price": [0.1, None], "place": [2**53, -7], "segment": ["new", None]}
+
+
+def carried_table(layout: Layout, *groups: Group) -> pa.Table:
+    return pa.Table.from_pylist([{**GROUP, **group} for group in groups], arrow_schema(layout.columns))
+
+
+def test_carried_columns_are_read_as_they_are_and_cut_with_the_impressions() -> None:
+    layout = Layout(SPEC, ImpressionColumns(DEFAULT_TASKS, CARRY), for_scoring=True)
+    nothing = dict.fromkeys(CARRY)
+    table = carried_table(layout, CARRIED, nothing, {**CARRIED, "price": [-2.5, 1.0]})
+    for read, prices in (
+        (table, [0.1, None, None, None, -2.5, 1.0]),
+        (table.slice(1, 2), [None, None, -2.5, 1.0]),
+    ):
+        groups = read_groups(read, layout)
+        assert {name: values.type for name, values in groups.carried.items()} == {
+            "price": pa.float64(),
+            "place": pa.int64(),
+            "segment": pa.string(),
+        }
+        assert groups.carried["price"].to_pylist() == prices
+    assert groups.slice(1, 3).carried["segment"].to_pylist() == [None, "new"]
+    assert groups.slice(1, 3).carried["place"].to_pylist() == [None, 2**53]
+    assert batch_of([groups.slice(0, 4)], layout).carried == {}
+
+
+def test_a_batch_of_training_has_the_columns_that_are_read_as_float64_and_nan_where_missing() -> None:
+    layout = Layout(SPEC, ImpressionColumns(DEFAULT_TASKS, {"price": "float", "place": "int"}))
+    assert "segment" not in names_of(layout.columns)
+    groups = read_groups(carried_table(layout, CARRIED, {**CARRIED, "place": [None, 3]}), layout)
+    batch = batch_of([groups.slice(1, 3), groups.slice(3, 4)], layout)
+    assert {values.dtype for values in batch.carried.values()} == {torch.float64}
+    np.testing.assert_array_equal(batch.carried["price"], [np.nan, 0.1, np.nan])
+    np.testing.assert_array_equal(batch.carried["place"], [-7, np.nan, 3])
+    assert batch.num_missing() == {"price": 2, "place": 1}
+    assert {name: len(values) for name, values in batch_of([], layout).carried.items()} == {
+        "price": 0,
+        "place": 0,
+    }
+
+
+def test_a_carried_list_of_another_length_is_refused() -> None:
+    layout = Layout(SPEC, ImpressionColumns(DEFAULT_TASKS, {"price": "float"}))
+    with pytest.raises(InputError, match="group 'k' has 3 x price, 2 impressions"):
+        read_groups(carried_table(layout, {"price": [1.0, 2.0, 3.0]}), layout)
 
 
 @pytest.mark.parametrize("layout", [SCORING, TRAINING])
@@ -210,7 +246,7 @@ FUNNEL = Tasks.model_validate(
 
 
 def test_labels_of_any_tree_of_tasks_are_read_in_its_order_each_against_its_parent() -> None:
-    layout = Layout(SPEC, FUNNEL)
+    layout = Layout(SPEC, ImpressionColumns(FUNNEL, {}))
     assert FUNNEL.names == ("like", "click", "conversion", "repurchase")
 
     def table(repurchase: list[int]) -> pa.Table:
@@ -226,30 +262,13 @@ def test_labels_of_any_tree_of_tasks_are_read_in_its_order_each_against_its_pare
     assert whole.labels.tolist() == [[0, 1], [1, 0], [1, 0], [1, 0]]
 
 
-def test_carried_numbers_are_read_for_each_impression_and_missing_ones_are_nan() -> None:
-    layout = Layout(SPEC, carry={"price": "float", "position": "int"})
-    rows = [
-        {**GROUP, "price": [1.5, None], "position": [3, 4]},
-        {**GROUP, "group_key": "m", "price": None, "position": [5, 6]},
-    ]
-    groups = read_groups(pa.Table.from_pylist(rows, arrow_schema(layout.columns)), layout)
-    expected = np.array([[1.5, np.nan, np.nan, np.nan], [3, 4, 5, 6]])
-    np.testing.assert_array_equal(groups.carried, expected)
-    carried = batch_of([groups.slice(1, 3), groups.slice(0, 1)], layout).carried
-    assert list(carried) == ["price", "position"]
-    assert carried["position"].tolist() == [4.0, 5.0, 3.0]
-    assert {name: column.shape for name, column in batch_of([], layout).carried.items()} == {
-        "price": (0,),
-        "position": (0,),
-    }
-    short = {**GROUP, "price": [1.5], "position": [3, 4]}
-    with pytest.raises(InputError, match="group 'k' has 1 x price, 2 impressions"):
-        read_groups(pa.Table.from_pylist([short], arrow_schema(layout.columns)), layout)
-
-
 def test_training_meets_unknown_labels_only_where_the_dataset_keeps_them() -> None:
-    batch = table_of({**GROUP, "conversion": [None, 0]})
-    with pytest.raises(InputError, match="an impression whose conversion is unknown"):
-        read_groups(batch, TRAINING)
+    table = table_of(GROUP, {**GROUP, "click": [1, None], "conversion": None}, layout=TRAINING)
+    with pytest.raises(InputError, match="an impression whose click is unknown: train on labelled ones"):
+        read_groups(table, TRAINING)
     kept = Layout(SPEC, unknown_labels=True)
-    assert read_groups(batch, kept).labels.tolist() == [[1, 0], [UNKNOWN_LABEL, 0]]
+    groups = read_groups(table, kept)
+    assert groups.labels.tolist() == [[1, 0, 1, UNKNOWN_LABEL], [0, 0, UNKNOWN_LABEL, UNKNOWN_LABEL]]
+    assert batch_of([groups.slice(1, 4)], kept).labels.tolist() == [[0, 1, -1], [0, -1, -1]]
+    with pytest.raises(InputError, match=r"click is missing in 1 of 2 groups"):
+        read_groups(table_of(GROUP, {**GROUP, "click": None}, layout=TRAINING), kept)

@@ -52,7 +52,7 @@ def batches_of(
 ) -> list[Batch]:
     folder, manifest = dataset
     with open_feed(
-        str(folder), TRAIN, manifest, plan_of(manifest), rank, num_ranks, first_step, threads
+        str(folder), Layout(SPEC), plan_of(manifest), rank, num_ranks, first_step, threads
     ) as batches:
         return list(batches)
 

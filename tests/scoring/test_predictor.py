@@ -6,9 +6,10 @@ import pyarrow as pa
 import pytest
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.feed.groups import Groups, Layout, read_groups
 from esmm_spark.scoring.predictor import Predictor, predictor_of
-from esmm_spark.scoring.score_file import SCORE_SCHEMA
+from esmm_spark.scoring.score_file import score_schema
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import SCHEMA, SPEC, Group, config_content, random_groups
 
@@ -18,8 +19,11 @@ def config_of(folder: Path, **model: Any) -> Config:
     return Config.model_validate({**content, "model": {**content["model"], **model}})
 
 
+LAYOUT = Layout(SPEC, for_scoring=True)
+
+
 def groups_of(rows: list[Group]) -> Groups:
-    return read_groups(pa.Table.from_pylist(rows, SCHEMA), Layout(SPEC, for_scoring=True))
+    return read_groups(pa.Table.from_pylist(rows, SCHEMA), LAYOUT)
 
 
 def probabilities(scores: pa.RecordBatch) -> Any:
@@ -40,12 +44,12 @@ def test_scores_equal_the_models_own_output(tmp_path: Path, model: dict[str, Any
     written = write_model(config_of(tmp_path, **model), num_shards=num_shards)
     groups = random_groups(30, seed=5)
 
-    scores = Predictor(written.uri).score_groups(groups_of(groups), batch_size=7)
+    scores = Predictor(written.uri).score_groups(groups_of(groups), LAYOUT, batch_size=7)
 
     expected = written.own_output(groups)
     assert expected[0].std() > 0.05  # not all the same
     np.testing.assert_allclose(probabilities(scores), expected, rtol=2e-5)
-    assert scores.schema.equals(SCORE_SCHEMA)
+    assert scores.schema.equals(score_schema(DEFAULT_COLUMNS))
     assert scores.column("impression_id").to_pylist() == [i for g in groups for i in g["impression_id"]]
     assert scores.column("group_key").to_pylist() == [g["group_key"] for g in groups for _ in g["click"]]
     for name in ("click", "conversion"):
@@ -55,15 +59,19 @@ def test_scores_equal_the_models_own_output(tmp_path: Path, model: dict[str, Any
 def test_the_batch_size_does_not_change_the_scores(tmp_path: Path) -> None:
     predictor = Predictor(write_model(config_of(tmp_path)).uri)
     read = groups_of(random_groups(30, seed=5))
-    whole = probabilities(predictor.score_groups(read, batch_size=10**6))
+    whole = probabilities(predictor.score_groups(read, LAYOUT, batch_size=10**6))
     for batch_size in (1, 10):
-        np.testing.assert_allclose(probabilities(predictor.score_groups(read, batch_size)), whole, rtol=1e-5)
+        np.testing.assert_allclose(
+            probabilities(predictor.score_groups(read, LAYOUT, batch_size)), whole, rtol=1e-5
+        )
 
 
 def test_no_groups_give_no_scores(tmp_path: Path) -> None:
-    scores = Predictor(write_model(config_of(tmp_path)).uri).score_groups(groups_of([]), batch_size=10)
+    scores = Predictor(write_model(config_of(tmp_path)).uri).score_groups(
+        groups_of([]), LAYOUT, batch_size=10
+    )
     assert scores.num_rows == 0
-    assert scores.schema.equals(SCORE_SCHEMA)
+    assert scores.schema.equals(score_schema(DEFAULT_COLUMNS))
 
 
 def test_a_worker_keeps_its_model_and_lets_it_go_for_a_new_one(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_scores_equal_the_models_own_output_on_the_same_impressions(
     ]
     assert [(found[i][0], *found[i][4:]) for i in ids] == labels
     assert scored.record.impressions == len(ids)
-    assert scored.record.mean_pctcvr == pytest.approx(expected[2].mean(), rel=1e-4)
+    assert scored.record.means["pctcvr"] == pytest.approx(expected[2].mean(), rel=1e-4)
     assert scored.record == find_record(scored.folder)
 
 
@@ -149,7 +149,7 @@ def test_a_partition_without_groups_has_scores_of_nothing(
 ) -> None:
     write_model(config)
     scored = run(config, "split=empty")
-    assert (scored.record.impressions, scored.record.mean_pctr) == (0, None)
+    assert (scored.record.impressions, scored.record.means["pctr"]) == (0, None)
     assert storage.is_complete(scored.folder)
     assert rows_of(scored.folder) == {}
 

@@ -42,6 +42,7 @@ def test_of_two_attempts_one_file_is_kept(tmp_path: Path, counts: PartitionCount
         model_uri=model.uri,
         model_version=predictor.info.model_version,
         folder=str(attempts),
+        carry={},
         batch_size=10,
         shares=share_out(counts, 2),
     )
@@ -65,9 +66,10 @@ def test_many_row_groups_of_scores_keep_their_order_and_their_texts(
     monkeypatch.setattr("esmm_spark.scoring.score_file._ROW_GROUP_BYTES", 500)
     predictor = Predictor(write_model(Config.model_validate(config_content(tmp_path))).uri)
     counts = write_partition(tmp_path, "split=many", GROUPS, [[1] * 30])
-    file = ScoreFile(str(tmp_path / "scores.parquet"))
-    for groups in read_row_groups(str(tmp_path), row_groups_of(counts), Layout(SPEC, for_scoring=True)):
-        file.write(predictor.score_groups(groups, 10))
+    layout = Layout(SPEC, for_scoring=True)
+    file = ScoreFile(str(tmp_path / "scores.parquet"), layout.brought)
+    for groups in read_row_groups(str(tmp_path), row_groups_of(counts), layout):
+        file.write(predictor.score_groups(groups, layout, 10))
     num_rows, sha256 = file.close()
     assert num_rows == size_of(0, 30)
     assert sha256 == hashlib.sha256((tmp_path / "scores.parquet").read_bytes()).hexdigest()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError
-from esmm_spark.contracts.impressions import CarriedKind
+from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.feed.groups import Layout
 from esmm_spark.files.schemas import arrow_schema
@@ -53,7 +53,7 @@ def groups_of_three_tasks(num_groups: int, seed: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def funnel_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("funnel") / "dataset"
-    schema = arrow_schema(Layout(SPEC, FUNNEL, CARRY, for_scoring=True).columns)
+    schema = arrow_schema(Layout(SPEC, ImpressionColumns(FUNNEL, CARRY), for_scoring=True).columns)
     sizes = {"split=train": [[200, 150], [50]], "split=validation": [[100], [100]]}
     partitions = {
         name: write_partition(

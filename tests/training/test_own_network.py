@@ -17,6 +17,7 @@ from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.schemas.layout import DENSE_NAME
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.contracts.train_config import Model
+from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files.manifest_file import read_manifest
@@ -27,7 +28,7 @@ from esmm_spark.training.build import build_trainer
 from esmm_spark.training.need import require_memory
 from esmm_spark.training.ranks.buffers import average_buffers
 from esmm_spark.training.ranks.cluster import Cluster
-from tests.synthetic_examples import config_content, write_config
+from tests.synthetic_examples import SPEC, config_content, write_config
 from tests.training.runs import metrics, newest_version, run
 
 NewRun = Callable[..., Path]
@@ -214,7 +215,7 @@ def test_two_ranks_publish_the_batchnorm_that_they_validated(new_run: NewRun) ->
     trainer.arena.load_local(rows, np.zeros(len(rows), np.float32))
     counts = manifest.partitions["split=validation"]
     plan = EpochPlan(row_groups_of(counts), 3, settings["batch_size"], seed=0, epoch=0, shuffle=False)
-    with open_feed(str(folder / "dataset"), "split=validation", manifest, plan, 0, 1) as batches:
+    with open_feed(str(folder / "dataset"), Layout(SPEC), plan, 0, 1) as batches:
         expected = trainer.validate(batches, counts)
     found = metrics(folder / "model")
     assert found == pytest.approx(expected, rel=1e-5)

@@ -78,12 +78,14 @@ def example_columns(row_type: str, tasks: Iterable[str], carry: Mapping[str, str
 
 EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int", LABELS, {}))
 
-# The examples as people see them, a row per impression; a column per field of the spec follows.
-VIEW_COLUMNS = (
-    Column("impression_id", "string"),
-    Column("group_key", "string"),
-    *(Column(label, "tinyint") for label in LABELS),
-)
+
+def view_columns(tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...]:
+    """Returns the columns of the examples as people see them, a row per impression; the fields follow.
+
+    Args are those of `example_columns`.
+    """
+    return (Column("impression_id", "string"), Column("group_key", "string"), *_beside(tasks, carry))
+
 
 # A row per rejected line of a raw file.
 REJECT_COLUMNS = (Column("line", "binary"), Column("source", "string"), Column("reason", "string"))
@@ -105,14 +107,41 @@ def label_columns(tasks: Sequence[str]) -> tuple[Column, ...]:
     )
 
 
-# A row per scored impression. Key: impression_id. Labels are those of the examples, null where unknown.
-SCORE_COLUMNS = (
-    Column("impression_id", "string"),
-    Column("group_key", "string"),
-    *(Column(probability, "float") for probability in PROBABILITIES),
-    Column("model_version", "string"),
-    *(Column(label, "tinyint") for label in LABELS),
-)
+def score_columns(
+    probabilities: Iterable[str], tasks: Iterable[str], carry: Mapping[str, str]
+) -> tuple[Column, ...]:
+    """Returns the columns of the scores, a row per scored impression. Key: impression_id.
+
+        impression_id          string
+        group_key              string
+        probabilities          float     of each task: P(task | parent), P(task | impression)
+        model_version          string
+        one of each task       tinyint   the labels of the examples, null where unknown
+        one of each carried    double, bigint or string, as in the examples; null where missing
+
+    Args:
+        probabilities: `Tasks.all_score_columns`: of the default tasks PROBABILITIES.
+        tasks: the names of the labels.
+        carry: carried column -> its type, `float`, `int` or `string`.
+    """
+    return (
+        Column("impression_id", "string"),
+        Column("group_key", "string"),
+        *(Column(probability, "float") for probability in probabilities),
+        Column("model_version", "string"),
+        *_beside(tasks, carry),
+    )
+
+
+def _beside(tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...]:
+    """Returns labels and carried columns, a row per impression."""
+    return (
+        *(Column(task, "tinyint") for task in tasks),
+        *(Column(name, _CARRIED_TYPES[kind]) for name, kind in carry.items()),
+    )
+
+
+SCORE_COLUMNS = score_columns(PROBABILITIES, LABELS, {})
 
 # A row per simulated impression, of all splits: what its labels were drawn from. Key: impression_id.
 TRUTH_COLUMNS = (

@@ -4,6 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Of the means in a ScoreRecord; a score's column follows.
+MEAN_PREFIX = "mean_"
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -21,16 +24,21 @@ class ScoreInput(_Strict):
     ]
 
 
-class ScoreRecord(_Strict):
-    """What `_score.json` of a scored partition says."""
+class ScoreRecord(BaseModel):
+    """What `_score.json` of a scored partition says; beside it a mean of each score, such as `mean_pctr`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
 
     format_version: int = 1
     input: ScoreInput
     impressions: int
     rejects: Annotated[dict[str, int], Field(description="Reason -> raw lines.")] = {}
-    mean_pctr: Annotated[float | None, Field(description="Null where there is no impression.")]
-    mean_pcvr: float | None
-    mean_pctcvr: float | None
+
+    @property
+    def means(self) -> dict[str, float | None]:
+        """Column of scores -> its mean over the impressions, None where there is none."""
+        return {name.removeprefix(MEAN_PREFIX): mean for name, mean in self.__pydantic_extra__.items()}
 
 
 class StepRecord(BaseModel):

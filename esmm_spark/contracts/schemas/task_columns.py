@@ -1,18 +1,7 @@
-"""The columns of tables that follow from the tasks; of the default tasks they are those of `columns.py`."""
+"""The columns of the truth, which follow from the tasks; those of the default tasks are in `columns.py`."""
 
 from esmm_spark.contracts.schemas.columns import Column
 from esmm_spark.contracts.tasks import Tasks
-
-
-def score_columns(tasks: Tasks) -> tuple[Column, ...]:
-    """Returns the columns of scores, a row per scored impression: labels are null where unknown."""
-    return (
-        Column("impression_id", "string"),
-        Column("group_key", "string"),
-        *(Column(probability, "float") for probability in tasks.all_score_columns),
-        Column("model_version", "string"),
-        *(Column(label, "tinyint") for label in tasks.names),
-    )
 
 
 def truth_columns(tasks: Tasks) -> tuple[Column, ...]:

@@ -10,10 +10,10 @@ from pyarrow import fs
 
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.locations import literal_hint, place_of
-from esmm_spark.contracts.schemas.columns import Column
+from esmm_spark.contracts.schemas.columns import Column, score_columns
 from esmm_spark.contracts.schemas.layout import SCORE_NAME, TRUTH
 from esmm_spark.contracts.schemas.records import ScoreRecord
-from esmm_spark.contracts.schemas.task_columns import score_columns, truth_columns
+from esmm_spark.contracts.schemas.task_columns import truth_columns
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.evaluation.measure.plan import Span
 from esmm_spark.files import filesystems, seals, storage
@@ -53,7 +53,7 @@ def find_scores(folder: str, tasks: Tasks) -> Source:
     storage.refuse_pickles(folder, "scores")
     names = [name for name, _ in storage.list_files(folder, ".parquet", recursive=False) if _is_data(name)]
     seals.verify(folder, names, _SCORE_AGAIN)
-    found = _check_files(folder, score_columns(tasks), "scores")
+    found = _check_files(folder, score_columns(tasks.all_score_columns, tasks.names, {}), "scores")
     _check_record(folder, found.num_rows)
     return found
 
