@@ -21,7 +21,7 @@ MAX_LOG_ODDS = 24.0  # a probability of 4e-11; what lies beyond shares the last 
 
 
 @dataclass
-class TaskSums:
+class SeriesSums:
     """What the metrics of one series follow from: a histogram by label and three sums, all on one device."""
 
     histogram: Tensor  # [2, NUM_BINS] int64: impressions by label and bin
@@ -29,7 +29,7 @@ class TaskSums:
     predicted: Tensor  # [] float64: sum of probabilities
 
     @classmethod
-    def zeros(cls, device: torch.device) -> "TaskSums":
+    def zeros(cls, device: torch.device) -> "SeriesSums":
         """Returns the sums of no impressions."""
         return cls(
             torch.zeros(2, NUM_BINS, dtype=torch.int64, device=device),
@@ -85,7 +85,7 @@ class MetricSums:
 
     def __init__(self, objective: Objective, device: torch.device) -> None:
         self._objective, self._spec = objective, spec_of(objective)
-        self.sums = {name: TaskSums.zeros(device) for name in objective.tasks.series}
+        self.sums = {name: SeriesSums.zeros(device) for name in objective.tasks.series}
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch.

@@ -71,12 +71,12 @@ def disagreement(of_ranks: list[dict[str, Any]]) -> str:
 
 
 def _facts(config: Config, data: PartitionCounts) -> dict[str, Any]:
-    network, separator, _ = config.model.network.partition(":")
     return {
         **_flat(config.model_dump(mode="json")),
         "the dataset's manifest (digest)": _digest(data.model_dump_json().encode()),
         "esmm_spark's code (digest)": _code_digest(),
-        "the network's code (digest)": _module_digest(network) if separator else "",
+        "the network's code (digest)": _module_digest(config.model.network),
+        "the loss's code (digest)": _module_digest(config.model.objective),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -100,8 +100,14 @@ def _code_digest() -> str:
     return _digest(b"".join(str(path.relative_to(_PACKAGE)).encode() + path.read_bytes() for path in files))
 
 
-def _module_digest(module: str) -> str:
-    """Returns the digest of a module's file; what is wrong with it is told where the network is built."""
+def _module_digest(name: str) -> str:
+    """Returns the digest of the file of `package.module:Name`, empty for what is built in.
+
+    What is wrong with it is told where the model is built.
+    """
+    module, separator, _ = name.partition(":")
+    if not separator:
+        return ""
     try:
         return _digest(inspect.getsource(importlib.import_module(module)).encode())
     except Exception:

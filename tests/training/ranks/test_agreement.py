@@ -86,14 +86,19 @@ def test_what_differs_between_ranks_is_named(tmp_path: Path) -> None:
         f"the ranks don't train the same: torch is '2.12.0' on rank 2 and '{facts['torch']}' on rank 0: "
         "start all of them with one command, from one environment"
     )
-    networks = [
-        _facts(small_config(tmp_path).model_copy(update={"model": model}), COUNTS)
-        for model in [
-            small_config(tmp_path).model.model_copy(update={"network": f"tests.training.{module}:Network"})
-            for module in ("runs", "test_build")
+    for key, digest in (
+        ("network", "the network's code (digest)"),
+        ("objective", "the loss's code (digest)"),
+    ):
+        assert facts[digest] == ""
+        own = [
+            _facts(small_config(tmp_path).model_copy(update={"model": model}), COUNTS)
+            for model in [
+                small_config(tmp_path).model.model_copy(update={key: f"tests.training.{module}:Own"})
+                for module in ("runs", "test_build")
+            ]
         ]
-    ]
-    assert networks[0]["the network's code (digest)"] != networks[1]["the network's code (digest)"]
+        assert own[0][digest] != own[1][digest]
 
 
 @pytest.mark.horovod
