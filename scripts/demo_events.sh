@@ -21,12 +21,6 @@ else
 fi
 started=$SECONDS
 
-# In a run of a minute Java's optimizing compiler takes more than it gives: a fifth of the CPU seconds of a day. Without it Java
-# sets aside 48 MB for compiled code, which two days in one run fill.
-spark-submit() {
-    command spark-submit --driver-java-options "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" "$@"
-}
-
 step() { printf '\n\033[1m[%3ds] %s\033[0m\n' $((SECONDS - started)) "$*"; }
 
 preprocess() {

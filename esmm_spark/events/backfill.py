@@ -10,12 +10,21 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import MissingLogError
 from esmm_spark.contracts.funnel import Funnel
+from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.events.day_folders import dataset_lease
 from esmm_spark.events.join.labels import label_day
 from esmm_spark.events.join.needed_folders import IsExcused
-from esmm_spark.events.join.sources import read_day_logs
+from esmm_spark.events.join.sources import DayFiles, choose_files, read_day_logs
+from esmm_spark.events.known_inputs import (
+    KnownInputs,
+    digest_of_inputs,
+    read_known_inputs,
+    remember_inputs,
+)
 from esmm_spark.events.reading.day import DAY_US, SECOND_US, Day
 from esmm_spark.events.whole_logs import count_events_per_day, require_whole
 from esmm_spark.files.manifest_file import list_days, read_day
+from esmm_spark.spark.small_inputs import small_input_settings
 from esmm_spark.spark.steps import step
 
 
@@ -67,15 +76,29 @@ def look_back(
 
 
 def _look_at(spark: SparkSession, config: Config, day: Day, is_excused: IsExcused) -> EarlierDay:
-    built = read_day(config.paths.dataset, day.name).day
+    dataset, funnel = config.paths.dataset, config.funnel
+    built = read_day(dataset, day.name).day
     try:
-        logs = read_day_logs(spark, config.funnel, day, with_features=False, is_excused=is_excused)
+        files = choose_files(funnel, day, with_features=False, is_excused=is_excused)
     except MissingLogError as error:
         return EarlierDay(day, False, str(error))
+    inputs = KnownInputs(built.label_digest, digest_of_inputs(funnel, day, files))
+    if read_known_inputs(dataset).get(day.name) == inputs:
+        return EarlierDay(day, False, "")
+    with small_input_settings(spark, files.num_bytes):
+        found = _read(spark, funnel, day, files, built)
+    if found == EarlierDay(day, False, ""):
+        with dataset_lease(dataset):
+            remember_inputs(dataset, day.name, inputs)
+    return found
+
+
+def _read(spark: SparkSession, funnel: Funnel, day: Day, files: DayFiles, built: DayCounts) -> EarlierDay:
+    logs = read_day_logs(spark, funnel, day, files, with_features=False)
     try:
-        require_whole(built, count_events_per_day(logs, config.funnel, day), day, frozenset())
+        require_whole(built, count_events_per_day(logs, funnel, day), day, frozenset())
         with step(spark, f"{day.name}: look for labels that have changed"):
-            labelled = label_day(config.funnel, logs, day)
+            labelled = label_day(funnel, logs, day)
         labelled.unpersist()
         return EarlierDay(day, labelled.digest != built.label_digest, "")
     except MissingLogError as error:

@@ -1,24 +1,42 @@
 """What becomes of the lines of a day's logs: each is accepted, rejected with a reason, or noted."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import reduce
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import CountMismatchError
+from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.events.join.sources import DayLogs
 from esmm_spark.events.reading.day import Day
 from esmm_spark.events.reading.lines import REASONS
+from esmm_spark.events.whole_logs import by_utc_day, mattering_day
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 
 # Lines of other days in other days' folders: they are those days' to count.
 _ELSEWHERE = "elsewhere"
+_ACCEPTED = "accepted"
+_READ, _JUDGED = "read", "judged"
 
 
-def count_lines(logs: DayLogs, day: Day, paths: Mapping[str, str]) -> list[SourceCounts]:
-    """Returns what became of the day's lines of each log, and of all lines of the catalogs.
+class Counted(NamedTuple):
+    """What the lines of a day were counted to.
+
+    Attributes:
+        sources: what became of the day's lines of each log, and of all lines of the catalogs.
+        events_per_day: log -> UTC day -> accepted events that matter to the day (`whole_logs.py`).
+    """
+
+    sources: list[SourceCounts]
+    events_per_day: dict[str, dict[str, int]]
+
+
+def count_lines(logs: DayLogs, funnel: Funnel, day: Day) -> Counted:
+    """Returns what became of the lines, in one Spark job.
 
     Read = accepted + rejects + the notes below.
 
@@ -29,24 +47,26 @@ def count_lines(logs: DayLogs, day: Day, paths: Mapping[str, str]) -> list[Sourc
     Raises:
         CountMismatchError: lines got lost between reading and judging them.
     """
-    frames = [frame for name in logs.lines for frame in _fates(logs, day, name)]
+    frames = [frame for name in funnel.logs for frame in _fates(logs, funnel, day, name)]
     catalogs = _catalogs(logs)
-    frames += [frame for name, lines in catalogs.items() for frame in _fates_of_catalog(name, lines)]
-    paths = {
-        **paths,
-        **{name: catalog.path for name, (catalog, _) in zip(catalogs, logs.catalogs, strict=True)},
-    }
-    counts: dict[str, dict[str, dict[str | None, int]]]
-    counts = {name: {"read": {}, "judged": {}} for name in (*logs.lines, *catalogs)}
-    # One job for all: there are few fates of lines.
-    for row in reduce(DataFrame.unionByName, frames).collect():
-        counts[row.log][row.stage][row.fate] = row["count"]
+    frames += [_fates_of_catalog(name, lines) for name, lines in catalogs.items()]
+    paths = {name: log.path for name, log in funnel.logs.items()}
+    paths |= {name: catalog.path for name, (catalog, _) in zip(catalogs, logs.catalogs, strict=True)}
+    counts = {name: {_READ: Counter[str | None](), _JUDGED: Counter[str | None]()} for name in paths}
+    per_day = []
+    # One shuffle for all: there are few fates of lines.
+    found = reduce(DataFrame.unionByName, frames).groupBy("log", "stage", "fate", "day").count()
+    for row in found.collect():
+        counts[row.log][row.stage][row.fate] += row["count"]
+        per_day.append((row.log, row.day, row["count"]))
+    for name in catalogs:
+        counts[name][_READ][None] = counts[name][_JUDGED].total()
     sources = []
-    for name, found in counts.items():
-        sources.append(_source(name, paths[name], day, found["read"], found["judged"]))
+    for name, of_log in counts.items():
+        sources.append(_source(name, paths[name], day, of_log[_READ], of_log[_JUDGED]))
         if logs.byte_order_marks.get(name):
             sources[-1].notes[BYTE_ORDER_MARKS] = logs.byte_order_marks[name]
-    return sources
+    return Counted(sources, by_utc_day(per_day, funnel.logs))
 
 
 def rejected_lines(logs: DayLogs, day: Day) -> DataFrame:
@@ -78,41 +98,44 @@ def _is_of_day(day: Day) -> Column:
     return F.when(is_bad, _is_of_folder(day)).otherwise(day.holds(F.col("time_us")))
 
 
-def _fates(logs: DayLogs, day: Day, name: str) -> tuple[DataFrame, DataFrame]:
-    """Returns how many lines were read, by note, and how many judged, by reason: log, stage, fate, count."""
+def _fates(logs: DayLogs, funnel: Funnel, day: Day, name: str) -> tuple[DataFrame, DataFrame]:
+    """Returns the lines that were read and those that were judged: log, stage, fate, day.
+
+    The fate is a note, or null, of those read; a reason or `accepted` of those judged, null of other days'.
+    """
     is_known = F.lit(True) if day.as_of_us is None else F.col("time_us") <= day.as_of_us
-    fate = (
+    note = (
         F.when(~_is_of_day(day) & ~_is_of_folder(day), _ELSEWHERE)
         .when(~_is_of_day(day), "other_days")
         .when(F.col("reason").isNull() & ~is_known, "after_as_of")
     )
     # Grouped, not filtered: Spark would work out a filter's `reason` anew at each place where it stands.
-    read = logs.raw[name].select(fate.alias("fate")).groupBy("fate").count()
-    judged = _by_reason(logs.lines[name].where(_is_of_day(day)))
-    return _as_counts(read, name, "read"), _as_counts(judged, name, "judged")
+    read = _as_fates(logs.raw[name], name, _READ, note, F.lit(None))
+    verdict = F.when(_is_of_day(day), F.coalesce("reason", F.lit(_ACCEPTED)))
+    return read, _as_fates(logs.lines[name], name, _JUDGED, verdict, mattering_day(name, funnel, day))
 
 
-def _fates_of_catalog(name: str, lines: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Returns the same of a catalog, of which all lines are read for each day."""
-    read = lines.agg(F.count(F.lit(1)).alias("count")).withColumn("fate", F.lit(None).cast("string"))
-    return _as_counts(read, name, "read"), _as_counts(_by_reason(lines), name, "judged")
+def _fates_of_catalog(name: str, lines: DataFrame) -> DataFrame:
+    """Returns the same of a catalog, of which all lines are judged for each day."""
+    return _as_fates(lines, name, _JUDGED, F.coalesce("reason", F.lit(_ACCEPTED)), F.lit(None))
 
 
-def _by_reason(lines: DataFrame) -> DataFrame:
-    return lines.groupBy(F.coalesce("reason", F.lit("accepted")).alias("fate")).count()
-
-
-def _as_counts(found: DataFrame, name: str, stage: str) -> DataFrame:
-    return found.select(F.lit(name).alias("log"), F.lit(stage).alias("stage"), "fate", "count")
+def _as_fates(lines: DataFrame, name: str, stage: str, fate: Column, day: Column) -> DataFrame:
+    return lines.select(
+        F.lit(name).alias("log"),
+        F.lit(stage).alias("stage"),
+        fate.cast("string").alias("fate"),
+        day.cast("int").alias("day"),
+    )
 
 
 def _source(
-    name: str, path: str, day: Day, read: dict[str | None, int], judged: dict[str | None, int]
+    name: str, path: str, day: Day, read: Mapping[str | None, int], judged: Mapping[str | None, int]
 ) -> SourceCounts:
     notes = {note: count for note, count in read.items() if note not in (None, _ELSEWHERE)}
     lines_read = read.get(None, 0) + sum(notes.values())
-    accepted = judged.get("accepted", 0)
-    rejects = {reason: count for reason, count in judged.items() if reason not in (None, "accepted")}
+    accepted = judged.get(_ACCEPTED, 0)
+    rejects = {reason: count for reason, count in judged.items() if reason not in (None, _ACCEPTED)}
     if lines_read != accepted + sum(rejects.values()) + sum(notes.values()):
         raise CountMismatchError(
             f"{path}: {lines_read} lines read for {day.name}, but {accepted} accepted, "

@@ -6,11 +6,12 @@ late events may come, but what retention took away shows. Unlike sizes and names
 without day folders, too, and costs one count of lines that are cached anyway.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import MissingLogError
@@ -28,17 +29,39 @@ _EPOCH = date(1970, 1, 1)
 def count_events_per_day(logs: DayLogs, funnel: Funnel, day: Day) -> dict[str, dict[str, int]]:
     """Returns log -> UTC day, `2026-11-23` -> accepted events of it that matter to the day `day`."""
     frames = [
-        logs.accepted(name)
-        .where(F.col("time_us").between(first, last))
-        .groupBy(day_number(F.col("time_us")).alias("day"))
-        .count()
-        .select(F.lit(name).alias("log"), "day", "count")
-        for name, (first, last) in event_ranges(funnel, day).items()
+        logs.lines[name].select(F.lit(name).alias("log"), mattering_day(name, funnel, day).alias("day"))
+        for name in funnel.logs
     ]
-    counts: dict[str, dict[str, int]] = {name: {} for name in funnel.logs}
-    for row in sorted(reduce(DataFrame.unionByName, frames).collect()):
-        counts[row.log][(_EPOCH + timedelta(days=row.day)).isoformat()] = row["count"]
-    return counts
+    counts = reduce(DataFrame.unionByName, frames).groupBy("log", "day").count()
+    rows = [(row.log, row.day, row["count"]) for row in counts.collect()]
+    return by_utc_day(rows, funnel.logs)
+
+
+def mattering_day(name: str, funnel: Funnel, day: Day) -> Column:
+    """Returns the number of the UTC day of a line, null where it is rejected or doesn't matter to `day`.
+
+    Args:
+        name: the log.
+        funnel: the logs' config.
+        day: the day.
+    """
+    first, last = event_ranges(funnel, day)[name]
+    matters = F.col("reason").isNull() & F.col("time_us").between(first, last)
+    return F.when(matters, day_number(F.col("time_us")))
+
+
+def by_utc_day(
+    counts: Iterable[tuple[str, int | None, int]], logs: Iterable[str]
+) -> dict[str, dict[str, int]]:
+    """Returns log -> UTC day -> events, of (log, number of a UTC day or null, lines), for each of `logs`."""
+    sums = Counter[tuple[str, int]]()
+    for name, number, lines in counts:
+        if number is not None:
+            sums[name, number] += lines
+    found: dict[str, dict[str, int]] = {name: {} for name in logs}
+    for (name, number), lines in sorted(sums.items()):
+        found[name][(_EPOCH + timedelta(days=number)).isoformat()] = lines
+    return found
 
 
 def require_whole(built: DayCounts, found: EventsPerDay, day: Day, allowed_missing: frozenset[str]) -> None:

@@ -1,5 +1,6 @@
 """Daily runs end to end on small logs."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.events import backfill
+from esmm_spark.events.backfill import EarlierDay, look_back
 from esmm_spark.events.days import build_days
-from esmm_spark.events.reading.day import parse_day
+from esmm_spark.events.join.needed_folders import never_excused
+from esmm_spark.events.reading.day import Day, parse_day
 from esmm_spark.files.manifest_file import read_manifest
 from tests.events.small_logs import DAYS, at, config, days_of, event, impression, row_of, rows_of, write_log
 
@@ -49,9 +53,9 @@ def all_rows(config: Config) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # eight days are built
+@pytest.mark.timeout(900)  # seven days are built
 def test_three_daily_runs_backfilled_equal_one_run_over_all_of_it(
-    spark: SparkSession, tmp_path: Path
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_three_days(tmp_path / "logs")
     daily = config(tmp_path)
@@ -73,9 +77,27 @@ def test_three_daily_runs_backfilled_equal_one_run_over_all_of_it(
     assert list(manifest.partitions) == [f"ds={day}" for day in DAYS[:3]]
     assert [counts.impressions for counts in manifest.partitions.values()] == [6, 6, 6]
 
-    # Once more, over all of it: the last day in its place, the others in another order into another folder.
-    build(spark, daily, DAYS[2])
-    assert all_rows(daily) == backfilled
+    # What is the same is not read again; what was written anew, or is looked at as of another time, is.
+    read: list[str] = []
+
+    def note(_spark: Any, _events: Any, day: Day, *_: Any) -> EarlierDay:
+        read.append(day.name)
+        return EarlierDay(day, True, "")
+
+    def days_read(as_of: str) -> list[str]:
+        read.clear()
+        list(look_back(spark, daily, parse_day(DAYS[2], as_of), 5, never_excused))
+        return list(read)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backfill, "_read", note)
+        earlier = ["ds=2026-11-23", "ds=2026-11-24"]
+        assert days_read("2026-11-26T00:00:00") == []
+        assert days_read("2026-11-25T12:00:00") == earlier
+        os.utime(tmp_path / "logs" / "conversions" / "ds=2026-11-25" / "part-0.parquet")
+        assert days_read("2026-11-26T00:00:00") == earlier
+
+    # Over all of it, in another order into another folder.
     shutil.rmtree(tmp_path / "dataset")
     for day in (DAYS[1], DAYS[0]):
         build(spark, daily, day)

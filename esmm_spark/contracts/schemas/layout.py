@@ -10,6 +10,7 @@
 A dataset of event logs has a partition per day instead, each replaced for itself:
 
     <paths.dataset>/
+        inputs.json    which files each day's labels were found in, for backfills; may be deleted
         examples/ds=2026-11-23/part-*.parquet, partition.json (DayPartition: what the manifest has of the day)
         labels/ds=2026-11-23/*.parquet    columns.label_columns, a row per impression
         rejects/ds=2026-11-23/*.parquet   columns.REJECT_COLUMNS
@@ -26,6 +27,7 @@ PART_FILES = "part-*.parquet"
 # A dataset.
 MANIFEST_NAME = "manifest.json"
 DAY_PARTITION = "partition.json"
+DAY_INPUTS = "inputs.json"
 EXAMPLES = "examples"
 REJECTS = "rejects"
 LABELS = "labels"

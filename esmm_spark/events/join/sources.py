@@ -1,6 +1,7 @@
 """Which lines of the logs and of the catalogs a day needs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
@@ -15,6 +16,26 @@ from esmm_spark.events.reading.day import DAY_US, SECOND_US, Day
 from esmm_spark.events.reading.deduplication import reject_duplicates
 from esmm_spark.events.reading.files import days_around, files_between, list_log_files
 from esmm_spark.events.reading.lines import EventLines, read_catalog, read_events
+from esmm_spark.files.fingerprints import Fingerprint, fingerprints_of
+
+
+class DayFiles(NamedTuple):
+    """The files that a day reads.
+
+    Attributes:
+        of_logs: log -> path and day of the folder of each file in whose folder an event that matters may lie.
+        fingerprints: of these, log by log, in order.
+        catalog_bytes: of all catalogs.
+    """
+
+    of_logs: Mapping[str, Sequence[tuple[str, date | None]]]
+    fingerprints: Sequence[Fingerprint] = ()
+    catalog_bytes: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Their size, as they are stored."""
+        return sum(size for _, size, _ in self.fingerprints) + self.catalog_bytes
 
 
 class DayLogs(NamedTuple):
@@ -24,7 +45,7 @@ class DayLogs(NamedTuple):
         raw: log -> all lines of the files where the day's may lie, not cached.
         lines: log -> those in the range of `time_ranges`, and all bad ones. Cached: text is parsed once.
             Impressions of other days are there to compete for clicks, and have no attributes.
-        catalogs: each with all its lines, not cached.
+        catalogs: each with all its lines. Cached: they are counted and joined.
         warnings: what was noticed about the files.
         byte_order_marks: log -> how many of the files of `raw` begin with one; `catalogs.0` likewise.
     """
@@ -48,7 +69,7 @@ class DayLogs(NamedTuple):
 
     def unpersist(self) -> None:
         """Frees the cached lines."""
-        for lines in self.lines.values():
+        for lines in (*self.lines.values(), *(lines for _, lines in self.catalogs)):
             lines.unpersist()
 
 
@@ -135,8 +156,44 @@ def time_ranges(funnel: Funnel, day: Day) -> dict[str, tuple[int, int]]:
     return {name: (first - first % DAY_US, last) for name, (first, last) in ranges.items()}
 
 
+def choose_files(
+    funnel: Funnel, day: Day, with_features: bool, is_excused: IsExcused = never_excused
+) -> DayFiles:
+    """Returns the files that the day needs; reads names, sizes and footers alone.
+
+    Args:
+        funnel: the logs' config.
+        day: the day.
+        with_features: whether catalogs are read, too.
+        is_excused: whether a log may lack a day's folder.
+
+    Raises:
+        MissingLogError: a folder that the day needs isn't there.
+        InputError: as `list_log_files`, or a file vanished meanwhile.
+    """
+    configs, ranges = funnel.logs, time_ranges(funnel, day)
+    files = {name: list_log_files(log.path, log.day_folders) for name, log in configs.items()}
+    require_folders(configs, files, ranges, day, is_excused)
+    chosen = {
+        name: files_between(files[name], *days_around(first, last, configs[name].late_days))
+        for name, (first, last) in ranges.items()
+    }
+    fingerprints = [
+        found
+        for name, log in configs.items()
+        for found in fingerprints_of(log.path, [path for path, _ in chosen[name]])
+    ]
+    catalogs = [
+        path
+        for catalog in (funnel.events.catalogs if with_features else [])
+        for path, _ in list_log_files(catalog.path, None)
+    ]
+    catalog_bytes = sum(size for _, size, _ in fingerprints_of("the catalog", catalogs))
+    return DayFiles(chosen, fingerprints, catalog_bytes)
+
+
 def read_day_logs(
-    spark: SparkSession, funnel: Funnel, day: Day, with_features: bool, is_excused: IsExcused = never_excused
+    spark: SparkSession, funnel: Funnel, day: Day, files: DayFiles, with_features: bool
 ) -> DayLogs:
     """Returns the lines that the day needs.
 
@@ -144,29 +201,24 @@ def read_day_logs(
         spark: the session.
         funnel: the logs' config.
         day: the day.
+        files: what `choose_files` gave.
         with_features: false if only labels are wanted: catalogs are not read then, nor attributes where what
             is read has no say in whether a line is malformed.
-        is_excused: whether a log may lack a day's folder.
 
     Raises:
-        MissingLogError: a folder that the day needs isn't there.
         ConfigError, InputError: as `read_events`, or ids whose types can't be made equal.
     """
     configs = funnel.logs
-    files = {name: list_log_files(log.path, log.day_folders) for name, log in configs.items()}
-    ranges = time_ranges(funnel, day)
-    require_folders(configs, files, ranges, day, is_excused)
     own_ids = {IMPRESSIONS: IMPRESSION_ID, **{link.log_name: link.own_id for link in funnel.links}}
     result = DayLogs({}, {}, [], [], {})
     tables: dict[str, EventLines] = {}
-    for name, (first, last) in ranges.items():
+    for name, (first, last) in time_ranges(funnel, day).items():
         config = configs[name]
         if not with_features and config.file_format == "parquet":
             config = config.model_copy(update={"features": {}})
-        chosen = files_between(files[name], *days_around(first, last, config.late_days))
         near = days_around(day.start_us, day.end_us - 1, config.late_days)
         ids = {key: (funnel.key_of_id(name, key), column) for key, column in funnel.ids_of(name).items()}
-        read = read_events(spark, funnel.key_of(name), config, ids, chosen, near)
+        read = read_events(spark, funnel.key_of(name), config, ids, files.of_logs[name], near)
         last = last if day.as_of_us is None else min(last, day.as_of_us)
         # In this order: what is wrong with a line costs more to find out.
         needed = F.col("time_us").between(first, last) | F.col("reason").isNotNull()
@@ -179,7 +231,7 @@ def read_day_logs(
     for number, catalog in enumerate(funnel.events.catalogs if with_features else []):
         table = read_catalog(spark, number, catalog)
         tables[f"catalogs.{number}"] = table
-        result.catalogs.append((catalog, table.lines))
+        result.catalogs.append((catalog, table.lines.persist()))
     check_agreement(funnel, {name: table.types for name, table in tables.items()})
     for table in tables.values():
         result.warnings.extend(table.warnings)

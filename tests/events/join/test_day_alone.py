@@ -12,7 +12,7 @@ from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.events.join.labels import label_day
-from esmm_spark.events.join.sources import read_day_logs
+from esmm_spark.events.join.sources import choose_files, read_day_logs
 from esmm_spark.events.join_report import report_join
 from esmm_spark.events.reading.day import Day, parse_day
 from tests.events import oracle
@@ -152,7 +152,8 @@ def test_a_days_labels_and_report_are_its_share_of_one_join_over_all_logs(
     assert isinstance(events, EventLogs)
     # Whose range would be wider than what labels need.
     funnel = Funnel(events.model_copy(update={"history": [], "crosses": []}), DEFAULT_TASKS)
-    logs = read_day_logs(spark, funnel, day, with_features=False)
+    files = choose_files(funnel, day, with_features=False)
+    logs = read_day_logs(spark, funnel, day, files, with_features=False)
     labelled = label_day(funnel, logs, day)
     found = {
         (row.impression_id, row.time_us): (

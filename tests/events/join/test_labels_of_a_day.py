@@ -19,6 +19,7 @@ from esmm_spark.events.join.maturity import is_mature
 from esmm_spark.events.join.sources import DayLogs, label_ranges, time_ranges
 from esmm_spark.events.reading.day import parse_day
 from esmm_spark.events.reading.deduplication import reject_duplicates
+from esmm_spark.events.whole_logs import count_events_per_day
 from tests.events.small_logs import at, config
 
 pytestmark = pytest.mark.spark
@@ -160,7 +161,7 @@ def test_the_ranges_that_are_read_hold_all_that_can_matter(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("folders", [True, False], ids=["day folders", "no day folders"])
-def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, folders: bool) -> None:
+def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, tmp_path: Path, folders: bool) -> None:
     day = parse_day("2026-11-24", "2026-11-24T12:00:00")
     this, other = (date(2026, 11, 24), date(2026, 11, 25)) if folders else (None, None)
     no_id = ("missing_id", "raw")
@@ -188,7 +189,18 @@ def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, folders: 
         [],
         {},
     )
-    source, clicks, _ = count_lines(logs, day, dict.fromkeys(("impressions", "clicks", "conversions"), "p"))
+    events = config(tmp_path).logs.events
+    assert isinstance(events, EventLogs)
+    funnel = Funnel(events, DEFAULT_TASKS)
+    counted = count_lines(logs, funnel, day)
+    source, clicks, _ = counted.sources
+
+    assert counted.events_per_day == {
+        "impressions": {"2026-11-24": 2},
+        "clicks": {},
+        "conversions": {},
+    }
+    assert counted.events_per_day == count_events_per_day(logs, funnel, day)
     assert clicks.lines_read == 0
     assert source.lines_accepted == 2
     # Without folders a bad line is every day's, and all lines are looked at.
@@ -202,4 +214,4 @@ def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, folders: 
 
     lost = logs._replace(lines={**logs.lines, "impressions": judged.limit(1)})
     with pytest.raises(CountMismatchError, match="lines read for ds=2026-11-24, but"):
-        count_lines(lost, day, dict.fromkeys(("impressions", "clicks", "conversions"), "p"))
+        count_lines(lost, funnel, day)

@@ -1,0 +1,191 @@
+"""One day's examples, labels and rejects, from its files into a staging folder."""
+
+from contextlib import suppress
+
+from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import CountMismatchError
+from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.manifest import (
+    VALUE_RULE,
+    DayCounts,
+    DayPartition,
+    PartitionCounts,
+    SourceCounts,
+)
+from esmm_spark.contracts.schemas.columns import label_columns, names_of
+from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
+from esmm_spark.events.canonical_lines import canonical_lines
+from esmm_spark.events.counts import Counted, count_lines, rejected_lines
+from esmm_spark.events.day_folders import (
+    GROUPED,
+    REJECTED_CONTEXTS,
+)
+from esmm_spark.events.features.features import add_features
+from esmm_spark.events.join.labels import Labelled, label_day
+from esmm_spark.events.join.needed_folders import IsExcused
+from esmm_spark.events.join.sources import DayFiles, DayLogs, read_day_logs
+from esmm_spark.events.join_report import report_join
+from esmm_spark.events.line_checks import check_lines
+from esmm_spark.events.matching import check_matches, unused_catalogs
+from esmm_spark.events.reading.day import Day
+from esmm_spark.events.whole_logs import require_whole
+from esmm_spark.files import filesystems, storage
+from esmm_spark.logs.raw_files import CanonicalLines
+from esmm_spark.samples.dataset import check_rejects
+from esmm_spark.samples.examples import write_examples
+from esmm_spark.samples.plan import GroupingPlan
+from esmm_spark.spark.steps import step
+
+_CONTEXT_LINES, _IMPRESSION_LINES = "context-lines", "impression-lines"
+_LINE_SCHEMA = "key string, line string"
+
+
+def write_day(
+    spark: SparkSession,
+    config: Config,
+    day: Day,
+    files: DayFiles,
+    whole: tuple[DayCounts, frozenset[str]] | None,
+    staging: str,
+    is_excused: IsExcused,
+) -> DayPartition:
+    """Writes the day's folders into the staging folder.
+
+    Args:
+        spark: the session.
+        config: the config.
+        day: the day.
+        files: those that it reads.
+        whole: what it was built from before, and the logs that may hold less now; None of a new day.
+        staging: see above.
+        is_excused: whether a log may lack the day.
+    """
+    funnel = config.funnel
+    logs = read_day_logs(spark, funnel, day, files, with_features=True)
+    with step(spark, f"{day.name}: attribute events"):
+        labelled = label_day(funnel, logs, day)
+    try:
+        with step(spark, f"{day.name}: count lines"):
+            counted = count_lines(logs, funnel, day)
+        if whole is not None:
+            built, may_hold_less = whole
+            require_whole(built, counted.events_per_day, day, may_hold_less)
+        check_lines(
+            counted.sources,
+            logs.raw,
+            funnel.logs,
+            day,
+            config.logs.max_reject_fraction,
+            is_excused,
+        )
+        return _write_labelled(spark, config, day, logs, labelled, counted, staging)
+    finally:
+        # After Ctrl-C Spark may be gone.
+        with suppress(Py4JError):
+            labelled.unpersist()
+            logs.unpersist()
+
+
+def _write_labelled(
+    spark: SparkSession,
+    config: Config,
+    day: Day,
+    logs: DayLogs,
+    labelled: Labelled,
+    counted: Counted,
+    staging: str,
+) -> DayPartition:
+    sources = counted.sources
+    labels = labelled.impressions.select(*names_of(label_columns(config.tasks.names)))
+    labels.write.parquet(filesystems.spark_path(storage.join(staging, LABELS)))
+    rejected_lines(logs, day).coalesce(1).write.parquet(
+        filesystems.spark_path(storage.join(staging, REJECTS))
+    )
+    with step(spark, f"{day.name}: report the join"):
+        report = report_join(labelled, config.funnel, day)
+    warnings = [*logs.warnings, *check_matches(report, labelled, config.funnel, day)]
+    examples = None
+    if report["impressions"]["total"] > 0:
+        with step(spark, f"{day.name}: join features"):
+            warnings += _write_lines(config, logs, labelled, staging)
+        examples = _write_examples(spark, config, day, sources[0], staging)
+    _account_for(sources[0], labelled.dropped, examples.impressions if examples else 0)
+    return DayPartition(
+        examples=examples,
+        day=DayCounts(
+            value_rule=VALUE_RULE,
+            as_of=None if day.as_of is None else day.as_of.isoformat(),
+            label_digest=labelled.digest,
+            events_per_day=counted.events_per_day,
+            immature=labelled.immature,
+            sources=sources,
+            warnings=warnings,
+            join=report,
+        ),
+    )
+
+
+def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str) -> list[str]:
+    """Writes the canonical lines, which are read three times and cost joins to make; returns warnings."""
+    events, catalogs = events_of(config), logs.accepted_catalogs()
+    counted = {link.log_name: logs.accepted(link.log_name) for link in config.funnel.links}
+    featured = add_features(labelled.impressions, catalogs, counted, events, config.features)
+    contexts = featured.contexts.persist()
+    lines = canonical_lines(featured._replace(contexts=contexts), config.features, config.tasks.names)
+    lines.contexts.write.parquet(filesystems.spark_path(storage.join(staging, _CONTEXT_LINES)))
+    lines.impressions.write.parquet(filesystems.spark_path(storage.join(staging, _IMPRESSION_LINES)))
+    warnings = unused_catalogs(contexts, labelled.impressions, catalogs)
+    contexts.unpersist()
+    return warnings
+
+
+def _write_examples(
+    spark: SparkSession, config: Config, day: Day, source: SourceCounts, staging: str
+) -> PartitionCounts | None:
+    """Writes the examples into the folder `grouped`; adds to `source` what the grouping kernel rejects."""
+    paths = [storage.join(staging, name) for name in (_CONTEXT_LINES, _IMPRESSION_LINES)]
+    plan = GroupingPlan(
+        spec=config.features,
+        brought=config.brought,
+        dataset=storage.join(staging, GROUPED),
+        partition=day.name,
+        source=day.name,
+        held_out=None,
+        vocabulary=None,
+        max_group_size=config.samples.max_group_size,
+        row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
+        compression=config.samples.compression,
+        labels_required=config.samples.unknown_labels == "reject",
+    )
+    reader = spark.read.schema(_LINE_SCHEMA)
+    contexts, impressions = (reader.parquet(filesystems.spark_source(path)) for path in paths)
+    lines = CanonicalLines(contexts, impressions)
+    written = write_examples(spark, lines, (paths[0], source.path), plan, config.samples.num_files)
+    for reason, count in written.sources[1].rejects.items():
+        source.rejects[reason] = source.rejects.get(reason, 0) + count
+    source.lines_accepted -= sum(written.sources[1].rejects.values())
+    if any(written.sources[0].rejects.values()):
+        source.notes[REJECTED_CONTEXTS] = sum(written.sources[0].rejects.values())
+    check_rejects(source, config.logs.max_reject_fraction)
+    return written.partitions.get(day.name)
+
+
+def _account_for(source: SourceCounts, dropped: int, written: int) -> None:
+    """Notes the dropped impressions; raises CountMismatchError unless all others are in the examples."""
+    source.lines_accepted -= dropped
+    if dropped:
+        source.notes["immature_dropped"] = dropped
+    if source.lines_accepted != written:
+        raise CountMismatchError(
+            f"{source.name}: {source.lines_accepted} impressions accepted, but {written} in the examples: "
+            "a defect, nothing was replaced"
+        )
+
+
+def events_of(config: Config) -> EventLogs:
+    """Returns the config of the event logs."""
+    assert config.logs.events is not None
+    return config.logs.events
