@@ -13,7 +13,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.events import backfill
 from esmm_spark.events.backfill import EarlierDay, look_back
 from esmm_spark.events.days import build_days
-from esmm_spark.events.join.needed_folders import never_excused
+from esmm_spark.events.join.needed_folders import excuses
 from esmm_spark.events.reading.day import Day, parse_day
 from esmm_spark.files.manifest_file import read_manifest
 from tests.events.small_logs import DAYS, at, config, days_of, event, impression, row_of, rows_of, write_log
@@ -86,7 +86,9 @@ def test_three_daily_runs_backfilled_equal_one_run_over_all_of_it(
 
     def days_read(as_of: str) -> list[str]:
         read.clear()
-        list(look_back(spark, daily, parse_day(DAYS[2], as_of), 5, never_excused))
+        is_excused = excuses(daily.paths.dataset, ("clicks", "conversions"), None)
+        looked = list(look_back(spark, daily, parse_day(DAYS[2], as_of), 5, is_excused))
+        assert [day.left_alone for day in looked] == ["", ""]
         return list(read)
 
     with monkeypatch.context() as patch:
