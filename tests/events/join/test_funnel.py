@@ -11,7 +11,7 @@ from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.events.join.labels import label_day
-from esmm_spark.events.join.sources import label_ranges, read_day_logs
+from esmm_spark.events.join.sources import choose_files, label_ranges, read_day_logs
 from esmm_spark.events.join_report import report_join
 from esmm_spark.events.reading.day import parse_day
 from tests.events import oracle
@@ -122,7 +122,8 @@ def test_a_days_labels_of_a_tree_are_its_share_of_one_join_over_all_logs(
     assert all(sum(bool(times[task]) for times in expected.values()) > 10 for task in TREE), "too few"
 
     built = funnel(tmp_path)
-    labelled = label_day(built, read_day_logs(spark, built, day, with_features=False), day)
+    files = choose_files(built, day, with_features=False)
+    labelled = label_day(built, read_day_logs(spark, built, day, files, with_features=False), day)
     found = {
         (row.impression_id, row.time_us): {
             task: (row[f"num_{task}s"], row[task], row[f"{task}_time_us"]) for task in TREE
