@@ -1,5 +1,6 @@
 """A model of random parameters, and its own output on groups, impression by impression."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class RandomModel:
     config: Config
 
     def own_output(self, groups: Sequence[Group]) -> npt.NDArray[np.float32]:
-        """Returns [3, N]: pctr, pcvr, pctcvr of all impressions, as training's forward pass computes them.
+        """Returns [columns, N]: the scores of all impressions, as training's forward pass computes them.
 
         Each impression goes through an arena alone, with its own copy of its context.
         """
@@ -46,7 +47,25 @@ class RandomModel:
                     embedded = embed_batch(arena, tokens, spec)
                     logits = self.esmm(*embedded, tokens.group_sizes)
                     found.append(predict(logits, self.config.objective)[:, 0].tolist())
-        return np.array(found, np.float32).T.reshape(3, -1)
+        columns = self.config.tasks.all_score_columns
+        return np.array(found, np.float32).T.reshape(len(columns), -1)
+
+    def exact_conditionals(self, groups: Sequence[Group]) -> npt.NDArray[np.float64]:
+        """Returns [K, N]: P(task | parent) of all impressions in float64, with bags summed token by token."""
+        esmm, table = copy.deepcopy(self.esmm).double(), self.rows.double()
+        num_tasks, found = len(self.config.tasks.names), []
+        with torch.no_grad():
+            for group in groups:
+                for tokens in _impressions(group, self.config):
+                    context = _summed(
+                        table, tokens.context_rows, tokens.context_weights, tokens.context_lengths
+                    )
+                    impression = _summed(
+                        table, tokens.impression_rows, tokens.impression_weights, tokens.impression_lengths
+                    )
+                    logits = esmm(context, impression, tokens.group_sizes)
+                    found.append(torch.sigmoid(logits[:num_tasks, 0]).numpy())
+        return np.array(found).T
 
 
 def write_model(
@@ -77,6 +96,12 @@ def _impressions(group: Group, config: Config) -> list[TokenBatch]:
         [field.pooling for field in spec.impression_fields],
     )
     return [TokenBatch(*context, *impression, torch.tensor([1])) for impression in impressions]
+
+
+def _summed(table: Tensor, rows: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
+    """Returns [1, fields, dim]: of each bag the sum of weight x row."""
+    terms = table[rows.long()] * weights.double()[:, None]
+    return torch.stack([bag.sum(0) for bag in terms.split(lengths.tolist())])[None]
 
 
 def _bags(

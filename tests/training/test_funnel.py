@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,20 +11,12 @@ import yaml
 from torch import Tensor
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import ConfigError, InputError
-from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
-from esmm_spark.contracts.tasks import Tasks
-from esmm_spark.feed.groups import Layout
-from esmm_spark.files.schemas import arrow_schema
+from esmm_spark.contracts.errors import ConfigError, InputError, NonFiniteLossError
 from esmm_spark.model.directory import read_info
 from esmm_spark.training.run import train
-from tests.synthetic_examples import SPEC, config_content, random_groups, write_dataset, write_partition
+from tests.funnel_examples import CARRY, FUNNEL, funnel_content, groups_of_three_tasks, write_funnel
 from tests.training.runs import assert_same_model, metrics, newest_version, run
 
-FUNNEL = Tasks.model_validate(
-    {"click": {}, "conversion": {"given": "click"}, "repurchase": {"given": "conversion"}}
-)
-CARRY: dict[str, CarriedKind] = {"price": "float", "seen": "float"}
 TERMS: list[dict[str, Any]] = [
     {"task": "click", "sample_weight": "price"},
     {"task": "conversion"},
@@ -35,67 +26,25 @@ TERMS: list[dict[str, Any]] = [
 ]
 
 
-def groups_of_three_tasks(num_groups: int, seed: int) -> list[dict[str, Any]]:
-    """Returns groups whose conversions are bought again by half; a tenth of all that may be 1 is unknown."""
-    random = np.random.default_rng(seed)
-    groups = random_groups(num_groups, seed)
-    for group in groups:
-        again = [own * int(random.random() < 0.5) for own in group["conversion"]]
-        group["repurchase"] = [
-            None if own and random.random() < 0.1 else label
-            for own, label in zip(group["conversion"], again, strict=True)
-        ]
-        group["price"] = random.uniform(0.5, 2.0, len(again)).tolist()
-        group["seen"] = random.uniform(0.1, 0.9, len(again)).tolist()
-    return groups
-
-
 @pytest.fixture(scope="module")
 def funnel_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("funnel") / "dataset"
-    schema = arrow_schema(Layout(SPEC, ImpressionColumns(FUNNEL, CARRY), for_scoring=True).columns)
-    sizes = {"split=train": [[200, 150], [50]], "split=validation": [[100], [100]]}
-    partitions = {
-        name: write_partition(
-            folder, name, groups_of_three_tasks(sum(map(sum, rows)), seed), rows, schema, FUNNEL.names
-        )
-        for seed, (name, rows) in enumerate(sizes.items())
-    }
-    assert partitions["split=train"].unknown["repurchase"] > 10
-    write_dataset(folder, partitions, tasks=FUNNEL, carry=CARRY)
+    manifest = write_funnel(
+        folder,
+        {
+            "split=train": (groups_of_three_tasks(400, seed=0), [[200, 150], [50]]),
+            "split=validation": (groups_of_three_tasks(200, seed=1), [[100], [100]]),
+        },
+    )
+    assert manifest.partitions["split=train"].unknown["repurchase"] > 10
     return folder
 
 
 @pytest.fixture
 def content(funnel_dataset: Path, tmp_path: Path) -> dict[str, Any]:
-    """Returns a config of 2 epochs whose paths lie in a folder with the dataset; its logs are never read."""
+    """Returns a config of 2 epochs whose paths lie in a folder with the dataset."""
     (tmp_path / "dataset").symlink_to(funnel_dataset)
-    log = {"path": str(tmp_path / "none"), "time": "time", "user_id": "u", "item_id": "i"}
-    features = {field.name: field.name for field in SPEC.fields}
-    repurchase = {**log, "path": str(tmp_path / "repurchases"), "event_id": "id", "window_s": 60}
-    logs = {
-        "format": "events",
-        "events": {
-            "impressions": {
-                **log,
-                "path": str(tmp_path / "impressions"),
-                "impression_id": "id",
-                "features": features,
-            },
-            "clicks": {**log, "path": str(tmp_path / "clicks")},
-            "conversions": {**log, "path": str(tmp_path / "conversions")},
-            "tasks": {"repurchase": repurchase},
-            "attribution": {"click_window_s": 60, "conversion_window_s": 60},
-        },
-    }
-    tasks = {"click": {}, "conversion": {"given": "click"}, "repurchase": {"given": "conversion"}}
-    more = {
-        "logs": logs,
-        "tasks": tasks,
-        "losses": TERMS,
-        "samples": {"carry": CARRY, "unknown_labels": "keep"},
-    }
-    return {**config_content(tmp_path), **more}
+    return {**funnel_content(tmp_path), "losses": TERMS}
 
 
 def test_three_tasks_are_trained_and_each_is_measured(content: dict[str, Any], tmp_path: Path) -> None:
@@ -130,7 +79,43 @@ def test_a_column_that_the_dataset_does_not_carry_is_told_before_the_first_step(
     content["samples"]["carry"] = {**CARRY, "margin": "float"}
     content["losses"] = [*TERMS, {"task": "click", "sample_weight": "margin"}]
     with pytest.raises(
-        InputError, match=r"losses reads margin, but dataset .* carries price, seen: name it in"
+        InputError, match=r"losses reads margin, but dataset .* carries price, seen, place: name it in"
+    ):
+        train(Config.model_validate(content))
+
+
+def test_training_reads_the_carried_columns_of_its_loss_alone(content: dict[str, Any]) -> None:
+    assert list(Config.model_validate(content).trained.carry) == ["price", "seen"]
+    content["losses"] = []
+    assert Config.model_validate(content).trained.carry == {}
+    content["model"] = {**content["model"], "objective": f"{__name__}:wrong"}
+    # Of a function nobody knows what it reads: all that are numbers.
+    assert list(Config.model_validate(content).trained.carry) == ["price", "seen", "place"]
+
+
+@pytest.mark.parametrize("term", [{"sample_weight": "place"}, {"propensity": {"column": "place"}}])
+@pytest.mark.parametrize("network", ["mlp", "dcn"])
+def test_a_number_that_is_missing_where_a_term_needs_it_is_told(
+    content: dict[str, Any], term: dict[str, Any], network: str
+) -> None:
+    space = "given" if "propensity" in term else "entire"
+    content["losses"] = [*TERMS, {"task": "conversion", "space": space, **term}]
+    content["model"] = {**content["model"], "network": network}
+    with pytest.raises(
+        NonFiniteLossError,
+        match=r"the loss is nan at step 1 .* the loss reads carried columns that are missing in some "
+        r"impressions \(place in \d+\)$",
+    ):
+        train(Config.model_validate(content))
+
+
+def test_a_task_of_which_no_label_is_known_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    groups = [{**g, "repurchase": [None] * len(g["click"])} for g in groups_of_three_tasks(20, seed=0)]
+    (tmp_path / "dataset").unlink()
+    write_funnel(tmp_path / "dataset", {"split=train": (groups, [[20]])})
+    count = sum(len(group["click"]) for group in groups)
+    with pytest.raises(
+        InputError, match=f"no repurchase of the {count} impressions of split=train is known: train on others"
     ):
         train(Config.model_validate(content))
 
@@ -176,6 +161,6 @@ def test_an_objective_that_fails_is_told_before_the_first_step(content: dict[str
     with pytest.raises(
         ConfigError,
         match=r"model\.objective tests\.training\.test_funnel:wrong fails on logits \[3, 3\], "
-        r"labels \[3, 3\], carried price, seen: KeyError: 'margin'",
+        r"labels \[3, 3\], carried price, seen, place: KeyError: 'margin'",
     ):
         train(Config.model_validate(content))
