@@ -7,6 +7,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.samples.view import samples_view
+from tests.funnel_examples import LAYOUT, groups_of_three_tasks, write_funnel
 from tests.samples.raw_lines import SPEC, config_for, context, impression, token, write_split
 
 pytestmark = pytest.mark.spark
@@ -35,3 +36,28 @@ def test_examples_explode_to_one_row_per_impression_with_a_column_per_field(
         ("2", "k", 0, 0, [], [29, 20], [], [2, 4]),
         ("3", "l", 0, 0, [24], [], [], []),
     ]
+
+
+def test_labels_of_any_tasks_and_carried_columns_stand_beside_the_ids(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    groups = groups_of_three_tasks(30, seed=3)
+    manifest = write_funnel(tmp_path, {"split=test": (groups, [[10], [20]])})
+    view = samples_view(
+        spark.read.parquet(f"{tmp_path}/examples/split=test"), manifest.feature_spec, manifest.brought
+    )
+    names = ["click", "conversion", "repurchase", "price", "seen", "place", "segment"]
+    fields = [field.name for field in LAYOUT.spec.fields]
+    assert view.columns == ["impression_id", "group_key", *names, *fields]
+    assert dict(view.select("repurchase", "price", "place", "segment").dtypes) == {
+        "repurchase": "tinyint",
+        "price": "double",
+        "place": "bigint",
+        "segment": "string",
+    }
+    found = {row.impression_id: tuple(row[name] for name in names) for row in view.collect()}
+    assert found == {
+        impression: tuple(group[name][place] for name in names)
+        for group in groups
+        for place, impression in enumerate(group["impression_id"])
+    }
