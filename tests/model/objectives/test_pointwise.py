@@ -1,5 +1,6 @@
 """The compiled loss and its torch twin: against each other, the probability form's autograd, and decimals."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -128,7 +129,7 @@ def test_the_compiled_loss_is_that_of_torch_at_any_logits(name: str, spread: flo
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     # The others have a propensity without a gradient, which finite differences see.
     objective = OBJECTIVES[name]
-    logits, labels, carried = impressions(objective, spread=3.0, seed=2)
+    logits, labels, carried = (x[:, :12] for x in impressions(objective, spread=3.0, seed=2))
 
     def loss(x: Tensor) -> Tensor:
         return pointwise_loss(x, labels, carried, spec_of(objective))
@@ -136,6 +137,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(loss, logits.requires_grad_())
 
 
+@functools.cache
 def exact(logits: tuple[float, ...], label: int) -> tuple[float, list[float]]:
     """Returns the cross entropy of the product of sigmoids and its derivatives, with 450 digits."""
     with localcontext() as context:
@@ -227,7 +229,7 @@ def test_float32_probabilities_would_have_lost_these_gradients() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_logarithms_of_a_product_and_its_complement_keep_their_digits(dtype: torch.dtype) -> None:
-    values = [-80.0, 0.0, 0.9, 19.0, 21.0, 80.0]
+    values = [-80.0, 0.9, 21.0, 80.0]
     rel = 3e-6 if dtype == torch.float32 else 1e-13
     for own in itertools.product(values, repeat=3):
         logits = torch.tensor(own, dtype=dtype)[:, None]
