@@ -24,13 +24,11 @@ def suspects(batch: Batch) -> tuple[str, str]:
     """Returns the groups of a batch whose loss is not finite, and what to do about it, for a message."""
     keys = batch.group_keys
     shown = f"{len(keys)} groups: {', '.join(keys[:_GROUPS_SHOWN])}{' ...' if keys[_GROUPS_SHOWN:] else ''}"
+    remedy = "lower train.learning_rate, or look at these groups"
     missing = [f"{name} in {number:,}" for name, number in batch.num_missing().items() if number]
     if missing:
-        return (
-            shown,
-            f"the loss reads carried columns that are missing in some impressions ({', '.join(missing)})",
-        )
-    return shown, "lower train.learning_rate, or look at these groups"
+        remedy += f": the loss reads carried columns that some impressions lack ({', '.join(missing)})"
+    return shown, remedy
 
 
 @torch.no_grad()

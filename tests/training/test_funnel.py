@@ -103,8 +103,8 @@ def test_a_number_that_is_missing_where_a_term_needs_it_is_told(
     content["model"] = {**content["model"], "network": network}
     with pytest.raises(
         NonFiniteLossError,
-        match=r"the loss is nan at step 1 .* the loss reads carried columns that are missing in some "
-        r"impressions \(place in \d+\)$",
+        match=r"the loss is nan at step 1 .* or look at these groups: the loss reads carried "
+        r"columns that some impressions lack \(place in \d+\)$",
     ):
         train(Config.model_validate(content))
 
