@@ -15,7 +15,7 @@ from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.randomness import Ints, block_generator
-from esmm_spark.simulation.repurchases import draw_repurchases
+from esmm_spark.simulation.repurchases import draw_repurchases, with_truth
 from esmm_spark.simulation.world import GROUPS_PER_BLOCK, DrawnBlock, World
 
 DAY_S = 86_400
@@ -113,6 +113,7 @@ def draw_event_part(
         past = _past_clicks(block, catalogue, random, first_day_s, prefix)
         truths.append(drawn.pop("truth"))
         if with_repurchases:
+            truths[-1] = with_truth(truths[-1], block, seed, number)
             drawn["repurchases"] = _repurchases(block, drawn["conversions"], seed, number)
         for log, table in drawn.items():
             rows[log].append(table)

@@ -7,6 +7,7 @@ sample. Nothing else of the simulation depends on whether repurchases are drawn.
 """
 
 import numpy as np
+import pyarrow as pa
 
 from esmm_spark.simulation.randomness import Floats, IdHash, Ints, block_generator
 from esmm_spark.simulation.world import DrawnBlock
@@ -42,3 +43,10 @@ def draw_repurchases(block: DrawnBlock, seed: int, number: int) -> Ints:
     """
     drawn = block_generator(seed, _STREAM, number).random(len(block.labels.pcvr))
     return (drawn < repurchase_probabilities(block, seed)).astype(np.int64)
+
+
+def with_truth(truth: pa.Table, block: DrawnBlock, seed: int, number: int) -> pa.Table:
+    """Returns the truth of a block's impressions with what is true of repurchases."""
+    happened = draw_repurchases(block, seed, number).astype(np.int8)
+    truth = truth.append_column("p_repurchase", pa.array(repurchase_probabilities(block, seed)))
+    return truth.append_column("repurchase_if_conversion", pa.array(happened))

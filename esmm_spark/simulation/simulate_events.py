@@ -9,7 +9,8 @@
     conversions/ds=.../*.json             event_time, conversion_id, user_id, item_id
     repurchases/ds=.../*.json             event_time, repurchase_id, user_id, item_id; only if asked for
     items/*.parquet                       item_id, valid_from, category, shop, brand, intentions
-    truth.parquet/*.parquet               impression_id, pctr, pcvr, conversion_if_clicked
+    truth.parquet/*.parquet               impression_id, pctr, pcvr, conversion_if_clicked; with
+                                          repurchases p_repurchase, repurchase_if_conversion
 """
 
 import json
