@@ -66,7 +66,8 @@ def write_funnel(
 def funnel_content(folder: Path) -> dict[str, Any]:
     """Returns a config of 2 epochs whose paths lie in `folder`; its logs are never read."""
     log = {"path": str(folder / "none"), "time": "time", "user_id": "u", "item_id": "i"}
-    features = {field.name: field.name for field in SPEC.fields}
+    names = [field.name for field in SPEC.fields] + list(CARRY)
+    features = {name: name for name in names}
     impressions = {**log, "path": str(folder / "impressions"), "impression_id": "id", "features": features}
     repurchase = {**log, "path": str(folder / "repurchases"), "event_id": "id", "window_s": 60}
     logs = {

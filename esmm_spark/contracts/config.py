@@ -221,6 +221,12 @@ class Config(Section):
                 f"features.fields {', '.join(nowhere)} come from nowhere: name them in features of "
                 "the impressions or a catalog, in history or in crosses, all in logs.events"
             )
+        uncarried = [name for name in self.samples.carry if name not in self.logs.events.attributes]
+        if uncarried:
+            raise ValueError(
+                f"samples.carry {', '.join(uncarried)} come from nowhere: name them in features of the "
+                "impressions or a catalog in logs.events"
+            )
         crosses = {cross.field for cross in self.logs.events.crosses}
         misplaced = [f.name for f in self.features.fields if f.name in crosses and f.level == "context"]
         if misplaced:

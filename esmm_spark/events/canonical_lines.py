@@ -14,21 +14,29 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec, FieldSpec
+from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
 from esmm_spark.events.features.features import Featured
 from esmm_spark.logs.raw_files import CanonicalLines
 
 _TOKEN, _VALUE, _WEIGHT = "\x01", "\x02", "\x03"
+# What can't stand in a carried text; the grouping kernel's tables read it back.
+_ESCAPES = (("%", "%25"), (",", "%2C"), ("\n", "%0A"), ("\r", "%0D"))
 
 
-def canonical_lines(featured: Featured, spec: FeatureSpec, tasks: Sequence[str]) -> CanonicalLines:
+def canonical_lines(featured: Featured, spec: FeatureSpec, brought: ImpressionColumns) -> CanonicalLines:
     """Returns the lines of a day.
 
     Args:
         featured: with a label, 0 or 1, of each task in the impressions.
         spec: which attributes become tokens.
-        tasks: their names.
+        brought: the tasks, and which attributes are carried.
+
+    Raises:
+        InputError: a carried attribute is a list or a map.
     """
+    carried = [_carried(featured.impressions, name, kind) for name, kind in brought.carry.items()]
     context_tokens = _tokens(featured.contexts, spec.context_fields)
     impression_tokens = _tokens(featured.impressions, spec.impression_fields)
     key = F.col("context_key")
@@ -38,9 +46,29 @@ def canonical_lines(featured: Featured, spec: FeatureSpec, tasks: Sequence[str])
         ),
         impressions=featured.impressions.select(
             key.alias("key"),
-            F.concat_ws(",", "impression_id", *tasks, key, *impression_tokens).alias("line"),
+            F.concat_ws(",", "impression_id", *brought.tasks.names, key, *carried, *impression_tokens).alias(
+                "line"
+            ),
         ),
     )
+
+
+def _carried(frame: DataFrame, name: str, kind: CarriedKind) -> Column:
+    """Returns an attribute as the text that is carried: empty where missing, or no number of its type."""
+    value, stored = F.col(f"`@{name}`"), frame.schema[f"@{name}"].dataType.typeName()
+    if stored != "string":
+        raise InputError(
+            f"samples.carry names {name}, of which an impression may have several values ({stored}): carry "
+            "an attribute with one"
+        )
+    if kind == "float":
+        number = value.try_cast("double")
+        text = F.when(~F.isnan(number), number.cast("string"))
+    elif kind == "int":
+        text = value.try_cast("bigint").cast("string")
+    else:
+        text = reduce(lambda escaped, pair: F.replace(escaped, *map(F.lit, pair)), _ESCAPES, value)
+    return F.coalesce(text, F.lit(""))
 
 
 def _tokens(frame: DataFrame, fields: Sequence[FieldSpec]) -> tuple[Column, Column]:

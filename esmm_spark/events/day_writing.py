@@ -134,7 +134,7 @@ def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str
     counted = {link.log_name: logs.accepted(link.log_name) for link in config.funnel.links}
     featured = add_features(labelled.impressions, catalogs, counted, events, config.features)
     contexts = featured.contexts.persist()
-    lines = canonical_lines(featured._replace(contexts=contexts), config.features, config.tasks.names)
+    lines = canonical_lines(featured._replace(contexts=contexts), config.features, config.brought)
     lines.contexts.write.parquet(filesystems.spark_path(storage.join(staging, _CONTEXT_LINES)))
     lines.impressions.write.parquet(filesystems.spark_path(storage.join(staging, _IMPRESSION_LINES)))
     warnings = unused_catalogs(contexts, labelled.impressions, catalogs)

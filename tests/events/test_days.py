@@ -151,3 +151,36 @@ def test_a_day_holds_the_labels_history_and_crosses_that_its_logs_say(
     assert day.join["clicks"]["total"] == 3
     assert day.join["clicks"]["orphans"] == 1
     assert day.join["repeats"] == {"clicks": 1, "conversions": 0}
+
+
+def test_attributes_of_the_log_are_carried_into_the_examples(spark: SparkSession, tmp_path: Path) -> None:
+    values: dict[str, list[Any]] = {
+        "price": [0.1, 1e-9, None, float("nan"), 3.0],
+        "place": [2**60 + 1, -7, None, 0, 5],
+        "segment": ["a,b%2C", "line\nfeed\r", None, "", "42.0"],
+        "shelf": ["1.5", "x", "7", "8", "9"],
+    }
+    impressions = [
+        impression(f"i{n}", at(1, n), item=f"item-{n}", **{name: of[n] for name, of in values.items()})
+        for n in range(5)
+    ]
+    write_log(tmp_path / "logs/impressions", impressions)
+    write_log(tmp_path / "logs/clicks", [event(at(1, 0.1), item="item-0")])
+    write_log(tmp_path / "logs/conversions", [event(at(1, 0.2), item="item-0")])
+    names = {"price": "float", "place": "int", "segment": "string", "shelf": "int"}
+    features = {"age": "age", "item": "item_id", "category": "category", **{name: name for name in names}}
+    small = config(tmp_path, impressions={"features": features})
+    content = small.model_dump(mode="json")
+    content["samples"]["carry"] = names
+    assert build(spark, Config.model_validate(content), DAYS[1]) == [f"ds={DAYS[1]}"]
+
+    rows = {row["impression_id"][0]: row for row in rows_of(small, "examples", DAYS[1])}
+    assert [rows[f"i{n}"]["click"] for n in range(5)] == [[1], [0], [0], [0], [0]]
+    found = {name: [rows[f"i{n}"][name][0] for n in range(5)] for name in names}
+    assert found == {
+        "price": [0.1, 1e-9, None, None, 3.0],
+        "place": [2**60 + 1, -7, None, 0, 5],
+        # An attribute's text: whole numbers without their .0, nothing for an empty one.
+        "segment": ["a,b%2C", "line\nfeed\r", None, None, "42"],
+        "shelf": [None, None, 7, 8, 9],
+    }

@@ -53,6 +53,7 @@ def written(tmp_path: Path) -> str:
             "counts category, which is neither in clicks.features nor in an item",
         ),
         ("logs.events.impressions.features={item: item_id, category: c}", "age come from nowhere"),
+        ("samples.carry={age: float, price: float}", "samples.carry price come from nowhere: name them in"),
         ("logs.events=null", "format is events, but no logs are named: set logs.events"),
         ("data.train=ds in [2026-11-01]", "data.train = 'ds in [2026-11-01]'"),
     ],

@@ -77,6 +77,7 @@ def test_a_column_that_the_dataset_does_not_carry_is_told_before_the_first_step(
     content: dict[str, Any],
 ) -> None:
     content["samples"]["carry"] = {**CARRY, "margin": "float"}
+    content["logs"]["events"]["impressions"]["features"]["margin"] = "margin"
     content["losses"] = [*TERMS, {"task": "click", "sample_weight": "margin"}]
     with pytest.raises(
         InputError, match=r"losses reads margin, but dataset .* carries price, seen, place: name it in"

@@ -121,7 +121,7 @@ def test_features_become_the_lines_that_the_grouping_kernel_reads(
     small = with_brands(tmp_path)
     found = featured(spark, small)
     labelled = found.impressions.selectExpr("*", "1 as click", "0 as conversion")
-    lines = canonical_lines(Featured(found.contexts, labelled), small.features, small.tasks.names)
+    lines = canonical_lines(Featured(found.contexts, labelled), small.features, small.brought)
     for frame in (lines.contexts, lines.impressions):
         plan = frame._jdf.queryExecution().executedPlan().toString()
         assert "NestedLoop" not in plan
