@@ -8,7 +8,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.events.canonical_lines import canonical_lines
 from esmm_spark.events.features.features import Featured, add_features
 from tests.events.small_logs import at, config
@@ -143,3 +145,11 @@ def test_features_become_the_lines_that_the_grouping_kernel_reads(
             f"past_x_brand\x02q\x03{weight}",
         ]
     )
+    # An attribute of a catalog is carried behind the key; one with several values can't be.
+    carrying = ImpressionColumns(small.tasks, {"brand": "string", "item": "float"})
+    carried = canonical_lines(Featured(found.contexts, labelled), small.features, carrying)
+    starts = {row.line.split(",")[0]: row.line.split(",")[:7] for row in carried.impressions.collect()}
+    assert starts["a"] == ["a", "1", "0", "r", "q", "", "6"]
+    several = carrying._replace(carry={"tags": "string"})
+    with pytest.raises(InputError, match=r"samples.carry names tags, of which .* several values \(array\)"):
+        canonical_lines(Featured(found.contexts, labelled), small.features, several)
