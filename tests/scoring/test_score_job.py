@@ -132,6 +132,7 @@ def test_a_corrupt_file_is_one_line_and_exit_code_2(folder: Path) -> None:
     assert "\tat " not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -152,6 +152,7 @@ def test_splitters_change_no_auc_even_where_they_share_out_badly(
         assert_same(measure_locally(sources, SAMPLES, SEED, splitters=(splitters,) * 9), found)
 
 
+@pytest.mark.slow
 def test_a_million_impressions_with_many_ties_equal_plain_ones(tmp_path: Path) -> None:
     rng = np.random.default_rng(11)
     size = 1_000_000
