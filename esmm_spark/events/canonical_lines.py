@@ -8,7 +8,7 @@ Worked example: impression `i` of context `c` with 206 = "7" and 508 = {7: 0.5},
 `i,1,0,c,2,206\x027\x031.0\x01508\x027\x030.5`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -61,14 +61,28 @@ def _carried(frame: DataFrame, name: str, kind: CarriedKind) -> Column:
             f"samples.carry names {name}, of which an impression may have several values ({stored}): carry "
             "an attribute with one"
         )
-    if kind == "float":
-        number = value.try_cast("double")
-        text = F.when(~F.isnan(number), number.cast("string"))
-    elif kind == "int":
-        text = value.try_cast("bigint").cast("string")
-    else:
+    if kind == "string":
         text = reduce(lambda escaped, pair: F.replace(escaped, *map(F.lit, pair)), _ESCAPES, value)
+    else:
+        text = _number(value, kind)
     return F.coalesce(text, F.lit(""))
+
+
+def _number(value: Column, kind: CarriedKind) -> Column:
+    """Returns the text of a number, null where `value` is none of its type."""
+    if kind == "int":
+        return value.try_cast("bigint").cast("string")
+    number = value.try_cast("double")
+    return F.when(~F.isnan(number), number.cast("string"))
+
+
+def lost_numbers(carry: Mapping[str, CarriedKind]) -> list[Column]:
+    """Returns, for each carried number, how many impressions have a value that is none: they carry null."""
+    return [
+        F.count_if(F.col(f"`@{name}`").isNotNull() & _number(F.col(f"`@{name}`"), kind).isNull()).alias(name)
+        for name, kind in carry.items()
+        if kind != "string"
+    ]
 
 
 def _tokens(frame: DataFrame, fields: Sequence[FieldSpec]) -> tuple[Column, Column]:

@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from py4j.protocol import Py4JError
-from pyspark.sql import SparkSession
+from pyspark.sql import Observation, SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
@@ -17,7 +17,7 @@ from esmm_spark.contracts.manifest import (
 )
 from esmm_spark.contracts.schemas.columns import label_columns, names_of
 from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
-from esmm_spark.events.canonical_lines import canonical_lines
+from esmm_spark.events.canonical_lines import canonical_lines, lost_numbers
 from esmm_spark.events.counts import Counted, count_lines, rejected_lines
 from esmm_spark.events.day_folders import (
     GROUPED,
@@ -133,13 +133,23 @@ def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str
     events, catalogs = events_of(config), logs.accepted_catalogs()
     counted = {link.log_name: logs.accepted(link.log_name) for link in config.funnel.links}
     featured = add_features(labelled.impressions, catalogs, counted, events, config.features)
-    contexts = featured.contexts.persist()
-    lines = canonical_lines(featured._replace(contexts=contexts), config.features, config.brought)
+    contexts, impressions = featured.contexts.persist(), featured.impressions
+    # Counted by the pass that writes the lines.
+    lost, observed = lost_numbers(config.samples.carry), Observation("carried numbers")
+    if lost:
+        impressions = impressions.observe(observed, *lost)
+    featured = featured._replace(contexts=contexts, impressions=impressions)
+    lines = canonical_lines(featured, config.features, config.brought)
     lines.contexts.write.parquet(filesystems.spark_path(storage.join(staging, _CONTEXT_LINES)))
     lines.impressions.write.parquet(filesystems.spark_path(storage.join(staging, _IMPRESSION_LINES)))
     warnings = unused_catalogs(contexts, labelled.impressions, catalogs)
     contexts.unpersist()
-    return warnings
+    kinds = config.samples.carry
+    return warnings + [
+        f"samples.carry.{name}: {count} impressions have a value that is no {kinds[name]}: they carry null"
+        for name, count in (observed.get if lost else {}).items()
+        if count
+    ]
 
 
 def _write_examples(

@@ -184,3 +184,7 @@ def test_attributes_of_the_log_are_carried_into_the_examples(spark: SparkSession
         "segment": ["a,b%2C", "line\nfeed\r", None, None, "42"],
         "shelf": [None, None, 7, 8, 9],
     }
+    days = read_manifest(small.paths.dataset).days
+    assert days is not None
+    told = "samples.carry.shelf: 2 impressions have a value that is no int: they carry null"
+    assert told in days[f"ds={DAYS[1]}"].warnings
