@@ -141,16 +141,16 @@ class Config(Section):
                 raise ValueError(
                     f"samples.carry {name!r} {problem}: it is a column of the examples, rename it"
                 )
-        if self.logs.format == "aliccp":
+        if self.logs.format != "events":
             if self.tasks != DEFAULT_TASKS:
                 raise ValueError(
-                    f"tasks are {self.tasks.described()}, but logs.format aliccp brings "
+                    f"tasks are {self.tasks.described()}, but logs.format {self.logs.format} brings "
                     f"{DEFAULT_TASKS.described()}, and nothing else"
                 )
             if self.samples.carry:
                 raise ValueError(
-                    f"samples.carry names {', '.join(self.samples.carry)}, but logs.format aliccp has no "
-                    "columns beside its features"
+                    f"samples.carry names {', '.join(self.samples.carry)}, but logs.format "
+                    f"{self.logs.format} has no columns beside its features"
                 )
         return self
 

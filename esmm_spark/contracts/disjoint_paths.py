@@ -40,8 +40,9 @@ def paths_of(config: Config) -> list[ConfigPath]:
     for split, logs in config.logs.splits.items():
         paths += _of_split(f"logs.splits.{split}", logs)
     if (events := config.logs.events) is not None:
-        for name, log in config.funnel.logs.items():
-            paths.append(ConfigPath(f"{config.funnel.key_of(name)}.path", log.path))
+        funnel = config.funnel
+        for name, log in funnel.logs.items():
+            paths.append(ConfigPath(f"{funnel.key_of(name)}.path", log.path))
         for number, catalog in enumerate(events.catalogs):
             paths.append(ConfigPath(f"logs.events.catalogs.{number}.path", catalog.path))
     if config.score.raw is not None:

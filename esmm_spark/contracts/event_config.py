@@ -245,8 +245,7 @@ class EventLogs(Section):
     def _check_attributes(self) -> Self:
         item_attributes = [name for table in self.catalogs if table.key == "item" for name in table.features]
         for history in self.history:
-            logs = {"clicks": self.clicks, "conversions": self.conversions, **self.tasks}
-            log = logs.get(history.of)
+            log = self.task_logs.get(history.of)
             if log is None:
                 raise ValueError(f"history {history.field} is of {history.of}, of which there is no log")
             if log.user_id is None:
@@ -278,6 +277,12 @@ class EventLogs(Section):
             *(history.field for history in self.history),
             *(cross.field for cross in self.crosses),
         ]
+
+    @property
+    def task_logs(self) -> dict[str, ClickLog | ConversionLog | TaskLog]:
+        """The logs of the tasks that are configured, by name: `clicks`, `conversions`, or the task's."""
+        named = {"clicks": self.clicks, "conversions": self.conversions}
+        return {**{name: log for name, log in named.items() if log is not None}, **self.tasks}
 
     @property
     def attributes(self) -> set[str]:

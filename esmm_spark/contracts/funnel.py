@@ -75,7 +75,7 @@ class Funnel:
         """Raises ValueError where a task has no log, or a log no ids by which its events find their cause."""
         self.events = events
         self.links = tuple(_link_of(events, tasks, name) for name in tasks.names)
-        unused = [key for key in _configured(events) if key not in {link.log_name for link in self.links}]
+        unused = [key for key in events.task_logs if key not in {link.log_name for link in self.links}]
         if unused:
             raise ValueError(f"logs.events has a log of {unused[0]}, but tasks are {tasks.described()}")
         for link in self.links:
@@ -157,10 +157,6 @@ class Funnel:
                 f"{link.log_name} have {name}, {cause.log_name} have none: set {cause.log_name}.{own}"
             )
         raise ValueError(f"{link.log_name} need {name}, or user_id and item_id there and in {cause.log_name}")
-
-
-def _configured(events: EventLogs) -> list[str]:
-    return [name for name in ("clicks", "conversions") if getattr(events, name) is not None] + [*events.tasks]
 
 
 def _link_of(events: EventLogs, tasks: Tasks, task: str) -> EventLink:

@@ -18,6 +18,7 @@ from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec, FieldSpec
 from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
 from esmm_spark.events.features.features import Featured
+from esmm_spark.events.reading.lines import attribute
 from esmm_spark.logs.raw_files import CanonicalLines
 
 _TOKEN, _VALUE, _WEIGHT = "\x01", "\x02", "\x03"
@@ -55,7 +56,7 @@ def canonical_lines(featured: Featured, spec: FeatureSpec, brought: ImpressionCo
 
 def _carried(frame: DataFrame, name: str, kind: CarriedKind) -> Column:
     """Returns an attribute as the text that is carried: empty where missing, or no number of its type."""
-    value, stored = F.col(f"`@{name}`"), frame.schema[f"@{name}"].dataType.typeName()
+    value, stored = attribute(name), frame.schema[f"@{name}"].dataType.typeName()
     if stored != "string":
         raise InputError(
             f"samples.carry names {name}, of which an impression may have several values ({stored}): carry "
@@ -79,7 +80,7 @@ def _number(value: Column, kind: CarriedKind) -> Column:
 def lost_numbers(carry: Mapping[str, CarriedKind]) -> list[Column]:
     """Returns, for each carried number, how many impressions have a value that is none: they carry null."""
     return [
-        F.count_if(F.col(f"`@{name}`").isNotNull() & _number(F.col(f"`@{name}`"), kind).isNull()).alias(name)
+        F.count_if(attribute(name).isNotNull() & _number(attribute(name), kind).isNull()).alias(name)
         for name, kind in carry.items()
         if kind != "string"
     ]
@@ -94,7 +95,7 @@ def _tokens(frame: DataFrame, fields: Sequence[FieldSpec]) -> tuple[Column, Colu
 
 def _field_tokens(frame: DataFrame, name: str) -> tuple[Column, Column]:
     """Returns the number of one field's tokens and the tokens; 0 and null where it is missing."""
-    value = F.col(f"`@{name}`")
+    value = attribute(name)
     kind = frame.schema[f"@{name}"].dataType.typeName()
     prefix = F.lit(f"{name}{_VALUE}")
     if kind == "string":

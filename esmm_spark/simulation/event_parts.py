@@ -113,8 +113,9 @@ def draw_event_part(
         past = _past_clicks(block, catalogue, random, first_day_s, prefix)
         truths.append(drawn.pop("truth"))
         if with_repurchases:
-            truths[-1] = with_truth(truths[-1], block, seed, number)
-            drawn["repurchases"] = _repurchases(block, drawn["conversions"], seed, number)
+            again = draw_repurchases(block, seed, number)
+            truths[-1] = with_truth(truths[-1], again)
+            drawn["repurchases"] = _repurchases(block, drawn["conversions"], again.if_converted, seed, number)
         for log, table in drawn.items():
             rows[log].append(table)
         rows["clicks"].append(past)
@@ -205,11 +206,10 @@ def _draw_block(
     }
 
 
-def _repurchases(block: DrawnBlock, conversions: pa.Table, seed: int, number: int) -> pa.Table:
+def _repurchases(block: DrawnBlock, conversions: pa.Table, drawn: Ints, seed: int, number: int) -> pa.Table:
     """Returns the repurchases after a block's conversions, none after those that are nobody's."""
-    happened = draw_repurchases(block, seed, number)
     bought = np.flatnonzero(block.labels.conversion)
-    again = np.flatnonzero(happened[bought])
+    again = np.flatnonzero(drawn[bought])
     random = block_generator(seed, _REPURCHASE_STREAM, number)
     # The first conversions of the table are those of the impressions, in their order.
     earlier = conversions.take(pa.array(again))

@@ -6,6 +6,8 @@ So whoever converts more also buys again more, as with clicks and conversions: t
 sample. Nothing else of the simulation depends on whether repurchases are drawn.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
@@ -18,6 +20,18 @@ _SHARE = 0.5
 # Field -> standard deviation of its factors' share of the logit.
 _CATEGORY_EFFECT, _AGE_EFFECT = 0.7, 0.4
 _CATEGORY, _AGE = 206, 124
+
+
+class Repurchases(NamedTuple):
+    """Of the impressions of a block; arrays [N].
+
+    Attributes:
+        probability: P(repurchase | conversion, impression).
+        if_converted: 0 or 1, int64: what a conversion leads to, or would have led to.
+    """
+
+    probability: Floats
+    if_converted: Ints
 
 
 def repurchase_probabilities(block: DrawnBlock, seed: int) -> Floats:
@@ -33,20 +47,21 @@ def repurchase_probabilities(block: DrawnBlock, seed: int) -> Floats:
     return np.asarray(1 / (1 + np.exp(-logit)))
 
 
-def draw_repurchases(block: DrawnBlock, seed: int, number: int) -> Ints:
-    """Returns 0 or 1 [N]: what a conversion leads to, or would have led to.
+def draw_repurchases(block: DrawnBlock, seed: int, number: int) -> Repurchases:
+    """Returns what is true of a block's repurchases, and what becomes of its impressions.
 
     Args:
         block: the impressions.
         seed: the world's.
         number: the block's.
     """
-    drawn = block_generator(seed, _STREAM, number).random(len(block.labels.pcvr))
-    return (drawn < repurchase_probabilities(block, seed)).astype(np.int64)
+    probability = repurchase_probabilities(block, seed)
+    drawn = block_generator(seed, _STREAM, number).random(len(probability))
+    return Repurchases(probability, (drawn < probability).astype(np.int64))
 
 
-def with_truth(truth: pa.Table, block: DrawnBlock, seed: int, number: int) -> pa.Table:
+def with_truth(truth: pa.Table, repurchases: Repurchases) -> pa.Table:
     """Returns the truth of a block's impressions with what is true of repurchases."""
-    happened = draw_repurchases(block, seed, number).astype(np.int8)
-    truth = truth.append_column("p_repurchase", pa.array(repurchase_probabilities(block, seed)))
-    return truth.append_column("repurchase_if_conversion", pa.array(happened))
+    truth = truth.append_column("p_repurchase", pa.array(repurchases.probability))
+    happened = pa.array(repurchases.if_converted.astype(np.int8))
+    return truth.append_column("repurchase_if_conversion", happened)

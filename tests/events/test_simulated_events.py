@@ -164,7 +164,7 @@ def test_who_converts_more_buys_again_more() -> None:
     probability = repurchase_probabilities(block, 1)
     correlation = np.corrcoef(probability, block.labels.pcvr)[0, 1]
     assert 0.2 < correlation < 0.95
-    happened = draw_repurchases(block, 1, 0)
+    happened = draw_repurchases(block, 1, 0).if_converted
     assert abs(happened.mean() - probability.mean()) < 0.02
 
 
