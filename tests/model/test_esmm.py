@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.objectives.probabilities import predict
+from tests.model.tokens import Tokens
 
 # Two context fields of one table and two impression fields; the arena has rows 0 to 16.
 SPEC = FeatureSpec.model_validate(
@@ -28,17 +29,6 @@ SPEC = FeatureSpec.model_validate(
     }
 )
 DIM = 3
-
-
-@dataclass(frozen=True)
-class Tokens:
-    context_rows: Tensor
-    context_weights: Tensor
-    context_lengths: Tensor
-    impression_rows: Tensor
-    impression_weights: Tensor
-    impression_lengths: Tensor
-    group_sizes: Tensor
 
 
 def int32(*values: int) -> Tensor:

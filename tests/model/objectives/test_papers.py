@@ -18,6 +18,7 @@ from esmm_spark.contracts.train_config import Model
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.esmm import Esmm, build_esmm
+from tests.model.tokens import Tokens
 
 SPEC = FeatureSpec.model_validate(
     {
@@ -34,18 +35,11 @@ ROW_RATE, ROW_EPS, RATE = 0.05, 1e-8, 0.1
 
 
 @dataclass(frozen=True)
-class Tokens:
-    context_rows: Tensor
-    context_weights: Tensor
-    context_lengths: Tensor
-    impression_rows: Tensor
-    impression_weights: Tensor
-    impression_lengths: Tensor
-    group_sizes: Tensor
+class LabelledTokens(Tokens):
     labels: Tensor
 
 
-def batch(seed: int) -> Tokens:
+def batch(seed: int) -> LabelledTokens:
     """Returns groups of 1 to 6 impressions, about BATCH in all; a third is clicked, half of those convert."""
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.randint(1, 7, (BATCH // 4,), generator=generator)
@@ -58,7 +52,7 @@ def batch(seed: int) -> Tokens:
         rows += (users + torch.randint(0, 12, (1,), generator=generator)).tolist()
     own = (items + torch.randint(0, 15, (count,), generator=generator)).int()
     click = torch.rand(count, generator=generator) < 0.35
-    return Tokens(
+    return LabelledTokens(
         torch.tensor(rows, dtype=torch.int32),
         0.5 + torch.rand(len(rows), generator=generator),
         lengths.flatten(),
@@ -81,7 +75,7 @@ class PlainModel:
         states = [tower.state_dict() for tower in esmm.towers]
         self.towers = [[state[name].double().clone() for name in self.names] for state in states]
 
-    def step(self, tokens: Tokens, loss_of: Callable[..., Tensor]) -> float:
+    def step(self, tokens: LabelledTokens, loss_of: Callable[..., Tensor]) -> float:
         """Trains a batch and returns its mean loss."""
         rows = self.rows.clone().requires_grad_()
         towers = [[parameter.requires_grad_() for parameter in tower] for tower in self.towers]
