@@ -9,12 +9,12 @@ from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.feed.batch import TokenBatch
 from esmm_spark.model import esmm as model
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.objectives.probabilities import predict
-from tests.model.tokens import Tokens
 
 # Two context fields of one table and two impression fields; the arena has rows 0 to 16.
 SPEC = FeatureSpec.model_validate(
@@ -36,7 +36,7 @@ def int32(*values: int) -> Tensor:
 
 
 # Groups of 2 and 1 impressions.
-BATCH = Tokens(
+BATCH = TokenBatch(
     context_rows=int32(1, 2, 3, 4),
     context_weights=torch.tensor([1.0, 0.5, 1.0, 2.0]),
     context_lengths=int32(2, 0, 1, 1),
@@ -58,7 +58,7 @@ def make_arena(copies: int = 1) -> EmbeddingArena:
     return EmbeddingArena(copies * SPEC.num_rows, DIM, learning_rate=0.1, eps=1e-8, init_range=0.5, seed=1)
 
 
-def one_piece(batch: Tokens, gap: int) -> Tokens:
+def one_piece(batch: TokenBatch, gap: int) -> TokenBatch:
     """Returns the batch with its contexts' and impressions' tokens in one piece, `gap` numbers apart."""
     found: dict[str, Tensor] = {}
     for kind in ("rows", "weights", "lengths"):
@@ -69,7 +69,7 @@ def one_piece(batch: Tokens, gap: int) -> Tokens:
 
 
 @pytest.mark.parametrize("batch", [BATCH, one_piece(BATCH, gap=0), one_piece(BATCH, gap=1)])
-def test_a_batch_is_looked_up_field_by_field(batch: Tokens) -> None:
+def test_a_batch_is_looked_up_field_by_field(batch: TokenBatch) -> None:
     arena = make_arena()
     row = arena.local_rows().clone()
 
@@ -95,7 +95,9 @@ def test_base_reads_an_embedding_of_its_own_for_each_tower() -> None:
 
 def test_no_groups_are_looked_up_all_the_same() -> None:
     none, empty = int32(), torch.zeros(0)
-    context, impression = embed_batch(make_arena(), Tokens(none, empty, none, none, empty, none, none), SPEC)
+    context, impression = embed_batch(
+        make_arena(), TokenBatch(none, empty, none, none, empty, none, none), SPEC
+    )
     assert context.shape == (0, 2, DIM)
     assert impression.shape == (0, 2, DIM)
 

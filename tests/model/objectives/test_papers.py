@@ -15,10 +15,10 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.contracts.train_config import Model
+from esmm_spark.feed.batch import TokenBatch
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.esmm import Esmm, build_esmm
-from tests.model.tokens import Tokens
 
 SPEC = FeatureSpec.model_validate(
     {
@@ -35,7 +35,7 @@ ROW_RATE, ROW_EPS, RATE = 0.05, 1e-8, 0.1
 
 
 @dataclass(frozen=True)
-class LabelledTokens(Tokens):
+class LabelledTokens(TokenBatch):
     labels: Tensor
 
 
@@ -91,7 +91,7 @@ class PlainModel:
             self.rows = self.rows - ROW_RATE * of_rows / (self.row_state.sqrt() + ROW_EPS)[:, None]
         return loss.item()
 
-    def _impressions(self, tokens: Tokens, rows: Tensor) -> list[list[Tensor]]:
+    def _impressions(self, tokens: TokenBatch, rows: Tensor) -> list[list[Tensor]]:
         """Returns the pooled fields of each impression: viewed items, user, item."""
         found, at, own = [], 0, 0
         for group, size in enumerate(tokens.group_sizes.tolist()):
