@@ -7,7 +7,6 @@ from pyspark.sql import Observation, SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
-from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.manifest import (
     VALUE_RULE,
     DayCounts,
@@ -19,10 +18,7 @@ from esmm_spark.contracts.schemas.columns import label_columns, names_of
 from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
 from esmm_spark.events.canonical_lines import canonical_lines, lost_numbers
 from esmm_spark.events.counts import Counted, count_lines, rejected_lines
-from esmm_spark.events.day_folders import (
-    GROUPED,
-    REJECTED_CONTEXTS,
-)
+from esmm_spark.events.day_folders import GROUPED, REJECTED_CONTEXTS
 from esmm_spark.events.features.features import add_features
 from esmm_spark.events.join.labels import Labelled, label_day
 from esmm_spark.events.join.needed_folders import IsExcused
@@ -98,15 +94,15 @@ def _write_labelled(
     counted: Counted,
     staging: str,
 ) -> DayPartition:
-    sources = counted.sources
+    sources, funnel = counted.sources, config.funnel
     labels = labelled.impressions.select(*names_of(label_columns(config.tasks.names)))
     labels.write.parquet(filesystems.spark_path(storage.join(staging, LABELS)))
     rejected_lines(logs, day).coalesce(1).write.parquet(
         filesystems.spark_path(storage.join(staging, REJECTS))
     )
     with step(spark, f"{day.name}: report the join"):
-        report = report_join(labelled, config.funnel, day)
-    warnings = [*logs.warnings, *check_matches(report, labelled, config.funnel, day)]
+        report = report_join(labelled, funnel, day)
+    warnings = [*logs.warnings, *check_matches(report, labelled, funnel, day)]
     examples = None
     if report["impressions"]["total"] > 0:
         with step(spark, f"{day.name}: join features"):
@@ -130,9 +126,9 @@ def _write_labelled(
 
 def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str) -> list[str]:
     """Writes the canonical lines, which are read three times and cost joins to make; returns warnings."""
-    events, catalogs = events_of(config), logs.accepted_catalogs()
-    counted = {link.log_name: logs.accepted(link.log_name) for link in config.funnel.links}
-    featured = add_features(labelled.impressions, catalogs, counted, events, config.features)
+    funnel, catalogs = config.funnel, logs.accepted_catalogs()
+    counted = {link.log_name: logs.accepted(link.log_name) for link in funnel.links}
+    featured = add_features(labelled.impressions, catalogs, counted, funnel.events, config.features)
     contexts, impressions = featured.contexts.persist(), featured.impressions
     # Counted by the pass that writes the lines.
     lost, observed = lost_numbers(config.samples.carry), Observation("carried numbers")
@@ -163,12 +159,7 @@ def _write_examples(
         dataset=storage.join(staging, GROUPED),
         partition=day.name,
         source=day.name,
-        held_out=None,
-        vocabulary=None,
-        max_group_size=config.samples.max_group_size,
-        row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
-        compression=config.samples.compression,
-        labels_required=config.samples.unknown_labels == "reject",
+        samples=config.samples,
     )
     reader = spark.read.schema(_LINE_SCHEMA)
     contexts, impressions = (reader.parquet(filesystems.spark_source(path)) for path in paths)
@@ -193,9 +184,3 @@ def _account_for(source: SourceCounts, dropped: int, written: int) -> None:
             f"{source.name}: {source.lines_accepted} impressions accepted, but {written} in the examples: "
             "a defect, nothing was replaced"
         )
-
-
-def events_of(config: Config) -> EventLogs:
-    """Returns the config of the event logs."""
-    assert config.logs.events is not None
-    return config.logs.events

@@ -11,10 +11,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, MissingLogError, TargetBusyError
-from esmm_spark.contracts.manifest import (
-    DayPartition,
-    require_same_spec,
-)
+from esmm_spark.contracts.manifest import DayPartition, require_same_spec
 from esmm_spark.events.backfill import look_back
 from esmm_spark.events.day_folders import (
     dataset_lease,
@@ -23,11 +20,9 @@ from esmm_spark.events.day_folders import (
     require_one_value_rule,
     write_day_manifest,
 )
-from esmm_spark.events.day_writing import events_of, write_day
+from esmm_spark.events.day_writing import write_day
 from esmm_spark.events.join.needed_folders import built_day, excuses
-from esmm_spark.events.join.sources import (
-    choose_files,
-)
+from esmm_spark.events.join.sources import choose_files
 from esmm_spark.events.known_inputs import KnownInputs, digest_of_inputs, remember_inputs
 from esmm_spark.events.reading.day import Day
 from esmm_spark.files import storage
@@ -140,7 +135,7 @@ def check_dataset(config: Config, name: str) -> None:
         raise ConfigError(f"{dataset} holds a dataset without days: set paths.dataset to another folder")
     require_same_spec(config.features, "the config", manifest.feature_spec, f"the dataset {dataset}")
     theirs = manifest.config["logs"]["events"]
-    ours = events_of(config).model_dump(mode="json")
+    ours = config.funnel.events.model_dump(mode="json")
     differing = sorted(key for key in _JOIN_KEYS if ours[key] != theirs[key])
     if differing:
         raise ConfigError(

@@ -124,8 +124,7 @@ def _require_training_groups(partitions: Mapping[str, PartitionCounts], config: 
 
 def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:
     """Returns how the lines of `split` become examples in the folder `dataset`."""
-    samples = config.samples
-    held_out = None
+    samples, held_out = config.samples, None
     if split == TRAIN and samples.validation_fraction > 0:
         held_out = HeldOut(VALIDATION_PARTITION, samples.validation_fraction, samples.seed)
     return GroupingPlan(
@@ -134,12 +133,9 @@ def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:
         dataset=dataset,
         partition=f"{SPLIT_PREFIX}{split}",
         source=split,
+        samples=samples,
         held_out=held_out,
         vocabulary=storage.join(dataset, VOCABULARY) if config.features.needs_vocabulary else None,
-        max_group_size=samples.max_group_size,
-        row_group_bytes=int(samples.row_group_mb * (1 << 20)),
-        compression=samples.compression,
-        labels_required=samples.unknown_labels == "reject",
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import PartitionCounts
-from esmm_spark.contracts.sample_config import Compression
+from esmm_spark.contracts.sample_config import Samples
 from esmm_spark.samples.grouping.buffers import Counts
 from esmm_spark.samples.hashing.held_out import HeldOut
 from esmm_spark.spark.tasks import TaskReport
@@ -25,12 +25,10 @@ class GroupingPlan:
         partition: for example `split=train`.
         source: the name of the logs in rejects and manifest; `.skeleton` or `.common_features` is put behind
             it.
+        samples: the config's section: how large groups, row groups and files are.
         held_out: the groups that go to another partition, if any.
         vocabulary: URI of the folder with the frequent values, if the spec needs one.
-        max_group_size: more impressions make another part.
-        row_group_bytes: of a Parquet row group, in memory.
-        compression: of the examples' files.
-        labels_required: if false, labels may be empty.
+        for_scoring: whether labels may be empty, whatever `samples.unknown_labels` says.
     """
 
     spec: FeatureSpec
@@ -38,12 +36,20 @@ class GroupingPlan:
     dataset: str
     partition: str
     source: str
-    held_out: HeldOut | None
-    vocabulary: str | None
-    max_group_size: int
-    row_group_bytes: int
-    compression: Compression
-    labels_required: bool = True
+    samples: Samples
+    held_out: HeldOut | None = None
+    vocabulary: str | None = None
+    for_scoring: bool = False
+
+    @property
+    def row_group_bytes(self) -> int:
+        """Bytes of a Parquet row group, in memory."""
+        return int(self.samples.row_group_mb * (1 << 20))
+
+    @property
+    def labels_required(self) -> bool:
+        """Whether an impression with an empty label is rejected."""
+        return not self.for_scoring and self.samples.unknown_labels == "reject"
 
     @property
     def partitions(self) -> list[str]:

@@ -40,7 +40,7 @@ def group_partition(
         plan.spec,
         plan.brought,
         load_vocabulary(plan.vocabulary, plan.spec) if plan.vocabulary else {},
-        plan.max_group_size,
+        plan.samples.max_group_size,
         plan.labels_required,
     )
     writers = {
@@ -49,7 +49,7 @@ def group_partition(
             f"{EXAMPLES}/{partition}/{attempt.file}",
             grouper.schema,
             plan.row_group_bytes,
-            plan.compression,
+            plan.samples.compression,
         )
         for partition in plan.partitions
     }

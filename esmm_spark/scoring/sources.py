@@ -144,12 +144,9 @@ def _group_raw_files(
         dataset=folder,
         partition=partition,
         source=_RAW,
-        held_out=None,
+        samples=config.samples,
         vocabulary=storage.join(model_uri, VOCABULARY) if info.feature_spec.needs_vocabulary else None,
-        max_group_size=config.samples.max_group_size,
-        row_group_bytes=int(config.samples.row_group_mb * (1 << 20)),
-        compression=config.samples.compression,
-        labels_required=False,
+        for_scoring=True,
     )
     canonical = reader_of(config.logs.format)(spark, raw)
     written = write_examples(spark, canonical, (raw.common_features, raw.skeleton), plan, None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.contracts.manifest import PartitionCounts
-from esmm_spark.contracts.sample_config import Compression
+from esmm_spark.contracts.sample_config import Compression, Samples
 from esmm_spark.samples.example_files import ExamplesWriter, RejectsWriter, _cuts
 from esmm_spark.samples.examples import _commit
 from esmm_spark.samples.grouping.batches import row_bytes
@@ -124,11 +124,7 @@ def test_only_what_a_successful_attempt_reported_stays(tmp_path: Path) -> None:
         str(tmp_path),
         "split=train",
         "train",
-        None,
-        None,
-        256,
-        1 << 20,
-        "lz4",
+        Samples(),
     )
     folder = tmp_path / "examples" / "split=train"
     folder.mkdir(parents=True)
