@@ -4,8 +4,8 @@ A day's partition follows from the logs, the config and `--as-of` alone: not fro
 what else is in the dataset. So a run may be repeated, and days may come in any order.
 """
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from pyspark.sql import SparkSession
 
@@ -30,8 +30,9 @@ from esmm_spark.files.manifest_file import read_written_manifest
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.small_inputs import small_input_settings
 
-# What makes two days' examples comparable, beside the feature spec.
-_JOIN_KEYS = {"attribution", "immature", "history", "crosses"}
+# What makes two days' examples comparable, beside the feature spec: keys of `logs.events` and of a task's log.
+_JOIN_KEYS = ("attribution", "immature", "history", "crosses")
+_TASK_JOIN_KEYS = ("window_s", "parent_event")
 
 
 class BuiltDays(NamedTuple):
@@ -134,12 +135,27 @@ def check_dataset(config: Config, name: str) -> None:
     if manifest.days is None:
         raise ConfigError(f"{dataset} holds a dataset without days: set paths.dataset to another folder")
     require_same_spec(config.features, "the config", manifest.feature_spec, f"the dataset {dataset}")
-    theirs = manifest.config["logs"]["events"]
-    ours = config.funnel.events.model_dump(mode="json")
-    differing = sorted(key for key in _JOIN_KEYS if ours[key] != theirs[key])
+    ours, theirs = _join_of(config.model_dump(mode="json")), _join_of(manifest.config)
+    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if differing:
+        key = differing[0]
         raise ConfigError(
-            f"logs.events.{differing[0]} = {ours[differing[0]]}, but the days in {dataset} were made with "
-            f"{theirs[differing[0]]}: set it back, or set paths.dataset to another folder"
+            f"{key} = {ours.get(key)}, but the days in {dataset} were made with {theirs.get(key)}: set it "
+            "back, or set paths.dataset to another folder"
         )
     require_one_value_rule(dataset, manifest.days, name)
+
+
+def _join_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of a config, as it is stored, that all days of a dataset must have alike."""
+    events = config["logs"]["events"]
+    return {
+        "tasks": config["tasks"],
+        "samples.carry": config["samples"]["carry"],
+        **{f"logs.events.{key}": events[key] for key in _JOIN_KEYS},
+        **{
+            f"logs.events.tasks.{task}.{key}": log[key]
+            for task, log in events["tasks"].items()
+            for key in _TASK_JOIN_KEYS
+        },
+    }

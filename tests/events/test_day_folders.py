@@ -2,11 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import (
     ConfigError,
     CountMismatchError,
@@ -244,3 +246,31 @@ def test_days_whose_ids_became_text_by_an_older_rule_are_not_mixed_with_new_ones
     check_dataset(config(tmp_path), DAY)
     shutil.rmtree(tmp_path / "dataset" / EXAMPLES / DAY)
     check_dataset(config(tmp_path), "ds=2026-11-24")
+
+
+def with_repurchases(tmp_path: Path, **log: Any) -> Config:
+    """Returns a config of three tasks."""
+    content = config(tmp_path).model_dump(mode="json")
+    content["tasks"]["repurchase"] = {"given": "conversion"}
+    path = str(tmp_path / "logs/repurchases")
+    repurchases = {"path": path, "time": "time", "user_id": "user_id", "item_id": "item_id", **log}
+    content["logs"]["events"]["tasks"]["repurchase"] = repurchases
+    return Config.model_validate(content)
+
+
+def test_a_day_of_other_tasks_windows_or_carried_columns_is_not_built_beside_the_others(
+    tmp_path: Path,
+) -> None:
+    publish_folders(tmp_path, 2)
+    dataset = str(tmp_path / "dataset")
+    write_day_manifest(dataset, with_repurchases(tmp_path, window_s=60))
+    check_dataset(with_repurchases(tmp_path, window_s=60), DAY)
+    with pytest.raises(ConfigError, match=r"logs.events.tasks.repurchase.window_s = 61, but .* with 60: set"):
+        check_dataset(with_repurchases(tmp_path, window_s=61), DAY)
+    write_day_manifest(dataset, config(tmp_path))
+    with pytest.raises(ConfigError, match=r"= .*, but the days in .* were made with None: set it back"):
+        check_dataset(with_repurchases(tmp_path), DAY)
+    carrying = config(tmp_path).model_dump(mode="json")
+    carrying["samples"]["carry"] = {"age": "int"}
+    with pytest.raises(ConfigError, match=r"samples.carry = \{'age': 'int'\}, but .* with \{\}: set it back"):
+        check_dataset(Config.model_validate(carrying), DAY)
