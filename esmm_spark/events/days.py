@@ -30,7 +30,7 @@ from esmm_spark.files.manifest_file import read_written_manifest
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.small_inputs import small_input_settings
 
-# What makes two days' examples comparable, beside the feature spec: keys of `logs.events` and of a task's log.
+# What makes two days' examples comparable, beside the feature spec: keys of `logs.events`, of a task's log.
 _JOIN_KEYS = ("attribution", "immature", "history", "crosses")
 _TASK_JOIN_KEYS = ("window_s", "parent_event")
 
