@@ -11,7 +11,7 @@ help: ## List the targets
 setup: ## Make .venv: pinned packages, Horovod built from source (cached outside the tree)
 	@scripts/setup.sh
 
-demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 3 minutes, below ./demo; EVENTS=1: of event logs, 7 minutes; FUNNEL=1: of three tasks
+demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 2 minutes, below ./demo; EVENTS=1: of event logs, 4 minutes; FUNNEL=1: of three tasks
 	@scripts/demo$(if $(EVENTS)$(FUNNEL),_events).sh
 
 test: setup ## Run every test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Event logs end to end on simulated ones, below ./demo-events: simulate four days, preprocess the first three day by
 # day, with the third backfill what late conversions have changed, train on two days and validate on the third, then score
-# and evaluate the fourth, in about seven minutes. Run it with `make demo EVENTS=1`, which makes .venv first. With FUNNEL=1
+# and evaluate the fourth, in about four minutes. Run it with `make demo EVENTS=1`, which makes .venv first. With FUNNEL=1
 # there is a third task, repurchase given conversion, and all lies below ./demo-funnel: `make demo FUNNEL=1`.
 #
 #   NUM_GROUPS=10000 SEED=1 RANKS=2 FUNNEL= scripts/demo_events.sh
