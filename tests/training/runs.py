@@ -19,19 +19,24 @@ from tests.repository import ROOT
 TRAIN = ROOT / "esmm_spark" / "train.py"
 
 
-def command(num_ranks: int, config: Path, *overrides: str) -> list[str]:
-    """Returns the command of a run on this host; its ranks talk over the loopback interface only."""
+def command(num_ranks: int, config: Path, *overrides: str, launched: bool = False) -> list[str]:
+    """Returns the command of a run on this host; its ranks talk over the loopback interface only.
+
+    One rank is a plain process unless it is to be `launched` by horovodrun, too.
+    """
     horovodrun = Path(sys.executable).parent / "horovodrun"
     launcher = [str(horovodrun), "-np", str(num_ranks), "-H", f"localhost:{num_ranks}"]
     launcher += ["--network-interfaces", "lo"]
     train = [sys.executable, str(TRAIN), "--config", str(config), *overrides]
-    return (launcher if num_ranks > 1 else []) + train
+    return (launcher if num_ranks > 1 or launched else []) + train
 
 
-def run(num_ranks: int, config: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def run(
+    num_ranks: int, config: Path, *overrides: str, launched: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Runs to the end."""
     return subprocess.run(
-        command(num_ranks, config, *overrides),
+        command(num_ranks, config, *overrides, launched=launched),
         capture_output=True,
         text=True,
         timeout=120,

@@ -48,6 +48,20 @@ def test_two_ranks_train_the_model_of_one(new_run: NewRun, uninterrupted: Path) 
     assert "Warning" not in result.stderr
 
 
+def test_one_rank_of_horovodrun_is_a_run_like_any_other(new_run: NewRun) -> None:
+    config = new_run(**{**SETTINGS, "max_steps": 2})
+    result = run(1, config, launched=True)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    newest_version(config.parent / "model")
+    mistaken = run(1, config, "train.learning_rate=0.3", launched=True)
+    # horovodrun ends with 1 whatever its ranks end with, and names theirs.
+    assert (mistaken.returncode, "Exit code: 2" in mistaken.stderr) == (1, True), mistaken.stderr
+    (line,) = told(mistaken.stderr)
+    assert "train.learning_rate" in line
+    assert "RuntimeError: cannot" not in mistaken.stderr
+
+
 def test_a_rank_that_has_nothing_to_read_takes_part_in_every_step(new_run: NewRun) -> None:
     # One stream is read by rank 0; rank 1 still owns half of the rows.
     settings = {**SETTINGS, "num_streams": 1, "max_steps": 4}

@@ -129,9 +129,12 @@ class _Hub(threading.Thread):
             connection.close()
 
     def close(self) -> None:
-        """Tells all ranks that the watch is over."""
+        """Tells all ranks that the watch is over, if it ever began: of a single rank it doesn't."""
         self._closing.set()
-        self.join(_PAUSE_S)
+        if self.ident is None:
+            self._listening.close()
+        else:
+            self.join(_PAUSE_S)
 
     def _hear(self, selector: selectors.BaseSelector, source: Any) -> None:
         if source is self._listening:

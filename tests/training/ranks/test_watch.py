@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,14 @@ def test_the_rank_that_works_while_others_wait_is_named_with_what_it_does() -> N
         "newest checkpoint"
     )
     assert verdict(peers, 12, NOW, last_unhurried_s=0) is None
+
+
+def test_a_watch_that_never_began_is_closed_and_nobody_listens_any_more() -> None:
+    hub = Watch(0, 1, 10)
+    host, port, *_ = hub.address.split()
+    hub.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), 1)
 
 
 @pytest.mark.parametrize(
