@@ -14,6 +14,7 @@ _FILES = {"contracts", "runtime", "files"}
 _SPARK = _FILES | {"spark"}
 _SAMPLES = {"samples", "samples.hashing", "samples.lines", "samples.grouping"}
 _EMBEDDING = {"model.embedding", "model.kernels"}
+_NETWORKS = {"model.fused", "model.networks"}
 
 # room -> the rooms that it may import, beside itself
 ALLOWED: dict[str, set[str]] = {
@@ -36,9 +37,10 @@ ALLOWED: dict[str, set[str]] = {
     "model.embedding": {"contracts", "runtime", "model.kernels"},
     "model.objectives": {"contracts", "model.kernels"},
     "model.fused": {"model.kernels", "model.objectives"},
-    "model": _FILES | _EMBEDDING | {"model.fused", "model.objectives"},
+    "model.networks": {"contracts", "runtime", "model.kernels", "model.fused"},
+    "model": _FILES | _EMBEDDING | _NETWORKS | {"model.objectives"},
     "training.ranks": {"contracts", "runtime"},
-    "training": _FILES | _EMBEDDING | {"feed", "model", "model.objectives", "training.ranks"},
+    "training": _FILES | _EMBEDDING | _NETWORKS | {"feed", "model", "model.objectives", "training.ranks"},
     "scoring": _SPARK | _SAMPLES | _EMBEDDING | {"logs", "feed", "model", "model.objectives"},
     "evaluation.kernels": {"runtime"},
     "evaluation.measure": _SPARK | {"evaluation.kernels"},

@@ -24,7 +24,8 @@ from esmm_spark.contracts.objective import Objective
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.fused.perceptron import Perceptron, why_not_fused
 from esmm_spark.model.fused.tower import FusedInputs, fused_loss
-from esmm_spark.model.networks import Mlp, accepted_options, build_network
+from esmm_spark.model.networks.mlp import Mlp
+from esmm_spark.model.networks.registry import accepted_options, build_network
 from esmm_spark.model.objectives.pointwise import pointwise_loss
 from esmm_spark.model.objectives.spec import spec_of
 from esmm_spark.model.own_losses import require_terms, resolve_loss
@@ -38,7 +39,7 @@ class Esmm(nn.Module):
     """A tower for each head. The embedding is no part of it: `parameters()` are alike on every rank.
 
     Args:
-        towers: [H] a network (`esmm_spark.model.networks`) for each head of the objective.
+        towers: [H] a network (`esmm_spark.model.networks.registry`) for each head of the objective.
         objective: tasks, terms and heads.
 
     Raises:

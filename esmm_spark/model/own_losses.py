@@ -18,7 +18,7 @@ from torch import Tensor
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.losses import PRESETS
-from esmm_spark.model.own_code import import_named
+from esmm_spark.runtime.own_code import import_named
 
 OwnLoss = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 

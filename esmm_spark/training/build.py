@@ -13,9 +13,9 @@ from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
 from esmm_spark.contracts.schemas.layout import TENSORBOARD
 from esmm_spark.files import filesystems, storage
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm
-from esmm_spark.model.networks import BUILT_IN
-from esmm_spark.model.own_code import failure
+from esmm_spark.model.networks.registry import BUILT_IN
 from esmm_spark.runtime.memory import keep_freed_memory
+from esmm_spark.runtime.own_code import failure
 from esmm_spark.training.kernels_line import kernels_line
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.need import require_memory

@@ -22,7 +22,7 @@ JOB = ROOT / "jobs" / "score.py"
 SLOW_NETWORK = """
 import os, time
 from pathlib import Path
-from esmm_spark.model.networks import Mlp
+from esmm_spark.model.networks.mlp import Mlp
 class Slow(Mlp):
     def forward(self, context, impression, group_index):
         folder = Path(os.environ["SLOW_NETWORK"])

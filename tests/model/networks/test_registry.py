@@ -6,14 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.model.networks import (
-    Dcn,
-    GroupedLinear,
-    Mlp,
-    accepted_options,
-    build_network,
-    resolve_network,
-)
+from esmm_spark.model.networks.dcn import Dcn
+from esmm_spark.model.networks.layers import GroupedLinear
+from esmm_spark.model.networks.mlp import Mlp
+from esmm_spark.model.networks.registry import accepted_options, build_network, resolve_network
 
 GROUPS, CONTEXT, IMPRESSION, DIM = 3, 4, 2, 5
 # The second group has no impressions.

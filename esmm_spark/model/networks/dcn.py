@@ -1,0 +1,68 @@
+"""DCN-v2: cross layers, then a multilayer perceptron."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, cat, nn
+
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.model.networks.layers import (
+    GroupedLinear,
+    checked_widths,
+    initialise,
+    is_count,
+    layers_after_first,
+    linears_of,
+)
+
+
+class Dcn(nn.Module):
+    """DCN-v2, stacked: cross layers over all fields, then a multilayer perceptron.
+
+        x_0 = [context, impression],   x_{l+1} = x_0 * (W_l x_l + b_l) + x_l
+
+    Args:
+        num_context_features: Fc.
+        num_impression_features: Fi.
+        dim: D.
+        cross_layers: cross layers, at least 1; l of them give products of up to l + 1 fields.
+        hidden_units: widths of the perceptron's hidden layers.
+        activation: `relu` or `prelu`.
+
+    Source: Wang et al., "DCN V2", WWW 2021, equation 1 and figure 1b (stacked).
+    """
+
+    def __init__(
+        self,
+        num_context_features: int,
+        num_impression_features: int,
+        dim: int,
+        cross_layers: int = 2,
+        hidden_units: Sequence[int] = (200, 80),
+        activation: str = "prelu",
+    ) -> None:
+        super().__init__()
+        if not is_count(cross_layers):
+            raise ConfigError(
+                f"cross_layers = {cross_layers!r}: network dcn needs a whole number, at least 1 (mlp has 0)"
+            )
+        context_width, impression_width = num_context_features * dim, num_impression_features * dim
+        width = context_width + impression_width
+        self.first_cross = GroupedLinear(context_width, impression_width, width)
+        self.crosses = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers - 1))
+        widths = [*checked_widths(hidden_units), 1]
+        self.first = nn.Linear(width, widths[0])
+        self.rest = layers_after_first(widths, activation)
+        for cross in (self.first_cross.flat, *linears_of(self.crosses)):
+            nn.init.xavier_uniform_(cross.weight)
+            nn.init.zeros_(cross.bias)
+        initialise([self.first, *linears_of(self.rest)])
+
+    def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
+        """Returns logits [N] for context [G, Fc, D], impression [N, Fi, D] and group_index [N]."""
+        context, impression = context.flatten(1), impression.flatten(1)
+        x_0 = cat((context.index_select(0, group_index), impression), dim=1)  # [N, (Fc + Fi) * D]
+        x = x_0 * self.first_cross(context, impression, group_index) + x_0
+        for cross in self.crosses:
+            x = x_0 * cross(x) + x
+        logit: Tensor = self.rest(self.first(x)).squeeze(1)
+        return logit

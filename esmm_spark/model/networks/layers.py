@@ -1,0 +1,82 @@
+"""What networks are made of: the layer over a group's context and its impressions, perceptrons, options.
+
+Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H hidden units.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esmm_spark.contracts.errors import ConfigError
+
+
+class GroupedLinear(nn.Module):
+    """A linear layer over [context, impression], which computes the context's share once per group.
+
+    Equals `nn.Linear` on the flat concatenation: W [c, x] + b = Wc c + Wx x + b. Of Ali-CCP's 23 fields 13
+    are the context's, and 58 impressions share them.
+
+    Args:
+        context_width: Fc * D.
+        impression_width: Fi * D.
+        out_width: H.
+    """
+
+    def __init__(self, context_width: int, impression_width: int, out_width: int) -> None:
+        super().__init__()
+        self.context_width = context_width
+        # One parameter, so that it starts as, and is saved as, the flat layer that it stands for.
+        self.flat = nn.Linear(context_width + impression_width, out_width)
+
+    def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
+        """Returns [N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
+        weight = self.flat.weight
+        shares = F.linear(context, weight[:, : self.context_width], self.flat.bias)
+        return shares.index_select(0, group_index) + F.linear(impression, weight[:, self.context_width :])
+
+
+def checked_widths(hidden_units: Sequence[int]) -> Sequence[int]:
+    """Returns the widths. Raises ConfigError if they aren't a list of whole numbers, each at least 1."""
+    if isinstance(hidden_units, list | tuple) and all(map(is_count, hidden_units)):
+        return hidden_units
+    raise ConfigError(f"hidden_units = {hidden_units!r}: must be a list of whole numbers, each at least 1")
+
+
+def is_count(value: object) -> bool:
+    """Returns whether an option is a whole number, at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def layers_after_first(widths: Sequence[int], activation: str) -> nn.Sequential:
+    """Returns what follows the first linear layer: activation, linear, ..., the last linear layer bare."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in itertools.pairwise(widths):
+        layers += [_activation(activation, width_in), nn.Linear(width_in, width_out)]
+    return nn.Sequential(*layers)
+
+
+def _activation(name: str, width: int) -> nn.Module:
+    if name == "relu":
+        return nn.ReLU()
+    if name == "prelu":
+        # One slope per channel, from 0.25: what PReLU's paper calls channel-wise (He et al., ICCV 2015,
+        # section 2.1).
+        return nn.PReLU(width, init=0.25)
+    raise ConfigError(f"activation = {name!r}: allowed are relu, prelu")
+
+
+def linears_of(module: nn.Module) -> list[nn.Linear]:
+    """Returns the linear layers inside a module, in order."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+
+
+def initialise(linears: Sequence[nn.Linear]) -> None:
+    """Draws He's uniform weights for the hidden layers and Xavier's for the last; biases are 0."""
+    *hidden, last = linears
+    for layer in hidden:
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+    nn.init.xavier_uniform_(last.weight)
+    for layer in linears:
+        nn.init.zeros_(layer.bias)

@@ -1,0 +1,85 @@
+"""Networks: what turns the pooled fields of an impression and its context into one logit.
+
+A model has one for each head. A network is an `nn.Module` built as
+
+    cls(num_context_features, num_impression_features, dim, **options)
+
+with
+
+    forward(context [G, Fc, D], impression [N, Fi, D], group_index [N] int64) -> logit [N]
+
+where impression i belongs to context `group_index[i]`. `group_index` is sorted. N is at least 1, and at
+least 2 in training mode (BatchNorm needs two): a rank whose share of a step is a single impression puts it
+through in evaluation mode, and one without impressions doesn't call the network. Buffers of floats are
+averaged over the ranks before they are used or kept (training/ranks/buffers.py); others are the first rank's.
+Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H hidden units.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
+from esmm_spark.model.networks.dcn import Dcn
+from esmm_spark.model.networks.mlp import Mlp
+from esmm_spark.runtime.own_code import failure, import_named
+
+BUILT_IN: Mapping[str, type[nn.Module]] = {"mlp": Mlp, "dcn": Dcn}
+
+
+def build_network(
+    name: str, num_context_features: int, num_impression_features: int, dim: int, /, **options: Any
+) -> nn.Module:
+    """Returns a new network, its parameters drawn from torch's global random state.
+
+    Args:
+        name: `mlp`, `dcn`, or `package.module:Class`.
+        num_context_features: Fc.
+        num_impression_features: Fi.
+        dim: D.
+        options: more arguments of the class.
+
+    Raises:
+        ConfigError: no such network, or its class doesn't take these arguments or fails with them.
+    """
+    network_class = resolve_network(name)
+    arguments = (num_context_features, num_impression_features, dim)
+    try:
+        inspect.signature(network_class).bind(*arguments, **options)
+    except TypeError as error:
+        raise ConfigError(
+            f"model.network {name} does not take (num_context_features, num_impression_features, dim"
+            f"{''.join(f', {key}={value!r}' for key, value in options.items())}): {error}; "
+            f"it is built as {network_class.__name__}{inspect.signature(network_class)}"
+        ) from error
+    try:
+        return network_class(*arguments, **options)
+    except EsmmSparkError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"model.network {name} can't be built with model.network_options = {options}: {failure(error)}"
+        ) from error
+
+
+def accepted_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of `options` that the constructor of network `name` names. Raises ConfigError."""
+    parameters = inspect.signature(resolve_network(name)).parameters
+    return {key: value for key, value in options.items() if key in parameters}
+
+
+def resolve_network(name: str) -> type[nn.Module]:
+    """Returns the class of network `name`.
+
+    Raises:
+        ConfigError: neither built in nor an importable `package.module:Class` of an `nn.Module`.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    allowed = f"allowed are {', '.join(BUILT_IN)}, or a class of your own as package.module:Class"
+    found: object = import_named("model.network", name, allowed)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ConfigError(f"model.network = {name!r} is {found!r}, not a torch.nn.Module class: {allowed}")
+    return found
