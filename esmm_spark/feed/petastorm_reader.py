@@ -30,7 +30,7 @@ from esmm_spark.feed.groups import Groups, Layout
 from esmm_spark.feed.plan import Read, RowGroup
 from esmm_spark.feed.row_groups import load_groups
 from esmm_spark.files import filesystems, storage
-from esmm_spark.files.examples_file import DamagedBlockError, check_columns, read_footer, unreadable
+from esmm_spark.files.examples_file import DamagedBlockError, read_footer, require_columns, unreadable
 
 with warnings.catch_warnings():
     # Its imports use names that pyarrow 14 and setuptools warn about.
@@ -111,7 +111,7 @@ def _unreadable_footer(
         filesystem, name = filesystems.filesystem_of(uri)
         try:
             with filesystem.open_input_file(name) as file:
-                check_columns(read_footer(file, footer), layout.columns)
+                require_columns(read_footer(file, footer), layout.columns)
         except (DamagedBlockError, pa.ArrowException, OSError) as found:
             return unreadable(uri, found)
     return unreadable(dataset, error)
@@ -268,6 +268,6 @@ class _Files(legacy_filesystem.FileSystem):  # type: ignore[misc]
         """Returns what the footer of `file`, opened at `path`, says; read once."""
         if path not in self._metadata:
             metadata = read_footer(file, self._footers[path])
-            check_columns(metadata, self._layout.columns)
+            require_columns(metadata, self._layout.columns)
             self._metadata[path] = metadata
         return self._metadata[path]

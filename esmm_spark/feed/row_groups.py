@@ -17,9 +17,9 @@ from esmm_spark.feed.plan import RowGroup
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import (
     DamagedBlockError,
-    check_columns,
     read_footer,
     read_row_group,
+    require_columns,
     unreadable,
 )
 
@@ -47,7 +47,7 @@ def _read_file(uri: str, row_groups: Sequence[RowGroup], layout: Layout) -> Iter
     try:
         with filesystem.open_input_file(path) as file:
             metadata = read_footer(file, row_groups[0].footer)
-            check_columns(metadata, layout.columns)
+            require_columns(metadata, layout.columns)
             for row_group in row_groups:
                 index = row_group.index
                 yield load_groups(file, metadata, row_group, layout)

@@ -110,7 +110,7 @@ def read_row_group(
     return pq.ParquetFile(source, metadata=metadata).read_row_group(index, columns=columns, use_threads=False)
 
 
-def check_columns(metadata: pq.FileMetaData, columns: Iterable[Column]) -> None:
+def require_columns(metadata: pq.FileMetaData, columns: Iterable[Column]) -> None:
     """Raises DamagedBlockError unless the file has these columns, of their types."""
     found = metadata.schema.to_arrow_schema()
     for wanted in arrow_schema(columns):
