@@ -64,12 +64,12 @@ def join_histories(
     schema = StructType([StructField(id_column, StringType()), *maps])
 
     def stream(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return count_values(batches, histories, schema.names)
+        return count_histories(batches, histories, schema.names)
 
     return ordered.mapInArrow(stream, schema)
 
 
-def count_values(
+def count_histories(
     batches: Iterable[pa.RecordBatch], histories: Sequence[History], names: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     """Yields the queries among sorted rows with the map of each history.

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.event_config import History
 from esmm_spark.events.features.catalogs import join_catalog
 from esmm_spark.events.features.crosses import cross
-from esmm_spark.events.features.history import count_values, join_histories
+from esmm_spark.events.features.history import count_histories, join_histories
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
@@ -41,7 +41,7 @@ def streamed(of: History, events: list[Row], queries: list[tuple[str, int]]) -> 
         for start in range(0, len(rows), 3)
     ]
     found = {}
-    for batch in count_values(batches, [of], ["id", "@h"]):
+    for batch in count_histories(batches, [of], ["id", "@h"]):
         for row in batch.to_pylist():
             found[int(row["id"])] = dict(row["@h"] or [])
     return [found[number] for number in range(len(queries))]
