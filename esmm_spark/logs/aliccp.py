@@ -160,7 +160,7 @@ def _parse_count(data: Bytes, start: int, end: int) -> int:
 
 
 @kernel
-def impression_key(data: Bytes, start: int, end: int, num_labels: int) -> tuple[int, int]:
+def find_impression_key(data: Bytes, start: int, end: int, num_labels: int) -> tuple[int, int]:
     """Returns where the common feature index of a skeleton line begins and ends.
 
     A line with fewer columns gets its last one: it is rejected, whatever group it is sorted into.

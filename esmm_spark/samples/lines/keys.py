@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from esmm_spark.contracts.features import HASH_SEED
-from esmm_spark.logs.aliccp import find_comma, impression_key
+from esmm_spark.logs.aliccp import find_comma, find_impression_key
 from esmm_spark.logs.arrays import Bytes, Int64s, Words
 from esmm_spark.logs.compiling import allocating_kernel, kernel
 from esmm_spark.logs.lines import CONTEXT, Lines
@@ -63,7 +63,7 @@ def _hash_line_keys(
         if lines.kind[line] == CONTEXT:
             key_start, key_end = start, find_comma(data, start, end)
         else:
-            key_start, key_end = impression_key(data, start, end, num_labels)
+            key_start, key_end = find_impression_key(data, start, end, num_labels)
             id_end = find_comma(data, start, end)
             out.id_hash[line] = _hash(nothing, data, start, id_end, words, text)
         out.key_starts[line], out.key_ends[line] = key_start, key_end
