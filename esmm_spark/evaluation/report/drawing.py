@@ -69,7 +69,7 @@ def thousands(axis: Any) -> None:
     axis.set_major_locator(MaxNLocator(5))
 
 
-def percent(probability: float) -> str:
+def probability_label(probability: float) -> str:
     """Returns `0.3%` of 0.003."""
     return f"{100 * probability:.6f}".rstrip("0").rstrip(".") + "%"
 

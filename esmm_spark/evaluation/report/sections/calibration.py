@@ -55,7 +55,7 @@ def _calibration_plot(subject: Subject, measured: Measurements, target: Target) 
         for axis in (axes.xaxis, axes.yaxis):
             if is_log:
                 axis.set_major_locator(LogLocator(subs=(1, 3) if high / low < 3000 else (1,)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: drawing.percent(value)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: drawing.probability_label(value)))
             axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("predicted")
         axes.set_ylabel("observed")

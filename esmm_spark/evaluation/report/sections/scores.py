@@ -56,7 +56,7 @@ def _histogram_plot(found: Histogram, title: str, name: str, labels: tuple[str, 
                 axes.stairs(100 * shares, found.edges, fill=True, color=colour, alpha=0.28)
                 axes.stairs(100 * shares, found.edges, color=colour, linewidth=1.6, label=label)
         ticks = _probability_ticks(float(found.edges[0]), float(found.edges[-1]))
-        axes.set_xticks([np.log(p / (1 - p)) for p in ticks], [drawing.percent(p) for p in ticks])
+        axes.set_xticks([np.log(p / (1 - p)) for p in ticks], [drawing.probability_label(p) for p in ticks])
         axes.set_xlabel("score (scale of log-odds)")
         axes.set_ylabel("% of the label's impressions")
         axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.22)
