@@ -69,7 +69,7 @@ def count_lines(logs: DayLogs, funnel: Funnel, day: Day) -> Counted:
     return Counted(sources, by_utc_day(per_day, funnel.logs))
 
 
-def rejected_lines(logs: DayLogs, day: Day) -> DataFrame:
+def rejects_of_day(logs: DayLogs, day: Day) -> DataFrame:
     """Returns the day's rejects of all logs, and those of the catalogs: line binary, source, reason."""
     rejected = F.col("reason").isNotNull()
     frames = {name: lines.where(rejected & _is_of_day(day)) for name, lines in logs.lines.items()}

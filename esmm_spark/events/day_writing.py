@@ -17,7 +17,7 @@ from esmm_spark.contracts.manifest import (
 from esmm_spark.contracts.schemas.columns import label_columns, names_of
 from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
 from esmm_spark.events.canonical_lines import canonical_lines, lost_numbers
-from esmm_spark.events.counts import Counted, count_lines, rejected_lines
+from esmm_spark.events.counts import Counted, count_lines, rejects_of_day
 from esmm_spark.events.day_folders import GROUPED, REJECTED_CONTEXTS
 from esmm_spark.events.features.features import add_features
 from esmm_spark.events.join.labels import Labelled, label_day
@@ -97,7 +97,7 @@ def _write_labelled(
     sources, funnel = counted.sources, config.funnel
     labels = labelled.impressions.select(*names_of(label_columns(config.tasks.names)))
     labels.write.parquet(filesystems.spark_path(storage.join(staging, LABELS)))
-    rejected_lines(logs, day).coalesce(1).write.parquet(
+    rejects_of_day(logs, day).coalesce(1).write.parquet(
         filesystems.spark_path(storage.join(staging, REJECTS))
     )
     with step(spark, f"{day.name}: report the join"):

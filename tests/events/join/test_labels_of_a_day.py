@@ -13,7 +13,7 @@ from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
-from esmm_spark.events.counts import count_lines, rejected_lines
+from esmm_spark.events.counts import count_lines, rejects_of_day
 from esmm_spark.events.join.labels import Labelled, label_day
 from esmm_spark.events.join.maturity import is_mature
 from esmm_spark.events.join.sources import DayLogs, label_ranges, time_ranges
@@ -207,7 +207,7 @@ def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, tmp_path:
     assert source.rejects == {"duplicate_impression": 1, "missing_id": 2 if folders else 3}
     assert source.notes == {"after_as_of": 1, "other_days": 1 if folders else 2}
     assert source.lines_read == (7 if folders else 9)
-    rejects = rejected_lines(logs, day).collect()
+    rejects = rejects_of_day(logs, day).collect()
     assert sorted(row.reason for row in rejects) == ["duplicate_impression"] + ["missing_id"] * (
         2 if folders else 3
     )
