@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts
 from esmm_spark.files import footers
-from esmm_spark.samples.example_files import row_groups_of
+from esmm_spark.samples.example_files import examples_file_of
 
 
 def require_counted(
@@ -28,7 +28,7 @@ def require_counted(
     files = [file for counts in partitions for file in counts.files]
     paths = [file.path for file in files]
     for file, footer in zip(files, footers.read_footers(folder, paths), strict=True):
-        found = row_groups_of(file.path, footer)
+        found = examples_file_of(file.path, footer)
         if (found.groups, found.impressions) != (file.groups, file.impressions):
             raise CountMismatchError(
                 f"{file.path} in {folder} holds {sum(found.groups):,} groups of {sum(found.impressions):,} "

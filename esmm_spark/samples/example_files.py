@@ -141,10 +141,10 @@ def describe_file(dataset: str, path: str) -> ExamplesFile:
     """Returns the row groups of an examples file as its footer tells them; `path` is below `dataset`."""
     filesystem, full_path = filesystems.filesystem_of(storage.join(dataset, path))
     with filesystem.open_input_file(full_path) as file:
-        return row_groups_of(path, pq.read_metadata(file))
+        return examples_file_of(path, pq.read_metadata(file))
 
 
-def row_groups_of(path: str, metadata: pq.FileMetaData) -> ExamplesFile:
+def examples_file_of(path: str, metadata: pq.FileMetaData) -> ExamplesFile:
     """Returns the row groups of the examples file `path` of which `metadata` is the footer."""
     ids = next(
         column
