@@ -52,7 +52,7 @@ class Peer:
         self.ended_s = now if self.ended_s is None else self.ended_s
 
 
-def verdict(peers: Sequence[Peer], timeout_s: float, now: float, last_unhurried_s: float) -> str | None:
+def reason_to_end(peers: Sequence[Peer], timeout_s: float, now: float, last_unhurried_s: float) -> str | None:
     """Returns why the job has to end, naming who is to blame; None if it may go on.
 
     Args:
@@ -97,7 +97,7 @@ def trouble(peers: Sequence[Peer], now: float) -> str:
 
 
 def no_sign(name: str, silent_s: float, timeout_s: float) -> str:
-    """Returns the verdict over a rank that is silent."""
+    """Returns why the job has to end for a rank that is silent."""
     limit = f"train.stall_timeout_s = {timeout_s:g}"
     return f"{name} gives no sign of life for {silent_s:.0f} s ({limit}); {_REMEDY}"
 

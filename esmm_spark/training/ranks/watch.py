@@ -121,7 +121,7 @@ class _Hub(threading.Thread):
                 last_tick_s = now
                 if any(peer.is_present and peer.kind is activity.Kind.UNHURRIED for peer in peers):
                     self._last_unhurried_s = now
-                if verdict := judge.verdict(peers, self._timeout_s, now, self._last_unhurried_s):
+                if verdict := judge.reason_to_end(peers, self._timeout_s, now, self._last_unhurried_s):
                     self._end_all(verdict)
                 self._tell_all({})
             self._tell_all({"bye": True})

@@ -16,7 +16,7 @@ from esmm_spark.feed.groups import GroupSlice
 from esmm_spark.runtime import activity
 from esmm_spark.runtime.activity import Kind, doing, inside, waiting
 from esmm_spark.training.ranks import watch
-from esmm_spark.training.ranks.judge import Peer, trouble, verdict
+from esmm_spark.training.ranks.judge import Peer, reason_to_end, trouble
 from esmm_spark.training.ranks.watch import Watch
 from tests.training.runs import run, run_and_signal, steps_with_checkpoint, told
 
@@ -34,12 +34,12 @@ def test_the_rank_that_works_while_others_wait_is_named_with_what_it_does() -> N
         peer(1, Kind.WORKS, "reading a batch at step 13 of epoch 2", 12),
         peer(2, Kind.WAITS, 'waiting in exchange "step"', 9),
     ]
-    assert verdict(peers, 10, NOW, last_unhurried_s=0) == (
+    assert reason_to_end(peers, 10, NOW, last_unhurried_s=0) == (
         "the others have waited 11 s (train.stall_timeout_s = 10) for rank 1 of 3 on host-1, which is "
         "reading a batch at step 13 of epoch 2 for 12 s; all ranks stop; the same command goes on from the "
         "newest checkpoint"
     )
-    assert verdict(peers, 12, NOW, last_unhurried_s=0) is None
+    assert reason_to_end(peers, 12, NOW, last_unhurried_s=0) is None
 
 
 def test_a_watch_that_never_began_is_closed_and_nobody_listens_any_more() -> None:
@@ -63,20 +63,20 @@ def test_a_watch_that_never_began_is_closed_and_nobody_listens_any_more() -> Non
 def test_long_work_that_is_right_is_no_stall(
     peers: list[tuple[int, Kind, str, float]], last_unhurried_s: float
 ) -> None:
-    assert verdict([peer(*each) for each in peers], 10, NOW, last_unhurried_s) is None
+    assert reason_to_end([peer(*each) for each in peers], 10, NOW, last_unhurried_s) is None
 
 
 def test_a_silent_rank_and_ranks_that_all_wait_are_told_apart() -> None:
     waiter = peer(0, Kind.WAITS, "waiting in a", 20)
     silent = peer(1, Kind.UNHURRIED, "writing a checkpoint", 0, heard_s=NOW - 11)
     assert "rank 1 of 3 on host-1 gives no sign of life for 11 s" in str(
-        verdict([waiter, silent], 10, NOW, 0)
+        reason_to_end([waiter, silent], 10, NOW, 0)
     )
     gone = peer(1, Kind.WORKS, "in its forward pass", 0, ended_s=NOW - 15)
     assert (
         "all ranks wait for each other for 20 s (train.stall_timeout_s = 10): rank 1 of 3 on host-1 ended; "
         "it was in its forward pass, rank 0 of 3 on host-0 is waiting in a;"
-    ) in str(verdict([waiter, gone], 10, NOW, 0))
+    ) in str(reason_to_end([waiter, gone], 10, NOW, 0))
 
 
 def test_of_ranks_that_ended_the_first_are_named() -> None:
