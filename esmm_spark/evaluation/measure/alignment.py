@@ -21,9 +21,9 @@ from esmm_spark.evaluation.measure.sides import (
     SideColumns,
     bad_labels,
     bad_scores,
-    columns_of,
     fill_entire,
     fill_labels,
+    side_columns,
 )
 from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
 
@@ -61,7 +61,7 @@ def align_part(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator[C
         job: what is evaluated.
     """
     rows: dict[str, BlockRows] = {}
-    layouts = {name: columns_of(name, job.tasks) for name in job.series}
+    layouts = {name: side_columns(name, job.tasks) for name in job.series}
     for block in blocks:
         if block.kind == NOTES:
             yield ColumnBlock(0, NOTES_ON, block.source, bytes(block.content))

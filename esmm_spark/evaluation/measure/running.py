@@ -19,7 +19,7 @@ from esmm_spark.evaluation.measure.inputs import Source
 from esmm_spark.evaluation.measure.layout import NOTES_ON, Job
 from esmm_spark.evaluation.measure.plan import Span, num_parts, share_out
 from esmm_spark.evaluation.measure.reading import read_share
-from esmm_spark.evaluation.measure.sides import SideColumns, columns_of
+from esmm_spark.evaluation.measure.sides import SideColumns, side_columns
 from esmm_spark.evaluation.measure.summing import Vector, group_part, rank_part
 
 _VECTORS_DDL = "part int, key string, values binary"
@@ -87,7 +87,7 @@ def read_tasks(
         at_least: tasks of each side, where it has as many row groups.
     """
     return [
-        (share, columns_of(series, job.tasks))
+        (share, side_columns(series, job.tasks))
         for series, source in sources.items()
         for share in share_out(source.spans, max(at_least, num_parts(source.num_rows)))
     ]

@@ -10,7 +10,7 @@ from esmm_spark.evaluation.measure.alignment import codes_of
 from esmm_spark.evaluation.measure.inputs import Source
 from esmm_spark.evaluation.measure.plan import Span, num_parts, splitters_of
 from esmm_spark.evaluation.measure.reading import read_columns
-from esmm_spark.evaluation.measure.sides import columns_of, fill_entire, fill_labels
+from esmm_spark.evaluation.measure.sides import fill_entire, fill_labels, side_columns
 from esmm_spark.evaluation.measure.targets import MODEL, ORACLE, Scan
 
 _MOST_SPANS = 16
@@ -42,7 +42,7 @@ def sampled_splitters(sources: Mapping[str, Source], scans: Sequence[Scan], task
 
 def _sample(series: str, source: Source, tasks: Tasks) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns scores and labels of some impressions."""
-    columns = columns_of(series, tasks)
+    columns = side_columns(series, tasks)
     spans = _spread(source.spans)
     rows = [part for span in spans for part in read_columns(span, columns, _MOST_ROWS // len(spans))]
     scores = {name: np.concatenate([part[0][name] for part in rows]) for name in columns.scores}

@@ -54,7 +54,7 @@ class SideColumns:
         ]
 
 
-def columns_of(series: str, tasks: Tasks) -> SideColumns:
+def side_columns(series: str, tasks: Tasks) -> SideColumns:
     """Returns the columns of a side."""
     if series != ORACLE:
         return SideColumns(series, tasks.all_score_columns, np.float32, tasks.names)
