@@ -77,7 +77,7 @@ class Columns(NamedTuple):
     warnings: list[str]
 
 
-def read_columns(files: Sequence[tuple[str, date | None]], file_format: str) -> list[LogFile]:
+def read_log_schemas(files: Sequence[tuple[str, date | None]], file_format: str) -> list[LogFile]:
     """Returns the files with their columns.
 
     Raises:

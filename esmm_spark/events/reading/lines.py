@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.event_config import Catalog, EventLog
 from esmm_spark.events.reading.column_types import NOTHING, ColumnType
-from esmm_spark.events.reading.columns import LogFile, check_columns, read_columns
+from esmm_spark.events.reading.columns import LogFile, check_columns, read_log_schemas
 from esmm_spark.events.reading.files import list_log_files
 from esmm_spark.events.reading.raw_columns import CORRUPT, PATH, read_raw
 from esmm_spark.events.reading.values import attribute_value, is_inexact, quoted, text_value
@@ -99,7 +99,7 @@ def read_events(
         "time": log.time,
         **{f"features.{key}": value for key, value in log.features.items()},
     }
-    logged = read_columns(files, log.file_format)
+    logged = read_log_schemas(files, log.file_format)
     types, warnings = check_columns(key, logged, wanted)
 
     def lines_of(chosen: Sequence[LogFile]) -> DataFrame:
@@ -140,7 +140,7 @@ def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLin
     times = {key: getattr(catalog, key) for key in ("valid_from", "valid_to") if getattr(catalog, key)}
     features = {f"features.{key}": value for key, value in catalog.features.items()}
     wanted = {"key_column": catalog.key_column, **times, **features}
-    files = read_columns(list_log_files(catalog.path, None), catalog.file_format)
+    files = read_log_schemas(list_log_files(catalog.path, None), catalog.file_format)
     types, warnings = check_columns(f"logs.events.catalogs.{number}", files, wanted)
     parts = [
         _parsed_catalog(raw, catalog, times, types)

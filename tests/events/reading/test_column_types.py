@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.event_config import ClickLog
-from esmm_spark.events.reading.columns import Columns, check_columns, read_columns
+from esmm_spark.events.reading.columns import Columns, check_columns, read_log_schemas
 from esmm_spark.events.reading.files import list_log_files
 from esmm_spark.events.reading.lines import read_events
 from esmm_spark.events.reading.raw_columns import read_raw
@@ -112,7 +112,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def check(file: str, wanted: dict[str, str]) -> Columns:
-    return check_columns("logs.events.clicks", read_columns([(file, None)], "parquet"), wanted)
+    return check_columns("logs.events.clicks", read_log_schemas([(file, None)], "parquet"), wanted)
 
 
 @pytest.mark.parametrize("use", ["id", "time", "attribute"])
@@ -133,7 +133,7 @@ def test_a_type_is_taken_or_refused_in_one_line_that_names_column_type_and_file(
 @pytest.mark.spark
 def test_a_value_has_one_text_whatever_its_type(spark: SparkSession, file: str) -> None:
     names = {name: expected for name, (_, uses, expected) in TABLE.items() if uses}
-    files = read_columns([(file, None)], "parquet")
+    files = read_log_schemas([(file, None)], "parquet")
     types = check(file, {f"features.{name}": name for name in [*names, "a`b.c d"]}).types
     (raw,) = read_raw(spark, files, "parquet", types)
     scalars = [name for name in names if "id" in TABLE[name][1]]

@@ -10,7 +10,7 @@ import pytest
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.events.reading.column_agreement import check_agreement
 from esmm_spark.events.reading.column_types import parquet_type
-from esmm_spark.events.reading.columns import Columns, check_columns, read_columns
+from esmm_spark.events.reading.columns import Columns, check_columns, read_log_schemas
 from esmm_spark.events.reading.files import days_around, files_between, list_log_files
 from tests.events.small_logs import config
 
@@ -22,7 +22,7 @@ def write(path: Path, **columns: list[object]) -> str:
 
 
 def columns_of(tmp_path: Path, file_format: str = "parquet") -> list[str]:
-    files = read_columns(list_log_files(str(tmp_path), None), file_format)
+    files = read_log_schemas(list_log_files(str(tmp_path), None), file_format)
     return check_columns("logs.events.clicks", files, {"user_id": "user", "time": "t"}).warnings
 
 
@@ -142,7 +142,7 @@ def json_columns(folder: Path, **files: str) -> Columns:
     folder.mkdir()
     for name, content in files.items():
         (folder / f"{name}.json").write_text(content)
-    files_of = read_columns(list_log_files(str(folder), None), "json")
+    files_of = read_log_schemas(list_log_files(str(folder), None), "json")
     wanted = {"user_id": "user", "time": "t", "features.tags": "tags"}
     return check_columns("logs.events.clicks", files_of, wanted)
 
