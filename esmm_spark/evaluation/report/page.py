@@ -17,7 +17,7 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the page under a heading of its own.
 
     Args:
@@ -73,7 +73,7 @@ class Table:
     heading: str = ""
 
 
-def page(title: str, lead: str, tiles: Sequence[Tile], sections: Sequence[Section]) -> str:
+def page(title: str, lead: str, tiles: Sequence[Tile], sections: Sequence[PageSection]) -> str:
     """Returns the whole page.
 
     Args:

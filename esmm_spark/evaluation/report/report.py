@@ -5,7 +5,7 @@ from collections.abc import Callable
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import formats
-from esmm_spark.evaluation.report.page import Section, Tile, page
+from esmm_spark.evaluation.report.page import PageSection, Tile, page
 from esmm_spark.evaluation.report.sections import (
     calibration,
     comparison,
@@ -19,7 +19,7 @@ from esmm_spark.evaluation.report.sections import (
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import counts_of_tasks, plural, rate_of
 
-MakeSection = Callable[[Subject, Measurements], Section | None]
+MakeSection = Callable[[Subject, Measurements], PageSection | None]
 
 # In the page's order. Another section is a file of sections/ and a line here.
 SECTIONS: tuple[MakeSection, ...] = (

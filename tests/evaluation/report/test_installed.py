@@ -14,10 +14,10 @@ from tests.repository import ROOT
 TEMPLATES = "esmm_spark/evaluation/report/templates"
 SCRIPT = """
 import esmm_spark
-from esmm_spark.evaluation.report.page import Section, Table, page
+from esmm_spark.evaluation.report.page import PageSection, Table, page
 table = Table(["Day", "clicks"], [("1st", [7])])
 print(esmm_spark.__file__)
-print(page("title", "lead", (), [Section("Joined", "tables.html", {"texts": [], "tables": [table]})]))
+print(page("title", "lead", (), [PageSection("Joined", "tables.html", {"texts": [], "tables": [table]})]))
 """
 
 

@@ -21,7 +21,7 @@ from esmm_spark.evaluation.measure.targets import CVR_ENTIRE_SPACE, TARGETS, Lab
 from esmm_spark.evaluation.report import report
 from esmm_spark.evaluation.report.cautions import warnings_of
 from esmm_spark.evaluation.report.formats import percent
-from esmm_spark.evaluation.report.page import Section, Table, page
+from esmm_spark.evaluation.report.page import PageSection, Table, page
 from esmm_spark.evaluation.report.report import report_html
 from esmm_spark.evaluation.report.sections.comparison import verdict
 from esmm_spark.evaluation.report.subject import Subject
@@ -138,7 +138,7 @@ def test_the_report_shows_numbers_with_intervals_and_escapes_names(html: str) ->
 
 def test_a_section_has_a_heading_and_a_link_and_what_it_shows_is_escaped() -> None:
     table = Table(["Day", "<b>"], [("1st", [12345]), ("2nd", ["<none>"])], "3 & 4")
-    section = Section("Joined per day", "tables.html", {"texts": [], "tables": [table]})
+    section = PageSection("Joined per day", "tables.html", {"texts": [], "tables": [table]})
     html = page("t", "l", (), [section])
     assert '<a href="#joined-per-day">Joined per day</a>' in html
     assert '<section id="joined-per-day"><h2>Joined per day</h2>\n<h3>3 &amp; 4</h3>' in html
@@ -147,10 +147,10 @@ def test_a_section_has_a_heading_and_a_link_and_what_it_shows_is_escaped() -> No
 
 
 def test_another_section_of_the_report_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def section(subject: Subject, measured: Measurements) -> Section:
+    def section(subject: Subject, measured: Measurements) -> PageSection:
         rows = [(subject.names[series], [measured.num_groups]) for series in measured.series]
         table = Table(["Series", "contexts"], rows)
-        return Section("Mine", "tables.html", {"texts": ["A text."], "tables": [table]})
+        return PageSection("Mine", "tables.html", {"texts": ["A text."], "tables": [table]})
 
     monkeypatch.setattr(report, "SECTIONS", (section, lambda subject, measured: None))
     html = report_html(subject(), measured(("model",)))

@@ -10,11 +10,11 @@ from esmm_spark.evaluation.measure.curves import CalibrationBin
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL, Ranking, Target
 from esmm_spark.evaluation.report import drawing, formats
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, Section
+from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 
 
-def section(subject: Subject, measured: Measurements) -> Section:
+def section(subject: Subject, measured: Measurements) -> PageSection:
     """Returns a curve per target, those of all series in it, with their calibration ratios."""
     figures, missing = [], []
     for target in measured.targets:
@@ -34,7 +34,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
         "happened."
     )
     values = {"texts": [text], "groups": [FigureGroup(figures)], "missing": missing}
-    return Section("Calibration", "figures.html", values)
+    return PageSection("Calibration", "figures.html", values)
 
 
 def _calibration_plot(subject: Subject, measured: Measurements, target: Target) -> Markup:

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import BASELINE, CVR_CLICKS, MODEL, ORACLE, Target
 from esmm_spark.evaluation.report import drawing, formats
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, Section
+from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import words_of
 
@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
     after: str = ""
 
 
-def section(subject: Subject, measured: Measurements) -> Section:
+def section(subject: Subject, measured: Measurements) -> PageSection:
     """Returns why the two differ, AUCs with intervals side by side, and what follows."""
     figures = [
         Figure(_auc_plot(subject, measured, target), target.title, words_of(target, subject.tasks).population)
@@ -53,13 +53,13 @@ def section(subject: Subject, measured: Measurements) -> Section:
     ]
     values = {"texts": [_NO_BASELINE], "verdicts": [], "group": FigureGroup(figures), "scale": ""}
     if BASELINE not in measured.series:
-        return Section("Comparison", "comparison.html", values)
+        return PageSection("Comparison", "comparison.html", values)
     # The reasons are those of CVR.
     values["texts"] = [_WHY, _READING] if CVR_CLICKS in measured.targets else []
     values["verdicts"] = [verdict(subject, measured, target) for target in _order(measured)]
     values["scale"] = _SCALE
     title = f"{subject.names[MODEL]} against {subject.names[BASELINE]}"
-    return Section(title, "comparison.html", values)
+    return PageSection(title, "comparison.html", values)
 
 
 def verdict(subject: Subject, measured: Measurements, target: Target) -> Verdict:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from esmm_spark.contracts.manifest import DayCounts
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX, MANIFEST_NAME
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.report.page import Section, Table
+from esmm_spark.evaluation.report.page import PageSection, Table
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
@@ -35,7 +35,7 @@ def read_days(dataset: str) -> dict[str, DayCounts]:
     return dict(sorted(days.items())[-_MAX_DAYS:])
 
 
-def section(subject: Subject, measured: Measurements) -> Section | None:
+def section(subject: Subject, measured: Measurements) -> PageSection | None:
     """Returns the tables of the days; None where the dataset isn't of event logs."""
     days = subject.days
     if not days:
@@ -45,7 +45,7 @@ def section(subject: Subject, measured: Measurements) -> Section | None:
         tables.insert(0, _warnings(days))
     tables += [_delays(days, log) for log in _logs(days)]
     values = {"texts": [_TEXT], "tables": [*tables, _top_keys(days)]}
-    return Section("Join of the event logs", "tables.html", values)
+    return PageSection("Join of the event logs", "tables.html", values)
 
 
 def _table(heading: str, heads: list[str], rows: Mapping[str, list[int | str]]) -> Table:

@@ -4,11 +4,11 @@ from esmm_spark.evaluation.measure.estimates import LEVEL
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.metrics import LOG_LOSS_EPSILON
 from esmm_spark.evaluation.measure.targets import BASELINE
-from esmm_spark.evaluation.report.page import Section
+from esmm_spark.evaluation.report.page import PageSection
 from esmm_spark.evaluation.report.subject import Subject
 
 
-def section(subject: Subject, measured: Measurements) -> Section:
+def section(subject: Subject, measured: Measurements) -> PageSection:
     """Returns what was computed in which way, and where its inputs lie."""
     texts = [
         "AUCs are exact: Spark sorts all impressions of a target by score, ties count one half, nothing is "
@@ -37,4 +37,4 @@ def section(subject: Subject, measured: Measurements) -> Section:
         facts[target.title] = (
             f"{counts.impressions:,} impressions with a label, {counts.positives:,} positive"
         )
-    return Section("How this was measured", "method.html", {"texts": texts, "facts": facts})
+    return PageSection("How this was measured", "method.html", {"texts": texts, "facts": facts})

@@ -8,7 +8,7 @@ from esmm_spark.evaluation.measure.metrics import METRICS, Kind
 from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.cautions import is_miscalibrated, warnings_of, why_no_interval
-from esmm_spark.evaluation.report.page import Section
+from esmm_spark.evaluation.report.page import PageSection
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import meaning_of
 
@@ -31,7 +31,7 @@ class _Row(NamedTuple):
     meaning: str
 
 
-def section(subject: Subject, measured: Measurements) -> Section:
+def section(subject: Subject, measured: Measurements) -> PageSection:
     """Returns a block of rows per metric, a row per target, a column per series and one for differences."""
     columns = [_Column(subject.names[series], drawing.COLOURS[series]) for series in measured.series]
     if measured.differences:
@@ -49,7 +49,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
         "blocks": blocks,
         "texts": [_reading(subject, measured)],
     }
-    return Section("Metrics", "metrics.html", values)
+    return PageSection("Metrics", "metrics.html", values)
 
 
 def _row(subject: Subject, measured: Measurements, target: Target, kind: Kind) -> _Row:

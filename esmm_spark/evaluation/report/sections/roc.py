@@ -7,12 +7,12 @@ from markupsafe import Markup
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL, Target
 from esmm_spark.evaluation.report import drawing, formats
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, Section
+from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import words_of
 
 
-def section(subject: Subject, measured: Measurements) -> Section:
+def section(subject: Subject, measured: Measurements) -> PageSection:
     """Returns a curve per target, those of all series in it."""
     figures, missing = [], []
     for target in measured.targets:
@@ -27,7 +27,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
         "thresholds. The grey line is guessing."
     )
     values = {"texts": [text], "groups": [FigureGroup(figures)], "missing": missing}
-    return Section("ROC curves", "figures.html", values)
+    return PageSection("ROC curves", "figures.html", values)
 
 
 def _roc_plot(subject: Subject, measured: Measurements, target: Target) -> Markup:

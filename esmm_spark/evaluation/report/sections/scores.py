@@ -9,7 +9,7 @@ from esmm_spark.evaluation.measure.curves import Histogram
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import ORACLE, Ranking
 from esmm_spark.evaluation.report import drawing
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, Section
+from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import words_of
 
@@ -20,7 +20,7 @@ _TICKS = (
 )  # fmt: skip
 
 
-def section(subject: Subject, measured: Measurements) -> Section:
+def section(subject: Subject, measured: Measurements) -> PageSection:
     """Returns a histogram per series and target; the oracle's would show the simulator, not a model."""
     groups = []
     for series in measured.series:
@@ -35,7 +35,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
     text = (
         "How far the scores of both labels lie apart. The bars of a label add up to 100%, however rare it is."
     )
-    return Section("Scores", "figures.html", {"texts": [text], "groups": groups, "missing": []})
+    return PageSection("Scores", "figures.html", {"texts": [text], "groups": groups, "missing": []})
 
 
 def _histogram_plot(found: Histogram, title: str, name: str, labels: tuple[str, str]) -> Markup:

@@ -9,7 +9,7 @@ from esmm_spark.contracts.schemas.records import TrainHistory
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import drawing
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, Section
+from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 
 _MAX_CURVE_POINTS = 1000
@@ -22,14 +22,14 @@ _LINES = {
 _MORE_LINES = (("#0072B2", "^"), ("#D55E00", "v"), ("#5B6470", "P"), ("#56B4E9", "X"))
 
 
-def section(subject: Subject, measured: Measurements) -> Section:
+def section(subject: Subject, measured: Measurements) -> PageSection:
     """Returns loss, validation AUCs and speed, as far as there are any."""
     history = subject.history
     if history is None:
         text = (
             f"No training curves: {subject.history_note}. They lie in the model version, below paths.model."
         )
-        return Section("Training", "figures.html", {"texts": [text], "groups": [], "missing": []})
+        return PageSection("Training", "figures.html", {"texts": [text], "groups": [], "missing": []})
     figures = []
     if history.steps:
         caption = "both terms of the loss together"
@@ -40,7 +40,7 @@ def section(subject: Subject, measured: Measurements) -> Section:
     if history.steps:
         figures.append(Figure(_speed_plot(history), "Speed", "over all ranks"))
     values = {"texts": [], "groups": [FigureGroup(figures)], "missing": []}
-    return Section("Training", "figures.html", values)
+    return PageSection("Training", "figures.html", values)
 
 
 def _auc_names(history: TrainHistory) -> list[str]:
