@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from esmm_spark.model.embedding.row_kernels import BagTokens, columns_of, pool, slots_for
-from esmm_spark.model.embedding.step_kernels import Adagrad, Partitions, RowSums, SortedTokens, step
+from esmm_spark.model.embedding.step_kernels import Adagrad, Partitions, RowSums, SortedTokens, adagrad_step
 from esmm_spark.model.kernels.compilation import arrays_of, num_threads
 
 # Partitions of a step at least; each one's sums and hash table should fit a core's cache.
@@ -77,7 +77,7 @@ class CpuTable:
         scratch = self._scratch.arrays(len(indices), tokens[0].dtype, num_threads())
         scratch[0].counter[0] = 0
         adagrad = Adagrad(np.float32(self._learning_rate), np.float32(self._eps))
-        step(self._columns, table, BagTokens(*tokens), pooled_gradient, adagrad, *scratch)
+        adagrad_step(self._columns, table, BagTokens(*tokens), pooled_gradient, adagrad, *scratch)
 
 
 class _Scratch:

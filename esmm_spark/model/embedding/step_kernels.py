@@ -77,7 +77,7 @@ class Partitions(NamedTuple):
 
 
 @parallel_kernel
-def step(
+def adagrad_step(
     columns: Columns,
     table: Floats,
     tokens: BagTokens,

@@ -100,6 +100,6 @@ def test_a_partition_with_all_tokens_writes_to_its_own_slots_alone(num_tokens: i
     assert (memory[:, size:] == guard).all()
 
 
-@pytest.mark.parametrize("kernel", [pool, pool_backward, step_kernels.step])
+@pytest.mark.parametrize("kernel", [pool, pool_backward, step_kernels.adagrad_step])
 def test_a_kernel_encloses_nothing_so_that_the_next_process_finds_it_compiled(kernel: Any) -> None:
     assert kernel.py_func.__closure__ is None
