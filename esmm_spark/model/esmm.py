@@ -1,4 +1,6 @@
-"""The model: a tower for each head over embedding rows (`embedding` tells the way there from tokens).
+"""The model: networks that give the logits of all heads from embedding rows.
+
+`embedding` tells the way there from tokens.
 
 Shapes: G groups, N impressions, Fc / Fi context / impression fields, D dim of an embedding row, H heads, K
 tasks.
@@ -25,7 +27,12 @@ from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.fused.perceptron import Perceptron, why_not_fused
 from esmm_spark.model.fused.tower import FusedInputs, fused_loss
 from esmm_spark.model.networks.mlp import Mlp
-from esmm_spark.model.networks.registry import accepted_options, build_network
+from esmm_spark.model.networks.registry import (
+    accepted_options,
+    build_networks,
+    gives_all_heads,
+    resolve_network,
+)
 from esmm_spark.model.objectives.pointwise import pointwise_loss
 from esmm_spark.model.objectives.spec import spec_of
 from esmm_spark.model.own_losses import require_terms, resolve_loss
@@ -36,10 +43,11 @@ _NOTHING: Mapping[str, Tensor] = {}
 
 
 class Esmm(nn.Module):
-    """A tower for each head. The embedding is no part of it: `parameters()` are alike on every rank.
+    """The networks and the loss. The embedding is no part of it: `parameters()` are alike on every rank.
 
     Args:
-        towers: [H] a network (`esmm_spark.model.networks.registry`) for each head of the objective.
+        towers: [H] a network (`esmm_spark.model.networks.registry`) for each head of the objective, or one
+            that gives all of them.
         objective: tasks, terms and heads.
 
     Raises:
@@ -48,8 +56,10 @@ class Esmm(nn.Module):
 
     def __init__(self, towers: Sequence[nn.Module], objective: Objective) -> None:
         super().__init__()
-        assert len(towers) == len(objective.heads), (len(towers), objective.heads)
         self.towers, self.objective = nn.ModuleList(towers), objective
+        self._gives_all_heads = gives_all_heads(type(towers[0]))
+        expected = 1 if self._gives_all_heads else len(objective.heads)
+        assert len(towers) == expected, (len(towers), objective.heads)
         self.spec = spec_of(objective)
         self._own_loss = None if objective.terms else resolve_loss(objective.name)
 
@@ -62,27 +72,28 @@ class Esmm(nn.Module):
             group_sizes: [G] int, impressions of each group, with sum N.
 
         Raises:
-            ConfigError: a tower's logits are not [N].
+            ConfigError: a network's logits are not [N], or [H, N] where it gives all heads.
         """
         num_impressions, num_embeddings = impression.shape[0], self.objective.num_embeddings
+        num_heads = len(self.objective.heads)
         if num_impressions == 0:
             # A network of a user's own need not bear this: BatchNorm's statistics of nothing are NaN.
-            return impression.new_zeros(len(self.towers), 0)
+            return impression.new_zeros(num_heads, 0)
         group_index = _group_index(group_sizes, num_impressions)
+        if self._gives_all_heads:
+            inputs = (context, impression, group_index)
+            return _require_logits(self.towers[0], inputs, (num_heads, num_impressions))
         contexts, impressions = (x.chunk(num_embeddings, dim=2) for x in (context, impression))
-        logits = []
-        for head, tower in enumerate(self.towers):
-            own = head % num_embeddings
-            logit = tower(contexts[own], impressions[own], group_index)
-            if not isinstance(logit, Tensor) or logit.shape != (num_impressions,):
-                is_tensor = isinstance(logit, Tensor)
-                found = f"logits of shape {tuple(logit.shape)}" if is_tensor else f"a {type(logit).__name__}"
-                raise ConfigError(
-                    f"network {type(tower).__name__} gave {found} for {num_impressions} impressions: it must "
-                    f"give a tensor [{num_impressions}]"
+        return torch.stack(
+            [
+                _require_logits(
+                    tower,
+                    (contexts[head % num_embeddings], impressions[head % num_embeddings], group_index),
+                    (num_impressions,),
                 )
-            logits.append(logit)
-        return torch.stack(logits)
+                for head, tower in enumerate(self.towers)
+            ]
+        )
 
     def loss(self, logits: Tensor, labels: Tensor, carried: Mapping[str, Tensor] = _NOTHING) -> Tensor:
         """Returns the loss of each impression, [N].
@@ -154,6 +165,20 @@ class Esmm(nn.Module):
         return torch.stack([own.flatten(1) for own in pooled.chunk(num_embeddings, dim=2)])
 
 
+def _require_logits(network: nn.Module, inputs: Inputs, shape: tuple[int, ...]) -> Tensor:
+    """Returns what a network gives. Raises ConfigError where its logits are not of `shape`."""
+    logits: object = network(*inputs)
+    if isinstance(logits, Tensor) and logits.shape == shape:
+        return logits
+    is_tensor = isinstance(logits, Tensor)
+    found = f"logits of shape {tuple(logits.shape)}" if is_tensor else f"a {type(logits).__name__}"  # type: ignore[attr-defined]
+    heads = f" and {shape[0]} heads" if len(shape) == 2 else ""
+    raise ConfigError(
+        f"network {type(network).__name__} gave {found} for {shape[-1]} impressions{heads}: it must give a "
+        f"tensor {list(shape)}"
+    )
+
+
 def _group_index(group_sizes: Tensor, num_impressions: int) -> Tensor:
     """Returns [N] int64, the group of each impression: sizes 2, 0, 1 give 0, 0, 2."""
     return torch.repeat_interleave(group_sizes.long(), output_size=num_impressions)
@@ -165,21 +190,19 @@ def build_esmm(model_config: train_config.Model, spec: FeatureSpec, objective: O
     `network_options` go to every network, `hidden_units` and `activation` to one whose class names them.
 
     Raises:
-        ConfigError: `model.network` is no network or does not take `model.network_options`; the objective is
-            a function that can't be imported.
+        ConfigError: `model.network` is no network or does not take `model.network_options`; it gives all
+            heads, but each has an embedding of its own; the objective is a function that can't be imported.
     """
     shared = {"hidden_units": model_config.hidden_units, "activation": model_config.activation}
     options = {**accepted_options(model_config.network, shared), **model_config.network_options}
-    towers = [
-        build_network(
-            model_config.network,
-            len(spec.context_fields),
-            len(spec.impression_fields),
-            model_config.dim,
-            **options,
+    name = model_config.network
+    if objective.num_embeddings > 1 and gives_all_heads(resolve_network(name)):
+        raise ConfigError(
+            f"model.network {name} gives all heads from one embedding, but model.embedding is separate, by "
+            f"itself or by model.objective {objective.name}: set model.embedding: shared, or another network"
         )
-        for _ in objective.heads
-    ]
+    sizes = len(objective.heads), len(spec.context_fields), len(spec.impression_fields), model_config.dim
+    towers = build_networks(name, *sizes, **options)
     return Esmm(towers, objective)
 
 

@@ -123,7 +123,7 @@ def _require_parameters(model: Esmm, network: str) -> None:
 
 def _try_loss(model: Esmm, labels: Tensor, carried: Mapping[str, Tensor]) -> None:
     """Raises ConfigError if a loss of one's own fails on a few logits."""
-    logits = torch.zeros(len(model.towers), labels.shape[1], device=labels.device)
+    logits = torch.zeros(len(model.objective.heads), labels.shape[1], device=labels.device)
     try:
         model.loss(logits, labels, carried)
     except EsmmSparkError:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -154,6 +155,60 @@ def test_logits_of_a_wrong_shape_name_the_network() -> None:
     esmm = Esmm([_Wrong(), _Wrong()], ESMM)
     with pytest.raises(ConfigError, match=r"network _Wrong gave logits of shape \(3, 1\) for 3 impressions"):
         esmm(torch.zeros(2, 2, DIM), torch.zeros(3, 2, DIM), BATCH.group_sizes)
+
+
+class _AllHeads(nn.Module):
+    """Gives head h the sum of all features, times h + 1."""
+
+    def __init__(self, *sizes: int, num_heads: int, rows: int = 0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.arange(1.0, num_heads + rows + 1))
+
+    def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
+        return self.scale[:, None] * (context.sum((1, 2))[group_index] + impression.sum((1, 2)))
+
+
+OWN_SETTINGS = {"network": "tests.model.test_esmm:_AllHeads", "dim": DIM}
+
+
+def test_a_network_of_all_heads_is_built_once_and_gives_each_a_row() -> None:
+    esmm = build_esmm(train_config.Model.model_validate(OWN_SETTINGS))
+    context, impression = torch.randn(2, 2, DIM), torch.randn(3, 2, DIM)
+    logits = esmm(context, impression, BATCH.group_sizes)
+    own = impression.sum((1, 2)) + context.sum((1, 2))[[0, 0, 1]]
+    torch.testing.assert_close(logits, torch.stack((own, 2 * own)))
+    assert [name for name, _ in esmm.named_parameters()] == ["towers.0.scale"]
+    # Nothing reaches the network, and there are still as many rows.
+    assert esmm(context[:0], impression[:0], BATCH.group_sizes[:0]).shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"network_options": {"rows": 1}},
+            r"_AllHeads gave logits of shape \(3, 3\) for 3 impressions and 2 heads: it must give a tensor "
+            r"\[2, 3\]",
+        ),
+        (
+            {"network_options": {"num_heads": 8}},
+            r"network_options has num_heads = 8, but these are the 2 heads",
+        ),
+        ({"embedding": "separate"}, r"gives all heads from one embedding, but model.embedding is separate"),
+        (
+            {"objective": "base"},
+            r"separate, by itself or by model.objective base: set model.embedding: shared",
+        ),
+    ],
+)
+def test_what_a_network_of_all_heads_can_not_serve_is_told_in_one_line(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_esmm(train_config.Model.model_validate({**OWN_SETTINGS, **settings}))(
+            torch.zeros(2, 2, DIM), torch.zeros(3, 2, DIM), BATCH.group_sizes
+        )
+    assert "\n" not in str(caught.value)
 
 
 def test_predictions_are_probabilities_also_where_they_are_tiny() -> None:

@@ -1,18 +1,20 @@
-"""Networks: what turns the pooled fields of an impression and its context into one logit.
+"""Networks: what turns the pooled fields of an impression and its context into logits.
 
-A model has one for each head. A network is an `nn.Module` built as
+A network is an `nn.Module` of one of two kinds. One that gives a single logit is built once for each head:
 
     cls(num_context_features, num_impression_features, dim, **options)
-
-with
-
     forward(context [G, Fc, D], impression [N, Fi, D], group_index [N] int64) -> logit [N]
+
+One whose constructor names `num_heads` is built once, and gives the logits of all heads:
+
+    cls(num_context_features, num_impression_features, dim, num_heads=H, **options)
+    forward(context [G, Fc, D], impression [N, Fi, D], group_index [N] int64) -> logits [H, N]
 
 where impression i belongs to context `group_index[i]`. `group_index` is sorted. N is at least 1, and at
 least 2 in training mode (BatchNorm needs two): a rank whose share of a step is a single impression puts it
 through in evaluation mode, and one without impressions doesn't call the network. Buffers of floats are
 averaged over the ranks before they are used or kept (training/ranks/buffers.py); others are the first rank's.
-Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H hidden units.
+Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H heads.
 """
 
 import inspect
@@ -27,6 +29,44 @@ from esmm_spark.model.networks.mlp import Mlp
 from esmm_spark.runtime.own_code import failure, import_named
 
 BUILT_IN: Mapping[str, type[nn.Module]] = {"mlp": Mlp, "dcn": Dcn}
+
+
+def build_networks(
+    name: str,
+    num_heads: int,
+    num_context_features: int,
+    num_impression_features: int,
+    dim: int,
+    /,
+    **options: Any,
+) -> list[nn.Module]:
+    """Returns a new network of all heads, or one for each head, [H], in their order.
+
+    Args:
+        name: as of `build_network`.
+        num_heads: H.
+        num_context_features: Fc.
+        num_impression_features: Fi.
+        dim: D.
+        options: more arguments of the class.
+
+    Raises:
+        ConfigError: as of `build_network`; `num_heads` is among the options.
+    """
+    sizes = num_context_features, num_impression_features, dim
+    if not gives_all_heads(resolve_network(name)):
+        return [build_network(name, *sizes, **options) for _ in range(num_heads)]
+    if "num_heads" in options:
+        raise ConfigError(
+            f"model.network_options has num_heads = {options['num_heads']!r}, but these are the {num_heads} "
+            f"heads of the objective: leave it out; attention's heads need another name in {name}"
+        )
+    return [build_network(name, *sizes, num_heads=num_heads, **options)]
+
+
+def gives_all_heads(network: type[nn.Module]) -> bool:
+    """Returns whether one network of this class gives the logits of all heads."""
+    return "num_heads" in inspect.signature(network).parameters
 
 
 def build_network(
