@@ -65,16 +65,16 @@ def file_ranges(files: Sequence[tuple[str, int]], block_bytes: int = BLOCK_BYTES
     ]
 
 
-def share_out(ranges: Sequence[FileRange], task_bytes: int = _TASK_BYTES) -> list[list[FileRange]]:
+def ranges_per_task(ranges: Sequence[FileRange], task_bytes: int = _TASK_BYTES) -> list[list[FileRange]]:
     """Returns the ranges of each task, in order: `task_bytes` at least, but for the last task."""
     tasks: list[list[FileRange]] = []
-    room = 0
+    bytes_left = 0
     for span in ranges:
-        if room <= 0:
+        if bytes_left <= 0:
             tasks.append([])
-            room = task_bytes
+            bytes_left = task_bytes
         tasks[-1].append(span)
-        room -= span.end - span.start
+        bytes_left -= span.end - span.start
     return tasks
 
 

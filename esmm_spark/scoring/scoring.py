@@ -19,7 +19,7 @@ from esmm_spark.model.directory import ModelInfo, find_model, read_info
 from esmm_spark.scoring.partition import OURS, find_record, partition_uri
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
 from esmm_spark.scoring.task import ScoreJob, ScoreReport, run_task
-from esmm_spark.scoring.work import num_tasks, share_out
+from esmm_spark.scoring.work import num_tasks, work_per_task
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.tasks import run_tasks
 
@@ -155,7 +155,7 @@ def _score_all(spark: SparkSession, plan: ScoringPlan, source: GroupSource, fold
         folder=folder,
         carry=source.carry,
         batch_size=plan.config.score.batch_size,
-        shares=share_out(source.counts, tasks),
+        shares=work_per_task(source.counts, tasks),
     )
     storage.make_directory(folder)
 

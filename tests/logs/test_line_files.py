@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmm_spark.logs.line_files import FileRange, file_ranges, plain_paths, read_blocks, share_out
+from esmm_spark.logs.line_files import FileRange, file_ranges, plain_paths, ranges_per_task, read_blocks
 from esmm_spark.logs.lines import IMPRESSION
 
 
@@ -60,7 +60,7 @@ def test_tasks_share_out_all_ranges_in_order() -> None:
     ranges = [
         FileRange("f", start, start + size, IMPRESSION) for start, size in enumerate([5, 1, 4, 9, 1, 1])
     ]
-    tasks = share_out(ranges, task_bytes=6)
+    tasks = ranges_per_task(ranges, task_bytes=6)
     assert [len(task) for task in tasks] == [2, 2, 2]
     assert [span for task in tasks for span in task] == ranges
 

@@ -16,7 +16,7 @@ from esmm_spark.files.attempts import attempt_name, keep_attempt
 from esmm_spark.scoring.predictor import Predictor
 from esmm_spark.scoring.score_file import ScoreFile
 from esmm_spark.scoring.task import ScoreJob, score_share
-from esmm_spark.scoring.work import share_out
+from esmm_spark.scoring.work import work_per_task
 from esmm_spark.spark.tasks import Attempt
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import SPEC, config_content, random_groups, write_partition
@@ -44,7 +44,7 @@ def test_of_two_attempts_one_file_is_kept(tmp_path: Path, counts: PartitionCount
         folder=str(attempts),
         carry={},
         batch_size=10,
-        shares=share_out(counts, 2),
+        shares=work_per_task(counts, 2),
     )
     first, second = (score_share(job, Attempt(1, attempt_name(1, number)), predictor) for number in (7, 9))
     assert (first.file, second.file) == ("part-00001.7.parquet", "part-00001.9.parquet")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from esmm_spark.contracts.manifest import ExamplesFile, PartitionCounts
 from esmm_spark.feed.plan import RowGroup
-from esmm_spark.scoring.work import num_tasks, share_out
+from esmm_spark.scoring.work import num_tasks, work_per_task
 
 
 def partition(*files: list[int]) -> PartitionCounts:
@@ -26,20 +26,20 @@ def partition(*files: list[int]) -> PartitionCounts:
 
 
 def test_a_share_holds_neighbours_and_may_cross_files() -> None:
-    assert share_out(partition([4, 4], [4, 12]), 2) == [
+    assert work_per_task(partition([4, 4], [4, 12]), 2) == [
         (RowGroup("part-0", 0, 2, 4), RowGroup("part-0", 1, 2, 4), RowGroup("part-1", 0, 2, 4)),
         (RowGroup("part-1", 1, 6, 12),),
     ]
 
 
 def test_no_row_groups_are_one_share_of_nothing() -> None:
-    assert share_out(partition(), 4) == [()]
+    assert work_per_task(partition(), 4) == [()]
 
 
 @given(st.lists(st.lists(st.integers(0, 50), max_size=6), max_size=6), st.integers(1, 12))
 def test_every_row_group_is_in_one_share_and_shares_are_even(sizes: list[list[int]], tasks: int) -> None:
     counts = partition(*sizes)
-    shares = share_out(counts, tasks)
+    shares = work_per_task(counts, tasks)
     scored = [(row_group.path, row_group.index) for share in shares for row_group in share]
     assert scored == [(f"part-{number}", i) for number, file in enumerate(sizes) for i in range(len(file))]
     assert 1 <= len(shares) <= tasks

@@ -1,11 +1,9 @@
-"""How the work is shared out: which task reads what, and which part a row goes to. Pure arithmetic.
+"""Which part of the whole a row goes to, by its score or its id's hash. Pure arithmetic.
 
 Numbers of parts follow from numbers of rows alone, not from the machine, so that sums are made in one order
 wherever they are made.
 """
 
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,24 +38,6 @@ def num_parts(num_rows: float) -> int:
     """
     few = min(int(num_rows) // _LEAST_ROWS_PER_PART, _PARTS_OF_FEW_ROWS)
     return min(max(1, few, int(num_rows) // _ROWS_PER_PART), MOST_PARTS)
-
-
-def share_out(spans: Sequence[Span], shares: int) -> list[list[Span]]:
-    """Returns what each task reads: every span once, in order, about as many rows per task.
-
-    Args:
-        spans: what there is.
-        shares: the number of tasks, at most.
-
-    Worked example: spans of 4, 4, 4 and 12 rows make 2 shares: 4, 4, 4 and 12.
-    """
-    total = sum(span.num_rows for span in spans)
-    found: list[list[Span]] = [[] for _ in range(shares)]
-    for span, end in zip(spans, accumulate(span.num_rows for span in spans), strict=True):
-        # The share that the span's middle row falls to; twice the middle, to stay whole.
-        middle = 2 * end - span.num_rows
-        found[min(middle * shares // max(1, 2 * total), shares - 1)].append(span)
-    return [share for share in found if share]
 
 
 def parts_by_hash(hashes: Any, parts: int) -> Any:

@@ -17,10 +17,11 @@ from esmm_spark.evaluation.measure.alignment import align_part
 from esmm_spark.evaluation.measure.blocks import BLOCKS_DDL, ColumnBlock, parts_of, to_batches
 from esmm_spark.evaluation.measure.inputs import Source
 from esmm_spark.evaluation.measure.layout import NOTES_ON, Job
-from esmm_spark.evaluation.measure.plan import Span, num_parts, share_out
+from esmm_spark.evaluation.measure.plan import Span, num_parts
 from esmm_spark.evaluation.measure.reading import read_share
 from esmm_spark.evaluation.measure.sides import SideColumns, side_columns
 from esmm_spark.evaluation.measure.summing import Vector, group_part, rank_part
+from esmm_spark.spark.shares import share_out
 
 _VECTORS_DDL = "part int, key string, values binary"
 _NOTE = "note"
@@ -89,7 +90,9 @@ def read_tasks(
     return [
         (share, side_columns(series, job.tasks))
         for series, source in sources.items()
-        for share in share_out(source.spans, max(at_least, num_parts(source.num_rows)))
+        for share in share_out(
+            source.spans, lambda span: span.num_rows, max(at_least, num_parts(source.num_rows))
+        )
     ]
 
 

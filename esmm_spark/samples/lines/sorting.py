@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark.logs.line_files import BLOCK_BYTES, FileRange, read_blocks, share_out
+from esmm_spark.logs.line_files import BLOCK_BYTES, FileRange, ranges_per_task, read_blocks
 from esmm_spark.logs.lines import Lines, lines_of
 from esmm_spark.samples.hashing.held_out import SHARE_STEPS, HeldOut
 from esmm_spark.samples.lines.packing import PACKED_COLUMNS, Packing, pack_lines
@@ -38,7 +38,7 @@ def packing(held_out: HeldOut | None, num_buckets: int, num_labels: int) -> Pack
 
 def pack_files(spark: SparkSession, ranges: Sequence[FileRange], how: Packing) -> DataFrame:
     """Returns the lines of local files, packed: columns PACKED_COLUMNS."""
-    tasks = share_out(ranges)
+    tasks = ranges_per_task(ranges)
 
     def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         numbers = (number.as_py() for batch in batches for number in batch.column("id"))
