@@ -40,7 +40,12 @@ ALLOWED: dict[str, set[str]] = {
     "model.networks": {"contracts", "runtime", "model.kernels", "model.fused"},
     "model": _FILES | _EMBEDDING | _NETWORKS | {"model.objectives"},
     "training.ranks": {"contracts", "runtime"},
-    "training": _FILES | _EMBEDDING | _NETWORKS | {"feed", "model", "model.objectives", "training.ranks"},
+    "training.optimization": {"contracts"},
+    "training": _FILES
+    | _EMBEDDING
+    | _NETWORKS
+    | {"feed", "model", "model.objectives"}
+    | {"training.ranks", "training.optimization"},
     "scoring": _SPARK | _SAMPLES | _EMBEDDING | {"logs", "feed", "model", "model.objectives"},
     "evaluation.kernels": {"runtime"},
     "evaluation.measure": _SPARK | {"evaluation.kernels"},

@@ -103,15 +103,35 @@ class Train(Section):
         int, Field(ge=1, description="Impressions of a global batch: of one step, over all ranks.")
     ] = 4096
     epochs: Annotated[int, Field(ge=1, description="Passes over the training partition.")] = 2
-    learning_rate: Annotated[Float32, Field(gt=0, description="Adam's, for the dense part.")] = 1e-3
+    learning_rate: Annotated[Float32, Field(gt=0, description="AdamW's, for the dense part.")] = 1e-3
+    weight_decay: Annotated[
+        Float32,
+        Field(
+            ge=0,
+            description="AdamW's, decoupled: each step multiplies the dense part's matrices by 1 - the "
+            "learning rate x this; biases, the gains of normalisation and PReLU's slopes don't decay.",
+        ),
+    ] = 0.0
+    gradient_clip_norm: Annotated[
+        Float32 | None,
+        Field(
+            gt=0,
+            description="Scale the dense part's gradients of a step, summed over all ranks, down to this L2 "
+            "norm of all of them together; by default they stay as they are. Embedding rows are not clipped.",
+        ),
+    ] = None
     embedding_learning_rate: Annotated[
         Float32, Field(gt=0, description="Row-wise Adagrad's, for the embedding.")
     ] = 0.02
+    warmup_steps: Annotated[
+        int, Field(ge=0, description="Steps in which both learning rates rise linearly to their full value.")
+    ] = 0
     learning_rate_decay: Annotated[
-        Literal["none", "linear"],
+        Literal["none", "linear", "cosine"],
         Field(
-            description="`linear`: both learning rates fall step by step, to 0 at the end of the last epoch. "
-            "At a constant rate Adam leaves the mean prediction off by several percent, up or down by chance."
+            description="How both learning rates fall step by step, from the end of `warmup_steps` to 0 at "
+            "the end of the last epoch: on a line, or as half a cosine. At a constant rate Adam leaves the "
+            "mean prediction off by several percent, up or down by chance."
         ),
     ] = "none"
     embedding_eps: Annotated[Float32, Field(gt=0, description="Row-wise Adagrad's epsilon.")] = 1e-8
@@ -185,4 +205,13 @@ class Train(Section):
     @model_validator(mode="after")
     def _check_first_step(self) -> Self:
         _require_finite_ratio(self.embedding_learning_rate, self.embedding_eps)
+        return self
+
+    @model_validator(mode="after")
+    def _check_weight_decay(self) -> Self:
+        if self.learning_rate * self.weight_decay >= 1:
+            raise ValueError(
+                f"learning_rate x weight_decay = {self.learning_rate * self.weight_decay:g}, the share that "
+                "a step takes off each weight, must be below 1: lower weight_decay"
+            )
         return self

@@ -19,6 +19,7 @@ from esmm_spark.runtime.own_code import failure
 from esmm_spark.training.kernels_line import kernels_line
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.need import require_memory
+from esmm_spark.training.optimization.dense import dense_optimizer
 from esmm_spark.training.progress import TensorBoardLog, progress_for
 from esmm_spark.training.ranks.cluster import Cluster
 
@@ -56,14 +57,13 @@ def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
     arena = build_arena(
         config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
     )
-    adam = torch.optim.Adam(model.parameters(), lr=train.learning_rate, fused=True)
     return Trainer(
         config=config,
         cluster=cluster,
         device=device,
         arena=arena,
         model=model,
-        optimizer=adam,
+        optimizer=dense_optimizer(model, train),
         progress=progress_for(cluster.is_first),
         log=TensorBoardLog(_log_folder(config) if cluster.is_first else None),
     )

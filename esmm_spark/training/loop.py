@@ -23,6 +23,8 @@ from esmm_spark.runtime.activity import Kind, at, doing, waiting
 from esmm_spark.training.curve import Curve
 from esmm_spark.training.finite import not_finite, suspects
 from esmm_spark.training.metrics import MetricSums, metrics_of
+from esmm_spark.training.optimization.dense import step_clipped
+from esmm_spark.training.optimization.schedule import learning_rate_factor
 from esmm_spark.training.progress import Progress, TensorBoardLog
 from esmm_spark.training.ranks.buffers import average_buffers
 from esmm_spark.training.ranks.cluster import Cluster
@@ -138,12 +140,10 @@ class Trainer:
     def _set_learning_rates(self, state: TrainState, plan: EpochPlan) -> None:
         """Sets both learning rates for the next step from its position alone, as a resumed run needs it."""
         train = self.config.train
-        if train.learning_rate_decay == "none":
-            return
-        left = 1.0 - state.global_step / (train.epochs * plan.num_steps)
-        self.arena.set_learning_rate(left * train.embedding_learning_rate)
+        factor = learning_rate_factor(train, state.global_step, train.epochs * plan.num_steps)
+        self.arena.set_learning_rate(factor * train.embedding_learning_rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = left * train.learning_rate
+            group["lr"] = factor * train.learning_rate
 
     def _start(self, batches: Iterator[Batch]) -> _Started:
         """Takes the next batch and starts its look-up."""
@@ -183,7 +183,7 @@ class Trainer:
         with doing("in its backward pass"):
             total.backward()
         with waiting("the sum of gradients"):
-            self.optimizer.step()
+            step_clipped(self.optimizer, self.config.train.gradient_clip_norm)
         global_loss, stops, problems = reported().tolist()
         if problem is not None:
             raise problem

@@ -19,6 +19,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.contracts.train_config import Train
 from esmm_spark.feed.plan import default_num_streams
 from esmm_spark.training import checkpoint
 from esmm_spark.training.best import is_unpublished
@@ -35,6 +36,9 @@ _TRAIN_KEYS = {
     "seed",
     "bf16",
 }
+# Keys that came later: only what is set counts, so that a run of before, which had none of them, goes on.
+_LATER_TRAIN_KEYS = {"weight_decay", "gradient_clip_norm", "warmup_steps"}
+_DEFAULTED = {f"train.{key}" for key in _LATER_TRAIN_KEYS}
 _DIFFERENCES_SHOWN = 4
 
 
@@ -44,6 +48,8 @@ def run_content(config: Config) -> dict[str, Any]:
     With `learning_rate_decay` its length, too: how fast the rates fall depends on it.
     """
     train = {f"train.{key}": value for key, value in config.train.model_dump(include=_TRAIN_KEYS).items()}
+    later = config.train.model_dump(include=_LATER_TRAIN_KEYS, exclude_defaults=True)
+    train |= {f"train.{key}": value for key, value in later.items()}
     if config.train.learning_rate_decay != "none":
         train["train.epochs"] = config.train.epochs
     # Only what is set, so that a run of before, which had neither tasks nor losses, goes on.
@@ -67,9 +73,15 @@ def run_digest(content: Mapping[str, Any]) -> str:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Returns what differs between two flat contents: `["train.epochs was 2, is 3"]`."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    told = [f"{key} was {old.get(key, 'not set')}, is {new.get(key, 'not set')}" for key in keys]
+    told = [f"{key} was {_told(old, key)}, is {_told(new, key)}" for key in keys]
     more = len(told) - _DIFFERENCES_SHOWN
     return told[:_DIFFERENCES_SHOWN] + ([f"and {more} more differ"] if more > 0 else [])
+
+
+def _told(content: Mapping[str, Any], key: str) -> Any:
+    """Returns a key's value in a flat content, or what it stands for where it isn't set."""
+    default = Train.model_fields[key.removeprefix("train.")].default if key in _DEFAULTED else None
+    return content.get(key, "not set" if default is None else default)
 
 
 def first_position(config: Config, manifest: Manifest, cluster: Cluster) -> tuple[TrainState, str | None]:

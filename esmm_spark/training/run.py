@@ -29,6 +29,7 @@ from esmm_spark.training import best, checkpoint
 from esmm_spark.training.build import build_trainer
 from esmm_spark.training.folders import ModelLease, model_lease
 from esmm_spark.training.loop import StoppedError, Trainer
+from esmm_spark.training.optimization.schedule import require_warm
 from esmm_spark.training.ranks.agreement import require_agreement
 from esmm_spark.training.ranks.cluster import Cluster, open_cluster
 from esmm_spark.training.ranks.launch import first_rank_speaks
@@ -61,6 +62,7 @@ def train(config: Config) -> str | None:
         require_carried(config.trained.carry, manifest.carry, f"dataset {dataset}")
         counts = select(manifest, config.data.train, dataset)
         require_known_labels(config.tasks, counts, config.data.train)
+        require_warm(config.train, counts.impressions)
     with open_cluster(config.train.stall_timeout_s) as cluster:
         require_agreement(config, counts, cluster)
         cluster.together(lambda: require_row_groups(counts, cluster.num_ranks, config), "start")

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from esmm_spark.model import directory
+from esmm_spark.training.loop import Trainer
 from tests.repository import ROOT
 
 TRAIN = ROOT / "esmm_spark" / "train.py"
@@ -74,6 +76,18 @@ def run_and_signal(
         output, errors = process.communicate(timeout=100)
     finished = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
     return finished, time.monotonic() - start
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes SIGTERM come during a step of the runs of this process."""
+    record = Trainer._record
+
+    def record_and_send(self: Trainer, *arguments: Any) -> None:
+        record(self, *arguments)
+        if arguments[-1].global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_record", record_and_send)
 
 
 def steps_with_checkpoint(model: Path) -> list[int]:

@@ -40,7 +40,6 @@ from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
 from esmm_spark.training.finite import not_finite
-from esmm_spark.training.loop import Trainer
 from esmm_spark.training.run import train
 from tests.files.disks import read_only_folder
 from tests.repository import ROOT
@@ -54,6 +53,7 @@ from tests.training.runs import (
     newest_version,
     parameters,
     steps_with_checkpoint,
+    stop_at,
 )
 
 NewRun = Callable[..., Path]
@@ -64,18 +64,6 @@ EXACT = 1e-7
 def folder(new_run: NewRun) -> Path:
     """A folder with the dataset, in which `small_config` trains."""
     return new_run().parent
-
-
-def send_sigterm_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM comes during a step of the run."""
-    record = Trainer._record
-
-    def record_and_send(self: Trainer, *arguments: Any) -> None:
-        record(self, *arguments)
-        if arguments[-1].global_step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "_record", record_and_send)
 
 
 def test_a_run_leaves_a_complete_version_with_its_history(uninterrupted: Path) -> None:
@@ -114,7 +102,7 @@ def test_sigterm_writes_a_checkpoint_from_which_the_run_goes_on_to_the_same_mode
 ) -> None:
     config = small_config(folder, **{**SETTINGS, "checkpoint_every_steps": 0})
     with monkeypatch.context() as patch:
-        send_sigterm_at(step, patch)
+        stop_at(step, patch)
         with pytest.raises(SystemExit) as stopped:
             train(config)
     assert stopped.value.code == 143
@@ -241,7 +229,7 @@ def test_a_run_stopped_in_its_last_step_trains_no_further(
 ) -> None:
     config = small_config(folder, **{**SETTINGS, "checkpoint_every_steps": 0}, max_steps=7)
     with monkeypatch.context() as patch:
-        send_sigterm_at(6, patch)
+        stop_at(6, patch)
         with pytest.raises(SystemExit):
             train(config)
     assert steps_with_checkpoint(folder / "model") == [7]
@@ -311,7 +299,7 @@ def test_a_resumed_run_drops_out_what_an_uninterrupted_one_does(
     whole = parameters(folder / "model")
     shutil.rmtree(folder / "model")
     with monkeypatch.context() as patch:
-        send_sigterm_at(3, patch)
+        stop_at(3, patch)
         with pytest.raises(SystemExit):
             train(config)
     torch.manual_seed(99)

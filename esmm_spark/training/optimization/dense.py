@@ -1,0 +1,67 @@
+"""The optimizer of the dense part: AdamW, and the clipping of its gradients over all ranks."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from esmm_spark.contracts.train_config import Train
+
+
+def dense_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
+    """Returns AdamW over a model's parameters; without `train.weight_decay` it is Adam to the bit.
+
+    Matrices decay. What has one dimension doesn't: biases, the gains of normalisation layers, PReLU's slopes.
+
+    Args:
+        model: the dense part.
+        train: its learning rate and weight decay.
+
+    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2. Which
+        parameters decay: Devlin et al., "BERT", NAACL 2019 (its optimizer leaves out biases and layer norm);
+        slopes: He et al., "Delving Deep into Rectifiers", ICCV 2015, section 2.1.
+    """
+    decayed = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": train.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=train.learning_rate, fused=True
+    )
+
+
+def step_clipped(optimizer: torch.optim.Optimizer, most_norm: float | None) -> None:
+    """Steps with gradients scaled down to a global norm: that of all of them after the sum over ranks.
+
+        g <- g * min(1, most_norm / (|g| + 1e-6)),   |g|: the L2 norm of all gradients as one vector
+
+    The sum is the same on all ranks to the bit, so they scale alike. Rows of the embedding take no part: they
+    are stepped within the backward pass, each by its own optimizer's measure of its gradient.
+
+    Args:
+        optimizer: of the dense part, one rank's or Horovod's around it.
+        most_norm: None leaves the gradients as they are.
+
+    Source: Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1;
+        `torch.nn.utils.clip_grad_norm_`.
+    """
+    if most_norm is None:
+        optimizer.step()
+        return
+    # Horovod's own step would only sum the gradients when it is too late to look at them.
+    synchronize = getattr(optimizer, "synchronize", None)
+    if synchronize is None:
+        nn.utils.clip_grad_norm_(_stepped(optimizer), most_norm)
+        optimizer.step()
+        return
+    synchronize()
+    nn.utils.clip_grad_norm_(_stepped(optimizer), most_norm)
+    with optimizer.skip_synchronize():  # type: ignore[attr-defined]
+        optimizer.step()
+
+
+def _stepped(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    for group in optimizer.param_groups:
+        yield from group["params"]
