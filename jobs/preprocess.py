@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> None:
         action="append",
         default=[],
         metavar="LOG",
-        help="event logs: it is right that this log has no lines of the day: impressions, clicks ...; "
-        "repeatable, or with commas",
+        help="event logs: it is right that this log (of logs.events) has no lines of the day; repeatable, or "
+        "with commas",
     )
     arguments, config = parse_config(parser, argv)
     is_events = config.logs.format == "events"

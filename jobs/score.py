@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> None:
     """Scores what the arguments name, and prints what was scored."""
     parser = config_parser(
         "Scores the impressions of a partition of the examples, or of raw files, with the newest model: "
-        "pctr, pcvr and pctcvr of each. The scores replace those of the partition once all of them are "
+        "the probabilities of all tasks. The scores replace those of the partition once all of them are "
         "written; other partitions stay. What is scored already from the same inputs is left as it is.",
         "spark-submit jobs/score.py --config conf/demo.yaml score.partition=split=test",
     )

@@ -88,7 +88,7 @@ class Evaluate(Section):
     ] = TEST_PARTITION
     truth: Annotated[
         InputPath | None,
-        Field(description="The simulator's truth.parquet, for CVR AUC over the entire space."),
+        Field(description="The simulator's truth.parquet, to judge them over the entire space."),
     ] = None
     baseline_scores: Annotated[
         InputPath | None,

@@ -88,7 +88,8 @@ class Term(Section):
         Propensity | None, Field(description="`given`: inverse propensity weights, e.g. `{clip: 0.1}`.")
     ] = None
     counterfactual: Annotated[
-        Counterfactual | None, Field(description="With a propensity: a twin head for what was not clicked.")
+        Counterfactual | None,
+        Field(description="With a propensity: a twin head where its parent didn't happen."),
     ] = None
     imputation: Annotated[
         Imputation | None, Field(description="With a propensity: doubly robust, by a head for the error.")

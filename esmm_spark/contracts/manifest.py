@@ -131,7 +131,7 @@ class DayCounts(_Strict):
     as_of: Annotated[str | None, Field(description="The `--as-of` of the run that made it.")]
     label_digest: Annotated[str, Field(description="Changes when a label of the day does.")]
     immature: Annotated[int, Field(description="Impressions whose windows end after `as_of`.")]
-    sources: Annotated[list[SourceCounts], Field(description="Impressions, clicks, conversions of the day.")]
+    sources: Annotated[list[SourceCounts], Field(description="Impressions and events of the day.")]
     warnings: list[str] = []
     events_per_day: Annotated[
         dict[str, dict[str, int]],

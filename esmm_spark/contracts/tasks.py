@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from esmm_spark.contracts.schemas.columns import (
     LABELS,
+    PROBABILITIES,
     SCORE_COLUMNS,
     TRUTH_COLUMNS,
     example_columns,
@@ -43,7 +44,7 @@ RESERVED_COLUMNS = {
 # Columns that are made of a task's name: `p_buy`, `p_entire_buy`, `num_clicks`, `click_time_us`.
 _RESERVED_PREFIXES, _RESERVED_SUFFIX = ("p_", "entire_", "num_"), "_time_us"
 
-_PAPERS_SERIES = ("ctr", "cvr", "ctcvr")
+_PAPERS_SERIES = tuple(column[1:] for column in PROBABILITIES)
 
 
 class Task(Section):
@@ -63,10 +64,23 @@ class ScoreColumns(NamedTuple):
 
 
 class Series(NamedTuple):
-    """What metrics are of: the conditional probability of a task, or the one in the entire space."""
+    """What metrics are of: the conditional probability of a task, or the one in the entire space.
+
+    Attributes:
+        task: its name.
+        is_conditional: whether it is P(task | parent), which is judged where the parent's label is 1.
+        called: what people call it: `CVR`, `repurchase`.
+        over: what it is judged on, where that must be said: `on clicks`, `of all impressions`.
+    """
 
     task: str
     is_conditional: bool
+    called: str
+    over: str
+
+    def title(self, metric: str = "") -> str:
+        """Returns `CVR on clicks`, or of a metric `CVR AUC on clicks`."""
+        return " ".join(word for word in (self.called, metric, self.over) if word)
 
 
 class Tasks(RootModel[dict[str, Task]]):
@@ -148,11 +162,15 @@ class Tasks(RootModel[dict[str, Task]]):
         """
         found = {}
         for name in self.names:
-            columns = self.score_columns(name)
+            columns, parent = self.score_columns(name), self.parent(name)
             # A root's two columns are one: its probability in the entire space.
-            found[columns.conditional] = Series(name, is_conditional=self.parent(name) is not None)
-            found.setdefault(columns.entire, Series(name, is_conditional=False))
-        return {column.removeprefix("p").removeprefix("_"): series for column, series in found.items()}
+            own = called(columns.conditional) or noun(name)
+            over = f"on {plural(parent)}" if parent else ""
+            found[columns.conditional] = Series(name, parent is not None, own, over)
+            known = called(columns.entire)
+            entire = (known, "") if known else (noun(name), "of all impressions")
+            found.setdefault(columns.entire, Series(name, False, *entire))
+        return {series_name(column): series for column, series in found.items()}
 
     def orphan_reason(self, name: str) -> str:
         """Returns why a line is rejected whose label `name` is 1 and whose parent's is not.
@@ -201,6 +219,26 @@ def problem_of_name(name: str) -> str | None:
     if name.endswith(_RESERVED_SUFFIX):
         return f"ends with {_RESERVED_SUFFIX}, as columns of times do"
     return None
+
+
+def series_name(column: str) -> str:
+    """Returns the series of a score column: `cvr` of `pcvr`, `entire_repurchase` of `p_entire_repurchase`."""
+    return column.removeprefix("p").removeprefix("_")
+
+
+def called(column: str) -> str:
+    """Returns the paper's name of a score column, `CVR` of `pcvr`; empty where it has none."""
+    return column[1:].upper() if column in PROBABILITIES else ""
+
+
+def noun(task: str) -> str:
+    """Returns a task's name for people: `re order` of `re_order`."""
+    return task.replace("_", " ")
+
+
+def plural(task: str) -> str:
+    """Returns what a task's positives are called: `clicks`."""
+    return f"{noun(task)}s"
 
 
 DEFAULT_TASKS = Tasks({"click": Task(), "conversion": Task(given="click")})

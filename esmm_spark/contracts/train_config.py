@@ -187,7 +187,7 @@ class Train(Section):
         str | None,
         Field(
             description="The validation AUC that says which epoch is best; by default that of the last "
-            "task in the entire space: `ctcvr_auc`."
+            "task in the entire space."
         ),
     ] = None
     max_steps: Annotated[

@@ -9,9 +9,9 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import require_same_spec, require_same_tasks
-from esmm_spark.contracts.schemas.columns import PROBABILITIES
 from esmm_spark.contracts.schemas.layout import MARKER, SCORE_NAME, SCORE_REJECTS
 from esmm_spark.contracts.schemas.records import MEAN_PREFIX, ScoreInput, ScoreRecord
+from esmm_spark.contracts.tasks import called
 from esmm_spark.files import filesystems, footers, seals, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.files.replacing import Replacement, replacing
@@ -183,4 +183,5 @@ def _means(reports: list[ScoreReport], plan: ScoringPlan) -> dict[str, Any]:
 
 def _called(column: str) -> str:
     """Returns how people read a column of scores: `pCTR`, `p_repurchase`."""
-    return f"p{column[1:].upper()}" if column in PROBABILITIES else column
+    paper = called(column)
+    return f"p{paper}" if paper else column

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from esmm_spark.contracts.schemas.records import TrainHistory
 
@@ -38,10 +38,7 @@ class TrainState(BaseModel):
     ] = 0
     best_auc: Annotated[
         float | None,
-        Field(
-            validation_alias=AliasChoices("best_auc", "best_ctcvr_auc"),
-            description="The best validation AUC so far, `train.best_metric`'s.",
-        ),
+        Field(description="The best validation AUC so far, `train.best_metric`'s."),
     ] = None
     epochs_without_gain: int = 0
     finished: bool = False

@@ -24,27 +24,17 @@ def metrics_line(
         return "none (the dataset has no validation partition)"
     if not counts.impressions:
         return f"none ({validation} holds no impression)"
-    titles = {f"{name}_auc": _title(name, tasks) for name in tasks.series}
-    entire = [name for name, series in tasks.series.items() if not series.is_conditional]
-    titles |= {f"{name}_calibration": f"{_called(name)} calibration" for name in entire}
+    titles = {f"{name}_auc": series.title("AUC") for name, series in tasks.series.items()}
+    entire = {name: series for name, series in tasks.series.items() if not series.is_conditional}
+    titles |= {f"{name}_calibration": series.title("calibration") for name, series in entire.items()}
     known = [(title, metrics.get(name)) for name, title in titles.items()]
     shown = [f"{title} {value:.4f}" for title, value in known if value is not None]
     shown += [
-        f"no {_title(name, tasks)}: {_missing_labels(series, tasks, validation, counts)}"
+        f"no {series.title('AUC')}: {_missing_labels(series, tasks, validation, counts)}"
         for name, series in tasks.series.items()
         if metrics.get(f"{name}_auc") is None
     ]
     return ", ".join(shown)
-
-
-def _title(name: str, tasks: Tasks) -> str:
-    """Returns what an AUC is called: `CTR AUC`, `CVR AUC on clicks`, `entire repurchase AUC`."""
-    series = tasks.series[name]
-    return f"{_called(name)} AUC{f' on {tasks.parent(series.task)}s' if series.is_conditional else ''}"
-
-
-def _called(name: str) -> str:
-    return name.upper() if name in ("ctr", "cvr", "ctcvr") else name.replace("_", " ")
 
 
 def _missing_labels(series: Series, tasks: Tasks, validation: str, counts: PartitionCounts) -> str:

@@ -95,6 +95,6 @@ def _problems(counts: Mapping[str, int], series: str) -> list[tuple[int, str]]:
         (counts[f"{series}_bad_scores"], f"impressions have a score outside [0, 1], NaN or null in {name}"),
         (
             counts[f"{series}_bad_labels"],
-            f"impressions have impossible labels in {name}: labels are 0 or 1, and a conversion has a click",
+            f"impressions have impossible labels in {name}: labels are 0 or 1, 1 only where the parent's is",
         ),
     ]

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esmm_spark.contracts.schemas.task_columns import truth_label
-from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks, called, plural, series_name
 from esmm_spark.evaluation.measure.metrics import KINDS, Kind
 
 MODEL, BASELINE, ORACLE = "model", "baseline", "oracle"
@@ -75,23 +75,22 @@ def targets_of(tasks: Tasks) -> tuple[Target, ...]:
     with_truth: list[Target] = []
     for name in tasks.names:
         parent, columns = tasks.parent(name), tasks.score_columns(name)
+        rate, entire = series_name(columns.conditional), series_name(columns.entire)
+        series, title = tasks.series[rate], tasks.series[entire].title()
         if parent is None:
-            rate, title = ("ctr", "CTR") if name == "click" else (name, name)
             targets.append(Target(rate, "", title, columns.conditional, name))
             continue
-        is_cvr = columns.entire == "pctcvr"
-        rate, title, entire = ("cvr", "CVR", "ctcvr") if is_cvr else (name, name, f"entire_{name}")
-        on, shown = ("clicks", "clicks") if is_cvr else (f"on_{parent}", parent)
-        entire_title = "CTCVR" if is_cvr else f"{name} of all impressions"
+        # The metrics of before there were other tasks are `cvr_auc_clicks`.
+        on = plural(parent) if called(columns.conditional) else f"on_{parent}"
         targets += [
-            Target(rate, on, f"{title} on {shown}", columns.conditional, name, parent, _CONDITIONAL_KINDS),
-            Target(entire, "", entire_title, columns.entire, name),
+            Target(rate, on, series.title(), columns.conditional, name, parent, _CONDITIONAL_KINDS),
+            Target(entire, "", title, columns.entire, name),
         ]
         with_truth.append(
             Target(
                 rate,
                 "entire_space",
-                f"{title} over the entire space",
+                f"{series.called} over the entire space",
                 columns.conditional,
                 truth_label(tasks, name),
                 None,
@@ -103,7 +102,6 @@ def targets_of(tasks: Tasks) -> tuple[Target, ...]:
 
 
 TARGETS = targets_of(DEFAULT_TASKS)
-CTR, CVR_CLICKS, CTCVR, CVR_ENTIRE_SPACE = TARGETS
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from esmm_spark.contracts.tasks import plural
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import formats
@@ -17,7 +18,7 @@ from esmm_spark.evaluation.report.sections import (
     training,
 )
 from esmm_spark.evaluation.report.subject import Subject
-from esmm_spark.evaluation.report.words import counts_of_tasks, plural, rate_of
+from esmm_spark.evaluation.report.words import counts_of_tasks, rate_of
 
 MakeSection = Callable[[Subject, Measurements], PageSection | None]
 

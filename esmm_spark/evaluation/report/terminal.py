@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from esmm_spark.contracts.tasks import plural
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.metrics import METRICS, Kind
@@ -14,7 +15,7 @@ from esmm_spark.evaluation.measure.targets import Target
 from esmm_spark.evaluation.report import formats
 from esmm_spark.evaluation.report.cautions import why_no_interval
 from esmm_spark.evaluation.report.subject import Subject
-from esmm_spark.evaluation.report.words import counts_of_tasks, plural, words_of
+from esmm_spark.evaluation.report.words import counts_of_tasks, words_of
 
 _MOST_COLUMNS = 4
 

@@ -3,84 +3,20 @@
 All of it follows from the tasks; those of click and conversion have the words that the field has for them.
 """
 
-from typing import NamedTuple
-
-from esmm_spark.contracts.tasks import Tasks
+from esmm_spark.contracts.tasks import Tasks, called, noun, plural
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.metrics import METRICS, Kind
 from esmm_spark.evaluation.measure.targets import LabelCounts, Target
-
-
-class Words(NamedTuple):
-    """What people call a target and its labels.
-
-    Attributes:
-        header: over a narrow column, `CVR clicks`.
-        score: of what predicts it, `pCVR`.
-        positive: an impression with label 1.
-        negative: one with label 0.
-        positives: what label 1 counts.
-        population: the impressions that have a label.
-        labels: 0 and 1.
-    """
-
-    header: str
-    score: str
-    positive: str
-    negative: str
-    positives: str
-    population: str
-    labels: tuple[str, str]
-
-
-_WORDS = {
-    "ctr": Words(
-        "CTR",
-        "pCTR",
-        "a clicked impression",
-        "one that nobody clicked",
-        "clicks",
-        "all impressions",
-        ("not clicked", "clicked"),
-    ),
-    "cvr_clicks": Words(
-        "CVR clicks",
-        "pCVR",
-        "a click that converted",
-        "a click that did not",
-        "conversions",
-        "clicked impressions only",
-        ("not converted", "converted"),
-    ),
-    "ctcvr": Words(
-        "CTCVR",
-        "pCTCVR",
-        "an impression that led to a conversion",
-        "one that did not",
-        "conversions",
-        "all impressions",
-        ("not converted", "converted"),
-    ),
-    "cvr_entire_space": Words(
-        "CVR entire",
-        "pCVR",
-        "an impression that would convert if clicked",
-        "one that would not",
-        "conversions if every impression were clicked",
-        "all impressions, clicked or not, by the simulator's truth",
-        ("would not convert", "would convert"),
-    ),
-}
-_RATES = {"click": "CTR", "conversion": "CVR"}
+from esmm_spark.evaluation.report.paper_words import PAPER_WORDS, Words
 
 
 def words_of(target: Target, tasks: Tasks) -> Words:
     """Returns the words for a target, whose score column says which task it is about."""
-    known = _WORDS.get(target.name)
+    known = PAPER_WORDS.get(target.name)
     if known is not None:
         return known
     task = next(name for name in tasks.names if target.score in tasks.score_columns(name))
-    given, parent = _noun(task), tasks.parent(task)
+    given, parent = noun(task), tasks.parent(task)
     labels = (f"no {given}", given)
     is_entire = parent is None or target.score != tasks.score_columns(task).conditional
     if is_entire:
@@ -88,7 +24,7 @@ def words_of(target: Target, tasks: Tasks) -> Words:
         header = given if parent is None else f"{given}, all"
         return Words(header, f"P({given})", positive, negative, plural(task), "all impressions", labels)
     assert parent is not None
-    before = _noun(parent)
+    before = noun(parent)
     score = f"P({given} | {before})"
     if target.needs_truth:
         return Words(
@@ -101,7 +37,7 @@ def words_of(target: Target, tasks: Tasks) -> Words:
             labels=(f"would be no {given}", f"would be {given}"),
         )
     return Words(
-        header=f"{given} on {before}",
+        header=f"{given} on {plural(parent)}",
         score=score,
         positive=f"an impression with {before} that led to {given}",
         negative="one that did not",
@@ -127,19 +63,11 @@ def counts_of_tasks(measured: Measurements, tasks: Tasks) -> dict[str, LabelCoun
     return found
 
 
-def plural(task: str) -> str:
-    """Returns what a task's positives are called: `clicks`."""
-    return f"{_noun(task)}s"
-
-
 def rate_of(task: str, tasks: Tasks, percentage: str) -> str:
     """Returns `CTR 3.9%`, `CVR 2.1% of clicks`, or `2.1% of conversions` for a task without a short name."""
     parent = tasks.parent(task)
-    short = f"{_RATES[task]} {percentage}" if task in _RATES else percentage
+    paper = called(tasks.score_columns(task).conditional)
+    short = f"{paper} {percentage}" if paper else percentage
     if parent is not None:
         return f"{short} of {plural(parent)}"
-    return short if task in _RATES else f"{short} of impressions"
-
-
-def _noun(task: str) -> str:
-    return task.replace("_", " ")
+    return short if paper else f"{short} of impressions"

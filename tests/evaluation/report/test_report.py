@@ -17,7 +17,7 @@ from esmm_spark.contracts.schemas.records import EpochRecord, StepRecord, TrainH
 from esmm_spark.evaluation.measure.curves import ScoreGrid, calibration_curve, histogram
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Curves, Measurements
-from esmm_spark.evaluation.measure.targets import CVR_ENTIRE_SPACE, TARGETS, LabelCounts, Ranking
+from esmm_spark.evaluation.measure.targets import TARGETS, LabelCounts, Ranking
 from esmm_spark.evaluation.report import report
 from esmm_spark.evaluation.report.cautions import warnings_of
 from esmm_spark.evaluation.report.formats import percent
@@ -200,7 +200,7 @@ def test_a_difference_is_clear_only_if_its_interval_leaves_out_0(
 ) -> None:
     def sentence(difference: Estimate) -> str:
         numbers = replace(measured(), differences={"cvr_auc_entire_space": difference})
-        return "".join(verdict(subject(), numbers, CVR_ENTIRE_SPACE)[1:])
+        return "".join(verdict(subject(), numbers, TARGETS[-1])[1:])
 
     clear = Estimate(float(np.median(replicates)), np.array(replicates))
     assert sentence(clear).startswith(f"ESMM is {claim}{mark} (95% interval of the difference ")
@@ -210,7 +210,7 @@ def test_a_difference_is_clear_only_if_its_interval_leaves_out_0(
 
 def test_the_distance_to_the_oracle_is_that_between_the_aucs(html: str) -> None:
     # 0.70 -> 0.75 of 0.70 -> 0.80
-    assert "50% of the way to the oracle" in verdict(subject(), measured(), CVR_ENTIRE_SPACE).after
+    assert "50% of the way to the oracle" in verdict(subject(), measured(), TARGETS[-1]).after
     assert (
         '<li><b>CVR over the entire space</b>: ESMM is <span class="good">ahead by 0.0500</span> (95% '
         "interval of the difference +0.0405 to +0.0595), 50% of the way to the oracle.</li>"

@@ -98,7 +98,7 @@ def test_metrics_json_and_the_terminal_count_every_task() -> None:
     }  # fmt: skip
     text = shown(subject(tasks=FUNNEL), with_more_tasks(), width=200)
     assert "678 clicks, 678 conversions, 100 re buys, 102 likes, model 000001-aaaa" in text
-    assert "re buy on conversion" in text
+    assert "re buy on conversions" in text
     narrow = shown(subject(tasks=FUNNEL), with_more_tasks(), width=100)
     assert narrow.count("0.7500 ±0.0095") == len(MORE) + 4 + 4
     assert "…" not in narrow

@@ -5,25 +5,15 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from esmm_spark.contracts.schemas.columns import PROBABILITIES
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import BASELINE, CVR_CLICKS, MODEL, ORACLE, Target
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
+from esmm_spark.evaluation.report.paper_words import PAPER_TEXTS
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import words_of
 
-_WHY = (
-    "A CVR model is asked about every impression, but a conversion can be seen on clicked ones only, and "
-    "those are no fair sample: what gets clicked more often also converts more often, or less. BASE learns "
-    "pCVR from clicks alone and inherits that bias. ESMM learns pCTR and pCTCVR = pCTR x pCVR from all "
-    "impressions: its pCVR is what makes the product right over the entire space, and rests on the embedding "
-    "that all impressions have trained."
-)
-_READING = (
-    "CVR on clicks judges pCVR where BASE was taught. CVR over the entire space judges it where it is used: "
-    "that is the fair comparison, and only a simulator knows its labels. CTCVR is what can be measured over "
-    "all impressions of real logs."
-)
 _SCALE = (
     "Each axis has its own scale. A bar is a 95% interval. Two bars may overlap although the difference "
     "is clear: the series are compared on the same resamples."
@@ -55,7 +45,7 @@ def section(subject: Subject, measured: Measurements) -> PageSection:
     if BASELINE not in measured.series:
         return PageSection("Comparison", "comparison.html", values)
     # The reasons are those of CVR.
-    values["texts"] = [_WHY, _READING] if CVR_CLICKS in measured.targets else []
+    values["texts"] = PAPER_TEXTS if set(PROBABILITIES) <= set(subject.tasks.all_score_columns) else []
     values["verdicts"] = [verdict(subject, measured, target) for target in _order(measured)]
     values["scale"] = _SCALE
     title = f"{subject.names[MODEL]} against {subject.names[BASELINE]}"

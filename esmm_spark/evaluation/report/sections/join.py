@@ -12,11 +12,11 @@ from esmm_spark.files.manifest_file import read_manifest
 
 _MAX_DAYS = 31
 _TEXT = (
-    "Which events found their cause, day by day. An orphan click has no impression within the window; an "
-    "orphan conversion no click, or only one without an impression, and so on along the chain of tasks; of "
-    "causes long before the day it is not looked for. An event before its cause is the "
-    "sign of a clock that is wrong: its id names one that comes within a window after it, or, where "
-    "user and item tell, it is an orphan and one of that user and item does."
+    "Which events found their cause, day by day. An orphan has no impression within the window or, of a task "
+    "that is given another, no event of that one, or only an orphan. Causes long before the day are not "
+    "looked for. An event before its cause is the sign of a clock that is wrong: its id names one that comes "
+    "within a window after it, or, where user and item tell, it is an orphan and one of that user and item "
+    "does."
 )
 
 Days = Mapping[str, DayCounts]

@@ -6,6 +6,7 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from esmm_spark.contracts.schemas.records import TrainHistory
+from esmm_spark.contracts.tasks import Tasks, noun
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import drawing
@@ -13,13 +14,16 @@ from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 
 _MAX_CURVE_POINTS = 1000
-# Title, colour and marker of a line, and those of any other task.
-_LINES = {
-    "ctr": ("CTR", "#009E73", "o"),
-    "cvr": ("CVR on clicks", "#AA4499", "s"),
-    "ctcvr": ("CTCVR", "#B57700", "D"),
-}
-_MORE_LINES = (("#0072B2", "^"), ("#D55E00", "v"), ("#5B6470", "P"), ("#56B4E9", "X"))
+# Colour and marker of a line, series after series.
+_LINES = (
+    ("#009E73", "o"),
+    ("#AA4499", "s"),
+    ("#B57700", "D"),
+    ("#0072B2", "^"),
+    ("#D55E00", "v"),
+    ("#5B6470", "P"),
+    ("#56B4E9", "X"),
+)
 
 
 def section(subject: Subject, measured: Measurements) -> PageSection:
@@ -32,11 +36,11 @@ def section(subject: Subject, measured: Measurements) -> PageSection:
         return PageSection("Training", "figures.html", {"texts": [text], "groups": [], "missing": []})
     figures = []
     if history.steps:
-        caption = "both terms of the loss together"
+        caption = "all terms of the loss together"
         figures.append(Figure(_loss_plot(history), "Training loss", caption))
     if _auc_names(history):
         caption = "on contexts set aside from training"
-        figures.append(Figure(_validation_plot(history), "Validation AUC", caption))
+        figures.append(Figure(_validation_plot(history, subject.tasks), "Validation AUC", caption))
     if history.steps:
         figures.append(Figure(_speed_plot(history), "Speed", "over all ranks"))
     values = {"texts": [], "groups": [FigureGroup(figures)], "missing": []}
@@ -65,18 +69,19 @@ def _loss_plot(history: TrainHistory) -> Markup:
     return drawing.svg(draw, "Training loss by step", height=2.8)
 
 
-def _validation_plot(history: TrainHistory) -> Markup:
-    """Returns the validation AUCs by epoch, a line per task."""
+def _validation_plot(history: TrainHistory, tasks: Tasks) -> Markup:
+    """Returns the validation AUCs by epoch, a line per series."""
     names = _auc_names(history)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*tasks.series, *names]))}
 
     def draw(axes: Any) -> None:
-        for number, name in enumerate(names):
+        for name in names:
             known = [epoch for epoch in history.epochs if epoch.aucs.get(name) is not None]
             values = [epoch.aucs[name] for epoch in known]
-            more = (name.replace("_", " "), *_MORE_LINES[number % len(_MORE_LINES)])
-            label, colour, marker = _LINES.get(name, more)
-            numbers = [epoch.epoch + 1 for epoch in known]
-            axes.plot(numbers, values, color=colour, marker=marker, markersize=5, label=label)
+            label = tasks.series[name].title() if name in tasks.series else noun(name)
+            colour, marker = _LINES[numbers[name] % len(_LINES)]
+            epochs = [epoch.epoch + 1 for epoch in known]
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=5, label=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation AUC")
