@@ -60,6 +60,37 @@ def compiled(function: Function, files: tuple[str, ...], **options: Any) -> Func
     return cast(Function, dispatcher)
 
 
+class KernelSet:
+    """Kernels that call each other, made of the same files: if one changes, all are compiled again."""
+
+    def __init__(self, files: tuple[str, ...], **options: Any) -> None:
+        """Makes an empty set.
+
+        Args:
+            files: as in `compiled`, also those that the kernels import, whatever room they are in.
+            options: of `numba.njit`, of all kernels of the set.
+        """
+        self._files = files
+        self._options = options
+
+    def kernel(self, function: Function) -> Function:
+        """Returns `function` compiled. It holds arrays and numbers only, and makes no arrays but views.
+
+        It returns arrays only to a function that is a `kernel`, too: references to arrays are not counted
+        (`_nrt=False`). numba would count one to every array of a tuple at every call, which took more than
+        half of the time, and longer to compile.
+        """
+        return compiled(function, self._files, _nrt=False, **self._options)
+
+    def inlined_kernel(self, function: Function) -> Function:
+        """Returns a small `kernel` that is compiled into each kernel that calls it."""
+        return compiled(function, self._files, _nrt=False, inline="always", **self._options)
+
+    def allocating_kernel(self, function: Function) -> Function:
+        """Returns a `kernel` that may make arrays."""
+        return compiled(function, self._files, **self._options)
+
+
 @functools.cache
 def cache_folder(files: tuple[str, ...]) -> str | None:
     """Returns a folder for kernels made of `files` as they now are, or None where none can be written.

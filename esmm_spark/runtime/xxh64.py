@@ -25,7 +25,7 @@ _STRIPE_BYTES = 32
 
 
 def _kernel(function: Function) -> Function:
-    # _nrt=False as in logs/compiling.py: no array is made here.
+    # _nrt=False as in KernelSet.kernel: no array is made here.
     return compiled(function, ("runtime/xxh64.py",), _nrt=False)
 
 

@@ -1,7 +1,6 @@
 """What all compiled kernels of the model share: compilation, array types, threads, an atomic counter."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
@@ -13,9 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from esmm_spark.runtime.compiling import compiled
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from esmm_spark.runtime.compiling import Function, KernelSet, compiled
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.integer[Any]]
@@ -39,31 +36,22 @@ KERNEL_FILES = (
     "runtime/splitmix.py",
 )
 
+# Products may be contracted with sums: one rounding instead of two.
+_CONTRACT = {"contract"}
+_KERNELS = KernelSet(KERNEL_FILES, fastmath=_CONTRACT)
+kernel = _KERNELS.kernel
+inlined_kernel = _KERNELS.inlined_kernel
+
 
 def parallel_kernel(function: Function) -> Function:
     """Returns `function` compiled; its `prange` loops run over the threads of `num_threads`.
 
-    Products may be contracted with sums (one rounding instead of two), but no sum is reordered: the same
-    input gives the same output.
+    No sum is reordered: the same input gives the same output.
 
     It must not itself assign to an array that is an element of a tuple: numba's dead code elimination for
     parallel functions doesn't know that the caller sees it, and removes the assignment. A `kernel` may.
     """
-    return compiled(function, KERNEL_FILES, parallel=True, fastmath={"contract"})
-
-
-def kernel(function: Function) -> Function:
-    """Returns `function` compiled, to be called by a kernel. It makes no arrays but views.
-
-    It returns arrays only to a function that is a `kernel`, too: references to arrays are not counted (numba
-    would count one to every array of a tuple at every call, which takes longer to run and to compile).
-    """
-    return compiled(function, KERNEL_FILES, fastmath={"contract"}, _nrt=False)
-
-
-def inlined_kernel(function: Function) -> Function:
-    """Returns a small function that is compiled into each kernel that calls it."""
-    return compiled(function, KERNEL_FILES, inline="always")
+    return compiled(function, KERNEL_FILES, parallel=True, fastmath=_CONTRACT)
 
 
 def num_threads() -> int:
