@@ -45,12 +45,16 @@ class Model(Section):
     network: Annotated[
         str,
         Field(
-            description="`mlp`, `dcn`, or a class of your own as `package.module:Class`; one for each head."
+            description="`mlp` or `dcn`, one for each head; `mmoe`, `ple` or `aitm`, one for all heads; or a "
+            "class of your own as `package.module:Class`."
         ),
     ] = "mlp"
     network_options: Annotated[
         dict[str, Any],
-        Field(description="More keyword arguments of the network's class, e.g. `{cross_layers: 2}`."),
+        Field(
+            description="More keyword arguments of the network's class, e.g. `{cross_layers: 2}`; "
+            "docs/networks.md has them."
+        ),
     ] = {}
     objective: Annotated[
         str,

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
 
-from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.model.networks.layers import (
     GroupedLinear,
+    checked_count,
     checked_widths,
     initialise,
-    is_count,
     layers_after_first,
     linears_of,
 )
@@ -41,10 +40,7 @@ class Dcn(nn.Module):
         activation: str = "prelu",
     ) -> None:
         super().__init__()
-        if not is_count(cross_layers):
-            raise ConfigError(
-                f"cross_layers = {cross_layers!r}: network dcn needs a whole number, at least 1 (mlp has 0)"
-            )
+        checked_count(cross_layers, "cross_layers", "dcn")
         context_width, impression_width = num_context_features * dim, num_impression_features * dim
         width = context_width + impression_width
         self.first_cross = GroupedLinear(context_width, impression_width, width)

@@ -22,13 +22,14 @@ class GroupedLinear(nn.Module):
         context_width: Fc * D.
         impression_width: Fi * D.
         out_width: H.
+        bias: whether there is a b.
     """
 
-    def __init__(self, context_width: int, impression_width: int, out_width: int) -> None:
+    def __init__(self, context_width: int, impression_width: int, out_width: int, bias: bool = True) -> None:
         super().__init__()
         self.context_width = context_width
         # One parameter, so that it starts as, and is saved as, the flat layer that it stands for.
-        self.flat = nn.Linear(context_width + impression_width, out_width)
+        self.flat = nn.Linear(context_width + impression_width, out_width, bias=bias)
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns [N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
@@ -37,11 +38,25 @@ class GroupedLinear(nn.Module):
         return shares.index_select(0, group_index) + F.linear(impression, weight[:, self.context_width :])
 
 
-def checked_widths(hidden_units: Sequence[int]) -> Sequence[int]:
-    """Returns the widths. Raises ConfigError if they aren't a list of whole numbers, each at least 1."""
-    if isinstance(hidden_units, list | tuple) and all(map(is_count, hidden_units)):
-        return hidden_units
-    raise ConfigError(f"hidden_units = {hidden_units!r}: must be a list of whole numbers, each at least 1")
+def checked_widths(
+    widths: Sequence[int], name: str = "hidden_units", at_least_one: bool = False
+) -> list[int]:
+    """Returns an option that lists widths of layers.
+
+    Raises:
+        ConfigError: it is no list of whole numbers, each at least 1, or it is empty and may not be.
+    """
+    if isinstance(widths, list | tuple) and all(map(is_count, widths)) and (widths or not at_least_one):
+        return list(widths)
+    numbers = "one or more whole numbers" if at_least_one else "whole numbers"
+    raise ConfigError(f"{name} = {widths!r}: must be a list of {numbers}, each at least 1")
+
+
+def checked_count(value: int, name: str, network: str) -> int:
+    """Returns an option that counts something. Raises ConfigError if it is no whole number, at least 1."""
+    if is_count(value):
+        return value
+    raise ConfigError(f"{name} = {value!r}: network {network} needs a whole number, at least 1")
 
 
 def is_count(value: object) -> bool:

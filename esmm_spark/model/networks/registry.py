@@ -24,11 +24,14 @@ from typing import Any
 from torch import nn
 
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
+from esmm_spark.model.networks.aitm import Aitm
 from esmm_spark.model.networks.dcn import Dcn
 from esmm_spark.model.networks.mlp import Mlp
+from esmm_spark.model.networks.mmoe import Mmoe
+from esmm_spark.model.networks.ple import Ple
 from esmm_spark.runtime.own_code import failure, import_named
 
-BUILT_IN: Mapping[str, type[nn.Module]] = {"mlp": Mlp, "dcn": Dcn}
+BUILT_IN: Mapping[str, type[nn.Module]] = {"mlp": Mlp, "dcn": Dcn, "mmoe": Mmoe, "ple": Ple, "aitm": Aitm}
 
 
 def build_networks(

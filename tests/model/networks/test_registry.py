@@ -148,7 +148,10 @@ def test_only_options_that_a_network_names_reach_it(own_module: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mpl", "model.network = 'mpl' is unknown: allowed are mlp, dcn, or a class of your own as"),
+        (
+            "mpl",
+            "model.network = 'mpl' is unknown: allowed are mlp, dcn, mmoe, ple, aitm, or a class of your own",
+        ),
         ("own_networks:", "is unknown: allowed are mlp, dcn"),
         (":Bilinear", "is unknown"),
         ("no_such_module:Net", "can't import no_such_module .*No module named"),
