@@ -42,10 +42,10 @@ def run(workspace: Workspace) -> StageResult:
     """Measures Ali-CCP's shape, the single-valued shape, a profile of a step, and a run's memory."""
     result = StageResult()
     grouped, single = workspace.grouped(), workspace.single_valued()
-    halves = f"{OURS}, train.bf16"
+    bfloat16 = f"{OURS}, train.bf16"
     contenders = [
         _Contender(OURS, "bench.workers.train", [str(grouped), *_ROUNDS]),
-        _Contender(halves, "bench.workers.train", [str(grouped), "train.bf16=true", *_ROUNDS]),
+        _Contender(bfloat16, "bench.workers.train", [str(grouped), "train.bf16=true", *_ROUNDS]),
         *(
             _Contender(title, "bench.workers.reference", [str(grouped), order, *_ROUNDS])
             for order, title in _REFERENCES.items()
@@ -53,7 +53,7 @@ def run(workspace: Workspace) -> StageResult:
     ]
     peers = _peers(workspace, grouped, _PEER_SEQUENCES, "all fields, same tokens, no weights")
     best = _in_turns(workspace, result, "grouped", [*contenders, *peers])
-    for name, kind in ((OURS, ""), (halves, " in bfloat16")):
+    for name, kind in ((OURS, ""), (bfloat16, " in bfloat16")):
         for order, title in _REFERENCES.items():
             shape = "flat rows shuffled" if order == "shuffled" else "our own batches"
             result.ask(f"training{kind} with loader / reference, {shape}", best[name] / best[title], 40.0)

@@ -144,8 +144,8 @@ class _PlannedReader(Reader):  # type: ignore[misc]
             list(dict.fromkeys(path for path, _ in self._wanted)),
             schema_fields=[f"^{column}$" for column in names_of(layout.columns)],
             shuffle_row_groups=False,
-            # Room for all that is read ahead, and for a message after each: a thread that waited for room
-            # would look for it again and again.
+            # The queue holds all that is read ahead, and a message after each: a thread that found it full
+            # would poll it.
             reader_pool=thread_pool.ThreadPool(threads, results_queue_size=2 * (threads + READ_AHEAD)),
             worker_class=_Worker,
             transform_spec=TransformSpec(partial(load_groups, layout=layout)),

@@ -67,7 +67,7 @@ class KernelSet:
         """Makes an empty set.
 
         Args:
-            files: as in `compiled`, also those that the kernels import, whatever room they are in.
+            files: as in `compiled`, also those that the kernels import, whatever folder they are in.
             options: of `numba.njit`, of all kernels of the set.
         """
         self._files = files

@@ -33,7 +33,7 @@ class ExamplesWriter:
     """One file of examples, in row groups of about `row_group_bytes`.
 
     All but the last two row groups hold as many rows as make `row_group_bytes` in memory. If what is left is
-    more than that, it is cut in halves, so that no row group is much smaller than the others. No rows, no
+    more than that, it makes two row groups of one size, so that none is much smaller than others. No rows, no
     file.
     """
 

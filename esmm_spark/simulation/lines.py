@@ -79,8 +79,8 @@ def common_feature_indices(number: Ints, num_groups: int, is_test: bool, jitter:
     """
     half_step = (1 << 63) // num_groups
     within = [int(value) * half_step >> JITTER_BITS for value in jitter]
-    halves = (n * half_step + w for n, w in zip(number.tolist(), within, strict=True))
-    return pa.array([f"{2 * half + is_test:016x}" for half in halves], type=pa.string())
+    upper_bits = (n * half_step + w for n, w in zip(number.tolist(), within, strict=True))
+    return pa.array([f"{2 * bits + is_test:016x}" for bits in upper_bits], type=pa.string())
 
 
 def _joined_tokens(bags: dict[str, IdBags]) -> tuple[pa.StringArray, pa.StringArray]:

@@ -68,7 +68,7 @@ def _wins2(scores: Any, labels: Any, size: int) -> Any:
 
 @kernel
 def _small_groups(rows: Any, starts: Any, ends: Any, scratch: Any, found: Any) -> None:
-    """Fills in the AUCs of groups that `scratch` has room for, each sorted by insertion."""
+    """Fills in the AUCs of groups no larger than the scratch arrays, each sorted by insertion."""
     scores, labels, is_known = rows
     sorted_scores, sorted_labels = scratch
     auc, impressions = found

@@ -38,7 +38,7 @@ def _hash_all(data: Any, begins: Any, seed: Any, words: Any, text: Any, hashes: 
         data: uint8, all texts.
         begins: int64 [N + 1], where each begins.
         seed: uint64.
-        words: uint64, room for one text, aligned as `xxh64` wants it.
+        words: uint64, a buffer as long as the longest text, aligned as `xxh64` wants it.
         text: the same memory as uint8.
         hashes: uint64 [N].
     """

@@ -112,7 +112,7 @@ def _seed_word(seed: int) -> np.uint64:
 
 
 def _scratch(num_samples: int) -> NDArray[np.uint64]:
-    """Returns room for the bits of one group's weights, in which 16 bits make one."""
+    """Returns a buffer for the random bits of one group's weights, 16 of them for each."""
     return np.zeros(max(1, -(-num_samples // _WEIGHTS_PER_WORD)), dtype="<u8")
 
 
@@ -146,7 +146,7 @@ def _draw_all(groups: Any, seed_word: Any, scratch: Any, num_samples: int, weigh
         num_samples: B.
         weights: uint8 [G, W], zeros behind the samples.
     """
-    words, halves = scratch
+    words, words_16 = scratch
     for group in range(groups.shape[0]):
         base = _mix(np.uint64(groups[group]) ^ seed_word)
         for word in range(words.shape[0]):
@@ -155,7 +155,7 @@ def _draw_all(groups: Any, seed_word: Any, scratch: Any, num_samples: int, weigh
         row[0] = 1
         # Comparisons, which vectorise, where a table of 65,536 weights would be looked up.
         for sample in range(num_samples):
-            bits = halves[sample]
+            bits = words_16[sample]
             row[sample + 1] = (
                 np.uint8(bits >= _T0)
                 + np.uint8(bits >= _T1)

@@ -14,7 +14,7 @@ _LEAST_ROWS_PER_PART = 1 << 18
 _PARTS_OF_FEW_ROWS = 8
 MOST_PARTS = 1 << 15
 
-_HALF = np.uint64(32)
+_BITS_32 = np.uint64(32)
 
 
 class Span(NamedTuple):
@@ -42,7 +42,7 @@ def num_parts(num_rows: float) -> int:
 
 def parts_by_hash(hashes: Any, parts: int) -> Any:
     """Returns int64 [N], the part of each hash uint64 [N]: a range of hashes, ascending with them."""
-    return ((hashes >> _HALF) * np.uint64(parts) >> _HALF).astype(np.int64)
+    return ((hashes >> _BITS_32) * np.uint64(parts) >> _BITS_32).astype(np.int64)
 
 
 def parts_by_score(scores: Any, splitters: Any) -> Any:

@@ -41,7 +41,7 @@ def sort_range(
 ) -> None:
     """Sorts the lines `order[first:last]` as `compare_lines` says; `scratch` is as long as `order`.
 
-    Merge sort, bottom up. Sorted lines, and halves in order, take one comparison per merge.
+    Bottom-up merge sort. Two runs that are in order already take one comparison instead of a merge.
     """
     width = 1
     while width < last - first:

@@ -70,7 +70,7 @@ def _probability_ticks(low: float, high: float) -> list[float]:
     ticks: list[float] = []
     for probability in _TICKS:
         at = np.log(probability / (1 - probability))
-        room = (high - low) / 6
-        if low <= at <= high and (not ticks or at - np.log(ticks[-1] / (1 - ticks[-1])) >= room):
+        spacing = (high - low) / 6
+        if low <= at <= high and (not ticks or at - np.log(ticks[-1] / (1 - ticks[-1])) >= spacing):
             ticks.append(probability)
     return ticks
