@@ -17,6 +17,9 @@ parent, and bce(y, q) = -y log q - (1 - y) log(1 - q):
                          (1 - o) bce(1 - 0, q') / max(1 - p, clip) + weight * |1 - (q + q')|
       imputation         ... with a head e' = softplus(logit) that estimates e = bce(y, q), doubly robust:
                          e' + o (e - e') / max(p, clip) + weight * o (e - e')^2 / max(p, clip)
+    not_above: other     no cross entropy but weight * max(p(task) - p(other), 0), p of the entire space, on
+                         all impressions, whatever their labels: for tasks that follow each other without
+                         being given each other (AITM's calibrator: Xi et al., KDD 2021, arXiv 2105.08489)
     positives, negatives factors on rows by their label y, as drawing rows several times or seldom has them
     sample_weight        a carried column that multiplies the term
 
@@ -94,6 +97,13 @@ class Term(Section):
     imputation: Annotated[
         Imputation | None, Field(description="With a propensity: doubly robust, by a head for the error.")
     ] = None
+    not_above: Annotated[
+        str | None,
+        Field(
+            description="Another task: the term is no cross entropy but `weight` times what the task's "
+            "entire-space probability has above that one's."
+        ),
+    ] = None
     sample_weight: Annotated[
         str | None, Field(min_length=1, description="A carried column that multiplies the term.")
     ] = None
@@ -110,6 +120,12 @@ class Term(Section):
             extra = [key for key in ("propensity", "missing") if getattr(self, key)]
             if extra:
                 raise ValueError(f"{extra[0]} needs space: given, the term of {self.task} is entire")
+        elif self.not_above is not None:
+            raise ValueError(f"not_above needs space: entire, the term of {self.task} is given")
+        if self.not_above is not None and (self.positives, self.negatives) != (1.0, 1.0):
+            raise ValueError(
+                f"a term of {self.task} with not_above takes no positives or negatives: it reads no label"
+            )
         special = [key for key in ("counterfactual", "imputation") if getattr(self, key) is not None]
         if special and self.propensity is None:
             raise ValueError(f"{special[0]} needs a propensity, which the term of {self.task} lacks")

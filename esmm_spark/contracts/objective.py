@@ -130,11 +130,35 @@ def _check_terms(terms: Sequence[Term], tasks: Tasks, head_space: Space) -> None
             raise ValueError(
                 f"losses has a term of {term.task} with space: given, but it is given no task: leave it out"
             )
+        if term.not_above is not None:
+            _check_constraint(term.task, term.not_above, tasks, head_space)
+            continue
         is_product = term.space == "entire" and head_space == "given"
         trained |= set(tasks.chain(term.task) if is_product else (term.task,))
     untrained = [name for name in tasks.names if terms and name not in trained]
     if untrained:
         raise ValueError(f"no term of losses trains {', '.join(untrained)}: add one, or drop the task")
+
+
+def _check_constraint(task: str, other: str, tasks: Tasks, head_space: Space) -> None:
+    """Raises ValueError if `task`, not_above `other`, says nothing, or what can't be."""
+    if other not in tasks.names:
+        raise ValueError(
+            f"losses has a term of {task} with not_above: {other!r}, which is no task: there are "
+            f"{', '.join(tasks.names)}"
+        )
+    if other == task:
+        raise ValueError(f"losses has a term of {task} with not_above: {other}, itself: name another task")
+    if head_space == "given" and other in tasks.chain(task):
+        raise ValueError(
+            f"losses has a term of {task} with not_above: {other}, but {task} is given {other} and so never "
+            f"above it, the term is always 0: drop it, or make {task} a task without given"
+        )
+    if task in tasks.chain(other):
+        raise ValueError(
+            f"losses has a term of {task} with not_above: {other}, but {other} is given {task} and so never "
+            "above it: exchange them, or drop the term"
+        )
 
 
 def _extra_kind(term: Term) -> str | None:

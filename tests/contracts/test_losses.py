@@ -128,6 +128,21 @@ GIVEN = {"task": "conversion", "space": "given"}
             [{"task": "click"}, *[{**GIVEN, "propensity": {}, "imputation": {}}] * 2],
             "losses has two terms with a head conversion:imputation: only one may have it",
         ),
+        (
+            [*ENTIRE, {"task": "conversion", "not_above": "click", "weight": 0.6}],
+            "not_above: click, but conversion is given click and so never above it, the term is always 0",
+        ),
+        ([*ENTIRE, {"task": "click", "not_above": "buy"}], "not_above: 'buy', which is no task: there are"),
+        ([*ENTIRE, {"task": "click", "not_above": "click"}], "not_above: click, itself: name another task"),
+        (
+            [*ENTIRE, {"task": "click", "not_above": "conversion"}],
+            "not_above: conversion, but conversion is given click and so never above it: exchange them",
+        ),
+        ([{**GIVEN, "not_above": "click"}], "not_above needs space: entire, the term of conversion is given"),
+        (
+            [{"task": "click", "not_above": "conversion", "positives": 2}],
+            "a term of click with not_above takes no positives or negatives: it reads no label",
+        ),
     ],
 )
 def test_bad_terms_get_one_line(
@@ -171,6 +186,19 @@ def test_a_bad_objective_gets_one_line(minimal: str, overrides: list[str], expec
         load_config(minimal, overrides)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_constraint_trains_no_task_by_itself() -> None:
+    roots = Tasks.model_validate({"click": {}, "conversion": {}})
+    terms = [Term(task="click"), Term(task="conversion", not_above="click")]
+    with pytest.raises(ValueError, match="no term of losses trains conversion: add one"):
+        resolve(Model(objective="terms"), terms, roots)
+    # A head of the entire space may well be above its parent's.
+    division = Model(objective="terms", head_space="entire")
+    assert resolve(division, [*terms, Term(task="conversion")], DEFAULT_TASKS).heads == (
+        "click",
+        "conversion",
+    )
 
 
 def test_the_best_epoch_is_that_of_the_last_task_in_the_entire_space() -> None:

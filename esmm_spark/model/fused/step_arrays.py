@@ -14,7 +14,7 @@ import numpy.typing as npt
 from esmm_spark.model.fused.layer_kernels import CHUNK
 from esmm_spark.model.fused.product_kernels import BFloat16s
 from esmm_spark.model.kernels.compilation import Floats, Ints
-from esmm_spark.model.objectives.pointwise_kernels import Doubles
+from esmm_spark.model.objectives.term_kernels import Doubles
 
 
 class TowerInputs(NamedTuple):

@@ -27,6 +27,7 @@ KERNEL_FILES = (
     "model/fused/layer_kernels.py",
     "model/objectives/pointwise_kernels.py",
     "model/objectives/spec.py",
+    "model/objectives/term_kernels.py",
     "model/fused/product_kernels.py",
     "model/embedding/row_kernels.py",
     "model/fused/projection_kernels.py",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from esmm_spark.model.objectives.spec import COUNTERFACTUAL, IMPUTATION, NONE, LossSpec
+from esmm_spark.model.objectives.spec import CONSTRAINT, COUNTERFACTUAL, IMPUTATION, NONE, LossSpec
 
 
 def pointwise_loss(logits: Tensor, labels: Tensor, carried: Tensor, spec: LossSpec) -> Tensor:
@@ -105,6 +105,9 @@ class _Terms:
         propensity_column, weight_column = spec.columns[term].tolist()
         if weight_column != NONE:
             weight = weight * self.carried[weight_column]
+        if spec.kind[term] == CONSTRAINT:
+            self._add_constraint(term, weight)
+            return
         inverse, inverse_of_rest = self._inverse_propensities(term, propensity_column, clip)
         if spec.kind[term] == COUNTERFACTUAL:
             own = torch.where(happened, weight * inverse, 0.0)
@@ -170,6 +173,16 @@ class _Terms:
         self.losses += weight * (imputed + inverse * (missed + own_weight * missed * missed))
         self.gradients[head] += weight * slope * error_slope
         self.gradients[imputing] += weight * (1 - slope) * self.p[imputing]
+
+    def _add_constraint(self, term: int, weight: Tensor) -> None:
+        """Adds `weight` [N] times what a task's probability has above another's."""
+        chain = _chain(self.spec.chain, self.spec.chain_at, term)
+        limiting = _chain(self.spec.propensity_chain, self.spec.propensity_at, term)
+        p, most = self.p[chain].prod(0), self.p[limiting].prod(0)
+        weight = torch.where(p > most, weight, 0.0)
+        self.losses += weight * (p - most)
+        self.gradients[chain] += weight * p * self.q[chain]
+        self.gradients[limiting] -= weight * most * self.q[limiting]
 
 
 def known_labels(labels: Tensor, spec: LossSpec) -> Tensor:

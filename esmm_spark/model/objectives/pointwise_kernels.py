@@ -20,25 +20,34 @@ chunk.
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-
 from esmm_spark.model.kernels.compilation import Floats, Ints, kernel
-from esmm_spark.model.objectives.spec import COUNTERFACTUAL, IMPUTATION, NONE, LossSpec
-
-Doubles = npt.NDArray[np.float64]
-
-# What is held of each head, [_HEAD_ROWS, H, M]: its p, 1 - p, the logarithms of both, and its gradient.
-_HEAD_ROWS = 5
-_P, _Q, _LOG_P, _LOG_Q, _GRADIENT = range(_HEAD_ROWS)
-# The columns of `LossSpec.factors`.
-_WEIGHT, _POSITIVES, _NEGATIVES, _MISSING, _CLIP, _EXTRA = range(6)
-_PROPENSITY, _SAMPLE_WEIGHT = 0, 1
+from esmm_spark.model.objectives.spec import CONSTRAINT, COUNTERFACTUAL, IMPUTATION, NONE, LossSpec
+from esmm_spark.model.objectives.term_kernels import (
+    CLIP,
+    GRADIENT,
+    HEAD_ROWS,
+    LOG_P,
+    LOG_Q,
+    MISSING,
+    NEGATIVES,
+    POSITIVES,
+    PROPENSITY,
+    SAMPLE_WEIGHT,
+    WEIGHT,
+    Doubles,
+    P,
+    Q,
+    add_constraint,
+    add_counterfactual,
+    add_imputation,
+    add_own_cross_entropy,
+    propensity_of,
+)
 
 
 def loss_scratch_rows(num_heads: int, num_tasks: int) -> int:
     """Returns how many rows of M numbers `loss_of_chunk` works in: of heads, labels, and factors."""
-    return _HEAD_ROWS * num_heads + num_tasks + 1
+    return HEAD_ROWS * num_heads + num_tasks + 1
 
 
 @kernel
@@ -63,8 +72,8 @@ def loss_of_chunk(
         gradients: [H, >= n], set.
     """
     num_heads, num_tasks, count = logits.shape[0], labels.shape[0], labels.shape[1]
-    after_heads = _HEAD_ROWS * num_heads
-    heads = scratch[:after_heads].reshape(_HEAD_ROWS, num_heads, scratch.shape[1])
+    after_heads = HEAD_ROWS * num_heads
+    heads = scratch[:after_heads].reshape(HEAD_ROWS, num_heads, scratch.shape[1])
     known, factors = scratch[after_heads : after_heads + num_tasks], scratch[after_heads + num_tasks]
     total = 0.0
     for head in range(num_heads):
@@ -73,15 +82,17 @@ def loss_of_chunk(
         _set_labels(labels, spec.parents[task], task, known)
     for term in range(spec.task.shape[0]):
         if spec.kind[term] == COUNTERFACTUAL:
-            total += _add_counterfactual(spec, term, known, carried, heads, count)
+            total += add_counterfactual(spec, term, known, carried, heads, count)
         elif spec.kind[term] == IMPUTATION:
-            total += _add_imputation(spec, term, known, carried, heads, count)
+            total += add_imputation(spec, term, known, carried, heads, count)
+        elif spec.kind[term] == CONSTRAINT:
+            total += add_constraint(spec, term, carried, heads, count)
         else:
             _set_factors(spec, term, known, carried, heads, factors[:count])
             total += _add_cross_entropy(spec, term, known[spec.task[term]], factors[:count], logits, heads)
     for head in range(num_heads):
         for i in range(count):
-            gradients[head, i] = scale * heads[_GRADIENT, head, i]
+            gradients[head, i] = scale * heads[GRADIENT, head, i]
     return total
 
 
@@ -97,11 +108,11 @@ def _set_head(logits: Floats, head: Doubles, count: int) -> float:
         small = math.exp(-abs(x))
         log1p = math.log1p(small)
         near, far = 1.0 / (1.0 + small), small / (1.0 + small)
-        head[_P, i] = far if x < 0 else near
-        head[_Q, i] = near if x < 0 else far
-        head[_LOG_P, i] = min(x, 0.0) - log1p
-        head[_LOG_Q, i] = min(-x, 0.0) - log1p
-        head[_GRADIENT, i] = 0.0
+        head[P, i] = far if x < 0 else near
+        head[Q, i] = near if x < 0 else far
+        head[LOG_P, i] = min(x, 0.0) - log1p
+        head[LOG_Q, i] = min(-x, 0.0) - log1p
+        head[GRADIENT, i] = 0.0
         total += 0.0 * x
     return total
 
@@ -117,26 +128,8 @@ def _set_labels(labels: Floats, parent: int, task: int, known: Doubles) -> None:
 
 @kernel
 def _has_propensity(spec: LossSpec, term: int) -> bool:
-    has_column = spec.columns[term, _PROPENSITY] != NONE
+    has_column = spec.columns[term, PROPENSITY] != NONE
     return bool(has_column or spec.propensity_at[term] != spec.propensity_at[term + 1])
-
-
-@kernel
-def _propensity(spec: LossSpec, term: int, carried: Floats, heads: Doubles, i: int) -> float:
-    if spec.columns[term, _PROPENSITY] != NONE:
-        return float(carried[spec.columns[term, _PROPENSITY], i])
-    propensity = 1.0
-    for place in range(spec.propensity_at[term], spec.propensity_at[term + 1]):
-        propensity *= heads[_P, spec.propensity_chain[place], i]
-    return propensity
-
-
-@kernel
-def _weight(spec: LossSpec, term: int, carried: Floats, i: int) -> float:
-    weight = spec.factors[term, _WEIGHT]
-    if spec.columns[term, _SAMPLE_WEIGHT] != NONE:
-        weight *= carried[spec.columns[term, _SAMPLE_WEIGHT], i]
-    return float(weight)
 
 
 @kernel
@@ -145,16 +138,16 @@ def _set_factors(
 ) -> None:
     """Sets what the cross entropies of a plain term are multiplied by [n], 0 where it does not apply."""
     given, task = spec.given[term], spec.task[term]
-    weight, clip = spec.factors[term, _WEIGHT], spec.factors[term, _CLIP]
-    positive, negative = weight * spec.factors[term, _POSITIVES], weight * spec.factors[term, _NEGATIVES]
-    missing = weight * spec.factors[term, _MISSING]
+    weight, clip = spec.factors[term, WEIGHT], spec.factors[term, CLIP]
+    positive, negative = weight * spec.factors[term, POSITIVES], weight * spec.factors[term, NEGATIVES]
+    missing = weight * spec.factors[term, MISSING]
     for i in range(factors.shape[0]):
         label = known[task, i]
         factor = 0.0 if label < 0 else (positive if label > 0 else negative)
         if given != NONE and known[given, i] <= 0:
             factor = missing if known[given, i] == 0 else 0.0
         factors[i] = factor
-    sample_weight = spec.columns[term, _SAMPLE_WEIGHT]
+    sample_weight = spec.columns[term, SAMPLE_WEIGHT]
     if sample_weight != NONE:
         for i in range(factors.shape[0]):
             if factors[i] != 0:
@@ -162,7 +155,7 @@ def _set_factors(
     if _has_propensity(spec, term):
         for i in range(factors.shape[0]):
             if factors[i] != 0 and known[given, i] > 0:
-                factors[i] /= max(_propensity(spec, term, carried, heads, i), clip)
+                factors[i] /= max(propensity_of(spec, term, carried, heads, i), clip)
 
 
 @kernel
@@ -179,7 +172,7 @@ def _add_cross_entropy(
         head = spec.chain[first]
         for i in range(factors.shape[0]):
             if factors[i] != 0:
-                total += _add_own_cross_entropy(heads, head, i, labels[i] > 0, factors[i])
+                total += add_own_cross_entropy(heads, head, i, labels[i] > 0, factors[i])
         return total
     for i in range(factors.shape[0]):
         if factors[i] != 0:
@@ -195,16 +188,16 @@ def _add_product_cross_entropy(
     """Returns `factor` times the cross entropy of the product of a chain's probabilities."""
     log_p, p = 0.0, 1.0
     for head in chain:
-        log_p += heads[_LOG_P, head, i]
-        p *= heads[_P, head, i]
+        log_p += heads[LOG_P, head, i]
+        p *= heads[P, head, i]
     if happened:
         for head in chain:
-            heads[_GRADIENT, head, i] -= factor * heads[_Q, head, i]
+            heads[GRADIENT, head, i] -= factor * heads[Q, head, i]
         return float(-factor * log_p)
     if p < 0.5:
         odds = factor * (p / (1.0 - p))
         for head in chain:
-            heads[_GRADIENT, head, i] += odds * heads[_Q, head, i]
+            heads[GRADIENT, head, i] += odds * heads[Q, head, i]
         return float(-factor * math.log1p(-p))
     return _add_likely(chain, i, log_p, factor, logits, heads)
 
@@ -223,69 +216,6 @@ def _add_likely(chain: Ints, i: int, log_p: float, factor: float, logits: Floats
             e = math.exp(-logits[head, i])
             r = (math.exp(logits[lowest, i] - logits[head, i]) + e) + r * (1.0 + e)
     for head in chain:
-        slope = math.exp(logits[lowest, i] - logits[head, i]) * heads[_P, head, i] / (1.0 + r)
-        heads[_GRADIENT, head, i] += factor * slope
+        slope = math.exp(logits[lowest, i] - logits[head, i]) * heads[P, head, i] / (1.0 + r)
+        heads[GRADIENT, head, i] += factor * slope
     return float(-factor * (math.log1p(r) - logits[lowest, i] + log_p))
-
-
-@kernel
-def _add_own_cross_entropy(heads: Doubles, head: int, i: int, happened: bool, factor: float) -> float:
-    """Returns `factor` times the cross entropy of one head's probability."""
-    if happened:
-        heads[_GRADIENT, head, i] -= factor * heads[_Q, head, i]
-        return float(-factor * heads[_LOG_P, head, i])
-    heads[_GRADIENT, head, i] += factor * heads[_P, head, i]
-    return float(-factor * heads[_LOG_Q, head, i])
-
-
-@kernel
-def _add_counterfactual(
-    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, count: int
-) -> float:
-    """Returns DCMT's term: each head's cross entropy where it applies, and the regulariser of both."""
-    head, twin = spec.chain[spec.chain_at[term]], spec.extra_head[term]
-    given, task, clip = spec.given[term], spec.task[term], spec.factors[term, _CLIP]
-    total = 0.0
-    for i in range(count):
-        if known[given, i] < 0 or known[task, i] < 0:
-            continue
-        weight, p = _weight(spec, term, carried, i), _propensity(spec, term, carried, heads, i)
-        if known[given, i] > 0:
-            total += _add_own_cross_entropy(heads, head, i, known[task, i] > 0, weight / max(p, clip))
-        else:
-            total += _add_own_cross_entropy(heads, twin, i, True, weight / max(1.0 - p, clip))
-        excess = heads[_P, head, i] - heads[_Q, twin, i]  # q + q' - 1
-        regulariser = weight * spec.factors[term, _EXTRA]
-        slope = regulariser if excess > 0 else (-regulariser if excess < 0 else 0.0)
-        heads[_GRADIENT, head, i] += slope * (heads[_P, head, i] * heads[_Q, head, i])
-        heads[_GRADIENT, twin, i] += slope * (heads[_P, twin, i] * heads[_Q, twin, i])
-        total += regulariser * abs(excess)
-    return total
-
-
-@kernel
-def _add_imputation(
-    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, count: int
-) -> float:
-    """Returns the doubly robust term, whose imputed error is softplus of its head's logit."""
-    head, imputing = spec.chain[spec.chain_at[term]], spec.extra_head[term]
-    given, task, own_weight = spec.given[term], spec.task[term], spec.factors[term, _EXTRA]
-    total = 0.0
-    for i in range(count):
-        if known[given, i] < 0 or known[task, i] < 0:
-            continue
-        weight, imputed = _weight(spec, term, carried, i), -heads[_LOG_Q, imputing, i]
-        if known[given, i] == 0:
-            heads[_GRADIENT, imputing, i] += weight * heads[_P, imputing, i]
-            total += weight * imputed
-            continue
-        inverse = 1.0 / max(_propensity(spec, term, carried, heads, i), spec.factors[term, _CLIP])
-        happened = known[task, i] > 0
-        error = -heads[_LOG_P, head, i] if happened else -heads[_LOG_Q, head, i]
-        error_slope = -heads[_Q, head, i] if happened else heads[_P, head, i]
-        missed = error - imputed
-        slope = inverse * (1.0 + 2.0 * own_weight * missed)
-        heads[_GRADIENT, head, i] += weight * slope * error_slope
-        heads[_GRADIENT, imputing, i] += weight * (1.0 - slope) * heads[_P, imputing, i]
-        total += weight * (imputed + inverse * (missed + own_weight * missed * missed))
-    return total

@@ -13,8 +13,9 @@ from esmm_spark.contracts.objective import Objective
 from esmm_spark.model.kernels.compilation import Ints
 
 NONE = -1
-# Kinds of terms: a cross entropy alone, with a counterfactual twin, or with an imputed error.
-PLAIN, COUNTERFACTUAL, IMPUTATION = 0, 1, 2
+# Kinds of terms: a cross entropy alone, with a counterfactual twin, or with an imputed error; a limit of a
+# probability.
+PLAIN, COUNTERFACTUAL, IMPUTATION, CONSTRAINT = 0, 1, 2, 3
 
 
 class LossSpec(NamedTuple):
@@ -27,10 +28,10 @@ class LossSpec(NamedTuple):
         chain_at: [T + 1] where in `chain` each term's heads begin.
         chain: the heads whose probabilities are multiplied, term after term.
         propensity_at: [T + 1] where in `propensity_chain` each term's heads begin.
-        propensity_chain: the heads whose probabilities multiply to the propensity; none without one, and
-            where it is a carried column.
+        propensity_chain: the heads whose probabilities multiply to the propensity, or to what a constraint
+            limits the term's to; none without one, and where the propensity is a carried column.
         columns: [T, 2] the carried columns of the propensity and the sample weight, NONE for none.
-        kind: [T] PLAIN, COUNTERFACTUAL or IMPUTATION.
+        kind: [T] PLAIN, COUNTERFACTUAL, IMPUTATION or CONSTRAINT.
         extra_head: [T] the head of the counterfactual or the imputation, NONE for none.
         factors: [T, 6] float64: weight, positives, negatives, missing, the propensity's clip, and the weight
             of the counterfactual's regulariser or the imputation's own error.
@@ -77,6 +78,8 @@ def _chain(objective: Objective, term: Term) -> tuple[int, ...]:
 
 
 def _propensity_chain(objective: Objective, term: Term) -> tuple[int, ...]:
+    if term.not_above is not None:
+        return objective.entire_heads(term.not_above)
     parent = objective.tasks.parent(term.task)
     if term.propensity is None or term.propensity.column is not None or parent is None:
         return ()
@@ -92,6 +95,8 @@ def _columns(objective: Objective, term: Term) -> tuple[int, int]:
 def _kind(term: Term) -> int:
     if term.counterfactual is not None:
         return COUNTERFACTUAL
+    if term.not_above is not None:
+        return CONSTRAINT
     return IMPUTATION if term.imputation is not None else PLAIN
 
 

@@ -41,6 +41,9 @@ def _term(objective: Objective, term: Term, p: Tensor, labels: Tensor, carried: 
     label = _label(objective, term.task, labels)
     weight = term.weight * (carried[term.sample_weight] if term.sample_weight else 1.0)
     by_label = term.positives if label == 1 else term.negatives
+    if term.not_above:
+        excess = _entire(objective, term.task, p) - _entire(objective, term.not_above, p)
+        return weight * excess.clamp(min=0)
     if term.space == "entire":
         nothing = p.new_zeros(())
         return nothing if label < 0 else weight * by_label * bce(label, _entire(objective, term.task, p))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esmm_spark.contracts.losses import PRESETS, Term
+from esmm_spark.contracts.losses import PRESETS, Space, Term
 from esmm_spark.contracts.objective import Objective, resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.contracts.train_config import Model
@@ -38,6 +38,9 @@ LISTED: list[dict[str, Any]] = [
     {"task": "conversion", "weight": 2.1, "positives": 3.3, "sample_weight": "price"},
     {"task": "conversion", "space": "given", "missing": 0.3, "propensity": {"column": "seen", "clip": 0.2}},
 ]
+ROOTS = Tasks.model_validate({"click": {}, "conversion": {}})
+ENTIRE: list[dict[str, Any]] = [{"task": "click"}, {"task": "conversion"}]
+AITM = [*ENTIRE, {"task": "conversion", "not_above": "click", "weight": 0.6}]
 # logits, labels, carried -> losses, gradients
 Function = Callable[[Objective, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -66,8 +69,11 @@ def preset(name: str, tasks: Tasks = DEFAULT_TASKS) -> Objective:
     return resolve(Model(objective=name), [], tasks)
 
 
-def listed(terms: list[dict[str, Any]], tasks: Tasks = DEFAULT_TASKS) -> Objective:
-    return resolve(Model(objective="terms"), [Term.model_validate(term) for term in terms], tasks)
+def listed(
+    terms: list[dict[str, Any]], tasks: Tasks = DEFAULT_TASKS, head_space: Space | None = None
+) -> Objective:
+    model = Model(objective="terms", head_space=head_space)
+    return resolve(model, [Term.model_validate(term) for term in terms], tasks)
 
 
 OBJECTIVES = {
@@ -76,6 +82,18 @@ OBJECTIVES = {
     "escm2_dr of a tree": preset("escm2_dr", TREE),
     "dcmt of a tree": preset("dcmt", TREE),
     "terms": listed(LISTED),
+    "aitm": listed(AITM, ROOTS),
+    "not above in a tree": listed(
+        [
+            *({"task": task} for task in ("buy", "share")),
+            {"task": "share", "not_above": "cart", "weight": 2.0, "sample_weight": "price"},
+            {"task": "buy", "not_above": "like"},
+        ],
+        TREE,
+    ),
+    "not above, of entire heads": listed(
+        [*ENTIRE, {"task": "conversion", "not_above": "click"}], head_space="entire"
+    ),
 }
 
 
@@ -125,7 +143,7 @@ def test_the_compiled_loss_is_that_of_torch_at_any_logits(name: str, spread: flo
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["esmm", "base", "esmm of a funnel", "division", "aman"])
+@pytest.mark.parametrize("name", ["esmm", "base", "esmm of a funnel", "division", "aman", "aitm"])
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     # The others have a propensity without a gradient, which finite differences see.
     objective = OBJECTIVES[name]
@@ -190,6 +208,25 @@ def test_hand_values_of_inverse_propensities(function: Function) -> None:
         assert losses.item() == pytest.approx(math.log(4) + math.log(8) + 0.1 * math.log(2) * weight)
         # The propensity has no gradient: the click's logit has only that of the first two terms.
         assert gradients.flatten().tolist() == pytest.approx([-1.5, -0.5 - 0.1 * 0.5 * weight])
+
+
+@both
+def test_hand_values_of_a_constraint(function: Function) -> None:
+    # p(conversion) 3/4 above p(click) 1/4 by 1/2; the other way round nothing.
+    a = math.log(3)
+    logits = torch.tensor([[-a, a], [a, -a]]).double()
+    constraint = listed(AITM, ROOTS), listed(ENTIRE, ROOTS)
+    labels = torch.zeros(2, 2).double()
+    (losses, gradients), (without, plain) = (
+        function(objective, logits, labels, torch.zeros(0, 2).double()) for objective in constraint
+    )
+    assert (losses - without).tolist() == pytest.approx([0.6 * 0.5, 0.0])
+    # d p / dx = p (1 - p) = 3/16 of both.
+    assert (gradients - plain)[:, 0].tolist() == pytest.approx([-0.6 * 3 / 16, 0.6 * 3 / 16])
+    assert (gradients - plain)[:, 1].tolist() == [0.0, 0.0]
+    # It reads no label.
+    unknown = function(constraint[0], logits, labels - 1, torch.zeros(0, 2).double())
+    assert unknown[0].tolist() == pytest.approx([0.6 * 0.5, 0.0])
 
 
 @both
