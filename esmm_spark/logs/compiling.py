@@ -8,6 +8,7 @@ KERNEL_FILES = (
     "contracts/features.py",
     "contracts/tasks.py",
     "contracts/impressions.py",
+    "runtime/byte_kernels.py",
     "runtime/hash_kernels.py",
     "logs/aliccp.py",
     "logs/arrays.py",

@@ -15,6 +15,7 @@ from esmm_spark.logs.arrays import Bytes, Float32s, Int32s, Int64s
 from esmm_spark.logs.compiling import inlined_kernel, kernel
 from esmm_spark.logs.decimals import parse_float32
 from esmm_spark.logs.reasons import ACCEPTED, BAD_TOKEN
+from esmm_spark.runtime.byte_kernels import same_bytes
 from esmm_spark.runtime.hash_kernels import find_slot
 
 TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR = 1, 2, 3
@@ -166,16 +167,9 @@ def _find_field(data: Bytes, start: int, end: int, name_hash: int, names: FieldN
     slot = find_slot(names.hashes, name_hash, _FREE, name_hash & mask)
     while names.hashes[slot] != _FREE:
         field = names.slots[slot]
-        offset = names.name_offsets[field]
-        length = names.name_offsets[field + 1] - offset
-        if length == end - start:
-            same = True
-            for i in range(length):
-                if data[start + i] != names.name_bytes[offset + i]:
-                    same = False
-                    break
-            if same:
-                return int(field)
+        name_start, name_end = names.name_offsets[field], names.name_offsets[field + 1]
+        if same_bytes(data, start, end, names.name_bytes, name_start, name_end):
+            return int(field)
         slot = find_slot(names.hashes, name_hash, _FREE, (slot + 1) & mask)
     return UNKNOWN_FIELD
 

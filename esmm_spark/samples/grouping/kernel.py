@@ -18,6 +18,7 @@ from esmm_spark.logs.reasons import (
     UNKNOWN_CONTEXT,
 )
 from esmm_spark.logs.tokens import CONTEXT_LEVEL, IMPRESSION_LEVEL, MIN_TOKEN_BYTES
+from esmm_spark.runtime.byte_kernels import same_bytes
 from esmm_spark.samples.grouping.buffers import (
     IS_OPEN,
     NUM_CONTEXT_TOKENS,
@@ -208,12 +209,7 @@ def _is_open_key(data: Bytes, start: int, end: int, groups: GroupBuffers) -> boo
     if groups.cursor[IS_OPEN] == 0:
         return False
     key_start = groups.key_offsets[groups.cursor[NUM_PARTS]]
-    if groups.cursor[NUM_KEY_BYTES] - key_start != end - start:
-        return False
-    for i in range(end - start):
-        if groups.key_bytes[key_start + i] != data[start + i]:
-            return False
-    return True
+    return same_bytes(data, start, end, groups.key_bytes, key_start, groups.cursor[NUM_KEY_BYTES])
 
 
 @kernel
@@ -225,13 +221,8 @@ def _is_last_id(data: Bytes, start: int, end: int, groups: GroupBuffers) -> bool
     impression = groups.cursor[NUM_IMPRESSIONS]
     if impression == groups.impression_offsets[groups.cursor[NUM_PARTS]]:
         return False
-    id_start = groups.id_offsets[impression - 1]
-    if groups.id_offsets[impression] - id_start != end - start:
-        return False
-    for i in range(end - start):
-        if groups.id_bytes[id_start + i] != data[start + i]:
-            return False
-    return True
+    id_start, id_end = groups.id_offsets[impression - 1], groups.id_offsets[impression]
+    return same_bytes(data, start, end, groups.id_bytes, id_start, id_end)
 
 
 @kernel

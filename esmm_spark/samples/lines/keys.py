@@ -9,8 +9,8 @@ from esmm_spark.logs.aliccp import find_comma, find_impression_key
 from esmm_spark.logs.arrays import Bytes, Int64s, Words
 from esmm_spark.logs.compiling import allocating_kernel, kernel
 from esmm_spark.logs.lines import CONTEXT, Lines
+from esmm_spark.runtime.byte_kernels import same_bytes
 from esmm_spark.runtime.xxh64 import xxh64
-from esmm_spark.samples.lines.order import compare_bytes
 
 # The least place: it sorts before all others.
 LOWEST = -0x8000_0000_0000_0000
@@ -68,8 +68,8 @@ def _hash_line_keys(
             out.id_hash[line] = _hash(nothing, data, start, id_end, words, text)
         out.key_starts[line], out.key_ends[line] = key_start, key_end
         before = line - 1
-        if line > 0 and (
-            compare_bytes(data, key_start, key_end, out.key_starts[before], out.key_ends[before]) == 0
+        if line > 0 and same_bytes(
+            data, key_start, key_end, data, out.key_starts[before], out.key_ends[before]
         ):
             out.key_hash[line], out.place[line] = out.key_hash[before], out.place[before]
             continue

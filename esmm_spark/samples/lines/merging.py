@@ -8,8 +8,9 @@ import pyarrow as pa
 from esmm_spark.logs.arrays import Bytes, Int8s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel, kernel
 from esmm_spark.logs.lines import Lines, lines_at
+from esmm_spark.runtime.byte_kernels import compare_bytes, same_bytes
 from esmm_spark.samples.lines.ids import IdTable
-from esmm_spark.samples.lines.order import compare_bytes, sort_range
+from esmm_spark.samples.lines.order import sort_range
 from esmm_spark.samples.lines.packing import ID_HASHES, LINE_COUNTS
 
 
@@ -165,7 +166,7 @@ def find_runs(key_offsets: Int64s, keys: Bytes, kind: Int8s) -> Int64s:
         if (
             row == 0
             or kind[row] != kind[row - 1]
-            or compare_bytes(keys, start, end, key_offsets[row - 1], start) != 0
+            or not same_bytes(keys, start, end, keys, key_offsets[row - 1], start)
         ):
             runs[num_runs] = row
             num_runs += 1
@@ -188,12 +189,6 @@ def sort_runs(lines: Lines, run_starts: Int64s) -> Int64s:
 def count_below(lines: Lines, first: Bytes) -> int:
     """Returns how many of the sorted lines are less than `first`."""
     for line in range(lines.starts.shape[0]):
-        start, length = lines.starts[line], lines.ends[line] - lines.starts[line]
-        below = length < first.shape[0]
-        for i in range(min(length, first.shape[0])):
-            if lines.data[start + i] != first[i]:
-                below = lines.data[start + i] < first[i]
-                break
-        if not below:
+        if compare_bytes(lines.data, lines.starts[line], lines.ends[line], first, 0, first.shape[0]) >= 0:
             return line
     return int(lines.starts.shape[0])

@@ -1,31 +1,22 @@
 """The order in which lines are grouped, by key, kind and bytes: its comparison and a merge sort."""
 
-from esmm_spark.logs.arrays import Bytes, Int64s
+from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.lines import Lines
-
-
-@kernel
-def compare_bytes(data: Bytes, start: int, end: int, other_start: int, other_end: int) -> int:
-    """Returns a number below, equal to or above 0: how `data[start:end]` compares to the other bytes."""
-    length = min(end - start, other_end - other_start)
-    for i in range(length):
-        byte, other = data[start + i], data[other_start + i]
-        if byte != other:
-            return -1 if byte < other else 1
-    return (end - start) - (other_end - other_start)
+from esmm_spark.runtime.byte_kernels import compare_bytes
 
 
 @kernel
 def compare_lines(lines: Lines, key_starts: Int64s, key_ends: Int64s, line: int, other: int) -> int:
     """Returns a number below, equal to or above 0: how two lines compare by key, kind and bytes."""
-    order = compare_bytes(lines.data, key_starts[line], key_ends[line], key_starts[other], key_ends[other])
+    data = lines.data
+    order = compare_bytes(data, key_starts[line], key_ends[line], data, key_starts[other], key_ends[other])
     if order != 0:
         return order
     if lines.kind[line] != lines.kind[other]:
         return int(lines.kind[line]) - int(lines.kind[other])
     return compare_bytes(
-        lines.data, lines.starts[line], lines.ends[line], lines.starts[other], lines.ends[other]
+        data, lines.starts[line], lines.ends[line], data, lines.starts[other], lines.ends[other]
     )
 
 

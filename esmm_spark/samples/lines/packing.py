@@ -23,8 +23,9 @@ from esmm_spark.logs.aliccp import trim
 from esmm_spark.logs.arrays import Bools, Bytes, Int32s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel
 from esmm_spark.logs.lines import CONTEXT, Lines, lines_at
+from esmm_spark.runtime.byte_kernels import same_bytes
 from esmm_spark.samples.lines.keys import LOWEST, LineKeys, hash_line_keys
-from esmm_spark.samples.lines.order import compare_bytes, sort_range
+from esmm_spark.samples.lines.order import sort_range
 
 ID_HASHES, LINE_COUNTS = 3, 4
 PACKED_COLUMNS = "place bigint, key string, kind tinyint, first string, data string, places string"
@@ -204,14 +205,14 @@ def cut_rows(lines: Lines, line_keys: LineKeys, order: Int64s, row_bytes: int) -
             or size + length > row_bytes
             or lines.kind[line] != lines.kind[before]
             or line_keys.place[line] != line_keys.place[before]
-            or compare_bytes(
+            or not same_bytes(
                 lines.data,
                 line_keys.key_starts[line],
                 line_keys.key_ends[line],
+                lines.data,
                 line_keys.key_starts[before],
                 line_keys.key_ends[before],
             )
-            != 0
         ):
             rows[num_rows] = i
             num_rows, size = num_rows + 1, 0
