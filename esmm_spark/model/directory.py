@@ -16,19 +16,15 @@ Reading:
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
 from pyarrow import fs
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from esmm_spark.contracts.errors import IncompleteError, InputError
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.contracts.losses import Term
-from esmm_spark.contracts.objective import LISTED, Objective, resolve
+from esmm_spark.contracts.objective import LISTED
 from esmm_spark.contracts.schemas.layout import (
     CONFIG_NAME,
     DENSE_NAME,
@@ -38,7 +34,7 @@ from esmm_spark.contracts.schemas.layout import (
     VERSIONS,
     VOCABULARY,
 )
-from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
+from esmm_spark.contracts.schemas.model_info import VERSION_PATTERN, ModelInfo
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.lease import Lease
@@ -49,37 +45,9 @@ from esmm_spark.model.embedding.sharding import ShardedRows
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.shards import open_shards, shard_name
 
-FORMAT_VERSION = 1
 _TRAIN = "run esmm_spark/train.py"
 # What parameters were called in models of before, which had two towers.
 _FORMER_NAMES = {"ctr_tower.": "towers.0.", "cvr_tower.": "towers.1."}
-_VERSION_PATTERN = re.compile(r"(\d{6,})-[0-9a-f]{8}")
-
-
-class ModelInfo(BaseModel):
-    """What model.json says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    format_version: int = FORMAT_VERSION
-    model_version: Annotated[str, Field(pattern=_VERSION_PATTERN.pattern, description="`000001-3f9a12bc`.")]
-    feature_spec: FeatureSpec
-    feature_spec_digest: str
-    tasks: Annotated[Tasks, Field(description="What it predicts.")] = DEFAULT_TASKS
-    losses: Annotated[list[Term], Field(description="The config's, where they are no preset's.")] = []
-    model: Annotated[Model, Field(description="The config's model section.")]
-    num_shards: Annotated[int, Field(ge=1, description="Files of the embedding.")]
-    step: Annotated[int, Field(ge=0, description="Steps that it was trained for.")]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the arena."""
-        return self.feature_spec.num_rows * self.objective.num_embeddings
-
-    @cached_property
-    def objective(self) -> Objective:
-        """Tasks, terms and heads."""
-        return resolve(self.model, self.losses, self.tasks)
 
 
 def new_version(
@@ -264,4 +232,4 @@ def _parameters(esmm: Esmm) -> dict[str, Tensor]:
 
 
 def _version_names(versions: str) -> list[str]:
-    return [name for name in storage.list_directories(versions) if _VERSION_PATTERN.fullmatch(name)]
+    return [name for name in storage.list_directories(versions) if VERSION_PATTERN.fullmatch(name)]

@@ -10,12 +10,13 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import require_same_spec, require_same_tasks
 from esmm_spark.contracts.schemas.layout import MARKER, SCORE_NAME, SCORE_REJECTS
+from esmm_spark.contracts.schemas.model_info import ModelInfo
 from esmm_spark.contracts.schemas.records import MEAN_PREFIX, ScoreInput, ScoreRecord
 from esmm_spark.contracts.tasks import called
 from esmm_spark.files import filesystems, footers, seals, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.files.replacing import Replacement, replacing
-from esmm_spark.model.directory import ModelInfo, find_model, read_info
+from esmm_spark.model.directory import find_model, read_info
 from esmm_spark.scoring.partition import OURS, find_record, partition_uri
 from esmm_spark.scoring.sources import GroupSource, describe_input, open_source
 from esmm_spark.scoring.task import ScoreJob, ScoreReport, run_task

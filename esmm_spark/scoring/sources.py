@@ -16,13 +16,13 @@ from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, CarriedKind
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, require_same_spec, require_same_tasks
 from esmm_spark.contracts.schemas.layout import REJECTS, VOCABULARY
+from esmm_spark.contracts.schemas.model_info import ModelInfo
 from esmm_spark.contracts.schemas.records import ScoreInput
 from esmm_spark.files import storage
 from esmm_spark.files.fingerprints import fingerprints_at, fingerprints_of
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.logs.formats import FORMATS, reader_of
 from esmm_spark.logs.reasons import UNKNOWN_CONTEXT_NAME
-from esmm_spark.model.directory import ModelInfo
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import IncompleteError, InputError
 from esmm_spark.contracts.schemas.layout import CHECKPOINTS, DENSE_NAME, METRICS_NAME, VOCABULARY
+from esmm_spark.contracts.schemas.model_info import ModelInfo
 from esmm_spark.files import replacing, seals, storage
 from esmm_spark.model import directory, shards
 from esmm_spark.model.embedding.arena import EmbeddingArena
@@ -42,7 +43,7 @@ class _Publication(NamedTuple):
 
     facts: BestFacts
     model: Esmm
-    info: directory.ModelInfo
+    info: ModelInfo
     version: replacing.Replacement
 
 

@@ -14,7 +14,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.errors import IncompleteError, InputError
+from esmm_spark.contracts.features import FeatureSpec, TableSpec
 from esmm_spark.contracts.schemas.layout import MARKER
+from esmm_spark.contracts.schemas.model_info import ModelInfo
+from esmm_spark.contracts.train_config import Model
 from esmm_spark.evaluation.evaluating import Evaluation, evaluate
 from tests.evaluation.scored_data import baseline_of, truth_of, write_scores, write_truth
 from tests.repository import ROOT
@@ -35,7 +38,16 @@ def config_in(folder: Path, *overrides: str) -> Config:
 def write_model(folder: Path, history: object, objective: str = "esmm") -> None:
     version = folder / "model" / "versions" / "000001-aaaa"
     version.mkdir(parents=True)
-    (version / "model.json").write_text(json.dumps({"model": {"objective": objective, "dim": 12}, "step": 9}))
+    spec = FeatureSpec(tables={"user": TableSpec(num_buckets=8)}, fields=[])
+    info = ModelInfo(
+        model_version="000001-0000aaaa",
+        feature_spec=spec,
+        feature_spec_digest=spec.digest,
+        model=Model(objective=objective, dim=12),
+        num_shards=1,
+        step=9,
+    )
+    (version / "model.json").write_text(info.model_dump_json())
     (version / "history.json").write_text(json.dumps(history))
 
 

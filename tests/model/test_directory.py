@@ -11,11 +11,11 @@ from esmm_spark.contracts.errors import IncompleteError, InputError, UnsafeFileE
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.losses import Term
 from esmm_spark.contracts.objective import resolve
+from esmm_spark.contracts.schemas.model_info import ModelInfo
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.files.lease import leased
 from esmm_spark.files.tensor_file import tensor_bytes
 from esmm_spark.model.directory import (
-    ModelInfo,
     begin_version,
     find_model,
     load_dense,

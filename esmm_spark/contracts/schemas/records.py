@@ -1,4 +1,4 @@
-"""JSON records that one room writes and another reads: `_score.json` and `history.json`."""
+"""The JSON records `_score.json` and `history.json`, which one room writes and another reads."""
 
 from typing import Annotated, Literal
 

@@ -1,20 +1,11 @@
 """The model's objective and training curves, from its folder. Both may be missing."""
 
-from pydantic import BaseModel
-
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.schemas.layout import HISTORY_NAME, MODEL_NAME, VERSIONS
+from esmm_spark.contracts.schemas.model_info import ModelInfo
 from esmm_spark.contracts.schemas.records import TrainHistory
 from esmm_spark.files import storage
 from esmm_spark.files.records import read_record
-
-
-class _Section(BaseModel):
-    objective: str
-
-
-class _ModelFile(BaseModel):
-    model: _Section
 
 
 def read_history(models: str, version: str) -> tuple[TrainHistory | None, str]:
@@ -39,12 +30,12 @@ def read_history(models: str, version: str) -> tuple[TrainHistory | None, str]:
 
 
 def read_objective(models: str, version: str) -> str | None:
-    """Returns `esmm` or `base` from the version's model.json, or None if there is none that says so."""
+    """Returns the objective that the version's model.json names, or None if that can't be read."""
     uri = _file(models, version, MODEL_NAME)
     if not storage.exists(uri):
         return None
     try:
-        return read_record(uri, _ModelFile, "train again").model.objective
+        return read_record(uri, ModelInfo, "train again").model.objective
     except InputError:
         return None
 
