@@ -1,4 +1,4 @@
-"""All paths of a config, and that none of them is written over another."""
+"""Checks that no output path of a config overlaps another of its paths."""
 
 import os
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""How the logs of events hang together: a log for each task, its events caused by those of the task given.
+"""The event logs as a task chain: one log per task, whose events follow from those of the parent task.
 
     impressions <- clicks <- conversions        (logs.events.clicks, .conversions, .attribution)
                                   ^--- repurchases      (logs.events.tasks.repurchase)

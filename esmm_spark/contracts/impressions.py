@@ -1,4 +1,4 @@
-"""What an impression brings beside its features: labels, and columns carried from log to score."""
+"""The columns of an impression beside its features: labels, and columns carried from log to score."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple

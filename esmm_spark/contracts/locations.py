@@ -1,4 +1,4 @@
-"""Paths and URIs as people write them: what is supported, what they lead to, what no message may show.
+"""Paths and URIs: which forms are supported, what they resolve to, and secrets kept out of messages.
 
     /data/x  data/x  file:///data/x          this host; only file: URIs are percent-decoded
     hdfs://host:8020/x  viewfs://cluster/x   as Hadoop takes them: as they are written

@@ -1,4 +1,4 @@
-"""What all sections of a config have in common: unknown keys are errors, types are strict."""
+"""The base class of a config's sections: unknown keys are errors, types are strict."""
 
 import re
 from datetime import date

@@ -1,4 +1,4 @@
-"""From a config to a report: reads the inputs, measures, and puts both files in their place together."""
+"""Runs an evaluation from its config, and publishes metrics.json and report.html together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which earlier days of a dataset a run looks at, and what their labels are now."""
+"""Yields a dataset's earlier days with their labels as of now, for a backfill."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What becomes of the lines of a day's logs: each is accepted, rejected with a reason, or noted."""
+"""Counts a day's log lines as accepted, rejected with a reason, or noted."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How a day's finished folders take their places in a dataset.
+"""Replaces a day's folders in a dataset by newly built ones.
 
 Each day has a lease of its own, so that two days may be built at once; for the moment in which a day takes
 its place and the manifest is written, its run also holds the lease on the dataset (`dataset_lease`).

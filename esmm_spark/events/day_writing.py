@@ -1,4 +1,4 @@
-"""One day's examples, labels and rejects, from its files into a staging folder."""
+"""Builds one day from event logs: its examples, labels and rejects, into a staging folder."""
 
 from contextlib import suppress
 

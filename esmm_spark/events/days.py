@@ -1,4 +1,4 @@
-"""Event logs to day partitions of a dataset: each built, and replaced, for itself.
+"""Builds a dataset from event logs, a partition per day, each replaced for itself.
 
 A day's partition follows from the logs, the config and `--as-of` alone: not from when it is made, nor from
 what else is in the dataset. So a run may be repeated, and days may come in any order.

@@ -1,4 +1,4 @@
-"""What the join of a day noticed: match rates, orphans, repeats, clock skew, delays, skewed keys.
+"""Quality figures of a day's join: match rates, orphans, repeats, clock skew, delays, skewed keys.
 
 impressions  how many there are, how many have an event of each task: `with_clicks`
 clicks ...   of each log, events of the day: how many, matched to an impression, orphans, before their cause;

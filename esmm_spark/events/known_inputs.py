@@ -1,4 +1,4 @@
-"""In which files a dataset's labels were found, so that a backfill doesn't read again what is the same.
+"""Remembers which files a day's labels came from: a backfill skips days whose files are the same.
 
 `<dataset>/inputs.json` says of each day: with these files, this config and this `--as-of` its labels have
 that digest. A backfill that finds the same files, by name, size and time of change, leaves the day alone

@@ -1,4 +1,4 @@
-"""What a day's counts of lines must be like before it is built: not too many rejects, and lines of the day.
+"""Checks a day's counts of lines before it is built: not too many rejects, and lines of that day.
 
 A log none of whose lines is of the day, or, where it has no day folders, hardly any, is most likely read with
 a wrong unit or a wrong column of times; at best its day is missing.

@@ -1,4 +1,4 @@
-"""Whether a day's events find their cause at all: ids that don't agree across logs make every label 0."""
+"""Checks that a day's events match causes: ids that differ between logs make every label 0."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce

@@ -1,4 +1,4 @@
-"""Whether the logs of a day still hold what the day was built from.
+"""Checks that a day's logs have lost no events, e.g. by retention, since the day was built.
 
 A day remembers how many events of each UTC day it knew, of each log, in all of the range that matters. Logs
 are whole while they hold at least as many: files may be renamed, merged or written in another format, and

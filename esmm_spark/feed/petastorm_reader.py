@@ -1,4 +1,4 @@
-"""petastorm, told exactly which row groups to read in which order.
+"""A petastorm reader of given row groups in a given order.
 
 `petastorm.make_batch_reader` reads every row group of a dataset once, hands them out as its threads finish
 them, and makes a Python object of each list. The exactly-once epochs of `plan` need one order, and some row

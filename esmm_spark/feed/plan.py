@@ -1,4 +1,4 @@
-"""Which impressions meet in which step of an epoch: pure arithmetic on the manifest's row groups.
+"""The batches of an epoch: which impressions make which step. Pure arithmetic on the manifest's row groups.
 
     row groups --seeded permutation--> one line of all impressions --cut into num_streams segments--> streams
     step t takes the next `share` impressions of every stream; stream s is read by rank s % num_ranks

@@ -1,4 +1,4 @@
-"""Row groups of the examples from Parquet to `Groups`: read, checked, and held against the manifest.
+"""Reads row groups of the examples from Parquet to `Groups`, checked against the manifest.
 
 Training's reader (`petastorm_reader`) calls `load_groups` in petastorm's threads, in the order of an epoch's
 plan; a scoring task takes its share one after the other from `read_row_groups`.

@@ -1,4 +1,4 @@
-"""What serves a location: pyarrow's file system and the path in it, and the path that Spark takes."""
+"""The file system that serves a path or URI: pyarrow's, and the form that Spark takes."""
 
 from pathlib import Path
 

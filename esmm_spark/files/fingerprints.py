@@ -1,4 +1,4 @@
-"""Whether files are still those that they were: their names, sizes and times of change."""
+"""Fingerprints of files, by which a change shows: names, sizes, times of change."""
 
 import re
 from pathlib import Path

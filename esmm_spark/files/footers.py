@@ -1,4 +1,4 @@
-"""What Parquet files hold, as their footers tell: read in parallel, a few reads from the end of each file."""
+"""Reads the footers of many Parquet files in parallel."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

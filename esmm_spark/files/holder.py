@@ -1,4 +1,4 @@
-"""Which process holds a lease, and whether it lives.
+"""The process that holds a lease: its identity, and whether it lives.
 
 A process id alone says little: it is given away again, and means nothing on another host. So a holder is
 known by its process id, the time that the process started, and the boot and namespace in which both count.

@@ -1,4 +1,4 @@
-"""Deleting and moving files and folders so that a folder's marker never stands in a part of it.
+"""Deletes and moves folders so that a folder's marker never stands in an incomplete one.
 
 Where folders can be renamed, moving is one rename. An object store has no folders, only files with slashes in
 their names, and pyarrow refuses to move a folder there: each file is copied and deleted. So the marker is

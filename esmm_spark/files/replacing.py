@@ -1,4 +1,4 @@
-"""How a folder is replaced so that no reader sees half of it, no two runs mix, and nothing foreign is lost.
+"""Atomic replacement of a folder: staged, then renamed; safe under concurrent runs and for foreign files.
 
     with replacing(config.paths.report, "paths.report", ("metrics.json", "report.html")) as new:
         storage.write_text(storage.join(new.folder, "metrics.json"), ...)

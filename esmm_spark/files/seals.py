@@ -1,4 +1,4 @@
-"""What a folder's marker says of its small files: their SHA-256, under the key `sha256`, file by file.
+"""SHA-256 digests of a folder's small files, kept in its marker.
 
 A marker is written last, so what it lists is what was written, and its folder takes its place as a whole. An
 empty one, as in folders of before and those that Spark completes, says nothing, and their files are taken as

@@ -1,4 +1,4 @@
-"""Files and folders by URI or plain path, and what a reader may take for whole.
+"""Storage by URI or plain path: read, write, list, move, delete, and checks of completeness.
 
 locations.py says what a path may be, filesystems.py what serves it. A folder is complete when it holds
 `MARKER`. While it is replaced (`replacing.py`) it may be missing for a moment, in which the old one stands

@@ -1,4 +1,4 @@
-"""What a file system refuses to take, told in one line."""
+"""Translates failed writes (disk full, quota, no permission) into user errors of one line."""
 
 import errno
 import os

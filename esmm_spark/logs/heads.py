@@ -1,4 +1,4 @@
-"""The first bytes of text files: how they are compressed, their byte order mark, their first lines.
+"""Sniffs the first bytes of text files: compression, byte order mark, first lines.
 
 What Spark would read as garbage, or as nothing at all, without a word is refused here.
 """

@@ -1,4 +1,4 @@
-"""Lines of local files, read by the Python workers themselves.
+"""Reads lines of local files in Python workers, a range of bytes per task.
 
 Spark's text source makes a row of every line and hands it to Python: for the short lines of impressions that
 costs several times what reading costs. Files that it would read as they are, from a local path and not

@@ -1,4 +1,4 @@
-"""What every command does around its one function: arguments, config, the log, and errors for people.
+"""The command line of all commands: arguments, config, log, user errors as one line, exit codes.
 
 Nothing heavy is imported here, so that `--help` answers at once.
 """

@@ -1,4 +1,4 @@
-"""The last check before a dataset or a day of it is published: its files hold what its manifest says."""
+"""Checks before a dataset or a day is published that its files hold what its manifest counts."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""What a task needs to know to turn lines into examples, and what it tells of it."""
+"""The parameters and the report of a grouping task."""
 
 from dataclasses import dataclass
 

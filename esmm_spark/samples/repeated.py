@@ -1,4 +1,4 @@
-"""Impression ids that stand under several contexts: which line is kept.
+"""Finds impression ids that stand under several contexts, and which line is kept.
 
 Kept is, of all lines with the id that would be accepted, the one with the smallest (common feature index,
 line), compared byte by byte. Lines with one id under one context are neighbours in the sorted lines, so the

@@ -1,4 +1,4 @@
-"""What one Spark task does: sorted lines in, Parquet files out, one report."""
+"""A Spark task of preprocessing: sorted lines to Parquet files and one report."""
 
 from collections.abc import Iterable
 

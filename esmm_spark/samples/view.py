@@ -1,4 +1,4 @@
-"""The examples for people: one row per impression, a column per field, values as buckets."""
+"""An exploded view of the examples: one row per impression, a column per field, values as buckets."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""A scored partition: what it was made from, and whether that is still so.
+"""The record of a scored partition: its inputs, and whether the scores are up to date.
 
 <paths.scores>/<partition>/
     _SUCCESS         the partition is complete

@@ -1,4 +1,4 @@
-"""From a config to a scored partition: which model, which groups, and that none of them got lost."""
+"""Scores a partition from its config: finds model and groups, runs the tasks, checks the counts."""
 
 from dataclasses import dataclass
 from typing import Any

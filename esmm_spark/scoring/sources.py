@@ -1,4 +1,4 @@
-"""What is scored: the examples of a dataset, or those that are made of raw files.
+"""The groups to score: a dataset's examples, or those that are made of raw files.
 
 Raw files first become examples in a folder of their own, by the very code that preprocesses: so a value has
 the row that it had in training, lines are counted and rejected alike, and there is one way to score. That

@@ -1,4 +1,4 @@
-"""What one Spark task does: row groups of the examples in, one file of scores out, one report.
+"""A Spark task of scoring: row groups of the examples to one file of scores and one report.
 
 The rows never pass through the JVM: lists of tokens would be turned from Parquet into rows, from rows into
 Arrow, and the scores take the same way back, which costs three times as much as the model.

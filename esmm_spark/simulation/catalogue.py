@@ -1,4 +1,4 @@
-"""The shop world: categories hold shops and brands and intentions, shops hold items.
+"""The simulated shop: categories hold shops, brands and intentions; shops hold items.
 
 All of it is arithmetic on ids, so that it needs no table of items:
 

@@ -1,4 +1,4 @@
-"""Which groups, impressions and sample ids each part file holds: arithmetic, done before anything is written.
+"""Partitioning of a simulation: which groups, impressions and sample ids each part file holds.
 
 Groups are dealt half and half to train and test, as in Ali-CCP (the odd one to train); users and items are
 the same in both. A split is cut into blocks (what is drawn at once) and those into parts (what one Spark task

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, never on the order in which they are drawn.
+"""Random numbers as a function of seed and purpose, whatever order they are drawn in.
 
 Two kinds. What belongs to an id (a shop's brand, a category's latent factor) is a hash of the id, so that
 every worker finds the same without a table. What belongs to a block of groups comes from a counter-based

@@ -1,4 +1,4 @@
-"""From a preset, a seed and a number of groups to a folder of raw Ali-CCP files and the truth behind them.
+"""Simulates raw Ali-CCP files and their truth from a preset, a seed and a number of groups.
 
 <output>/
     _SUCCESS

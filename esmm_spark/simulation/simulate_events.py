@@ -1,4 +1,4 @@
-"""From a preset, a seed and a number of groups to event logs of several days, and the truth behind them.
+"""Simulates event logs of several days and their truth from a preset, a seed and a number of groups.
 
 <output>/
     _SUCCESS

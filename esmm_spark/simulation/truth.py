@@ -1,4 +1,4 @@
-"""The truth: pCTR and pCVR of every impression, from latent factors that both share in part.
+"""True pCTR and pCVR of each simulated impression: logistic in latent factors of users and items.
 
     click_logit      = intercept + click_scale      * (profile + item + taste . item + crosses + position)
     conversion_logit = intercept + conversion_scale * (the same with other factors, no position)

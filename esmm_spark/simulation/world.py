@@ -1,4 +1,4 @@
-"""A world draws blocks of groups: contexts with their impressions and what became of them.
+"""Draws blocks of groups: contexts, their impressions, clicks and conversions.
 
 Everything about a block follows from (preset, seed, stream, block), whoever draws it and in whatever order.
 """

@@ -1,4 +1,4 @@
-"""Writing parts: what a Spark task does, and the proof that all of them were written."""
+"""Spark tasks that write the parts of a simulation, and the check that all were written."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""A Spark job's failure turned back into the user's mistake that caused it: for every job.
+"""Translates a failed Spark job into one user error: a worker's exception, a full disk, a damaged file.
 
 A worker's exception reaches the driver as text in a Java exception; without this the user gets three stack
 traces for one damaged file.

@@ -1,4 +1,4 @@
-"""Progress of Spark's job groups: a step's name, its tasks done of all, and an estimate of the time left.
+"""Progress of Spark's job groups: a step's name, its tasks done of all, an estimate of the time left.
 
 All of it goes to stderr, as `runtime/progress.py` shows it: a bar on a terminal, else a line every ten
 seconds.

@@ -1,4 +1,4 @@
-"""Spark jobs of numbered tasks that write files themselves: one small report of each, and none is missing.
+"""Runs numbered tasks in Spark that write files themselves and report once each.
 
 Spark hands the driver one report per task, that of an attempt which succeeded, however often the task ran.
 Files are named after the attempt (`files/attempts.py`), and the driver keeps those that reports name.

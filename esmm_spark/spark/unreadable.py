@@ -1,4 +1,4 @@
-"""Files that Spark's tasks could not read to their end, told in one line.
+"""Translates failed reads of Spark's tasks into one line that names the file.
 
 A truncated or damaged file shows only when a task comes to the place: whatever job reads it fails with
 Spark's FAILED_READ_FILE and Java's stack.

@@ -1,4 +1,4 @@
-"""The best model of a run so far, and how it becomes a version that gets scored.
+"""The best model of a run so far, and its publication as a version.
 
     <paths.model>/checkpoints/best-0001/    of run 1
         _SUCCESS, best.json            the step and the validation metrics

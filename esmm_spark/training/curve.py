@@ -1,4 +1,4 @@
-"""The training curve: a point every hundredth of an epoch, and what is shown of it meanwhile."""
+"""The training curve, a point every hundredth of an epoch, and its display."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Whether all that is trained, and the optimizers' state behind it, is still finite.
+"""Checks that parameters and optimizer states are finite.
 
 A finite loss may have an infinite gradient, and an infinite state is worse than an infinite parameter:
 row-wise Adagrad divides by it, so its row never moves again, and nothing else shows it.

@@ -1,4 +1,4 @@
-"""Folders that all ranks write together, each its shard, and the one run that may write them."""
+"""Folders that all ranks write together, a shard each, under one run's lease."""
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence

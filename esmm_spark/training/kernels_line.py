@@ -1,4 +1,4 @@
-"""Which kernels a run trains with, as one line of its log."""
+"""The log line that names the kernels of a training run."""
 
 import torch
 

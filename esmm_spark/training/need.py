@@ -1,4 +1,4 @@
-"""How much memory a model takes, told before anything of it is made."""
+"""Estimates the memory that a model takes, before it is allocated."""
 
 import torch
 

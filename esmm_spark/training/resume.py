@@ -1,4 +1,4 @@
-"""Where a run begins: at its start, or where its newest checkpoint stands.
+"""Finds where a run begins: at its start, or at its newest checkpoint.
 
 The runs of a models folder are counted, and a checkpoint says of which run it is. Which one goes on:
 

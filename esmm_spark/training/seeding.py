@@ -1,4 +1,4 @@
-"""torch's random state as a function of the position in a run."""
+"""Seeds torch's random state by the position in a run."""
 
 import torch
 

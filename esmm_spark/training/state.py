@@ -1,4 +1,4 @@
-"""Where a training run stands: all that a resumed run needs beside the parameters."""
+"""The state of a training run beside its parameters, as a checkpoint holds it."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Validation metrics as a line for people, which says why a metric is missing."""
+"""Validation metrics in one line, with the reason where one is missing."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a run trains and validates on, by its content: another content is another run's.
+"""Digests of the training and validation data, by which a run recognizes its own.
 
 Both count. A model is the best so far on the validation data; on others its AUC would say nothing.
 """

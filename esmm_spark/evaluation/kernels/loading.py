@@ -1,4 +1,4 @@
-"""All kernels, loaded before they are needed."""
+"""Loads or compiles all kernels of an evaluation ahead of their first use."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Two sides' impressions side by side: a merge of sorted ids that counts what doesn't fit.
+"""Merge join of two sides sorted by impression id, with counts of missing and repeated ids.
 
 An id is 128 bits of hash: two of a billion ids are equal by chance in 1 of 10^20 evaluations.
 """

@@ -1,4 +1,4 @@
-"""Arrays of a task that may be larger than its memory."""
+"""Scratch arrays of a task: memory-mapped temporary files where they are large."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""A task that aligns: all sides of a range of ids in, a row per impression out, and proof that none is lost.
+"""Joins all sides of a range of impression ids to a row per impression, and proves that none is lost.
 
 Every side's rows are sorted by id and merged, so duplicates, missing and surplus impressions are found at
 once. Where anything is wrong nothing but its counts goes on.

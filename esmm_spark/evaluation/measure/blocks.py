@@ -1,4 +1,4 @@
-"""Rows as they travel between tasks: columns of numbers packed into blocks of bytes, a Spark row per block.
+"""Serializes columns of numbers between Spark tasks: blocks of bytes, one Spark row per block.
 
 Spark shuffles and sorts a few thousand blocks instead of millions of rows, see docs/decisions/009. A block is
 its columns one after the other; the number of its rows follows from its size.

@@ -1,4 +1,4 @@
-"""What the tasks' counts say of the inputs: all sides have each impression once, or how many have not."""
+"""Checks by the tasks' counts that all sides have each impression once, or tells how many have not."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

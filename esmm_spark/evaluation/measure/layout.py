@@ -1,4 +1,4 @@
-"""What all tasks of an evaluation know: what is evaluated, and the parts that rows go to."""
+"""The parameters that all tasks of an evaluation share: what is evaluated, and how rows are partitioned."""
 
 from dataclasses import dataclass
 from functools import cached_property

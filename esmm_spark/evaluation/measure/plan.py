@@ -1,4 +1,4 @@
-"""Which part of the whole a row goes to, by its score or its id's hash. Pure arithmetic.
+"""Partitioning of rows by ranges of score or of id hash. Pure arithmetic.
 
 Numbers of parts follow from numbers of rows alone, not from the machine, so that sums are made in one order
 wherever they are made.

@@ -1,4 +1,4 @@
-"""A task that reads: row groups of a side's files in, blocks of numbers by impression id out."""
+"""Reads row groups of a side's Parquet files to blocks of numbers, partitioned by impression id."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Scores read beforehand, a few from all over the files, by which ranges of about one size are cut."""
+"""Samples scores from all over the files, to cut them into ranges of about equal size."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The inputs as columns of numbers: what a row of each side is between reading and aligning.
+"""The sides of an evaluation as columns of numbers.
 
 A side is a set of files with a row per impression: the scores, a baseline's scores, the truth.
 """

@@ -1,4 +1,4 @@
-"""Tasks that sum: a range of scores to the sums of an AUC, a range of groups to those of all other metrics.
+"""Sums for metrics: those of AUCs over ranges of scores, those of all others over ranges of groups.
 
 What a task hands on is a few vectors per ranking, however many rows it has read.
 """

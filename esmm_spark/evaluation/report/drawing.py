@@ -1,4 +1,4 @@
-"""What the report's plots share: one look, the colours of the series, and SVG to put into a page."""
+"""Plots of the report as SVG: their common style, the colours of the series."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""How numbers are written, the same in the terminal and in the report."""
+"""Formats numbers alike in the terminal and in the report."""
 
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.metrics import METRICS, Kind

@@ -1,4 +1,4 @@
-"""The model's objective and training curves, from its folder. Both may be missing."""
+"""Reads a model version's objective and training curves; both may be missing."""
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.schemas.layout import HISTORY_NAME, MODEL_NAME, VERSIONS

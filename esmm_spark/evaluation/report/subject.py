@@ -1,4 +1,4 @@
-"""What is evaluated, for people: where it lies, and how its series are called."""
+"""What is evaluated, as the report shows it: locations, and names of the series."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What the command ends with: tables of all metrics."""
+"""Tables of all metrics in the terminal."""
 
 from collections.abc import Sequence
 

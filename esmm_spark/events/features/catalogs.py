@@ -1,4 +1,4 @@
-"""Attributes of items and users, as they were at the time of the row that they are joined to."""
+"""Point-in-time join of attributes of items and users to a day's impressions."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Attributes of a day's impressions to the features of its contexts and impressions.
+"""Features of contexts and impressions, from the attributes of a day's impressions.
 
 A context has one set of features: those of its earliest impression of the day, by (time, impression_id). So
 nothing in it comes from a time at or after any of its impressions.

@@ -1,4 +1,4 @@
-"""Rows of a catalog that overlap in time to rows that don't: at each time the one that began last holds.
+"""Cuts catalog rows whose validity overlaps: at each time the one that began last holds.
 
 One pass over rows sorted by key. It holds the rows of one key at a time, and looks row by row at keys alone
 whose rows overlap, which few do.

@@ -1,4 +1,4 @@
-"""The one join of events: for each query the nearest events of the same key before and after a time.
+"""As-of join: for each query the nearest events of the same key before and after a time.
 
 A sort of both sides together and one running pass, so it costs the same whether a key has two rows or a fifth
 of them all: there is no pair of rows that is looked at only to be thrown away, and a key of any size streams

@@ -1,4 +1,4 @@
-"""Which impression an event belongs to: a root task's by itself, the others' by the event that caused them.
+"""Attributes events to impressions: a root task's directly, the others' by the event that caused them.
 
 Impressions and events are canonical lines without rejects or duplicates (deduplication.py). Whether ids tell
 or user and item follows from the columns that the logs have (`funnel.EventLink`). docs/events.md has the

@@ -1,4 +1,4 @@
-"""A day's impressions with their labels, and a digest that tells whether these have changed."""
+"""Labels of a day's impressions, and a digest by which a change of them shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether an impression's labels can still change."""
+"""Whether an impression is mature: its labels can no longer change."""
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F

@@ -1,4 +1,4 @@
-"""Whether what is compared across logs can be equal: ids, and the two sides of a cross."""
+"""Checks that columns compared across logs (ids, both sides of a cross) have types that can be equal."""
 
 from collections.abc import Mapping
 

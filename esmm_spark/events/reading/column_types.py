@@ -1,4 +1,4 @@
-"""What the files of a log say of their columns' types, and which types can be read as what.
+"""Column types of a log's files, and which types can be read as which.
 
 A type belongs to a family: values of one family become the same text whatever their type (`values.py`), so
 files may differ within one. int32, uint64, double and decimal are all numbers.

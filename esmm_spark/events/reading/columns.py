@@ -1,4 +1,4 @@
-"""The columns of a log's files: what they hold, and whether all files agree on it.
+"""Column types of a log's files, held against each other and against the config.
 
 Looks at footers and first lines only, on the driver: no data passes through here.
 """

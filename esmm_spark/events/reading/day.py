@@ -1,4 +1,4 @@
-"""A UTC day of event logs, and the time as of which it is looked at."""
+"""A UTC day of event logs, and the time as of which its events are known."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta

@@ -1,4 +1,4 @@
-"""Lines that tell of one event twice: one is kept, the same one whatever the order of the log."""
+"""Deduplicates events: of equal ones the same line is kept, whatever the order of the log."""
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F

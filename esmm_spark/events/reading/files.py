@@ -1,4 +1,4 @@
-"""The files of an event log or a catalog: which there are, whether they hold anything, which a day reads."""
+"""Lists the files of an event log or a catalog, and selects those that a day needs."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The one text of an id or of an attribute's value, whatever type and file it comes from.
+"""Ids and attribute values as canonical text, whatever type and file format they come from.
 
 A whole number is its digits: 11, 11.0 and decimal 11.00 are `11`, also where text says `11.0`, as pandas
 writes integers with a gap. Other text stays as it is: `0011` and ` 11` are not `11`, `1e3` is not `1000`.

@@ -1,4 +1,4 @@
-"""Batches of sorted raw lines in, batches of examples out, in memory that stays the same."""
+"""Runs the grouping kernel over batches of sorted raw lines, in bounded memory, to batches of examples."""
 
 from collections.abc import Iterator
 

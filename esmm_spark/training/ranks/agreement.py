@@ -1,4 +1,4 @@
-"""Whether all ranks are about to train the same: config, data, code and libraries."""
+"""Checks that all ranks train the same: config, data, code and libraries."""
 
 import functools
 import hashlib

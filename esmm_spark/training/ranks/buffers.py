@@ -1,4 +1,4 @@
-"""Buffers of a user's own network, such as BatchNorm's running statistics, on all ranks alike."""
+"""Synchronizes buffers of a user's own network over ranks, such as BatchNorm's running statistics."""
 
 import torch
 from torch import Tensor, nn

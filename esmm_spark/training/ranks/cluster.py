@@ -1,4 +1,4 @@
-"""The ranks of one training job and what they tell each other.
+"""Communication of the ranks of one training job.
 
 A job started with `horovodrun` has several ranks that talk over Horovod; started with plain `python` it is
 one rank and Horovod is not even imported. All ranks fail together: when one ends, its peers' next exchange

@@ -1,4 +1,4 @@
-"""Which rank keeps the others waiting: pure arithmetic on what the ranks told of themselves."""
+"""Finds the rank that keeps the others waiting, from what the ranks report of themselves. Pure arithmetic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which rank this process is, and which rank tells the user what went wrong; without torch or Horovod."""
+"""The rank of this process, and which rank reports an error to the user; without torch or Horovod."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Whether the ranks have together seen what the manifest says, each impression once."""
+"""Checks that the ranks have together seen each impression of the manifest once."""
 
 import torch
 

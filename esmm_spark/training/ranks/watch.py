@@ -1,4 +1,4 @@
-"""A watchdog over the ranks, whatever Horovod does: who keeps the others waiting, and who is gone.
+"""A watchdog over the ranks, beside Horovod: detects ranks that stall or are gone.
 
 Each rank has a thread that tells rank 0 once a second what its main thread does (activity.py), over a TCP
 connection of its own; a thread on rank 0 judges. It ends the job when some rank has waited for `timeout_s`

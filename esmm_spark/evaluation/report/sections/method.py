@@ -1,4 +1,4 @@
-"""The section that says how the numbers came about, and of what."""
+"""The section on methods and inputs."""
 
 from esmm_spark.evaluation.measure.estimates import LEVEL
 from esmm_spark.evaluation.measure.measurement import Measurements

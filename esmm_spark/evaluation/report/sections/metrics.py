@@ -1,4 +1,4 @@
-"""The section with every metric of every series, and the warnings that nobody should miss."""
+"""The section with every metric of every series, and the evaluation's warnings."""
 
 from typing import NamedTuple
 
