@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.errors import IncompleteError, InputError
-from esmm_spark.contracts.features import FeatureSpec, TableSpec
+from esmm_spark.contracts.features import FeatureSpec, FieldSpec, TableSpec
 from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.contracts.schemas.model_info import ModelInfo
 from esmm_spark.contracts.train_config import Model
@@ -38,7 +38,9 @@ def config_in(folder: Path, *overrides: str) -> Config:
 def write_model(folder: Path, history: object, objective: str = "esmm") -> None:
     version = folder / "model" / "versions" / "000001-aaaa"
     version.mkdir(parents=True)
-    spec = FeatureSpec(tables={"user": TableSpec(num_buckets=8)}, fields=[])
+    spec = FeatureSpec(
+        tables={"user": TableSpec(num_buckets=8)}, fields=[FieldSpec(name="user", level="context")]
+    )
     info = ModelInfo(
         model_version="000001-0000aaaa",
         feature_spec=spec,
