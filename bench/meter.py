@@ -20,6 +20,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from esmm_spark.runtime.memory import descendants, memory_of
+
 # The name of forked processes among `peak_private_mib`.
 WORKER = "worker"
 
@@ -52,10 +54,9 @@ class MemorySampler(threading.Thread):
             total = 0.0
             for pid in descendants(self._root):
                 self._sample_cpu(pid)
-                proportional, private = memory_of(pid)
-                total += proportional
-                name = _name_of(pid)
-                self.peak_private_mib[name] = max(self.peak_private_mib[name], private)
+                memory, name = memory_of(pid), _name_of(pid)
+                total += memory.proportional / 2**20
+                self.peak_private_mib[name] = max(self.peak_private_mib[name], memory.private / 2**20)
             self.peak_mib = max(self.peak_mib, total)
 
     @property
@@ -75,34 +76,6 @@ class MemorySampler(threading.Thread):
         """Ends the sampling."""
         self._done.set()
         self.join()
-
-
-def descendants(root: int) -> list[int]:
-    """Returns the pids below `root`, without it."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                stat = Path(f"/proc/{entry}/stat").read_text()
-            except OSError:
-                continue
-            children[int(stat.rpartition(")")[2].split()[1])].append(int(entry))
-    found, queue = [], [root]
-    while queue:
-        queue.extend(children[queue[0]])
-        found.extend(children[queue.pop(0)])
-    return found
-
-
-def memory_of(pid: int) -> tuple[float, float]:
-    """Returns PSS and private memory of a process in MiB, zeros if it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    except OSError:
-        return 0.0, 0.0
-    kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
-    # Clean private pages are a mapped file's, which the page cache holds anyway, such as the embedding's.
-    return kib.get("Pss", 0) / 1024, kib.get("Private_Dirty", 0) / 1024
 
 
 def _name_of(pid: int) -> str:

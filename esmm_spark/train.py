@@ -14,8 +14,9 @@ from collections.abc import Sequence
 if __name__ == "__main__" and sys.path and os.path.basename(sys.path[0].rstrip("/")) == "esmm_spark":
     sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
 
+from esmm_spark.commands.command import config_parser, parse_config, run_command
 from esmm_spark.contracts.errors import RankFailedError
-from esmm_spark.runtime.command import config_parser, parse_config, run_command
+from esmm_spark.runtime.run_notes import this_run
 from esmm_spark.training.ranks.launch import (
     end_after_failure_elsewhere,
     first_rank_speaks,
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
     )
     with first_rank_speaks():
         _, config = parse_config(parser, argv)
+        this_run().writes(config.paths.model)
         refuse_foreign_launcher()
         require_host_address()
     from esmm_spark.training.run import train

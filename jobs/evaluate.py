@@ -8,8 +8,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from esmm_spark.commands.command import config_parser, parse_config, run_command
 from esmm_spark.contracts.disjoint_paths import paths_of
-from esmm_spark.runtime.command import config_parser, parse_config, run_command
+from esmm_spark.runtime.run_notes import this_run
 
 _log = logging.getLogger("esmm_spark.jobs.evaluate")
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str]) -> None:
         "spark-submit jobs/evaluate.py --config conf/demo.yaml evaluate.partition=split=test",
     )
     _, config = parse_config(parser, argv)
+    this_run().writes(config.paths.report)
     # Only now: --help and a mistake in the config shouldn't wait for Spark.
     from rich.console import Console
 
@@ -34,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
     options = {"spark.python.daemon.module": "esmm_spark.evaluation.daemon"}
     with job_session("esmm_spark evaluate", paths, options) as spark:
         done = evaluate(spark, config)
+    this_run().counted(rows_in=done.measured.num_impressions)
     # Wide enough for every value to stand beside its interval where nobody's window is narrower.
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_summary(done.subject, done.measured))

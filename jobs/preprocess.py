@@ -7,17 +7,20 @@ spark-submit jobs/preprocess.py --config conf/events.yaml --ds DAY [--as-of TIME
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from esmm_spark.commands.command import config_parser, parse_config, run_command
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.disjoint_paths import paths_of
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.manifest import DayCounts, PartitionCounts, SourceCounts
+from esmm_spark.contracts.schemas.layout import EXAMPLES, LABELS, REJECTS
 from esmm_spark.events.reading.day import Day, parse_day
 from esmm_spark.files.manifest_file import read_manifest
-from esmm_spark.runtime.command import config_parser, parse_config, run_command
+from esmm_spark.runtime.run_notes import this_run
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -69,9 +72,11 @@ def main(argv: Sequence[str]) -> None:
         if arguments.backfill_days is not None and arguments.backfill_days < 1:
             raise ConfigError(f"--backfill-days {arguments.backfill_days}: must be at least 1")
         day = parse_day(arguments.ds, arguments.as_of)
+        this_run().writes(config.paths.dataset, day.name, (EXAMPLES, LABELS, REJECTS))
         allowed_missing = _logs_named(config, arguments.allow_missing)
         _build_days(config, day, looks_back, arguments.backfill_days, allowed_missing)
         return
+    this_run().writes(config.paths.dataset)
     from esmm_spark.logs.formats import reader_of
     from esmm_spark.samples.dataset import preprocess
 
@@ -147,6 +152,9 @@ def _print_summary(
         rejects = ", ".join(f"{reason} {count:,}" for reason, count in source.rejects.items()) or "none"
         notes = "".join(f"; {note.replace('_', ' ')} {count:,}" for note, count in source.notes.items())
         print(f"{source.name}: {source.lines_read:,} lines, rejects: {rejects}{notes}")
+    total = sum(counts.impressions for counts in partitions.values())
+    by_reason: Counter[str] = sum((Counter(source.rejects) for source in sources), Counter())
+    this_run().counted(sum(source.lines_read for source in sources), total, by_reason)
     tasks = list(next(iter(partitions.values())).positives) if partitions else []
     _print_row("partition", "groups", "impressions", *tasks, "row groups")
     for name, counts in partitions.items():
@@ -157,7 +165,6 @@ def _print_summary(
             counts.num_row_groups,
         )
         _print_row(name, *(f"{number:,}" for number in numbers))
-    total = sum(counts.impressions for counts in partitions.values())
     print(f"{dataset}: {total:,} impressions in {seconds:.1f} s, {total / seconds:,.0f} impressions/s")
 
 

@@ -6,8 +6,9 @@ spark-submit jobs/score.py --config conf/X.yaml [key=value ...] [--force]
 
 from collections.abc import Sequence
 
+from esmm_spark.commands.command import config_parser, parse_config, run_command
 from esmm_spark.contracts.disjoint_paths import paths_of
-from esmm_spark.runtime.command import config_parser, parse_config, run_command
+from esmm_spark.runtime.run_notes import this_run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -20,6 +21,7 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--force", action="store_true", help="score again also what is scored already")
     arguments, config = parse_config(parser, argv)
+    this_run().writes(config.paths.scores, config.score.partition)
     # Only now: --help and a mistake in the config shouldn't wait for Spark and torch.
     from esmm_spark.scoring.scoring import plan_scoring, score
     from esmm_spark.spark.session import job_session
@@ -31,6 +33,12 @@ def main(argv: Sequence[str]) -> None:
         paths = [path for path in paths_of(config) if path.key.startswith("score.")]
         with job_session("esmm_spark score", paths, options) as spark:
             scored = score(spark, plan)
+    if scored.is_new:
+        rejects = scored.record.rejects
+        rows_in = scored.record.impressions + sum(rejects.values())
+        this_run().counted(rows_in, scored.record.impressions, rejects)
+    else:
+        this_run().counted(0, 0)
     print(scored, flush=True)
 
 

@@ -9,8 +9,9 @@ import argparse
 from collections.abc import Sequence
 from datetime import date
 
+from esmm_spark.commands.command import OneLineParser, parse_output, run_command
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.runtime.command import OneLineParser, parse_output, run_command
+from esmm_spark.runtime.run_notes import this_run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -54,10 +55,12 @@ def main(argv: Sequence[str]) -> None:
     wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
     # Before Spark starts: a mistake is told at once.
     check_arguments(*wanted)
+    this_run().writes(arguments.output)
     from esmm_spark.spark.session import job_session
 
     with job_session("esmm_spark simulate") as spark:
         summary = simulate(spark, *wanted)
+    this_run().counted(rows_out=summary.impressions)
     print(f"{summary}: {arguments.output}", flush=True)
 
 
@@ -70,10 +73,12 @@ def _simulate_events(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--first-day {arguments.first_day} is no day: write it like 2026-11-20") from error
     wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
     check_event_arguments(*wanted, arguments.num_days)
+    this_run().writes(arguments.output)
     from esmm_spark.spark.session import job_session
 
     with job_session("esmm_spark simulate") as spark:
         summary = simulate_events(spark, *wanted, Days(first_day, arguments.num_days), arguments.repurchases)
+    this_run().counted(rows_out=summary.impressions)
     print(f"{summary}: {arguments.output}", flush=True)
 
 

@@ -51,7 +51,8 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation.measure": _SPARK | {"evaluation.kernels"},
     "evaluation.report": {"contracts", "files", "evaluation.measure"},
     "evaluation": _SPARK | {"evaluation.kernels", "evaluation.measure", "evaluation.report"},
-    "train": {"contracts", "runtime", "training", "training.ranks"},
+    "commands": _FILES,
+    "train": {"contracts", "runtime", "commands", "training", "training.ranks"},
 }
 
 # library -> the rooms that may import it, their sub-rooms included

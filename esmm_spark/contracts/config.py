@@ -3,6 +3,7 @@
 A relative path in a config is relative to the folder in which the command runs.
 """
 
+import hashlib
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -127,6 +128,11 @@ class Config(Section):
         # Of every key: a config is stored with datasets and models, and shown in messages.
         require_no_secrets(content)
         return content
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that change when any key does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
     def brought(self) -> ImpressionColumns:

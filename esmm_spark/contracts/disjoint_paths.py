@@ -1,13 +1,14 @@
 """Checks that no output path of a config overlaps another of its paths."""
 
 import os
-from itertools import combinations
+from itertools import combinations, product
 from typing import NamedTuple
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.locations import Place, glob_characters, overlap, place_of
 from esmm_spark.contracts.sample_config import SplitLogs
+from esmm_spark.contracts.schemas.run_record import record_uri, runs_folder
 
 # They are replaced as a whole, by renaming.
 _REPLACED = ("paths.dataset", "paths.report")
@@ -70,6 +71,18 @@ def require_disjoint(config: Config) -> None:
         if not first.is_output:
             break
         _require_apart(first, second, places[first.key], places[second.key])
+    records = [record for path in paths if path.is_output for record in _records_of(path)]
+    for record, path in product(records, paths):
+        _require_apart(record, path, place_of(record.value), places[path.key])
+
+
+def _records_of(output: ConfigPath) -> list[ConfigPath]:
+    """Returns where the records of the runs go that write an output: beside it."""
+    what = f"a run that writes {output.key}"
+    return [
+        ConfigPath(f"the record of {what}", record_uri(output.value, None), is_output=True),
+        ConfigPath(f"the records of {what}", runs_folder(output.value), is_output=True),
+    ]
 
 
 def _of_split(key: str, logs: SplitLogs) -> list[ConfigPath]:

@@ -1,1 +1,1 @@
-"""What any process runs in: command line, compilation, memory, what it does at the moment."""
+"""What any process runs in: log, progress, compilation, memory, what it does at the moment."""

@@ -16,6 +16,8 @@ from esmm_spark.contracts.disjoint_paths import ConfigPath
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.files.filesystems import spark_path
 from esmm_spark.runtime.log import LEVEL_VARIABLE
+from esmm_spark.runtime.memory import sampled_memory
+from esmm_spark.runtime.run_notes import stage
 
 # torch and numpy would each start a thread per core in every Python worker, on cores that are busy already.
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -85,13 +87,20 @@ def job_session(
         ConfigError: as `require_filesystems` does.
     """
     is_ours = SparkSession.getActiveSession() is None
-    session = spark_session(app_name, options)
+    with stage("start Spark"):
+        session = spark_session(app_name, options)
     try:
         require_filesystems(session, paths)
-        yield session
+        with sampled_memory(_first_process()):
+            yield session
     finally:
         if is_ours:
             session.stop()
+
+
+def _first_process() -> int:
+    """Returns the id of the process that the job's others on this host come from: spark-submit's, or ours."""
+    return os.getppid() if "PYSPARK_GATEWAY_PORT" in os.environ else os.getpid()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple, TextIO
 from pyspark.sql import SparkSession
 
 from esmm_spark.runtime.progress import Bars, Display, LineDisplay, duration, how_far
+from esmm_spark.runtime.run_notes import stage
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
@@ -58,7 +59,8 @@ def step(spark: SparkSession, name: str) -> Iterator[None]:
     watcher.start()
     succeeded = False
     try:
-        yield
+        with stage(name):
+            yield
         succeeded = True
     finally:
         ended.set()

@@ -25,6 +25,7 @@ from esmm_spark.files.examples_file import check_files
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model.directory import read_info
 from esmm_spark.runtime.activity import Kind, doing
+from esmm_spark.runtime.run_notes import stage, this_run
 from esmm_spark.training import best, checkpoint
 from esmm_spark.training.build import build_trainer
 from esmm_spark.training.folders import ModelLease, model_lease
@@ -63,6 +64,7 @@ def train(config: Config) -> str | None:
         counts = select(manifest, config.data.train, dataset)
         require_known_labels(config.tasks, counts, config.data.train)
         require_warm(config.train, counts.impressions)
+        this_run().counted(rows_in=counts.impressions)
     with open_cluster(config.train.stall_timeout_s) as cluster:
         require_agreement(config, counts, cluster)
         cluster.together(lambda: require_row_groups(counts, cluster.num_ranks, config), "start")
@@ -95,7 +97,8 @@ class _Run:
         """Trains to the end and publishes the best model."""
         if self.state.finished:
             return self._publish(already=True)
-        trainer = build_trainer(self.config, self.cluster)
+        with stage("build the model"):
+            trainer = build_trainer(self.config, self.cluster)
         self.cluster.together(lambda: self._restore(trainer), "restore")
         with trainer.log, _sigterm(trainer):
             try:
@@ -144,13 +147,15 @@ class _Run:
         """Trains the rest of the epoch; returns whether it came to its end, and not to train.max_steps."""
         state, every = self.state, self.config.train.checkpoint_every_steps
         plan = self._plan(self.train_counts, state.epoch, shuffle=True)
+        name = f"epoch {state.epoch + 1}/{self.config.train.epochs}"
         trainer.progress.start_epoch(state.epoch, self.config.train.epochs, plan.num_steps, state.next_step)
 
         def after_step() -> None:
             if every and state.global_step % every == 0 and state.next_step < plan.num_steps:
                 self._checkpoint(trainer)
 
-        with self._batches(self.config.trained, self.train_counts, plan, state.next_step) as batches:
+        first = state.next_step
+        with stage(name), self._batches(self.config.trained, self.train_counts, plan, first) as batches:
             trainer.train_epoch(batches, plan, state, self.train_counts, after_step)
         return state.next_step == plan.num_steps
 
@@ -163,7 +168,7 @@ class _Run:
             plan = self._plan(self.validation_counts, epoch=0, shuffle=False)
             # Metrics read no carried column.
             read = ImpressionColumns(self.config.tasks, {})
-            with self._batches(read, self.validation_counts, plan, 0) as batches:
+            with stage("validate"), self._batches(read, self.validation_counts, plan, 0) as batches:
                 metrics = trainer.validate(batches, self.validation_counts)
             trainer.log.scalars(state.global_step, {f"validation/{name}": v for name, v in metrics.items()})
             epoch = f"epoch {state.epoch + 1}/{self.config.train.epochs}"
@@ -178,7 +183,8 @@ class _Run:
             state.epochs_without_gain += 1
 
     def _publish(self, already: bool) -> str | None:
-        uri = best.publish_best(self.holder, self.config, self.state, self.cluster)
+        with stage("publish the model"):
+            uri = best.publish_best(self.holder, self.config, self.state, self.cluster)
         if not self.cluster.is_first:
             return None
         if already:
@@ -205,7 +211,7 @@ class _Run:
         trainer.require_finite(self.state)
         impressions, hash_sum = sum_seen(self.cluster, self.state.seen_impressions, self.state.seen_hash_sum)
         summed = self.state.model_copy(update={"seen_impressions": impressions, "seen_hash_sum": hash_sum})
-        with doing("writing a checkpoint", Kind.UNHURRIED):
+        with doing("writing a checkpoint", Kind.UNHURRIED), stage("write checkpoints"):
             trainer.last_checkpoint = checkpoint.write_checkpoint(
                 self.holder,
                 summed,

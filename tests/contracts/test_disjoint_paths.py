@@ -60,6 +60,9 @@ def refusal(*overrides: str) -> str:
         ("paths.report=..", "paths.report = .. is or holds the folder that this command runs in"),
         ("paths.dataset=/", "paths.dataset = / is a root"),
         ("paths.dataset=s3a://bucket/", "paths.dataset = s3a://bucket is a root"),
+        ("paths.model=d.run.json", "that writes paths.dataset = d.run.json is the same place as paths.model"),
+        ("paths.report=s.runs/r", "the records of a run that writes paths.scores = s.runs holds paths.repor"),
+        ("logs.splits.train.skeleton=*.json", "paths.dataset = d.run.json overlaps what is matched by logs"),
     ],
 )
 def test_a_path_that_would_be_written_over_another_is_refused(

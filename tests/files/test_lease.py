@@ -274,7 +274,7 @@ def test_in_an_object_store_at_most_one_of_many_holds_the_lease(store: ObjectSto
 WRITER = """
 import sys, time
 from esmm_spark.files import storage
-from esmm_spark.runtime.command import run_command
+from esmm_spark.commands.command import run_command
 from esmm_spark.files.replacing import replacing
 def write(argv):
     target, content = argv

@@ -13,7 +13,7 @@ from tests.repository import ROOT
 
 SCRIPT = """
 import logging, sys
-from esmm_spark.runtime.command import run_command
+from esmm_spark.commands.command import run_command
 log = logging.getLogger("esmm_spark.some.module")
 def command(argv):
     log.debug("5 rows")

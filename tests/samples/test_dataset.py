@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from esmm_spark.commands.command import run_command
 from esmm_spark.contracts.errors import CountMismatchError, InputError, TooManyRejectsError
 from esmm_spark.contracts.manifest import Manifest, PartitionCounts, SourceCounts
 from esmm_spark.contracts.sample_config import SplitLogs
 from esmm_spark.files import replacing
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.logs.raw_files import read_split
-from esmm_spark.runtime.command import run_command
 from esmm_spark.samples import dataset as dataset_module
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.samples.examples import Written, check_bytes, check_counts

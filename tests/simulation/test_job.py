@@ -1,5 +1,6 @@
 """`jobs/simulate.py` as a user runs it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -79,7 +80,9 @@ def test_ctrl_c_while_spark_works_is_one_line_and_leaves_nothing(tmp_path: Path)
     assert (process.returncode, output) == (130, ""), errors
     lines = [line for line in errors.splitlines() if not line.startswith("simulate impressions: ")]
     assert lines == ["stopped by Ctrl-C: what was there before is whole"]
-    assert list(tmp_path.iterdir()) == []
+    (record,) = tmp_path.iterdir()
+    assert record.name == "raw.run.json"
+    assert json.loads(record.read_text())["exit_code"] == 130
 
 
 @pytest.mark.spark

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from esmm_spark.contracts.errors import ConfigError, RankFailedError, UserError
+from esmm_spark.runtime.run_notes import this_run
 
 # Within this time a rank that failed on its own has told why. horovodrun kills 5 s after it asked to end.
 _SECONDS_FOR_OTHERS = 2.0
 # Within this time a message has reached horovodrun, and the other ranks.
 _SECONDS_TO_PASS_ON = 0.5
+# A run's record is given up on after this time: the storage that it goes to may be what ended the job.
+_SECONDS_TO_RECORD = 2.0
 # Within this time horovodrun has ended all ranks after the one that told why.
 _SECONDS_TO_BE_ENDED = 10.0
 
@@ -110,6 +113,9 @@ def end_now(message: str | None) -> NoReturn:
         # Not print: the main thread may hold its lock.
         os.write(2, f"error: {message}\n".encode())
         time.sleep(_SECONDS_TO_PASS_ON)
+    this_run().ended_within(
+        _SECONDS_TO_RECORD, RankFailedError.exit_code, message or "another rank failed, and tells why"
+    )
     os._exit(RankFailedError.exit_code)
 
 
@@ -127,6 +133,7 @@ def end_after_failure_elsewhere(error: RankFailedError) -> NoReturn:
         time.sleep(_SECONDS_FOR_OTHERS)
         if launched_rank() <= 1:
             print(f"error: {error}", file=sys.stderr, flush=True)
+    this_run().ended_within(_SECONDS_TO_RECORD, error.exit_code, error)
     sys.stdout.flush()
     # Horovod's own clean-up at the end of a process may wait for ever for the rank that is gone.
     os._exit(error.exit_code)

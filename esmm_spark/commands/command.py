@@ -1,4 +1,4 @@
-"""The command line of all commands: arguments, config, log, user errors as one line, exit codes.
+"""The command line of all commands: arguments, config, log, record of the run, errors, exit codes.
 
 Nothing heavy is imported here, so that `--help` answers at once.
 """
@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import esmm_spark
@@ -14,18 +15,36 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
 from esmm_spark.contracts.section import output_path
+from esmm_spark.runtime import run_notes
 from esmm_spark.runtime.log import set_up_logging
 
 # As a shell says of a command that SIGINT ended.
 INTERRUPTED_EXIT_CODE = 130
+_INTERRUPTED = "stopped by Ctrl-C: what was there before is whole"
+
+
+class _NoteMetricsFile(argparse.Action):
+    """Notes the file at once: a run that fails while its arguments are read is written there, too."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        folder = os.path.dirname(values) or "."
+        if "://" in values or os.path.isdir(values) or not os.path.isdir(folder):
+            raise ConfigError(f"--metrics-file {values}: name a file of this host, in a folder that is there")
+        run_notes.this_run().metrics_file = values
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Tells of a mistake in one line, where argparse would print the usage too; knows `--version`."""
+    """Tells of a mistake in one line, where argparse would print the usage too; has the options of all."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.add_argument("--version", action="version", version=f"esmm_spark {esmm_spark.__version__}")
+        self.add_argument(
+            "--metrics-file",
+            action=_NoteMetricsFile,
+            metavar="FILE",
+            help="write what the run was, took and came to as Prometheus's text, e.g. for its node exporter",
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError."""
@@ -48,7 +67,9 @@ def config_parser(description: str, usage_example: str) -> argparse.ArgumentPars
 def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, Config]:
     """Returns the parsed arguments and the config that they name. Raises ConfigError."""
     arguments = parser.parse_intermixed_args(argv)
-    return arguments, load_config(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides)
+    run_notes.this_run().config_digest = config.digest
+    return arguments, config
 
 
 def parse_output(flag: str, value: str) -> str:
@@ -60,28 +81,47 @@ def parse_output(flag: str, value: str) -> str:
 
 
 def run_command(command: Callable[[Sequence[str]], None], is_first: bool = True) -> None:
-    """Runs a command on `sys.argv` and ends the process if it fails.
+    """Runs a command on `sys.argv`, writes the record of its run, and ends the process if it fails.
 
     An error that esmm_spark raises on purpose becomes one line on stderr and its exit code: 2 for a user's
-    mistake, 1 for the rest; Ctrl-C becomes one line and 130. Any other exception is a defect and keeps its
-    stack trace.
+    mistake, 3 for a model that isn't good enough, 1 for the rest; Ctrl-C becomes one line and 130. Any other
+    exception is a defect and keeps its stack trace.
 
     Args:
         command: takes the arguments.
-        is_first: whether the process is the first rank of its run, or no rank: see `set_up_logging`.
+        is_first: whether the process is the first rank of its run, or no rank: see `set_up_logging`. The
+            others write no record.
     """
+    arguments = sys.argv[1:]
+    notes = run_notes.begin_run(partial(_write_records, arguments) if is_first else None)
     try:
         set_up_logging(is_first)
-        command(sys.argv[1:])
+        command(arguments)
+        notes.ended(0)
     except EsmmSparkError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        notes.ended(error.exit_code, error)
         sys.exit(error.exit_code)
     except BaseException as error:
         if not _is_interrupted(error):
+            code = error.code if isinstance(error, SystemExit) else 1
+            # --help and --version end with 0, and are no runs.
+            if code:
+                notes.ended(code if isinstance(code, int) else 1, error)
             raise
-        print("stopped by Ctrl-C: what was there before is whole", file=sys.stderr, flush=True)
+        print(_INTERRUPTED, file=sys.stderr, flush=True)
+        notes.ended(INTERRUPTED_EXIT_CODE, _INTERRUPTED)
         # Not sys.exit: threads that are at work would be waited for, and libraries would tell of their ends.
         os._exit(INTERRUPTED_EXIT_CODE)
+
+
+def _write_records(
+    arguments: Sequence[str], notes: run_notes.RunNotes, exit_code: int, error: run_notes.Error
+) -> None:
+    # Of no use to --help.
+    from esmm_spark.commands.recording import write_records
+
+    write_records(notes, arguments, exit_code, error)
 
 
 def _is_interrupted(error: BaseException | None) -> bool:

@@ -43,7 +43,7 @@ def test_every_command_tells_its_version(command: str) -> None:
 INTERRUPTED = """
 import threading, time, sys
 from esmm_spark.files import storage
-from esmm_spark.runtime.command import run_command
+from esmm_spark.commands.command import run_command
 from esmm_spark.files.replacing import replacing
 def write(argv):
     with replacing(argv[0], "paths.report", ()) as new:

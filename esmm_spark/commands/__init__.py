@@ -1,0 +1,1 @@
+"""What every command does around its one function, and what operators look at."""
