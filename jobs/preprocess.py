@@ -78,12 +78,15 @@ def main(argv: Sequence[str]) -> None:
         return
     this_run().writes(config.paths.dataset)
     from esmm_spark.logs.formats import reader_of
-    from esmm_spark.samples.dataset import preprocess
+    from esmm_spark.samples.dataset import preprocess, read_splits
+    from esmm_spark.tables.table_log import read_table
 
-    reader_of(config.logs.format)
+    is_table = config.logs.format == "table"
+    if not is_table:
+        reader_of(config.logs.format)
     with _session(config) as spark:
         started = time.monotonic()
-        manifest = preprocess(spark, config)
+        manifest = preprocess(spark, config, read_table if is_table else read_splits)
         seconds = time.monotonic() - started
     _print_summary(manifest.sources, manifest.partitions, config.paths.dataset, seconds)
 

@@ -13,7 +13,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.tables.column_source import ColumnSource
 
+# Stands in many places, and in itself: described once, at the end.
+SHARED = (ColumnSource,)
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "config.md"
 
 HEADER = """# Config reference
@@ -92,8 +95,9 @@ def section(title: str, model: type[BaseModel]) -> list[str]:
     inner: list[str] = []
     for name, field in model.model_fields.items():
         nested = models_in(field.annotation)
+        is_shared = any(inner_model in SHARED for inner_model in nested)
         description = " ".join((field.description or "").split())
-        if nested and not description:
+        if nested and not is_shared and not description:
             description = f"see `{title}.{name}` below"
         cells = [
             f"`{name}`",
@@ -104,7 +108,7 @@ def section(title: str, model: type[BaseModel]) -> list[str]:
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         is_list = get_origin(field.annotation) in (list, dict)
-        for nested_model in dict.fromkeys(nested):
+        for nested_model in dict.fromkeys(model for model in nested if model not in SHARED):
             inner += section(f"{title}.{name}{'[...]' if is_list else ''}", nested_model)
     return [*lines, "", *inner]
 
@@ -120,6 +124,8 @@ def reference() -> str:
         elif get_origin(field.annotation) is list:
             name = f"{name}[...]"
         lines += section(name, model)
+    for model in SHARED:
+        lines += section(model.__name__, model)
     return "\n".join(lines).rstrip() + "\n"
 
 

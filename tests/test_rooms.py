@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "events.features": {"contracts", "logs"},
     "events.join": _FILES | {"events.reading", "events.features"},
     "events": _SPARK | {"logs", "samples", "events.reading", "events.features", "events.join"},
+    "tables": _SPARK | {"logs", "samples", "samples.hashing", "events", "events.reading"},
     "feed": _FILES,
     "model.kernels": {"runtime"},
     "model.embedding": {"contracts", "runtime", "model.kernels"},
@@ -46,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     | _NETWORKS
     | {"feed", "model", "model.objectives"}
     | {"training.ranks", "training.optimization"},
-    "scoring": _SPARK | _SAMPLES | _EMBEDDING | {"logs", "feed", "model", "model.objectives"},
+    "scoring": _SPARK | _SAMPLES | _EMBEDDING | {"logs", "tables", "feed", "model", "model.objectives"},
     "evaluation.kernels": {"runtime"},
     "evaluation.measure": _SPARK | {"evaluation.kernels"},
     "evaluation.report": {"contracts", "files", "evaluation.measure"},
@@ -57,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # library -> the rooms that may import it, their sub-rooms included
 LIBRARIES: dict[str, set[str]] = {
-    "pyspark": {"spark", "simulation", "logs", "events", "samples", "scoring", "evaluation"},
+    "pyspark": {"spark", "simulation", "logs", "events", "samples", "tables", "scoring", "evaluation"},
     "torch": {"files", "feed", "model", "training", "scoring"},
     "petastorm": {"feed"},
     "horovod": {"model.embedding", "training"},

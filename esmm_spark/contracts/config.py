@@ -16,6 +16,7 @@ from esmm_spark.contracts.objective import LISTED, Objective, resolve
 from esmm_spark.contracts.sample_config import Logs, Paths, Samples, SplitLogs
 from esmm_spark.contracts.schemas.layout import TEST_PARTITION, TRAIN_PARTITION
 from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
+from esmm_spark.contracts.tables.table_config import require_sources
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks, problem_of_name
 from esmm_spark.contracts.train_config import Model, Train
 
@@ -59,6 +60,10 @@ class Score(Section):
     raw: Annotated[SplitLogs | None, Field(description="The raw files to score where `source` is `raw`.")] = (
         None
     )
+    table: Annotated[
+        InputPath | None,
+        Field(description="The same of `logs.format: table`: file or folder, read as `logs.table` says."),
+    ] = None
     batch_size: Annotated[
         int, Field(ge=1, description="Impressions that go through the model at a time, at most.")
     ] = 2048
@@ -74,9 +79,10 @@ class Score(Section):
 
     @model_validator(mode="after")
     def _check_raw(self) -> Self:
-        if self.source == "raw" and self.raw is None:
+        if self.source == "raw" and self.raw is None and self.table is None:
             raise ValueError(
-                "source is raw, but no files are named: set score.raw.skeleton and score.raw.common_features"
+                "source is raw, but no files are named: set score.raw.skeleton and "
+                "score.raw.common_features, or score.table where logs.format is table"
             )
         return self
 
@@ -147,7 +153,7 @@ class Config(Section):
                 raise ValueError(
                     f"samples.carry {name!r} {problem}: it is a column of the examples, rename it"
                 )
-        if self.logs.format != "events":
+        if self.logs.format not in ("events", "table"):
             if self.tasks != DEFAULT_TASKS:
                 raise ValueError(
                     f"tasks are {self.tasks.described()}, but logs.format {self.logs.format} brings "
@@ -215,6 +221,13 @@ class Config(Section):
         if self.objective.terms:
             carried = {name: kind for name, kind in carried.items() if name in self.objective.columns}
         return ImpressionColumns(self.tasks, carried)
+
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        if self.logs.table is not None and self.logs.format == "table":
+            fields = [field.name for field in self.features.fields]
+            require_sources(self.logs.table, fields, self.samples.carry, self.tasks)
+        return self
 
     @model_validator(mode="after")
     def _check_events(self) -> Self:

@@ -46,8 +46,12 @@ def paths_of(config: Config) -> list[ConfigPath]:
             paths.append(ConfigPath(f"{funnel.key_of(name)}.path", log.path))
         for number, catalog in enumerate(events.catalogs):
             paths.append(ConfigPath(f"logs.events.catalogs.{number}.path", catalog.path))
+    if config.logs.table is not None:
+        paths.append(ConfigPath("logs.table.path", config.logs.table.path))
     if config.score.raw is not None:
         paths += _of_split("score.raw", config.score.raw)
+    if config.score.table is not None:
+        paths.append(ConfigPath("score.table", config.score.table))
     for name in ("truth", "baseline_scores"):
         if (value := getattr(config.evaluate, name)) is not None:
             paths.append(ConfigPath(f"evaluate.{name}", value))

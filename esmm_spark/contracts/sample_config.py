@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.impressions import CarriedKind
 from esmm_spark.contracts.section import InputGlob, OutputPath, Section
+from esmm_spark.contracts.tables.table_config import TableLog
 
 # A Parquet file names its codec itself: readers need not know, and files of both may stand side by side.
 Compression = Literal["lz4", "zstd"]
@@ -37,14 +38,16 @@ class Logs(Section):
         str,
         Field(
             pattern=r"^[a-z][a-z0-9_]*$",
-            description="Of the raw files: `aliccp`, another of esmm_spark/logs/formats.py, or `events`.",
+            description="Of the raw files: `aliccp`, another of esmm_spark/logs/formats.py, `table`, or "
+            "`events`.",
         ),
     ] = "aliccp"
     splits: Annotated[
         dict[Literal["train", "test"], SplitLogs],
-        Field(description="Split -> its raw files, at least one; not for `events`."),
+        Field(description="Split -> its raw files, at least one; neither for `events` nor for `table`."),
     ] = {}
     events: Annotated[EventLogs | None, Field(description="`events`: the three logs and their join.")] = None
+    table: Annotated[TableLog | None, Field(description="`table`: one labelled table.")] = None
     max_reject_fraction: Annotated[
         float,
         Field(ge=0, le=1, description="Above this fraction of rejected lines the job ends with exit code 2."),
@@ -52,10 +55,12 @@ class Logs(Section):
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
-        if self.format != "events" and not self.splits:
+        if self.format not in ("events", "table") and not self.splits:
             raise ValueError(f"format is {self.format}, but no files are named: set logs.splits")
         if self.format == "events" and self.events is None:
             raise ValueError("format is events, but no logs are named: set logs.events")
+        if self.format == "table" and self.table is None:
+            raise ValueError("format is table, but none is named: set logs.table")
         return self
 
 

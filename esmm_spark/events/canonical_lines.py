@@ -21,7 +21,7 @@ from esmm_spark.events.features.features import Featured
 from esmm_spark.events.reading.lines import attribute
 from esmm_spark.logs.raw_files import CanonicalLines
 
-_TOKEN, _VALUE, _WEIGHT = "\x01", "\x02", "\x03"
+TOKEN, _VALUE, _WEIGHT = "\x01", "\x02", "\x03"
 # What can't stand in a carried text; the grouping kernel's tables read it back.
 _ESCAPES = (("%", "%25"), (",", "%2C"), ("\n", "%0A"), ("\r", "%0D"))
 
@@ -37,21 +37,29 @@ def canonical_lines(featured: Featured, spec: FeatureSpec, brought: ImpressionCo
     Raises:
         InputError: a carried attribute is a list or a map.
     """
-    carried = [_carried(featured.impressions, name, kind) for name, kind in brought.carry.items()]
     context_tokens = _tokens(featured.contexts, spec.context_fields)
-    impression_tokens = _tokens(featured.impressions, spec.impression_fields)
     key = F.col("context_key")
     return CanonicalLines(
         contexts=featured.contexts.select(
             key.alias("key"), F.concat_ws(",", key, *context_tokens).alias("line")
         ),
         impressions=featured.impressions.select(
-            key.alias("key"),
-            F.concat_ws(",", "impression_id", *brought.tasks.names, key, *carried, *impression_tokens).alias(
-                "line"
-            ),
+            key.alias("key"), impression_line(featured.impressions, spec, brought).alias("line")
         ),
     )
+
+
+def impression_line(impressions: DataFrame, spec: FeatureSpec, brought: ImpressionColumns) -> Column:
+    """Returns the line of each impression: `impression_id`, a label of each task, `context_key`, attributes.
+
+    Args are those of `canonical_lines`. A label that isn't known is an empty text, not null.
+
+    Raises:
+        InputError: as `canonical_lines`.
+    """
+    carried = [_carried(impressions, name, kind) for name, kind in brought.carry.items()]
+    tokens = _tokens(impressions, spec.impression_fields)
+    return F.concat_ws(",", "impression_id", *brought.tasks.names, "context_key", *carried, *tokens)
 
 
 def _carried(frame: DataFrame, name: str, kind: CarriedKind) -> Column:
@@ -88,16 +96,16 @@ def lost_numbers(carry: Mapping[str, CarriedKind]) -> list[Column]:
 
 def _tokens(frame: DataFrame, fields: Sequence[FieldSpec]) -> tuple[Column, Column]:
     """Returns the number of tokens and the tokens, both as text."""
-    pairs = [_field_tokens(frame, field.name) for field in fields]
+    pairs = [field_tokens(frame, field) for field in fields]
     number = reduce(Column.__add__, (count for count, _ in pairs), F.lit(0))
-    return number.cast("string"), F.concat_ws(_TOKEN, *(text for _, text in pairs))
+    return number.cast("string"), F.concat_ws(TOKEN, *(text for _, text in pairs))
 
 
-def _field_tokens(frame: DataFrame, name: str) -> tuple[Column, Column]:
+def field_tokens(frame: DataFrame, field: FieldSpec) -> tuple[Column, Column]:
     """Returns the number of one field's tokens and the tokens; 0 and null where it is missing."""
-    value = attribute(name)
-    kind = frame.schema[f"@{name}"].dataType.typeName()
-    prefix = F.lit(f"{name}{_VALUE}")
+    value = attribute(field.name)
+    kind = frame.schema[f"@{field.name}"].dataType.typeName()
+    prefix = F.lit(f"{field.name}{_VALUE}")
     if kind == "string":
         return F.when(value.isNull(), 0).otherwise(1), F.concat(prefix, value, F.lit(f"{_WEIGHT}1.0"))
     number = F.coalesce(F.size(value), F.lit(0))
@@ -112,4 +120,4 @@ def _field_tokens(frame: DataFrame, name: str) -> tuple[Column, Column]:
                 prefix, entry["key"], F.lit(_WEIGHT), entry["value"].cast("float").cast("string")
             ),
         )
-    return F.greatest(number, F.lit(0)), F.array_join(tokens, _TOKEN)
+    return F.greatest(number, F.lit(0)), F.array_join(tokens, TOKEN)

@@ -7,6 +7,28 @@ from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts
 from esmm_spark.files import footers
 from esmm_spark.samples.example_files import examples_file_of
 
+# The note of contexts that were made of a log's lines and then rejected: their impressions are, too.
+REJECTED_CONTEXTS = "rejected_contexts"
+# Notes of canonical lines that say nothing of the log's own.
+_OWN_NOTES = ("blank_lines",)
+
+
+def account_for(source: SourceCounts, written: Sequence[SourceCounts]) -> None:
+    """Adds to a log's counts what became of the canonical lines that were made of it.
+
+    Args:
+        source: the log's; it has accepted a line for each impression.
+        written: the counts of the contexts and of the impressions, as `write_examples` returns them.
+    """
+    contexts, impressions = written
+    for reason, count in impressions.rejects.items():
+        source.rejects[reason] = source.rejects.get(reason, 0) + count
+    source.lines_accepted -= sum(impressions.rejects.values())
+    notes = [*contexts.notes.items(), (REJECTED_CONTEXTS, sum(contexts.rejects.values()))]
+    for note, count in notes:
+        if note not in _OWN_NOTES and count:
+            source.notes[note] = source.notes.get(note, 0) + count
+
 
 def require_counted(
     folder: str,
@@ -35,6 +57,8 @@ def require_counted(
                 f"impressions in {len(found.groups)} row groups, but {sum(file.groups):,} of "
                 f"{sum(file.impressions):,} in {len(file.groups)} were counted: nothing was replaced"
             )
-    rejected = sum(lines for source in sources for lines in source.rejects.values())
+    rejected = sum(
+        sum(source.rejects.values()) + source.notes.get(REJECTED_CONTEXTS, 0) for source in sources
+    )
     footers.require_rows(folder, rejects_files, rejected, "rejected lines")
     return paths

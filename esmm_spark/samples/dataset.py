@@ -1,12 +1,13 @@
 """Raw logs to a dataset: examples and rejects of every split, the manifest, the marker of completeness."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError, TooManyRejectsError
 from esmm_spark.contracts.manifest import Manifest, PartitionCounts, SourceCounts
+from esmm_spark.contracts.sample_config import Samples
 from esmm_spark.contracts.schemas.layout import (
     EXAMPLES,
     MANIFEST_NAME,
@@ -22,7 +23,8 @@ from esmm_spark.files import seals, storage
 from esmm_spark.files.manifest_file import write_manifest
 from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.logs.formats import reader_of
-from esmm_spark.samples.counting import require_counted
+from esmm_spark.logs.splits import OpenLog, SplitLines
+from esmm_spark.samples.counting import account_for, require_counted
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.hashing.held_out import HeldOut
 from esmm_spark.samples.plan import GroupingPlan
@@ -30,7 +32,7 @@ from esmm_spark.samples.vocabulary import write_vocabulary
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.steps import step
 
-TRAIN, TEST = "train", "test"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 # What a dataset holds whose marker lists nothing, see `replacing.require_own_folder`.
 _OURS = (
@@ -43,10 +45,29 @@ _OURS = (
 )
 
 
-def preprocess(spark: SparkSession, config: Config) -> Manifest:
+# Opens a log for the dataset whose staging folder is given.
+ReadLog = Callable[[SparkSession, Config, str], OpenLog]
+
+
+def read_splits(spark: SparkSession, config: Config, folder: str) -> OpenLog:
+    """Returns the splits of `logs.splits`, whose files are of `logs.format`; stages nothing in `folder`."""
+    read_split = reader_of(config.logs.format)
+    splits = [
+        SplitLines(name, read_split(spark, logs), (logs.common_features, logs.skeleton))
+        for name, logs in config.logs.splits.items()
+    ]
+    return OpenLog(splits, [], [])
+
+
+def preprocess(spark: SparkSession, config: Config, read_log: ReadLog = read_splits) -> Manifest:
     """Writes the dataset of `config` in the place of what is there; returns its manifest.
 
     Until all of it is written, what was there before stays whole.
+
+    Args:
+        spark: the session.
+        config: the config.
+        read_log: opens its log.
 
     Raises:
         ConfigError: values are to be counted, but on nothing, or too many are frequent.
@@ -60,11 +81,11 @@ def preprocess(spark: SparkSession, config: Config) -> Manifest:
         replacing(target, "paths.dataset", _OURS) as new,
         user_errors(spark, "mend the raw files", f"paths.dataset {target}"),
     ):
-        manifest = _write_dataset(spark, config, new)
+        manifest = _write_dataset(spark, config, new, read_log)
     return manifest
 
 
-def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Manifest:
+def _write_dataset(spark: SparkSession, config: Config, new: Replacement, read_log: ReadLog) -> Manifest:
     staging = new.folder
     manifest = Manifest(
         feature_spec=config.features,
@@ -75,27 +96,31 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Man
         partitions={},
         config=config.model_dump(mode="json"),
     )
-    if config.features.needs_vocabulary and TRAIN not in config.logs.splits:
+    if config.features.needs_vocabulary and config.logs.splits and TRAIN not in config.logs.splits:
         raise ConfigError(
             "features.fields have min_count > 1, which is counted on logs.splits.train: name its files"
         )
-    read_split = reader_of(config.logs.format)
-    rejects: list[str] = []
+    log = read_log(spark, config, staging)
+    rejects, splits = list(log.rejects_files), {split.name: split for split in log.splits}
+    manifest.sources = _sources_of(log)
     # train first: the other splits need its vocabulary.
-    for split in sorted(config.logs.splits, key=lambda split: split != TRAIN):
-        logs = config.logs.splits[split]
-        lines, plan = read_split(spark, logs), grouping_plan(config, split, staging)
-        if split == TRAIN and plan.vocabulary is not None:
-            with step(spark, f"count the values of {split}"):
-                write_vocabulary(lines, plan.spec, plan.brought, plan.held_out, plan.vocabulary)
-        paths = logs.common_features, logs.skeleton
-        written = write_examples(spark, lines, paths, plan, config.samples.num_files)
-        manifest.sources.extend(written.sources)
+    for split in sorted(log.splits, key=lambda split: split.name != TRAIN):
+        plan = grouping_plan(config, split.name, staging, VALIDATION in splits)
+        if split.name == TRAIN and plan.vocabulary is not None:
+            with step(spark, f"count the values of {split.name}"):
+                write_vocabulary(split.lines, plan.spec, plan.brought, plan.held_out, plan.vocabulary)
+        written = write_examples(spark, split.lines, split.paths, plan, config.samples.num_files)
+        if split.source is None:
+            manifest.sources.extend(written.sources)
+        else:
+            account_for(split.source, written.sources)
         manifest.partitions.update(written.partitions)
         rejects += written.rejects_files
+    for folder in log.scratch:
+        storage.delete(folder)
     for source in manifest.sources:
         check_rejects(source, config.logs.max_reject_fraction)
-    _require_training_groups(manifest.partitions, config)
+    _require_training_groups(manifest.partitions, config.samples, splits.get(TRAIN))
     seals.seal(storage.join(staging, REJECTS), (".parquet",))
     write_manifest(staging, manifest)
     examples = require_counted(staging, manifest.partitions.values(), rejects, manifest.sources)
@@ -104,28 +129,42 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement) -> Man
     return manifest
 
 
-def _require_training_groups(partitions: Mapping[str, PartitionCounts], config: Config) -> None:
+def _sources_of(log: OpenLog) -> list[SourceCounts]:
+    """Returns what lines were made of, each source once."""
+    found: list[SourceCounts] = []
+    for split in log.splits:
+        if split.source is not None and all(split.source is not source for source in found):
+            found.append(split.source)
+    return found
+
+
+def _require_training_groups(
+    partitions: Mapping[str, PartitionCounts], samples: Samples, train: SplitLines | None
+) -> None:
     """Raises InputError if there is a train split, and no group of it is left to train on."""
-    logs, samples = config.logs.splits.get("train"), config.samples
-    if logs is None or TRAIN_PARTITION in partitions:
+    if train is None or TRAIN_PARTITION in partitions:
         return
     held_out = partitions.get(VALIDATION_PARTITION)
     if held_out is not None:
+        where = "logs.splits.train" if train.source is None else "the train split"
         raise InputError(
-            f"all {held_out.groups} groups of logs.splits.train are held out for validation, none is left to "
+            f"all {held_out.groups} groups of {where} are held out for validation, none is left to "
             f"train on: lower samples.validation_fraction = {samples.validation_fraction}, or set another "
             f"samples.seed than {samples.seed}"
         )
+    contexts, impressions = train.paths
     raise InputError(
-        f"nothing to train on: {logs.skeleton} has no impression of a context in {logs.common_features} that "
-        "is no reject"
+        f"nothing to train on: {impressions} has no impression of a context in {contexts} that is no reject"
     )
 
 
-def grouping_plan(config: Config, split: str, dataset: str) -> GroupingPlan:
-    """Returns how the lines of `split` become examples in the folder `dataset`."""
+def grouping_plan(config: Config, split: str, dataset: str, has_validation: bool = False) -> GroupingPlan:
+    """Returns how the lines of `split` become examples in the folder `dataset`.
+
+    Groups of train are held out for validation, unless the log has a split for it.
+    """
     samples, held_out = config.samples, None
-    if split == TRAIN and samples.validation_fraction > 0:
+    if split == TRAIN and samples.validation_fraction > 0 and not has_validation:
         held_out = HeldOut(VALIDATION_PARTITION, samples.validation_fraction, samples.seed)
     return GroupingPlan(
         spec=config.features,

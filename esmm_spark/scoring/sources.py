@@ -23,12 +23,15 @@ from esmm_spark.files.fingerprints import fingerprints_at, fingerprints_of
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.logs.formats import FORMATS, reader_of
 from esmm_spark.logs.reasons import UNKNOWN_CONTEXT_NAME
+from esmm_spark.logs.splits import OpenLog, SplitLines
+from esmm_spark.samples.counting import REJECTED_CONTEXTS, account_for
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.scoring.partition import digest_of
+from esmm_spark.tables.table_log import read_scored_table
 
-_RAW = "raw"
+_RAW, _TABLE = "raw", "table"
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,8 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
         SpecMismatchError: the dataset was made with another spec than the model.
     """
     section = config.score
-    if section.raw is not None and section.source == "raw":
-        if config.logs.format not in FORMATS:
-            raise ConfigError(
-                f"score.source is raw, which reads files of {', '.join(FORMATS)}, and logs.format is "
-                f"{config.logs.format}: run jobs/preprocess.py and score its examples"
-            )
-        paths = [section.raw.skeleton, section.raw.common_features]
+    if section.source == "raw":
+        paths = _raw_paths(config)
         content = str([fingerprints_at(path) for path in paths])
     else:
         dataset = config.paths.dataset
@@ -84,6 +82,26 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
         paths=paths,
         digest=digest_of(content.encode()),
     )
+
+
+def _raw_paths(config: Config) -> list[str]:
+    """Returns what is scored where `score.source` is `raw`."""
+    section, log_format = config.score, config.logs.format
+    if log_format not in (*FORMATS, _TABLE):
+        raise ConfigError(
+            f"score.source is raw, which reads files of {', '.join((*FORMATS, _TABLE))}, and logs.format is "
+            f"{log_format}: run jobs/preprocess.py and score its examples"
+        )
+    if log_format == _TABLE:
+        if section.table is None:
+            raise ConfigError("score.source is raw and logs.format is table: set score.table")
+        return [section.table]
+    if section.raw is None:
+        raise ConfigError(
+            f"score.source is raw and logs.format is {log_format}: set score.raw.skeleton and "
+            "score.raw.common_features"
+        )
+    return [section.raw.skeleton, section.raw.common_features]
 
 
 def why_nothing_is_left(contexts: SourceCounts, impressions: SourceCounts) -> str:
@@ -136,11 +154,11 @@ def _group_raw_files(
     spark: SparkSession, config: Config, info: ModelInfo, model_uri: str, folder: str
 ) -> GroupSource:
     """Writes the raw files' examples to `folder` and returns them."""
-    raw, partition = config.score.raw, config.score.partition
-    assert raw is not None
+    partition, is_table = config.score.partition, config.logs.format == _TABLE
+    brought = config.brought if is_table else DEFAULT_COLUMNS
     plan = GroupingPlan(
         spec=info.feature_spec,
-        brought=DEFAULT_COLUMNS,
+        brought=brought,
         dataset=folder,
         partition=partition,
         source=_RAW,
@@ -148,19 +166,36 @@ def _group_raw_files(
         vocabulary=storage.join(model_uri, VOCABULARY) if info.feature_spec.needs_vocabulary else None,
         for_scoring=True,
     )
-    canonical = reader_of(config.logs.format)(spark, raw)
-    written = write_examples(spark, canonical, (raw.common_features, raw.skeleton), plan, None)
+    log = read_scored_table(spark, config, folder) if is_table else _read_raw(spark, config)
+    if not log.splits:
+        raise InputError(f"no line of {config.score.table} can be scored: all are rejected")
+    (split,) = log.splits
+    written = write_examples(spark, split.lines, split.paths, plan, None)
+    sources = written.sources
+    if split.source is not None:
+        account_for(split.source, written.sources)
+        sources = [split.source]
     rejects: dict[str, int] = {}
-    for source in written.sources:
+    for source in sources:
         check_rejects(source, config.logs.max_reject_fraction)
-        for reason, lines in source.rejects.items():
-            rejects[reason] = rejects.get(reason, 0) + lines
+        of_contexts = source.notes.get(REJECTED_CONTEXTS, 0)
+        for reason, lines in [*source.rejects.items(), (REJECTED_CONTEXTS, of_contexts)]:
+            if lines:
+                rejects[reason] = rejects.get(reason, 0) + lines
     if partition not in written.partitions:
         raise InputError(why_nothing_is_left(written.sources[0], written.sources[1]))
     return GroupSource(
         folder,
-        {},
+        dict(brought.carry),
         written.partitions[partition],
         rejects,
         storage.join(folder, REJECTS) if rejects else None,
     )
+
+
+def _read_raw(spark: SparkSession, config: Config) -> OpenLog:
+    """Returns the files of `score.raw` as one split."""
+    raw = config.score.raw
+    assert raw is not None
+    lines = reader_of(config.logs.format)(spark, raw)
+    return OpenLog([SplitLines(_RAW, lines, (raw.common_features, raw.skeleton))], [], [])

@@ -1,0 +1,1 @@
+"""A single table of impressions, labelled or not, to canonical lines."""

@@ -1,0 +1,75 @@
+"""Contexts of a flat table: of all lines of a context key, the features that they share."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.events.canonical_lines import TOKEN
+
+# Of a field: whether it differs within the key.
+DIFFERS = "differs"
+
+
+def flat_contexts(rows: DataFrame, texts: Sequence[str]) -> DataFrame:
+    """Returns a context of each key of each split: `split`, `key`, `line`, and DIFFERS, [texts] booleans.
+
+    Where lines of a key differ, it is the context that most of them have; of several, the one with the
+    smallest hash. So it is the same whatever the order of the lines.
+
+    Args:
+        rows: `split`, `key`, and the tokens of each context field.
+        texts: the columns of the latter.
+    """
+    # First the distinct contexts, in memory beside the lines: a key has one as a rule, so that little is
+    # shuffled.
+    distinct = rows.groupBy("split", "key", *texts).agg(F.count("*").alias("lines"))
+    hashes = [F.xxhash64(F.coalesce(text, F.lit(""))) for text in texts]
+    differs = [F.min(value) != F.max(value) for value in hashes]
+    order = F.struct(-F.col("lines"), F.xxhash64(*hashes, F.lit(0)))
+    chosen = F.min_by(F.struct(F.lit(0).alias("none"), *texts), order)
+    contexts = distinct.groupBy("split", "key").agg(
+        chosen.alias("context"), F.array(*differs).cast("array<boolean>").alias(DIFFERS)
+    )
+    return contexts.select(
+        "split", "key", context_line([F.col(f"context.{text}") for text in texts]).alias("line"), DIFFERS
+    )
+
+
+def context_line(texts: Sequence[Column]) -> Column:
+    """Returns the canonical line of the context `key`; `texts`: its fields' tokens, null where missing."""
+    numbers = [_num_tokens(text) for text in texts]
+    number = reduce(Column.__add__, numbers, F.lit(0))
+    return F.concat_ws(",", "key", number.cast("string"), F.concat_ws(TOKEN, *texts))
+
+
+def _num_tokens(text: Column) -> Column:
+    separators = F.length(text) - F.length(F.replace(text, F.lit(TOKEN), F.lit("")))
+    return F.when(text.isNull() | (text == ""), 0).otherwise(separators + 1)
+
+
+def differing_fields(contexts: DataFrame, fields: Sequence[str]) -> dict[str, int]:
+    """Returns field -> context keys within which it differs, of those fields that do."""
+    counted = contexts.agg(
+        *(F.count_if(F.col(DIFFERS)[place]).alias(str(place)) for place in range(len(fields))),
+        F.count("*").alias("keys"),
+    ).collect()[0]
+    return {field: counted[place] for place, field in enumerate(fields) if counted[place]}
+
+
+def require_equal(contexts: DataFrame, differing: dict[str, int], fields: Sequence[str], path: str) -> None:
+    """Raises InputError where a field of level `context` differs within a context key."""
+    if not differing:
+        return
+    total = contexts.count()
+    name = max(differing, key=lambda field: differing[field])
+    example = contexts.where(F.col(DIFFERS)[fields.index(name)]).agg(F.min("key")).collect()[0][0]
+    others = [f"{field} within {count:,}" for field, count in differing.items() if field != name]
+    more = f" ({', '.join(others)})" if others else ""
+    raise InputError(
+        f"{path}: feature {name}, of level context, differs within {differing[name]:,} of {total:,} context "
+        f"keys, e.g. {example}{more}: set its level to impression in features.fields, or "
+        "logs.table.on_difference to most_frequent; nothing was replaced"
+    )

@@ -1,0 +1,201 @@
+"""The files of a table as Spark reads them: all columns, files of one layout together.
+
+What a file holds is looked up on the driver, in footers and first lines; Spark's own readers do the parsing.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import pyarrow as pa
+from pyarrow import parquet
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import DataType, LongType, StringType, StructField, StructType
+
+from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.tables.table_config import TableLog
+from esmm_spark.events.reading.column_types import parquet_type
+from esmm_spark.events.reading.files import list_log_files
+from esmm_spark.events.reading.raw_columns import CORRUPT, PATH
+from esmm_spark.events.reading.values import quoted
+from esmm_spark.files import filesystems
+from esmm_spark.logs.heads import read_head
+from esmm_spark.tables.json_columns import json_schema
+
+# The number of a row in its file, from 1 on; of the block that Spark reads it with, its first byte.
+ROW, BLOCK = "__row", "__block"
+RESERVED = (CORRUPT, PATH, ROW, BLOCK)
+
+_TEXT = StringType()
+
+
+class FileLayout(NamedTuple):
+    """What files have in common that are read together.
+
+    Attributes:
+        schema: of all columns, in the order of the files.
+        nanoseconds: columns that are read as nanoseconds since 1970.
+    """
+
+    schema: StructType
+    nanoseconds: tuple[str, ...] = ()
+
+
+class TablePart(NamedTuple):
+    """The files of one layout.
+
+    Attributes:
+        lines: their columns, CORRUPT and PATH, a row per line.
+        file: one of them, for messages.
+    """
+
+    lines: DataFrame
+    file: str
+
+
+class OpenTable(NamedTuple):
+    """A table that can be read.
+
+    Attributes:
+        path: file or folder.
+        parts: at least one.
+        byte_order_marks: files that begin with one, which is skipped.
+        depth: parts of `path` where it is a folder, else of the file's folder, in the URIs of PATH.
+    """
+
+    path: str
+    parts: list[TablePart]
+    byte_order_marks: int
+    depth: int
+
+
+def open_table(spark: SparkSession, table: TableLog, path: str) -> OpenTable:
+    """Returns the table at `path`, which `table` describes.
+
+    Raises:
+        InputError: nothing stands there, or a file can't be read.
+    """
+    files = [file for file, _ in list_log_files(path, None)]
+    if not files:
+        raise InputError(f"{path} holds no lines: a table needs one at least")
+    layouts, marks = _layouts(files, table)
+
+    def text_of(file: str) -> str:
+        return repr(layouts[file])
+
+    groups = [list(group) for _, group in groupby(sorted(files, key=text_of), key=text_of)]
+    parts = [
+        TablePart(_read(spark, group, layouts[group[0]], table.file_format), group[0]) for group in groups
+    ]
+    below = [file.removeprefix(path).strip("/") or file.split("/")[-1] for file in files]
+    uris = [uri for part in parts for uri in part.lines.inputFiles()]
+    depth = min(uri.count("/") for uri in uris) - min(name.count("/") for name in below)
+    return OpenTable(path, parts, marks, depth)
+
+
+def _layouts(files: Sequence[str], table: TableLog) -> tuple[dict[str, FileLayout], int]:
+    """Returns file -> layout, and how many files begin with a byte order mark."""
+    if table.file_format == "parquet":
+        return {file: _parquet_layout(file) for file in files}, 0
+    heads = {file: read_head(file) for file in files}
+    marks = sum(head.has_mark for head in heads.values())
+    if table.file_format == "json":
+        texts = {file: head.text for file, head in heads.items()}
+        layout = FileLayout(json_schema(texts, list(table.source_texts)))
+        return dict.fromkeys(files, layout), marks
+    return {file: _csv_layout(file, head.text) for file, head in heads.items()}, marks
+
+
+def _csv_layout(file: str, text: str) -> FileLayout:
+    try:
+        names = next(csv.reader(io.StringIO(text, newline=None)), [])
+    except csv.Error as error:
+        raise InputError(f"{file}: its first line is no CSV: {error}") from error
+    if not names:
+        raise InputError(f"{file} is empty: a CSV file must begin with the names of its columns")
+    _require_names(file, names)
+    return FileLayout(StructType([StructField(name, _TEXT) for name in names]))
+
+
+def _parquet_layout(file: str) -> FileLayout:
+    filesystem, inner = filesystems.filesystem_of(file)
+    try:
+        schema = parquet.ParquetFile(inner, filesystem=filesystem).schema
+        arrow = schema.to_arrow_schema()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{file} is no whole Parquet file: {' '.join(str(error).split())[:200]}") from error
+    _require_names(file, arrow.names)
+    leaves = [schema.column(number) for number in range(len(schema))]
+    physical = {leaf.path: str(leaf.physical_type) for leaf in leaves}
+    fields, nanoseconds = [], []
+    for column in arrow:
+        known = parquet_type(column.type, physical.get(column.name, ""))
+        kind = known.spark or _nested_type(column.type)
+        if kind is not None:
+            fields.append(StructField(column.name, kind))
+        if known.is_nanoseconds:
+            nanoseconds.append(column.name)
+    return FileLayout(StructType(fields), tuple(nanoseconds))
+
+
+def _nested_type(kind: pa.DataType) -> DataType | None:
+    """Returns the type of a struct, or of a list of them; None of what Spark doesn't read."""
+    try:
+        return from_arrow_type(kind)
+    except Exception:  # what pyspark raises differs by type
+        return None
+
+
+def _require_names(file: str, names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{file} has several columns {', '.join(repeated)}: give each its own name")
+    reserved = [name for name in names if name in RESERVED]
+    if reserved:
+        raise InputError(f"{file} has a column {reserved[0]}, a name of our own: give it another")
+
+
+def _read(spark: SparkSession, files: Sequence[str], layout: FileLayout, file_format: str) -> DataFrame:
+    paths = [filesystems.spark_source(file) for file in files]
+    if file_format == "parquet":
+        # Page checksums are there if Spark wrote the file; pyarrow of this version writes none.
+        reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
+        frame = reader.schema(_stored(layout)).parquet(*paths).withColumn(CORRUPT, F.lit(None).cast("string"))
+    else:
+        schema = StructType([*layout.schema, StructField(CORRUPT, _TEXT)])
+        reader = spark.read.schema(schema).option("mode", "PERMISSIVE")
+        reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
+        if file_format == "json":
+            frame = reader.json(paths)
+        else:
+            # RFC 4180: a quote inside quotes is written twice.
+            frame = reader.option("header", True).option("escape", '"').csv(paths)
+    columns = [_column(name, layout) for name in layout.schema.names]
+    places = [F.col("_metadata.file_path").alias(PATH)]
+    if file_format == "parquet":
+        places.append((F.col("_metadata.row_index") + 1).alias(ROW))
+    else:
+        places.append(F.col("_metadata.file_block_start").alias(BLOCK))
+    return frame.select(*columns, CORRUPT, *places)
+
+
+def _stored(layout: FileLayout) -> StructType:
+    return StructType(
+        [
+            StructField(field.name, LongType() if field.name in layout.nanoseconds else field.dataType)
+            for field in layout.schema
+        ]
+    )
+
+
+def _column(name: str, layout: FileLayout) -> Column:
+    value = F.col(quoted(name))
+    if name in layout.nanoseconds:
+        # In integers, rounded down: a double has no room for nanoseconds since 1970.
+        whole = value - F.pmod(value, F.lit(1000))
+        return F.timestamp_micros(F.call_function("div", whole, F.lit(1000))).alias(name)
+    return value

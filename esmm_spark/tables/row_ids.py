@@ -1,0 +1,53 @@
+"""Ids of impressions that have none in the log: file and number of the row, the same in each run."""
+
+from itertools import groupby
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from esmm_spark.events.reading.raw_columns import CORRUPT, PATH
+from esmm_spark.events.reading.values import quoted
+from esmm_spark.tables.files import BLOCK, ROW, OpenTable
+
+_PLACE, _SHIFT = "__place", "__shift"
+# Of monotonically_increasing_id: the bits that number the rows of one task.
+_IN_TASK = (1 << 33) - 1
+
+
+def with_row_numbers(lines: DataFrame) -> DataFrame:
+    """Returns the lines of a part with ROW.
+
+    Parquet has it. Of text Spark knows which block of a file a row is of, and its place among the rows of the
+    task: one pass more counts the rows of each block, and so tells what number the first of a block has.
+    """
+    if ROW in lines.columns:
+        return lines
+    place = F.monotonically_increasing_id().bitwiseAND(F.lit(_IN_TASK))
+    placed = lines.withColumn(_PLACE, place)
+    # CORRUPT has the lines parsed as they are later, and must not be asked for alone.
+    counted = placed.groupBy(PATH, BLOCK).agg(
+        F.min(_PLACE).alias("first"),
+        F.count("*").alias("rows"),
+        F.count(CORRUPT),
+        F.count(quoted(lines.columns[0])),
+    )
+    shifts = []
+    for _, blocks in groupby(sorted(counted.collect()), key=lambda block: block[PATH]):
+        before = 0
+        for block in blocks:
+            shifts.append((block[PATH], block[BLOCK], before - block["first"] + 1))
+            before += block["rows"]
+    known = lines.sparkSession.createDataFrame(shifts, f"{PATH} string, {BLOCK} bigint, {_SHIFT} bigint")
+    numbered = placed.join(F.broadcast(known), on=[PATH, BLOCK], how="left")
+    return numbered.withColumn(ROW, F.col(_PLACE) + F.col(_SHIFT)).drop(_PLACE, _SHIFT)
+
+
+def row_id(opened: OpenTable) -> Column:
+    """Returns `<path below the table's>:<number of the row, from 1 on>`.
+
+    Worked example: the second row of `day=1/part-0.parquet` is `day=1/part-0.parquet:2`, wherever the table
+    lies and whatever else is in it.
+    """
+    # As Spark has it, a comma of a name is no %2C, and would end the id.
+    below = F.substring(PATH, F.length(F.substring_index(PATH, "/", opened.depth)) + 2, F.length(PATH))
+    return F.concat(F.replace(below, F.lit(","), F.lit("%2C")), F.lit(":"), F.col(ROW).cast("string"))

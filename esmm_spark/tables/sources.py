@@ -1,0 +1,103 @@
+"""A source of the config as a column of a table's frame: columns, paths, texts put together, expressions."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.tables.column_source import ColumnSource
+from esmm_spark.events.reading.values import quoted, text_value
+from esmm_spark.spark.session import first_line
+
+_MAX_NAMED = 20
+
+
+def source_column(frame: DataFrame, source: ColumnSource, key: str, where: str) -> Column:
+    """Returns the source's value on each line of the frame.
+
+    Args:
+        frame: the raw columns of files of one layout.
+        source: as the config has it.
+        key: where it stands: `logs.table.features.206`.
+        where: one of the files, for messages.
+
+    Raises:
+        ConfigError: it names a column that isn't there, or its expression is none.
+    """
+    if source.column is not None:
+        return _path(frame, source.column, key, where)
+    if source.concat is not None:
+        parts = [source_column(frame, part, key, where) for part in source.concat]
+        texts = [_scalar_text(frame, part, key) for part in parts]
+        separated = [item for text in texts for item in (F.lit(source.separator), text)][1:]
+        return F.concat(*separated)
+    if source.expr is not None:
+        return _expression(frame, source.expr, key, where)
+    return F.lit(source.constant)
+
+
+def no_column(name: str, known: Sequence[str], key: str, where: str) -> ConfigError:
+    """Returns the error of a column that isn't there, with those whose names are near."""
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    listed = ", ".join(known[:_MAX_NAMED]) + (" ..." if len(known) > _MAX_NAMED else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {listed}"
+    return ConfigError(f"{key} = {name!r} is no column of {where}: {hint}")
+
+
+def _path(frame: DataFrame, name: str, key: str, where: str) -> Column:
+    """Returns a column, or what a path leads to: a struct's field, a map's value, a field of list items."""
+    known = [column for column in frame.columns if not column.startswith("__")]
+    if name in known:
+        return F.col(quoted(name))
+    first, *steps = name.split(".")
+    if first not in known:
+        raise no_column(name, known, key, where)
+    found, kind = F.col(quoted(first)), frame.schema[first].dataType
+    for number, step in enumerate(steps):
+        inner: DataType = kind.elementType if isinstance(kind, ArrayType) else kind
+        if isinstance(kind, MapType):
+            found, kind = found[step], kind.valueType
+        elif isinstance(inner, StructType):
+            if step not in inner.names:
+                raise no_column(
+                    name, [".".join([first, *steps[:number], n]) for n in inner.names], key, where
+                )
+            found = found[step]
+            of_step = inner[step].dataType
+            kind = ArrayType(of_step) if isinstance(kind, ArrayType) else of_step
+        else:
+            so_far = ".".join([first, *steps[:number]])
+            raise ConfigError(
+                f"{key} = {name!r}: {so_far} is {kind.simpleString()} in {where}, which has no {step}: a "
+                "path leads into structs and maps"
+            )
+    return found
+
+
+def _scalar_text(frame: DataFrame, part: Column, key: str) -> Column:
+    kind = frame.select(part.alias("part")).schema["part"].dataType
+    if isinstance(kind, ArrayType | MapType | StructType):
+        raise ConfigError(f"{key}: concat takes texts and numbers, not {kind.simpleString()}")
+    return text_value(part, kind)
+
+
+def _expression(frame: DataFrame, text: str, key: str, where: str) -> Column:
+    """Returns a column of Spark SQL that gives one value a line, the same in each run."""
+    try:
+        plan = frame.select(F.lit(0), F.expr(text))._jdf.queryExecution().analyzed()
+    except PySparkException as error:
+        raise ConfigError(f"{key}: expr {text!r} fails on {where}: {first_line(error)}") from error
+    before = frame._jdf.queryExecution().analyzed()
+    if not plan.deterministic():
+        raise ConfigError(
+            f"{key}: expr {text!r} gives other values in each run: leave out rand, uuid and such"
+        )
+    if plan.nodeName() != "Project" or plan.child().nodeName() != before.nodeName():
+        raise ConfigError(
+            f"{key}: expr {text!r} is no value of a line: leave out aggregates, windows and generators"
+        )
+    return F.expr(text)

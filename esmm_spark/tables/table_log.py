@@ -1,0 +1,145 @@
+"""A table to the canonical lines of its splits, for preprocessing and for scoring."""
+
+from collections import Counter
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.impressions import ImpressionColumns
+from esmm_spark.contracts.manifest import SourceCounts
+from esmm_spark.contracts.schemas.layout import REJECTS
+from esmm_spark.contracts.tables.table_config import TableLog
+from esmm_spark.events.canonical_lines import field_tokens, impression_line
+from esmm_spark.files import filesystems, storage
+from esmm_spark.logs.heads import BYTE_ORDER_MARKS
+from esmm_spark.logs.raw_files import CanonicalLines
+from esmm_spark.logs.splits import OpenLog, SplitLines
+from esmm_spark.samples.dataset import check_rejects
+from esmm_spark.spark.steps import step
+from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
+from esmm_spark.tables.files import OpenTable, open_table
+from esmm_spark.tables.lines import read_lines
+from esmm_spark.tables.splits import split_of_line
+
+_ROWS, _CONTEXTS = "table-rows", "table-contexts"
+_SOURCE = "table"
+_SPLITS = ("train", "validation", "test")
+# The note of a feature that differs within context keys: how many keys.
+DIFFERING = "differing_"
+
+
+def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
+    """Returns the splits of `logs.table`, their lines staged in `folder`, the dataset that is written.
+
+    Raises:
+        ConfigError: a source names what isn't there.
+        InputError: no table, or features of a context that differ within it where they must not.
+        TooManyRejectsError: more bad lines than `logs.max_reject_fraction` allows.
+    """
+    table = _table_of(config)
+    opened = open_table(spark, table, table.path)
+    lines = read_lines(opened, table, config.tasks.names, is_scored=False)
+    return _staged(spark, config, opened, lines.withColumn("split", split_of_line(table.splits)), folder)
+
+
+def read_scored_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
+    """Returns `score.table` as one split, read as `logs.table` says; labels need not be there."""
+    table = _table_of(config)
+    assert config.score.table is not None
+    opened = open_table(spark, table, config.score.table)
+    lines = read_lines(opened, table, config.tasks.names, is_scored=True)
+    return _staged(spark, config, opened, lines.withColumn("split", F.lit("raw")), folder)
+
+
+def _table_of(config: Config) -> TableLog:
+    assert config.logs.table is not None
+    return config.logs.table
+
+
+def _staged(spark: SparkSession, config: Config, opened: OpenTable, lines: DataFrame, folder: str) -> OpenLog:
+    """Returns the splits; the table itself is read once, what comes after reads the staged rows."""
+    table = _table_of(config)
+    fields = [field.name for field in config.features.context_fields]
+    texts = [f"context_{number}" for number in range(len(fields))]
+    scratch = [storage.join(folder, name) for name in (_ROWS, _CONTEXTS)]
+    with step(spark, f"read {opened.path}"):
+        _rows_of(lines, config).write.parquet(filesystems.spark_path(scratch[0]))
+    rows = spark.read.parquet(filesystems.spark_source(scratch[0]))
+    source, by_split = _count(rows, opened)
+    rejects = _write_rejects(rows, folder) if source.rejects else []
+    check_rejects(source, config.logs.max_reject_fraction)
+    accepted = rows.where("reason is null")
+    if table.context_key is None:
+        contexts = accepted.select(
+            "split", "key", context_line([F.col(text) for text in texts]).alias("line")
+        )
+    else:
+        with step(spark, "find the contexts"):
+            found = flat_contexts(accepted, texts)
+            found.write.parquet(filesystems.spark_path(scratch[1]))
+        contexts = spark.read.parquet(filesystems.spark_source(scratch[1]))
+        differing = differing_fields(contexts, fields)
+        if table.on_difference == "error":
+            require_equal(contexts, differing, fields, opened.path)
+        source.notes |= {f"{DIFFERING}{field}": keys for field, keys in differing.items()}
+    splits = []
+    for split in by_split:
+        is_of_split = F.col("split") == split
+        canonical = CanonicalLines(
+            contexts.where(is_of_split).select("line", "key"),
+            accepted.where(is_of_split).select("line", "key"),
+        )
+        splits.append(SplitLines(split, canonical, (opened.path, opened.path), source))
+    return OpenLog(splits, rejects, scratch)
+
+
+def _rows_of(lines: DataFrame, config: Config) -> DataFrame:
+    """Returns what is staged: `split`, `key`, `line`, the tokens of each context field, `reason`, `raw`."""
+    brought = ImpressionColumns(config.tasks, config.samples.carry)
+    is_accepted = F.col("reason").isNull()
+    tokens = [field_tokens(lines, field)[1] for field in config.features.context_fields]
+    return lines.select(
+        "split",
+        F.when(is_accepted, F.col("context_key")).alias("key"),
+        F.when(is_accepted, impression_line(lines, config.features, brought)).alias("line"),
+        *(F.when(is_accepted, text).alias(f"context_{number}") for number, text in enumerate(tokens)),
+        "reason",
+        "raw",
+    )
+
+
+def _count(rows: DataFrame, opened: OpenTable) -> tuple[SourceCounts, list[str]]:
+    """Returns what became of the table's lines, and the splits that have any."""
+    rejects, accepted = Counter[str](), Counter[str]()
+    for row in rows.groupBy("split", "reason").count().collect():
+        if row.reason is None:
+            accepted[row.split] += row["count"]
+        else:
+            rejects[row.reason] += row["count"]
+    source = SourceCounts(
+        name=_SOURCE,
+        path=opened.path,
+        lines_read=rejects.total() + accepted.total(),
+        lines_accepted=accepted.total(),
+        rejects=dict(sorted(rejects.items())),
+        notes={BYTE_ORDER_MARKS: opened.byte_order_marks} if opened.byte_order_marks else {},
+    )
+    return source, sorted(accepted)
+
+
+def _write_rejects(rows: DataFrame, folder: str) -> list[str]:
+    """Writes the rejected lines; returns their files, relative to `folder`."""
+    beside = storage.join(folder, f"{_SOURCE}-{REJECTS}")
+    rejected = rows.where("reason is not null").select(
+        F.col("raw").cast("binary").alias("line"), F.lit(_SOURCE).alias("source"), "reason"
+    )
+    rejected.coalesce(1).write.parquet(filesystems.spark_path(beside))
+    storage.make_directory(storage.join(folder, REJECTS))
+    files = []
+    for number, (name, _) in enumerate(storage.list_files(beside, ".parquet")):
+        file = f"{REJECTS}/{_SOURCE}-{number:05d}.parquet"
+        storage.move(storage.join(beside, name), storage.join(folder, file))
+        files.append(file)
+    storage.delete(beside)
+    return files
