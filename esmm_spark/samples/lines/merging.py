@@ -17,9 +17,9 @@ from esmm_spark.samples.lines.packing import ID_HASHES, LINE_COUNTS
 class LineMerger:
     """Gives out the lines of one partition of the shuffle as `group_lines` wants them.
 
-    Rows come sorted by place, key, kind and first line, and rows of one key and kind may overlap. Those of
-    the last key and kind are held back: of them, what stands before the newest row's first line is given out,
-    so that no more is held than rows overlap.
+    Records come sorted by place, key, kind and first line, and records of one key and kind may overlap. Those
+    of the last key and kind are held back: of them, what stands before the newest record's first line is
+    given out, so that no more is held than records overlap.
 
     Attributes:
         read: int64 [2, 3], the LINE_COUNTS that came along: lines, blank lines and bytes of each kind.
@@ -33,30 +33,30 @@ class LineMerger:
         self._held_key: tuple[bytes, int] | None = None
 
     def take(self, batch: pa.RecordBatch) -> Iterator[Lines]:
-        """Takes rows of `packing.PACKED_COLUMNS`; yields lines whose turn has come."""
+        """Takes records of `packing.PACKED_COLUMNS`; yields lines whose turn has come."""
         kinds = batch.column("kind").to_numpy()
         special = np.flatnonzero(kinds >= ID_HASHES)
         if len(special):
-            for row in map(int, special):
-                self._take_special(int(kinds[row]), _text_at(batch.column("data"), row))
+            for record in map(int, special):
+                self._take_special(int(kinds[record]), _text_at(batch.column("data"), record))
             rest = pa.array(kinds < ID_HASHES)
             batch = pa.record_batch([column.filter(rest) for column in batch.columns], schema=batch.schema)
         if batch.num_rows == 0:
             return
-        lines, row_lines = unpack_lines(batch)
+        lines, record_lines = unpack_lines(batch)
         runs = find_runs(*_offsets_and_bytes(batch.column("key")), batch.column("kind").to_numpy())
         first_key, last_key = _key_at(batch, 0), _key_at(batch, -1)
         first = 0
         if first_key == self._held_key:
             first = 1
-            self._hold(lines, 0, int(row_lines[runs[1]]))
+            self._hold(lines, 0, int(record_lines[runs[1]]))
         if first == 0 or len(runs) > 2:
             yield from self.finish()
         last = len(runs) - 2
         if first <= last:
-            start, end = int(row_lines[runs[first]]), int(row_lines[runs[last]])
+            start, end = int(record_lines[runs[first]]), int(record_lines[runs[last]])
             if end > start:
-                yield _sorted(_slice(lines, start, end), row_lines[runs[first : last + 1]] - start)
+                yield _sorted(_slice(lines, start, end), record_lines[runs[first : last + 1]] - start)
             self._hold(lines, end, len(lines.starts))
             self._held_key = last_key
         else:
@@ -99,24 +99,24 @@ class LineMerger:
 
 
 def merged_lines(batches: Iterable[pa.RecordBatch], merger: LineMerger) -> Iterator[Lines]:
-    """Yields the lines of one partition's rows."""
+    """Yields the lines of one partition's records."""
     for batch in batches:
         yield from merger.take(batch)
     yield from merger.finish()
 
 
 def unpack_lines(batch: pa.RecordBatch) -> tuple[Lines, Int64s]:
-    """Returns the lines of all rows and int64 [rows + 1], the place among them where each row's begin."""
-    row_starts, data = _offsets_and_bytes(batch.column("data"))
+    """Returns the lines of all records and int64 [records + 1], where among them each record's begin."""
+    record_starts, data = _offsets_and_bytes(batch.column("data"))
     places_offsets, places_bytes = _offsets_and_bytes(batch.column("places"))
-    row_lines = (places_offsets - places_offsets[0]) // 8
+    record_lines = (places_offsets - places_offsets[0]) // 8
     places = np.frombuffer(
-        places_bytes, dtype=np.int32, offset=int(places_offsets[0]), count=2 * int(row_lines[-1])
+        places_bytes, dtype=np.int32, offset=int(places_offsets[0]), count=2 * int(record_lines[-1])
     ).reshape(-1, 2)
-    num_lines = np.diff(row_lines)
-    bases = np.repeat(row_starts[:-1], num_lines)
+    num_lines = np.diff(record_lines)
+    bases = np.repeat(record_starts[:-1], num_lines)
     kinds = np.repeat(batch.column("kind").to_numpy(), num_lines)
-    return lines_at(data, places[:, 0] + bases, places[:, 1] + bases, kinds), row_lines
+    return lines_at(data, places[:, 0] + bases, places[:, 1] + bases, kinds), record_lines
 
 
 def copy_lines(lines: Lines) -> Lines:
@@ -136,7 +136,7 @@ def _slice(lines: Lines, start: int, end: int) -> Lines:
 
 
 def _offsets_and_bytes(column: pa.StringArray) -> tuple[Int64s, Bytes]:
-    """Returns int64 [rows + 1] and uint8: what an Arrow column of strings is made of."""
+    """Returns int64 [strings + 1] and uint8: what an Arrow column of strings is made of."""
     _, offsets, data = column.buffers()
     used = slice(column.offset, column.offset + len(column) + 1)
     return (
@@ -145,32 +145,32 @@ def _offsets_and_bytes(column: pa.StringArray) -> tuple[Int64s, Bytes]:
     )
 
 
-def _text_at(column: pa.StringArray, row: int) -> bytes:
-    offsets, data = _offsets_and_bytes(column.slice(row, 1))
+def _text_at(column: pa.StringArray, record: int) -> bytes:
+    offsets, data = _offsets_and_bytes(column.slice(record, 1))
     return data[offsets[0] : offsets[1]].tobytes()
 
 
-def _key_at(batch: pa.RecordBatch, row: int) -> tuple[bytes, int]:
-    row %= batch.num_rows
-    return _text_at(batch.column("key"), row), batch.column("kind")[row].as_py()
+def _key_at(batch: pa.RecordBatch, record: int) -> tuple[bytes, int]:
+    record %= batch.num_rows
+    return _text_at(batch.column("key"), record), batch.column("kind")[record].as_py()
 
 
 @allocating_kernel
 def find_runs(key_offsets: Int64s, keys: Bytes, kind: Int8s) -> Int64s:
-    """Returns int64 [runs + 1], the row where each run of one key and one kind begins."""
-    num_rows = kind.shape[0]
-    runs = np.empty(num_rows + 1, dtype=np.int64)
+    """Returns int64 [runs + 1], the record where each run of one key and one kind begins."""
+    num_records = kind.shape[0]
+    runs = np.empty(num_records + 1, dtype=np.int64)
     num_runs = 0
-    for row in range(num_rows):
-        start, end = key_offsets[row], key_offsets[row + 1]
+    for record in range(num_records):
+        start, end = key_offsets[record], key_offsets[record + 1]
         if (
-            row == 0
-            or kind[row] != kind[row - 1]
-            or not same_bytes(keys, start, end, keys, key_offsets[row - 1], start)
+            record == 0
+            or kind[record] != kind[record - 1]
+            or not same_bytes(keys, start, end, keys, key_offsets[record - 1], start)
         ):
-            runs[num_runs] = row
+            runs[num_runs] = record
             num_runs += 1
-    runs[num_runs] = num_rows
+    runs[num_runs] = num_records
     return runs[: num_runs + 1].copy()
 
 

@@ -30,8 +30,8 @@ from esmm_spark.samples.lines.order import sort_range
 ID_HASHES, LINE_COUNTS = 3, 4
 PACKED_COLUMNS = "place bigint, key string, kind tinyint, first string, data string, places string"
 
-# Lines of a row, unless a single line is longer. Rows that overlap are held in memory to be merged.
-_ROW_BYTES = 64 << 10
+# Lines of a record, unless a single line is longer. Records that overlap are held in memory to be merged.
+_RECORD_BYTES = 64 << 10
 _FIRST_BYTES = 24
 
 
@@ -54,7 +54,7 @@ class Packing(NamedTuple):
 
 
 def pack_lines(blocks: Iterable[Lines], packing: Packing) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of all lines that aren't blank, and a row that says how many were read."""
+    """Yields the records of all lines that aren't blank, and one that says how many were read."""
     counts = np.zeros((2, 3), dtype=np.int64)
     for block in blocks:
         blank = blank_lines(block)
@@ -71,7 +71,7 @@ def pack_lines(blocks: Iterable[Lines], packing: Packing) -> Iterator[pa.RecordB
             lines = lines_at(block.data, block.starts[places], block.ends[places], block.kind[places])
         if len(lines.starts):
             yield from _pack_block(lines, packing)
-    yield _special_rows(LINE_COUNTS, [LOWEST], [counts.tobytes()])
+    yield _special_records(LINE_COUNTS, [LOWEST], [counts.tobytes()])
 
 
 def _pack_block(lines: Lines, packing: Packing) -> Iterator[pa.RecordBatch]:
@@ -85,18 +85,18 @@ def _pack_block(lines: Lines, packing: Packing) -> Iterator[pa.RecordBatch]:
     if packing.num_buckets:
         yield from _id_hashes(lines, line_keys, packing.num_buckets)
     order = order_lines(lines, line_keys)
-    rows = cut_rows(lines, line_keys, order, _ROW_BYTES)
-    firsts = order[rows[:-1]]
+    records = cut_records(lines, line_keys, order, _RECORD_BYTES)
+    firsts = order[records[:-1]]
     in_place = _is_in_place(lines, order)
-    copied, places, row_starts = lay_out(lines, order, rows, in_place)
+    copied, places, record_starts = lay_out_records(lines, order, records, in_place)
     first_ends = np.minimum(lines.starts[firsts] + _FIRST_BYTES, lines.ends[firsts])
     columns = [
         pa.array(line_keys.place[firsts]),
         texts_at(lines.data, line_keys.key_starts[firsts], line_keys.key_ends[firsts]),
         pa.array(lines.kind[firsts]),
         texts_at(lines.data, lines.starts[firsts], first_ends),
-        _strings(lines.data if in_place else copied, row_starts),
-        _strings(places.reshape(-1).view(np.uint8), 8 * rows),
+        _strings(lines.data if in_place else copied, record_starts),
+        _strings(places.reshape(-1).view(np.uint8), 8 * records),
     ]
     yield pa.record_batch(columns, names=_NAMES)
 
@@ -124,10 +124,10 @@ def _id_hashes(lines: Lines, line_keys: LineKeys, num_buckets: int) -> Iterator[
             places.append(LOWEST + bucket)
             texts.append(pairs[start:end].tobytes())
         start = end
-    yield _special_rows(ID_HASHES, places, texts)
+    yield _special_records(ID_HASHES, places, texts)
 
 
-def _special_rows(kind: int, places: list[int], texts: list[bytes]) -> pa.RecordBatch:
+def _special_records(kind: int, places: list[int], texts: list[bytes]) -> pa.RecordBatch:
     ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
     nothing = pa.nulls(len(places), pa.string())
     data = _strings(np.frombuffer(b"".join(texts), dtype=np.uint8), ends)
@@ -191,18 +191,18 @@ def order_lines(lines: Lines, line_keys: LineKeys) -> Int64s:
 
 
 @allocating_kernel
-def cut_rows(lines: Lines, line_keys: LineKeys, order: Int64s, row_bytes: int) -> Int64s:
-    """Returns int64 [rows + 1], where in `order` each row begins: one key, one kind, `row_bytes` at most."""
+def cut_records(lines: Lines, line_keys: LineKeys, order: Int64s, record_bytes: int) -> Int64s:
+    """Returns int64 [records + 1], where in `order` each begins: one key, kind, at most `record_bytes`."""
     num_lines = order.shape[0]
-    rows = np.empty(num_lines + 1, dtype=np.int64)
-    num_rows = size = 0
+    records = np.empty(num_lines + 1, dtype=np.int64)
+    num_records = size = 0
     for i in range(num_lines):
         line = order[i]
         length = lines.ends[line] - lines.starts[line]
         before = order[i - 1] if i > 0 else line
         if (
             i == 0
-            or size + length > row_bytes
+            or size + length > record_bytes
             or lines.kind[line] != lines.kind[before]
             or line_keys.place[line] != line_keys.place[before]
             or not same_bytes(
@@ -214,42 +214,44 @@ def cut_rows(lines: Lines, line_keys: LineKeys, order: Int64s, row_bytes: int) -
                 line_keys.key_ends[before],
             )
         ):
-            rows[num_rows] = i
-            num_rows, size = num_rows + 1, 0
+            records[num_records] = i
+            num_records, size = num_records + 1, 0
         size += length
-    rows[num_rows] = num_lines
-    return rows[: num_rows + 1].copy()
+    records[num_records] = num_lines
+    return records[: num_records + 1].copy()
 
 
 @allocating_kernel
-def lay_out(lines: Lines, order: Int64s, rows: Int64s, in_place: bool) -> tuple[Bytes, Int32s, Int64s]:
-    """Returns data, places [lines, 2] and the offsets of rows in the data, int64 [rows + 1].
+def lay_out_records(
+    lines: Lines, order: Int64s, records: Int64s, in_place: bool
+) -> tuple[Bytes, Int32s, Int64s]:
+    """Returns data, places [lines, 2] and the offsets of records in the data, int64 [records + 1].
 
     Args:
         lines: the lines.
         order: in which they go.
-        rows: where rows begin in `order`.
+        records: where records begin in `order`.
         in_place: whether that is the order in which they lie in their data: then they aren't copied.
     """
     num_lines = order.shape[0]
     places = np.empty((num_lines, 2), dtype=np.int32)
-    row_starts = np.empty(rows.shape[0], dtype=np.int64)
+    record_starts = np.empty(records.shape[0], dtype=np.int64)
     size = 0
     for line in range(num_lines):
         size += lines.ends[line] - lines.starts[line]
     data = np.empty(0 if in_place else size, dtype=np.uint8)
     end = 0
-    for row in range(rows.shape[0] - 1):
-        row_starts[row] = lines.starts[order[rows[row]]] if in_place else end
-        for i in range(rows[row], rows[row + 1]):
+    for record in range(records.shape[0] - 1):
+        record_starts[record] = lines.starts[order[records[record]]] if in_place else end
+        for i in range(records[record], records[record + 1]):
             start, length = lines.starts[order[i]], lines.ends[order[i]] - lines.starts[order[i]]
             place = start if in_place else end
-            places[i, 0], places[i, 1] = place - row_starts[row], place - row_starts[row] + length
+            places[i, 0], places[i, 1] = place - record_starts[record], place - record_starts[record] + length
             if not in_place:
                 data[end : end + length] = lines.data[start : start + length]
             end += length
-    row_starts[-1] = lines.ends[order[-1]] if in_place else end
-    return data, places, row_starts
+    record_starts[-1] = lines.ends[order[-1]] if in_place else end
+    return data, places, record_starts
 
 
 @allocating_kernel

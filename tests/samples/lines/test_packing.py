@@ -1,4 +1,4 @@
-"""Packed lines come out as the plain sort has them, however they were cut into blocks, rows and batches."""
+"""Packed lines come out as the plain sort has them, however blocks, records and batches cut them."""
 
 from collections.abc import Sequence
 from unittest import mock
@@ -39,31 +39,36 @@ def pack(lines: Sequence[tuple[int, bytes]], block_size: int = 1000, num_buckets
     return pa.Table.from_batches(pack_lines(blocks, packing(HELD_OUT, num_buckets, 2)))
 
 
-def shuffle(rows: pa.Table) -> list[dict[str, bytes | int]]:
-    """Returns the rows as Spark sorts them."""
+def shuffle(records: pa.Table) -> list[dict[str, bytes | int]]:
+    """Returns the records as Spark sorts them."""
     found = [
         {name: column[i] for name, column in columns.items()}
         for columns in [
             {
-                name: rows[name].cast(pa.binary()).to_pylist()
-                if rows[name].type == pa.string()
-                else rows[name].to_pylist()
+                name: records[name].cast(pa.binary()).to_pylist()
+                if records[name].type == pa.string()
+                else records[name].to_pylist()
                 for name in NAMES
             }
         ]
-        for i in range(rows.num_rows)
+        for i in range(records.num_rows)
     ]
-    return sorted(found, key=lambda row: (row["place"], row["key"] or b"", row["kind"], row["first"] or b""))
+    return sorted(
+        found,
+        key=lambda record: (record["place"], record["key"] or b"", record["kind"], record["first"] or b""),
+    )
 
 
-def merge(rows: list[dict[str, bytes | int]], batch_size: int) -> tuple[list[tuple[int, bytes]], LineMerger]:
+def merge(
+    records: list[dict[str, bytes | int]], batch_size: int
+) -> tuple[list[tuple[int, bytes]], LineMerger]:
     merger = LineMerger()
     batches = []
-    for start in range(0, len(rows), batch_size):
-        of_batch = rows[start : start + batch_size]
+    for start in range(0, len(records), batch_size):
+        of_batch = records[start : start + batch_size]
         columns = []
         for name in NAMES:
-            values = [row[name] for row in of_batch]
+            values = [record[name] for record in of_batch]
             if name in ("place", "kind"):
                 columns.append(pa.array(values, type=pa.int64() if name == "place" else pa.int8()))
             else:
@@ -105,19 +110,19 @@ def signed(text: bytes) -> int:
     st.sampled_from([1, 60, 200, 1 << 16]),
     st.sampled_from([1, 2, 5, 1000]),
 )
-def test_lines_come_out_sorted_whatever_the_blocks_rows_and_batches(
+def test_lines_come_out_sorted_whatever_the_blocks_records_and_batches(
     context_lines: list[tuple[int, bytes]],
     impression_lines: list[tuple[int, bytes]],
     random: object,
     block_size: int,
-    row_bytes: int,
+    record_bytes: int,
     batch_size: int,
 ) -> None:
     lines = context_lines + impression_lines
     random.shuffle(lines)  # type: ignore[attr-defined]
-    with mock.patch.object(packing_module, "_ROW_BYTES", row_bytes):
-        rows = pack(lines, block_size)
-    found, merger = merge(shuffle(rows), batch_size)
+    with mock.patch.object(packing_module, "_RECORD_BYTES", record_bytes):
+        records = pack(lines, block_size)
+    found, merger = merge(shuffle(records), batch_size)
     kept = [(kind, line) for kind, line in lines if line not in (b"", b"\r")]
     assert found == sorted(kept, key=lambda item: (place_of(key_of(*item)), key_of(*item), item[0], item[1]))
     for number, of_kind in enumerate(([CONTEXT], [IMPRESSION, 2])):
@@ -128,17 +133,17 @@ def test_lines_come_out_sorted_whatever_the_blocks_rows_and_batches(
 
 def test_a_sorted_log_is_packed_group_by_group_and_not_copied() -> None:
     lines = [(IMPRESSION, impression(f"{i:04d}", f"c{i // 50}", token("205", "1"))) for i in range(500)]
-    rows = pack(lines)
-    assert rows.num_rows == 10 + 1
-    assert len({row["key"] for row in shuffle(rows) if row["key"]}) == 10
+    records = pack(lines)
+    assert records.num_rows == 10 + 1
+    assert len({record["key"] for record in shuffle(records) if record["key"]}) == 10
 
 
 def test_of_a_group_of_any_size_no_more_is_held_than_rows_overlap() -> None:
     lines = [(CONTEXT, context("k"))] + [(IMPRESSION, impression(f"{i:06d}", "k")) for i in range(20_000)]
-    with mock.patch.object(packing_module, "_ROW_BYTES", 1000):
-        rows = pack(lines, block_size=5_000)
+    with mock.patch.object(packing_module, "_RECORD_BYTES", 1000):
+        records = pack(lines, block_size=5_000)
     merger, most = LineMerger(), 0
-    batches = rows.filter(pa.compute.less(rows["kind"], 3)).to_batches(max_chunksize=20)
+    batches = records.filter(pa.compute.less(records["kind"], 3)).to_batches(max_chunksize=20)
     num_lines = 0
     for batch in batches:
         num_lines += sum(len(found.starts) for found in merger.take(batch))
