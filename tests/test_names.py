@@ -19,12 +19,15 @@ ONE_MEANING = {
 
 
 def test_no_public_name_is_defined_twice() -> None:
-    places = defaultdict(list)
+    definitions, aliases = defaultdict(list), defaultdict(list)
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                places[node.name].append(str(path.relative_to(PACKAGE)))
-    twice = {name: where for name, where in places.items() if len(where) > 1}
+                definitions[node.name].append(str(path.relative_to(PACKAGE)))
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                aliases[node.targets[0].id].append(str(path.relative_to(PACKAGE)))
+    twice = {name: [*where, *aliases[name]] for name, where in definitions.items()}
+    twice = {name: where for name, where in twice.items() if len(where) > 1}
     unknown = {name: where for name, where in twice.items() if name not in ONE_MEANING}
     assert not unknown, f"rename one of each: {unknown}"
     gone = ONE_MEANING.keys() - twice.keys()

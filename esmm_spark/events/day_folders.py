@@ -19,12 +19,10 @@ from esmm_spark.files import footers, replacing, seals, storage
 from esmm_spark.files.lease import Lease, leased
 from esmm_spark.files.manifest_file import list_days, read_day, write_manifest
 from esmm_spark.files.write_errors import require_folder_possible, told_in_one_line
-from esmm_spark.samples.counting import require_counted
+from esmm_spark.samples.counting import REJECTED_CONTEXTS, require_counted
 
 # Below the staging folder: what write_examples writes, examples/ and rejects/.
 GROUPED = "grouped"
-# A note: lines of contexts, which the logs don't have, that the grouping kernel rejected.
-REJECTED_CONTEXTS = "rejected_contexts"
 # Another day's run holds the dataset's lease while it moves its folders, for a while in object stores.
 _PATIENCE_S = 600.0
 # What Spark and the tasks leave in a day's folder, for folders whose marker lists nothing.

@@ -42,7 +42,7 @@ _POSITION_EFFECTS = np.array([0.4, 0.0, -0.4])
 
 
 @dataclass(frozen=True)
-class Labels:
+class DrawnLabels:
     """What became of impressions; arrays [N].
 
     Attributes:
@@ -145,11 +145,11 @@ class TruthModel:
         return TrueLogits(click, conversion)
 
 
-def label(logits: TrueLogits, intercepts: tuple[float, float], random: np.random.Generator) -> Labels:
+def label(logits: TrueLogits, intercepts: tuple[float, float], random: np.random.Generator) -> DrawnLabels:
     """Returns labels drawn from `logits` [N] with the click and conversion intercepts added."""
     pctr, pcvr = _sigmoid(logits.click + intercepts[0]), _sigmoid(logits.conversion + intercepts[1])
     drawn = random.random((2, len(pctr)))
-    return Labels(pctr, pcvr, (drawn[0] < pctr).astype(np.int64), (drawn[1] < pcvr).astype(np.int64))
+    return DrawnLabels(pctr, pcvr, (drawn[0] < pctr).astype(np.int64), (drawn[1] < pcvr).astype(np.int64))
 
 
 def calibrate(sample: TrueLogits, ctr: float, cvr: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from esmm_spark.simulation.contexts import ContextModel, Contexts
 from esmm_spark.simulation.impressions import ImpressionModel, Impressions
 from esmm_spark.simulation.presets import Preset
 from esmm_spark.simulation.randomness import block_generator
-from esmm_spark.simulation.truth import Labels, TrueLogits, TruthModel, calibrate, label
+from esmm_spark.simulation.truth import DrawnLabels, TrueLogits, TruthModel, calibrate, label
 
 # Groups that are drawn at once: enough for numpy to be busy, few enough to stay in a few MB.
 GROUPS_PER_BLOCK = 256
@@ -29,7 +29,7 @@ class DrawnBlock:
 
     contexts: Contexts
     impressions: Impressions
-    labels: Labels
+    labels: DrawnLabels
 
 
 class World:

@@ -23,7 +23,7 @@ BLOCKS_SCHEMA = pa.schema(
     ]
 )
 
-Layout = Sequence[Any]  # the dtypes of a block's columns
+_Dtypes = Sequence[Any]  # the dtypes of a block's columns
 
 _FLUSH_BYTES = 6 << 20
 
@@ -77,7 +77,7 @@ class BlockRows:
         memory_bytes: what may be held in memory, by default scratch.MEMORY_BYTES.
     """
 
-    def __init__(self, layout: Layout, memory_bytes: int | None = None) -> None:
+    def __init__(self, layout: _Dtypes, memory_bytes: int | None = None) -> None:
         self._types = [np.dtype(kind) for kind in layout]
         self._row_bytes = sum(kind.itemsize for kind in self._types)
         self._memory_bytes = scratch.MEMORY_BYTES if memory_bytes is None else memory_bytes

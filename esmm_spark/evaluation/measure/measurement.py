@@ -22,7 +22,7 @@ from esmm_spark.evaluation.measure.curves import (
 from esmm_spark.evaluation.measure.estimates import Estimate, difference, ratio
 from esmm_spark.evaluation.measure.inputs import Source
 from esmm_spark.evaluation.measure.layout import Job
-from esmm_spark.evaluation.measure.metrics import METRICS, Kind, Metric
+from esmm_spark.evaluation.measure.metrics import METRICS, Metric, MetricKind
 from esmm_spark.evaluation.measure.plan import num_parts
 from esmm_spark.evaluation.measure.ranking import auc_estimate, join_parts, roc_curve
 from esmm_spark.evaluation.measure.running import Results, run_job
@@ -85,7 +85,7 @@ class Measurements:
     curves: Mapping[Ranking, Curves]
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    def estimate(self, series: str, target: Target, kind: Kind) -> Estimate:
+    def estimate(self, series: str, target: Target, kind: MetricKind) -> Estimate:
         """Returns one metric of one series."""
         return self.estimates[series, target.metric(kind)]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from esmm_spark.evaluation.kernels.group_aucs import GroupAucs, group_aucs
 
-Kind = str
+MetricKind = str
 Floats = NDArray[np.float64]
 
 # The spacing of float32 just below 1: a float32 score can't be nearer to 1 than this, so 0 and 1 are read as
@@ -92,7 +92,7 @@ class Metric:
         better: which of two values is the better one, `higher` or `lower`; None where that can't be said.
     """
 
-    kind: Kind
+    kind: MetricKind
     title: str
     meaning: str
     numerator: str | None = None
@@ -110,7 +110,7 @@ class Metric:
         return (self.numerator, self.denominator, *(name for _, name in self.counts))
 
 
-METRICS: Mapping[Kind, Metric] = {
+METRICS: Mapping[MetricKind, Metric] = {
     metric.kind: metric
     for metric in (
         Metric(
@@ -152,9 +152,9 @@ METRICS: Mapping[Kind, Metric] = {
         ),
     )
 }
-KINDS: tuple[Kind, ...] = tuple(METRICS)
+KINDS: tuple[MetricKind, ...] = tuple(METRICS)
 
 
-def sums_of(kinds: tuple[Kind, ...]) -> tuple[str, ...]:
+def sums_of(kinds: tuple[MetricKind, ...]) -> tuple[str, ...]:
     """Returns the names of the sums that the metrics need, each once."""
     return tuple(dict.fromkeys(name for kind in kinds for name in METRICS[kind].sums))

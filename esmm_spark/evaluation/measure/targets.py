@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from esmm_spark.contracts.schemas.task_columns import truth_label
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks, called, plural, series_name
-from esmm_spark.evaluation.measure.metrics import KINDS, Kind
+from esmm_spark.evaluation.measure.metrics import KINDS, MetricKind
 
 MODEL, BASELINE, ORACLE = "model", "baseline", "oracle"
 
@@ -51,7 +51,7 @@ class Target:
     score: str
     label: str
     where: str | None = None
-    kinds: tuple[Kind, ...] = KINDS
+    kinds: tuple[MetricKind, ...] = KINDS
     needs_truth: bool = False
 
     @property
@@ -59,7 +59,7 @@ class Target:
         """How results are keyed, e.g. `cvr_clicks`."""
         return f"{self.rate}_{self.population}" if self.population else self.rate
 
-    def metric(self, kind: Kind) -> str:
+    def metric(self, kind: MetricKind) -> str:
         """Returns the metric's key in metrics.json, e.g. `cvr_auc_clicks` of target `cvr_clicks`."""
         return f"{self.rate}_{kind}_{self.population}" if self.population else f"{self.rate}_{kind}"
 

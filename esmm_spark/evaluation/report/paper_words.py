@@ -6,7 +6,7 @@ This is the one place of the report that knows the two by name.
 from typing import NamedTuple
 
 
-class Words(NamedTuple):
+class TargetWords(NamedTuple):
     """What people call a target and its labels.
 
     Attributes:
@@ -30,7 +30,7 @@ class Words(NamedTuple):
 
 # By the name of the target.
 PAPER_WORDS = {
-    "ctr": Words(
+    "ctr": TargetWords(
         "CTR",
         "pCTR",
         "a clicked impression",
@@ -39,7 +39,7 @@ PAPER_WORDS = {
         "all impressions",
         ("not clicked", "clicked"),
     ),
-    "cvr_clicks": Words(
+    "cvr_clicks": TargetWords(
         "CVR clicks",
         "pCVR",
         "a click that converted",
@@ -48,7 +48,7 @@ PAPER_WORDS = {
         "clicked impressions only",
         ("not converted", "converted"),
     ),
-    "ctcvr": Words(
+    "ctcvr": TargetWords(
         "CTCVR",
         "pCTCVR",
         "an impression that led to a conversion",
@@ -57,7 +57,7 @@ PAPER_WORDS = {
         "all impressions",
         ("not converted", "converted"),
     ),
-    "cvr_entire_space": Words(
+    "cvr_entire_space": TargetWords(
         "CVR entire",
         "pCVR",
         "an impression that would convert if clicked",

@@ -10,7 +10,7 @@ from rich.text import Text
 from esmm_spark.contracts.tasks import plural
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.metrics import METRICS, Kind
+from esmm_spark.evaluation.measure.metrics import METRICS, MetricKind
 from esmm_spark.evaluation.measure.targets import Target
 from esmm_spark.evaluation.report import formats
 from esmm_spark.evaluation.report.cautions import why_no_interval
@@ -55,7 +55,7 @@ def _title(subject: Subject, measured: Measurements) -> str:
     return f"{subject.partition}: {impressions}, {positives}model {subject.model_version}"
 
 
-def _cell(kind: Kind, estimate: Estimate) -> Text:
+def _cell(kind: MetricKind, estimate: Estimate) -> Text:
     text = Text(formats.value_of(kind, estimate))
     interval = estimate.interval
     if interval is not None:

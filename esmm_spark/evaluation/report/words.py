@@ -5,12 +5,12 @@ All of it follows from the tasks; those of click and conversion have the words t
 
 from esmm_spark.contracts.tasks import Tasks, called, noun, plural
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.metrics import METRICS, Kind
+from esmm_spark.evaluation.measure.metrics import METRICS, MetricKind
 from esmm_spark.evaluation.measure.targets import LabelCounts, Target
-from esmm_spark.evaluation.report.paper_words import PAPER_WORDS, Words
+from esmm_spark.evaluation.report.paper_words import PAPER_WORDS, TargetWords
 
 
-def words_of(target: Target, tasks: Tasks) -> Words:
+def words_of(target: Target, tasks: Tasks) -> TargetWords:
     """Returns the words for a target, whose score column says which task it is about."""
     known = PAPER_WORDS.get(target.name)
     if known is not None:
@@ -22,12 +22,12 @@ def words_of(target: Target, tasks: Tasks) -> Words:
     if is_entire:
         positive, negative = f"an impression that led to {given}", "one that did not"
         header = given if parent is None else f"{given}, all"
-        return Words(header, f"P({given})", positive, negative, plural(task), "all impressions", labels)
+        return TargetWords(header, f"P({given})", positive, negative, plural(task), "all impressions", labels)
     assert parent is not None
     before = noun(parent)
     score = f"P({given} | {before})"
     if target.needs_truth:
-        return Words(
+        return TargetWords(
             header=f"{given} if {before}",
             score=score,
             positive=f"an impression that would lead to {given} after {before}",
@@ -36,7 +36,7 @@ def words_of(target: Target, tasks: Tasks) -> Words:
             population=f"all impressions, with and without {before}, by the simulator's truth",
             labels=(f"would be no {given}", f"would be {given}"),
         )
-    return Words(
+    return TargetWords(
         header=f"{given} on {plural(parent)}",
         score=score,
         positive=f"an impression with {before} that led to {given}",
@@ -47,7 +47,7 @@ def words_of(target: Target, tasks: Tasks) -> Words:
     )
 
 
-def meaning_of(target: Target, kind: Kind, tasks: Tasks) -> str:
+def meaning_of(target: Target, kind: MetricKind, tasks: Tasks) -> str:
     """Returns one line on what a metric says."""
     return METRICS[kind].meaning.format_map(words_of(target, tasks)._asdict())
 

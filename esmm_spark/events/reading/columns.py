@@ -65,7 +65,7 @@ class LogFile:
         return self.columns.get(column, UNKNOWN if self.is_sparse else None)
 
 
-class Columns(NamedTuple):
+class CheckedColumns(NamedTuple):
     """The mapped columns of a log.
 
     Attributes:
@@ -89,7 +89,7 @@ def read_log_schemas(files: Sequence[tuple[str, date | None]], file_format: str)
     return found
 
 
-def check_columns(name: str, files: Sequence[LogFile], wanted: Mapping[str, str]) -> Columns:
+def check_columns(name: str, files: Sequence[LogFile], wanted: Mapping[str, str]) -> CheckedColumns:
     """Returns the types of the mapped columns, and warnings: columns that are new, or that nobody knows.
 
     A file in which a column is null throughout agrees with every other one.
@@ -106,7 +106,7 @@ def check_columns(name: str, files: Sequence[LogFile], wanted: Mapping[str, str]
             what it is mapped as.
     """
     if not files:
-        return Columns({column: UNKNOWN for column in wanted.values()}, [])
+        return CheckedColumns({column: UNKNOWN for column in wanted.values()}, [])
     types: dict[str, ColumnType] = {}
     warnings: dict[str, str] = {}
     for key, column in wanted.items():
@@ -121,7 +121,7 @@ def check_columns(name: str, files: Sequence[LogFile], wanted: Mapping[str, str]
         for column in file.columns:
             if column not in files[0].columns and column not in types:
                 warnings.setdefault(column, f"{name}: column {column} is new in {file.path}, it is ignored")
-    return Columns(types, list(warnings.values()))
+    return CheckedColumns(types, list(warnings.values()))
 
 
 class Placed(NamedTuple):

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.event_config import ClickLog
-from esmm_spark.events.reading.columns import Columns, check_columns, read_log_schemas
+from esmm_spark.events.reading.columns import CheckedColumns, check_columns, read_log_schemas
 from esmm_spark.events.reading.files import list_log_files
 from esmm_spark.events.reading.lines import read_events
 from esmm_spark.events.reading.raw_columns import read_raw
@@ -111,7 +111,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def check(file: str, wanted: dict[str, str]) -> Columns:
+def check(file: str, wanted: dict[str, str]) -> CheckedColumns:
     return check_columns("logs.events.clicks", read_log_schemas([(file, None)], "parquet"), wanted)
 
 

@@ -10,7 +10,7 @@ import pytest
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.events.reading.column_agreement import check_agreement
 from esmm_spark.events.reading.column_types import parquet_type
-from esmm_spark.events.reading.columns import Columns, check_columns, read_log_schemas
+from esmm_spark.events.reading.columns import CheckedColumns, check_columns, read_log_schemas
 from esmm_spark.events.reading.files import days_around, files_between, list_log_files
 from tests.events.small_logs import config
 
@@ -138,7 +138,7 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
         columns_of(tmp_path)
 
 
-def json_columns(folder: Path, **files: str) -> Columns:
+def json_columns(folder: Path, **files: str) -> CheckedColumns:
     folder.mkdir()
     for name, content in files.items():
         (folder / f"{name}.json").write_text(content)

@@ -19,7 +19,7 @@ _TEXT = (
     "does."
 )
 
-Days = Mapping[str, DayCounts]
+_Days = Mapping[str, DayCounts]
 
 
 def read_days(dataset: str) -> dict[str, DayCounts]:
@@ -54,19 +54,19 @@ def _table(heading: str, heads: list[str], rows: Mapping[str, list[int | str]]) 
     )
 
 
-def _warnings(days: Days) -> Table:
+def _warnings(days: _Days) -> Table:
     rows: dict[str, list[int | str]] = {
         name: ["; ".join(day.warnings)] for name, day in days.items() if day.warnings
     }
     return _table("Warnings", ["what was noticed"], rows)
 
 
-def _logs(days: Days) -> list[str]:
+def _logs(days: _Days) -> list[str]:
     """Returns the logs of events, in the order of their tasks."""
     return [name for day in list(days.values())[:1] for name in day.join["delay_s"]]
 
 
-def _matches(days: Days, log: str) -> Table:
+def _matches(days: _Days, log: str) -> Table:
     heads = [f"impressions with {log}", log, "of earlier causes", "matched", "orphans", "before cause"]
     rows: dict[str, list[int | str]] = {}
     for name, day in days.items():
@@ -82,7 +82,7 @@ def _matches(days: Days, log: str) -> Table:
     return _table(log.capitalize(), heads, rows)
 
 
-def _losses(days: Days) -> Table:
+def _losses(days: _Days) -> Table:
     logs = _logs(days)
     repeated = [f"repeated {log}" for log in logs]
     heads = ["impressions", *repeated, "immature impressions", "rejected lines"]
@@ -99,7 +99,7 @@ def _losses(days: Days) -> Table:
     return _table("Repeats and rejects", heads, rows)
 
 
-def _delays(days: Days, log: str) -> Table:
+def _delays(days: _Days, log: str) -> Table:
     bins: list[str] = []
     for day in days.values():
         bins += [name for name in day.join["delay_s"][log] if name not in bins]
@@ -117,7 +117,7 @@ def _end_of_bin(name: str) -> float:
     return float(end) + (sign == ">")
 
 
-def _top_keys(days: Days) -> Table:
+def _top_keys(days: _Days) -> Table:
     rows: dict[str, list[int | str]] = {}
     for name, day in days.items():
         rows[name] = [

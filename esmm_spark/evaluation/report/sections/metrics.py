@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from esmm_spark.evaluation.measure.estimates import LEVEL, Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.metrics import METRICS, Kind
+from esmm_spark.evaluation.measure.metrics import METRICS, MetricKind
 from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.cautions import is_miscalibrated, warnings_of, why_no_interval
@@ -52,7 +52,7 @@ def section(subject: Subject, measured: Measurements) -> PageSection:
     return PageSection("Metrics", "metrics.html", values)
 
 
-def _row(subject: Subject, measured: Measurements, target: Target, kind: Kind) -> _Row:
+def _row(subject: Subject, measured: Measurements, target: Target, kind: MetricKind) -> _Row:
     cells = []
     for series in measured.series:
         found = measured.estimate(series, target, kind)
@@ -64,12 +64,12 @@ def _row(subject: Subject, measured: Measurements, target: Target, kind: Kind) -
     return _Row(target.title, cells, meaning_of(target, kind, subject.tasks))
 
 
-def _cell(kind: Kind, estimate: Estimate, mark: str, signed: bool = False) -> _Cell:
+def _cell(kind: MetricKind, estimate: Estimate, mark: str, signed: bool = False) -> _Cell:
     value = formats.value_of(kind, estimate, signed)
     return _Cell(value, formats.interval_of(kind, estimate, signed), mark, estimate.value is None)
 
 
-def _mark(kind: Kind, found: Estimate) -> str:
+def _mark(kind: MetricKind, found: Estimate) -> str:
     """Returns `good` or `bad` where the interval of a difference leaves out 0 and one direction is better."""
     interval = found.interval
     better = METRICS[kind].better
