@@ -62,9 +62,9 @@ def compile_for_training(configs: list[Config]) -> None:
     for model in {config.model.dim: config.model for config in configs}.values():
         arena = EmbeddingArena(_SPEC.num_rows, model.dim, learning_rate=0.1, eps=1e-8, init_range=0.0, seed=0)
         batch = batch_of([], Layout(_SPEC))
-        pooled = embed_batch(arena, batch, _SPEC)
+        embedded = embed_batch(arena, batch, _SPEC)
         esmm = build_esmm(model, _SPEC, objective)
-        esmm.training_loss((*pooled, batch.group_sizes), batch.labels, 1.0).backward()
+        esmm.training_loss(embedded, batch.labels, 1.0).backward()
         fetched = torch.zeros(0, model.dim, requires_grad=True)
         nothing = torch.zeros(0, dtype=batch.context_rows.dtype)
         distinct = distinct_by_owner(nothing, 2)

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "model.embedding": {"contracts", "runtime", "model.kernels"},
     "model.objectives": {"contracts", "model.kernels"},
     "model.fused": {"model.kernels", "model.objectives"},
-    "model.networks": {"contracts", "runtime", "model.kernels", "model.fused"},
+    "model.networks": {"contracts", "runtime", "model.kernels", "model.embedding", "model.fused"},
     "model": _FILES | _EMBEDDING | _NETWORKS | {"model.objectives"},
     "training.ranks": {"contracts", "runtime"},
     "training.optimization": {"contracts"},

@@ -41,7 +41,7 @@ class _Contender:
         """Trains one batch; tasks beyond conversion never happen."""
         missing = len(self.objective.tasks.names) - len(batch.labels)
         labels = torch.cat([batch.labels, batch.labels.new_zeros(missing, batch.num_impressions)])
-        inputs = (*embed_batch(self.arena, batch, config.features), batch.group_sizes)
+        inputs = embed_batch(self.arena, batch, config.features)
         self.adam.zero_grad()
         self.esmm.training_loss(inputs, labels, 1 / batch.num_impressions).backward()
         self.adam.step()

@@ -55,8 +55,8 @@ def main() -> None:
         for _ in range(arguments.rounds):
             started = time.perf_counter()
             for tokens in batches:
-                context, impression = embed_batch(embedding, tokens, spec)
-                predict(dense(context, impression, tokens.group_sizes), dense.objective)
+                embedded = embed_batch(embedding, tokens, spec)
+                predict(dense(*embedded), dense.objective)
             rates.append(prepared / (time.perf_counter() - started))
     arguments.out.write_text(json.dumps({"rates": rates, "impressions": prepared}))
 

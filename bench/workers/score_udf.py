@@ -86,8 +86,8 @@ def predictor(model: str) -> Callable[[], Callable[..., npt.NDArray[Any]]]:
                 torch.ones(count, dtype=torch.int64),
             )
             with torch.inference_mode():
-                context, impression = embed_batch(embedding, tokens, spec)
-                predictions = predict(dense(context, impression, tokens.group_sizes), dense.objective)
+                embedded = embed_batch(embedding, tokens, spec)
+                predictions = predict(dense(*embedded), dense.objective)
             return predictions.T.numpy()
 
         return predict_batch

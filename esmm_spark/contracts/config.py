@@ -253,6 +253,19 @@ class Config(Section):
                 f"features.fields {', '.join(misplaced)} are crosses with level: context, but a cross is of "
                 "a history and an impression: set level: impression"
             )
+        unpooled = {field.name for field in self.features.sequence_fields}
+        decaying = [item.field for item in self.logs.events.history if item.half_life_days]
+        for name in sorted(unpooled & {*decaying}):
+            raise ValueError(
+                f"history {name} has half_life_days, which weigh counts, but its field has pooling: none: "
+                "its values come one by one, drop half_life_days"
+            )
+        for cross in self.logs.events.crosses:
+            if cross.history in unpooled:
+                raise ValueError(
+                    f"cross {cross.field} is of the history {cross.history}, whose field has pooling: none "
+                    "and so no counts: cross with a pooled history"
+                )
         counted = [field.name for field in self.features.fields if field.min_count > 1]
         if counted:
             raise ValueError(

@@ -47,12 +47,21 @@ class FieldSpec(Section):
     )
     multi: Annotated[bool, Field(description="Whether a line may hold several values of the field.")] = False
     pooling: Annotated[
-        Literal["sum", "mean"],
+        Literal["sum", "mean", "none"],
         Field(
             description="How several values become one vector: `sum` of weight x row, or `mean`, that sum / "
-            "number of values."
+            "number of values; `none`: they don't, the network gets each, e.g. `din`."
         ),
     ] = "sum"
+    max_length: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="With `pooling: none`: so many values are kept, the first of the line, which are "
+            "the newest; the others are counted.",
+        ),
+    ] = None
     min_count: Annotated[
         int,
         Field(
@@ -65,6 +74,29 @@ class FieldSpec(Section):
     def table_name(self) -> str:
         """The name of the field's table, which is also what its values are hashed with."""
         return self.table or self.name
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether its values become one vector."""
+        return self.pooling != "none"
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if self.is_pooled:
+            if self.max_length is not None:
+                raise ValueError(
+                    f"field {self.name} is pooled by {self.pooling}, but has max_length = {self.max_length}, "
+                    "which is for pooling: none"
+                )
+            return self
+        problem = "has no max_length: set how many of the newest values are kept"
+        if self.level != "context":
+            problem = f"level: {self.level}: only a context has values that are not pooled"
+        elif not self.multi:
+            problem = "holds one value: set multi: true"
+        elif self.max_length is not None:
+            return self
+        raise ValueError(f"field {self.name} has pooling: none, but {problem}")
 
 
 class FeatureSpec(Section):
@@ -104,6 +136,16 @@ class FeatureSpec(Section):
         return self.of_level("context")
 
     @property
+    def pooled_context_fields(self) -> list[FieldSpec]:
+        """Those of `context_fields` whose values become one vector."""
+        return [field for field in self.context_fields if field.is_pooled]
+
+    @property
+    def sequence_fields(self) -> list[FieldSpec]:
+        """Those of `context_fields` whose values the network gets one by one, `pooling: none`."""
+        return [field for field in self.context_fields if not field.is_pooled]
+
+    @property
     def impression_fields(self) -> list[FieldSpec]:
         """The fields that each impression has for itself."""
         return self.of_level("impression")
@@ -136,6 +178,10 @@ class FeatureSpec(Section):
     def digest(self) -> str:
         """16 hex digits that two specs share only if they give the same rows and the same bags."""
         content = {"hash": [HASH_FUNCTION, HASH_SEED], **self.model_dump(mode="json")}
+        for field in content["fields"]:
+            # Specs of before there was a maximum keep their digests.
+            if field["max_length"] is None:
+                del field["max_length"]
         # A dict's order decides the offsets, so the tables are hashed as a list of pairs.
         content["tables"] = [[name, table.num_buckets] for name, table in self.tables.items()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -35,7 +35,7 @@ def canonical_lines(featured: Featured, spec: FeatureSpec, brought: ImpressionCo
         brought: the tasks, and which attributes are carried.
 
     Raises:
-        InputError: a carried attribute is a list or a map.
+        InputError: a carried attribute is a list or a map; one of a field that isn't pooled is a map.
     """
     context_tokens = _tokens(featured.contexts, spec.context_fields)
     key = F.col("context_key")
@@ -106,6 +106,11 @@ def field_tokens(frame: DataFrame, field: FieldSpec) -> tuple[Column, Column]:
     value = attribute(field.name)
     kind = frame.schema[f"@{field.name}"].dataType.typeName()
     prefix = F.lit(f"{field.name}{_VALUE}")
+    if kind == "map" and not field.is_pooled:
+        raise InputError(
+            f"field {field.name} has pooling: none, but its attribute is an object value -> weight, which "
+            "has no order: log a list, the newest value first, or pool it"
+        )
     if kind == "string":
         return F.when(value.isNull(), 0).otherwise(1), F.concat(prefix, value, F.lit(f"{_WEIGHT}1.0"))
     number = F.coalesce(F.size(value), F.lit(0))

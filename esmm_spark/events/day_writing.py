@@ -32,7 +32,7 @@ from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.samples.counting import REJECTED_CONTEXTS
 from esmm_spark.samples.dataset import check_rejects
-from esmm_spark.samples.examples import write_examples
+from esmm_spark.samples.examples import CUT_TOKENS, write_examples
 from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.spark.steps import step
 
@@ -171,6 +171,8 @@ def _write_examples(
     source.lines_accepted -= sum(written.sources[1].rejects.values())
     if any(written.sources[0].rejects.values()):
         source.notes[REJECTED_CONTEXTS] = sum(written.sources[0].rejects.values())
+    if CUT_TOKENS in written.sources[0].notes:
+        source.notes[CUT_TOKENS] = written.sources[0].notes[CUT_TOKENS]
     check_rejects(source, config.logs.max_reject_fraction)
     return written.partitions.get(day.name)
 

@@ -93,7 +93,7 @@ def _means_as_sums(
 ) -> npt.NDArray[np.float32]:
     """Returns the weights with those of fields pooled by `mean` divided by their bag's length.
 
-    The model only ever sums weight x row. Where every field is pooled by `sum` the weights come back as they
+    The model only ever sums weight x row. Where no field is pooled by `mean` the weights come back as they
     are.
 
     Args:
@@ -101,7 +101,7 @@ def _means_as_sums(
         lengths: [B] tokens of each bag, B a multiple of the fields.
         fields: the fields of the level, in the order of its bags.
     """
-    if not fields or all(field.pooling == "sum" for field in fields):
+    if not any(field.pooling == "mean" for field in fields):
         return weights
     is_mean = np.tile([field.pooling == "mean" for field in fields], len(lengths) // len(fields))
     divisors = np.where(is_mean, lengths, 1).astype(np.float32)

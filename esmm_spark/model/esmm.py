@@ -7,14 +7,15 @@ tasks.
 
     arena = build_arena(config, spec, rank=rank, num_ranks=num_ranks, device=device)
     esmm = build_esmm(config.model, spec, config.objective)
-    context, impression = embed_batch(arena, batch, spec)
+    embedded = embed_batch(arena, batch, spec)
     scale = 1 / impressions_of_the_global_batch
-    loss = esmm.training_loss((context, impression, batch.group_sizes), batch.labels, scale)
+    loss = esmm.training_loss(embedded, batch.labels, scale)
     loss.backward()  # steps the arena, too
-    predict(esmm(context, impression, batch.group_sizes), esmm.objective)  # to score
+    predict(esmm(*embedded), esmm.objective)  # to score
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.objective import Objective
 from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.embedded import EmbeddedBatch, ValueSequence
 from esmm_spark.model.fused.perceptron import Perceptron, why_not_fused
 from esmm_spark.model.fused.tower import FusedInputs, fused_loss
 from esmm_spark.model.networks.mlp import Mlp
@@ -31,14 +33,14 @@ from esmm_spark.model.networks.registry import (
     accepted_options,
     build_networks,
     gives_all_heads,
+    require_sequences_taken,
     resolve_network,
+    takes_sequences,
 )
 from esmm_spark.model.objectives.pointwise import pointwise_loss
 from esmm_spark.model.objectives.spec import spec_of
 from esmm_spark.model.own_losses import require_terms, resolve_loss
 
-# Context, impression and group sizes, as `Esmm.forward` takes them.
-Inputs = tuple[Tensor, Tensor, Tensor]
 _NOTHING: Mapping[str, Tensor] = {}
 
 
@@ -63,13 +65,20 @@ class Esmm(nn.Module):
         self.spec = spec_of(objective)
         self._own_loss = None if objective.terms else resolve_loss(objective.name)
 
-    def forward(self, context: Tensor, impression: Tensor, group_sizes: Tensor) -> Tensor:
+    def forward(
+        self,
+        context: Tensor,
+        impression: Tensor,
+        group_sizes: Tensor,
+        sequences: Sequence[ValueSequence] = (),
+    ) -> Tensor:
         """Returns the logits of all impressions, [H, N].
 
         Args:
             context: [G, Fc, D] float; [G, Fc, H * D] where each head has an embedding of its own.
             impression: [N, Fi, D] or [N, Fi, H * D], impressions in the order of their groups.
             group_sizes: [G] int, impressions of each group, with sum N.
+            sequences: of each field that isn't pooled, in their order.
 
         Raises:
             ConfigError: a network's logits are not [N], or [H, N] where it gives all heads.
@@ -81,16 +90,22 @@ class Esmm(nn.Module):
             return impression.new_zeros(num_heads, 0)
         group_index = _group_index(group_sizes, num_impressions)
         if self._gives_all_heads:
-            inputs = (context, impression, group_index)
+            inputs = _Inputs(context, impression, group_index, sequences)
             return _require_logits(self.towers[0], inputs, (num_heads, num_impressions))
         contexts, impressions = (x.chunk(num_embeddings, dim=2) for x in (context, impression))
+        chunks = [values.chunk(num_embeddings, dim=2) for values, _ in sequences]
+        inputs_of = [
+            _Inputs(
+                contexts[own],
+                impressions[own],
+                group_index,
+                [ValueSequence(of[own], mask) for of, (_, mask) in zip(chunks, sequences, strict=True)],
+            )
+            for own in range(num_embeddings)
+        ]
         return torch.stack(
             [
-                _require_logits(
-                    tower,
-                    (contexts[head % num_embeddings], impressions[head % num_embeddings], group_index),
-                    (num_impressions,),
-                )
+                _require_logits(tower, inputs_of[head % num_embeddings], (num_impressions,))
                 for head, tower in enumerate(self.towers)
             ]
         )
@@ -109,24 +124,24 @@ class Esmm(nn.Module):
         return terms.reshape(-1, logits.shape[1]).sum(0)
 
     def training_loss(
-        self, inputs: Inputs, labels: Tensor, scale: float, carried: Mapping[str, Tensor] = _NOTHING
+        self, inputs: EmbeddedBatch, labels: Tensor, scale: float, carried: Mapping[str, Tensor] = _NOTHING
     ) -> Tensor:
         """Returns the loss of all impressions, summed and multiplied by `scale`.
 
         On the CPU perceptrons give it without logits, in one step (`tower.fused_loss`).
 
         Args:
-            inputs: as for `forward`.
+            inputs: from `embed_batch`.
             labels: [K, N] float32: 1, 0, or below 0 where unknown.
             scale: such as 1 / impressions of the global batch.
             carried: [N] float each, by column, NaN where missing.
         """
-        context, impression, group_sizes = inputs
+        context, impression, group_sizes, sequences = inputs
         if self.why_not_fused(impression) is not None:
             if len(impression) == 0:
                 # The look-up's backward pass is made all the same: the other ranks wait for it.
-                return context.sum() + impression.sum()
-            logits = self(context, impression, group_sizes)
+                return sum((values.sum() for values, _ in sequences), context.sum() + impression.sum())
+            logits = self(*inputs)
             with torch.autocast(impression.device.type, enabled=False):
                 return (scale * self.loss(logits.float(), labels, carried).sum()).float()
         fused = FusedInputs(
@@ -165,9 +180,19 @@ class Esmm(nn.Module):
         return torch.stack([own.flatten(1) for own in pooled.chunk(num_embeddings, dim=2)])
 
 
-def _require_logits(network: nn.Module, inputs: Inputs, shape: tuple[int, ...]) -> Tensor:
+class _Inputs(NamedTuple):
+    """What a network reads, `sequences` only where its `forward` names them."""
+
+    context: Tensor
+    impression: Tensor
+    group_index: Tensor
+    sequences: Sequence[ValueSequence]
+
+
+def _require_logits(network: nn.Module, inputs: _Inputs, shape: tuple[int, ...]) -> Tensor:
     """Returns what a network gives. Raises ConfigError where its logits are not of `shape`."""
-    logits: object = network(*inputs)
+    taken = {"sequences": inputs.sequences} if takes_sequences(type(network)) else {}
+    logits: object = network(*inputs[:3], **taken)
     if isinstance(logits, Tensor) and logits.shape == shape:
         return logits
     is_tensor = isinstance(logits, Tensor)
@@ -187,13 +212,20 @@ def _group_index(group_sizes: Tensor, num_impressions: int) -> Tensor:
 def build_esmm(model_config: train_config.Model, spec: FeatureSpec, objective: Objective) -> Esmm:
     """Returns a new model, its parameters drawn from torch's global random state, head after head.
 
-    `network_options` go to every network, `hidden_units` and `activation` to one whose class names them.
+    `network_options` go to every network, `hidden_units`, `activation` and `feature_spec` to one whose class
+    names them.
 
     Raises:
-        ConfigError: `model.network` is no network or does not take `model.network_options`; it gives all
-            heads, but each has an embedding of its own; the objective is a function that can't be imported.
+        ConfigError: `model.network` is no network or does not take `model.network_options`, or fields that
+            aren't pooled; it gives all heads, but each has an embedding of its own; the objective is a
+            function that can't be imported.
     """
-    shared = {"hidden_units": model_config.hidden_units, "activation": model_config.activation}
+    shared = {
+        "hidden_units": model_config.hidden_units,
+        "activation": model_config.activation,
+        "feature_spec": spec,
+    }
+    require_sequences_taken(model_config.network, spec)
     options = {**accepted_options(model_config.network, shared), **model_config.network_options}
     name = model_config.network
     if objective.num_embeddings > 1 and gives_all_heads(resolve_network(name)):
@@ -201,8 +233,8 @@ def build_esmm(model_config: train_config.Model, spec: FeatureSpec, objective: O
             f"model.network {name} gives all heads from one embedding, but model.embedding is separate, by "
             f"itself or by model.objective {objective.name}: set model.embedding: shared, or another network"
         )
-    sizes = len(objective.heads), len(spec.context_fields), len(spec.impression_fields), model_config.dim
-    towers = build_networks(name, *sizes, **options)
+    num_fields = len(spec.pooled_context_fields), len(spec.impression_fields)
+    towers = build_networks(name, len(objective.heads), *num_fields, model_config.dim, **options)
     return Esmm(towers, objective)
 
 

@@ -33,6 +33,9 @@ from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, compile_k
 from esmm_spark.spark.steps import step
 from esmm_spark.spark.tasks import Attempt, run_partitions
 
+# The note of sources that counts what `max_length` cut.
+CUT_TOKENS = "tokens_beyond_max_length"
+
 # A task sorts this much of raw lines, and writes a file of about 0.4 times that.
 _BYTES_PER_TASK = 128 << 20
 # Ranks share out row groups: so many at least, however little data there is.
@@ -215,6 +218,7 @@ def _describe_sources(
         num_lines, blank_lines, _ = map(int, read[kind])
         notes = {"blank_lines": blank_lines, "unknown_tokens": counted.unknown_tokens[kind]}
         if kind == 0:
+            notes[CUT_TOKENS] = counted.cut_tokens
             notes["contexts_without_impressions"] = counted.idle_contexts
         sources.append(
             SourceCounts(

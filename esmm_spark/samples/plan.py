@@ -64,6 +64,7 @@ class LineCounts(BaseModel):
 
     by_reason: list[list[int]]
     unknown_tokens: list[int]
+    cut_tokens: int
     idle_contexts: int
 
     @classmethod
@@ -72,6 +73,7 @@ class LineCounts(BaseModel):
         return cls(
             by_reason=counts.by_reason.tolist(),
             unknown_tokens=counts.unknown_tokens.tolist(),
+            cut_tokens=int(counts.cut_tokens[0]),
             idle_contexts=int(counts.idle_contexts[0]),
         )
 
@@ -79,6 +81,7 @@ class LineCounts(BaseModel):
         return LineCounts(
             by_reason=(np.array(self.by_reason) + np.array(other.by_reason)).tolist(),
             unknown_tokens=(np.array(self.unknown_tokens) + np.array(other.unknown_tokens)).tolist(),
+            cut_tokens=self.cut_tokens + other.cut_tokens,
             idle_contexts=self.idle_contexts + other.idle_contexts,
         )
 

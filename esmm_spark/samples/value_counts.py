@@ -110,7 +110,7 @@ def collect_values(lines: Lines, buffers: CountBuffers, fields: Int32s, hashes: 
             reason, count, tokens_start = header[0], header[4], header[5]
         if reason != ACCEPTED:
             continue
-        reason, num_tokens, _ = parse_tokens(lines.data, tokens_start, end, count, level, work)
+        reason, num_tokens, _, _ = parse_tokens(lines.data, tokens_start, end, count, level, work)
         if reason != ACCEPTED:
             continue
         num_used = 0

@@ -74,7 +74,7 @@ class Predictor:
         with torch.inference_mode():
             for part in groups.slices(batch_size):
                 batch = batch_of([part], layout)
-                logits = self._dense(*embed_batch(self._embedding, batch, spec), batch.group_sizes)
+                logits = self._dense(*embed_batch(self._embedding, batch, spec))
                 scores[:, part.start : part.stop] = predict(logits, self.info.objective).numpy()
         return scores
 

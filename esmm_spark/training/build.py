@@ -12,6 +12,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
 from esmm_spark.contracts.schemas.layout import TENSORBOARD
 from esmm_spark.files import filesystems, storage
+from esmm_spark.model.embedding.embedded import EmbeddedBatch, ValueSequence
 from esmm_spark.model.esmm import Esmm, build_arena, build_esmm
 from esmm_spark.model.networks.registry import BUILT_IN
 from esmm_spark.runtime.memory import keep_freed_memory
@@ -84,29 +85,38 @@ def _try(model: Esmm, config: Config, device: torch.device) -> None:
             kept in a file.
     """
     spec, width = config.features, config.model.dim * config.objective.num_embeddings
-    context = torch.zeros(2, len(spec.context_fields), width, device=device)
-    impression = torch.zeros(3, len(spec.impression_fields), width, device=device)
-    sizes, labels = (
-        torch.tensor([1, 2], device=device),
-        torch.zeros(len(config.tasks.names), 3, device=device),
+    mask = torch.tensor([[True, False], [True, True]], device=device)
+    inputs = EmbeddedBatch(
+        context=torch.zeros(2, len(spec.pooled_context_fields), width, device=device),
+        impression=torch.zeros(3, len(spec.impression_fields), width, device=device),
+        group_sizes=torch.tensor([1, 2], device=device),
+        sequences=tuple(
+            ValueSequence(torch.zeros(2, 2, width, device=device), mask) for _ in spec.sequence_fields
+        ),
     )
+    labels = torch.zeros(len(config.tasks.names), 3, device=device)
     try:
         with torch.no_grad():
-            model.eval()(context, impression, sizes)
+            model.eval()(*inputs)
         _require_parameters(model, config.model.network)
         carried = dict.fromkeys(config.trained.carry, torch.ones(3, device=device, dtype=torch.float64))
         if not config.objective.terms:
             _try_loss(model, labels, carried)
         if config.model.network not in BUILT_IN or not config.objective.terms:
-            _try_to_train(model, (context, impression, sizes), labels, carried)
+            _try_to_train(model, inputs, labels, carried)
     except EsmmSparkError:
         raise
     except Exception as error:
         raise ConfigError(
-            f"model.network {config.model.network} fails on context [2, {len(spec.context_fields)}, dim], "
-            f"impression [3, {len(spec.impression_fields)}, dim], group_index [0, 1, 1], dim = "
-            f"{config.model.dim}: {failure(error)}"
+            f"model.network {config.model.network} fails on context {_shape(inputs.context)}, impression "
+            f"{_shape(inputs.impression)}, group_index [0, 1, 1], "
+            f"{'sequences [2, 2, dim], ' if inputs.sequences else ''}dim = {config.model.dim}: "
+            f"{failure(error)}"
         ) from error
+
+
+def _shape(fields: Tensor) -> str:
+    return f"[{fields.shape[0]}, {fields.shape[1]}, dim]"
 
 
 def _require_parameters(model: Esmm, network: str) -> None:
@@ -135,14 +145,12 @@ def _try_loss(model: Esmm, labels: Tensor, carried: Mapping[str, Tensor]) -> Non
         ) from error
 
 
-def _try_to_train(
-    model: Esmm, inputs: tuple[Tensor, Tensor, Tensor], labels: Tensor, carried: Mapping[str, Tensor]
-) -> None:
+def _try_to_train(model: Esmm, inputs: EmbeddedBatch, labels: Tensor, carried: Mapping[str, Tensor]) -> None:
     """Makes a step of training without its step: parameters and buffers are then what they were."""
     before = [buffer.clone() for buffer in model.buffers()]
     model.train()
-    for pooled in inputs[:2]:
-        pooled.requires_grad_()
+    for embedded in (inputs.context, inputs.impression, *(values for values, _ in inputs.sequences)):
+        embedded.requires_grad_()
     model.training_loss(inputs, labels, 1.0, carried).backward()
     model.zero_grad()
     with torch.no_grad():

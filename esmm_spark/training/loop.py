@@ -173,10 +173,9 @@ class Trainer:
         # After a problem nothing comes, and no rank will wait for the look-up that others start here.
         following = None if to_come is None or problem is not None else self._start(to_come)
         with self._precision():
-            pooled = started.lookup.embedded()
+            embedded = started.lookup.embedded()
             with doing("in its forward pass"):
-                inputs = (*pooled, batch.group_sizes)
-                total = self.model.training_loss(inputs, batch.labels, 1 / num_impressions, batch.carried)
+                total = self.model.training_loss(embedded, batch.labels, 1 / num_impressions, batch.carried)
         own_loss = total.detach().double().cpu()
         flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
         reported = self.cluster.sum_later(torch.cat((own_loss.view(1), flags)), "step")
@@ -211,9 +210,9 @@ class Trainer:
 
     def _forward(self, batch: Batch) -> torch.Tensor:
         with self._precision():
-            context, impression = embed_batch(self.arena, batch, self.config.features)
+            embedded = embed_batch(self.arena, batch, self.config.features)
             with doing("in its forward pass"):
-                logits: torch.Tensor = self.model(context, impression, batch.group_sizes)
+                logits: torch.Tensor = self.model(*embedded)
         return logits.float()
 
     def _fail_non_finite(self, own_loss: float, batch: Batch, state: TrainState) -> NoReturn:

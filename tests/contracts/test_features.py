@@ -55,6 +55,40 @@ def test_the_digest_changes_with_whatever_changes_rows_or_bags() -> None:
     assert swapped.digest != spec().digest
 
 
+def test_a_spec_without_sequences_has_the_digest_that_it_had_before_there_were_any() -> None:
+    assert spec().digest == "4abe1011c8e16615"
+    unpooled = [spec(pooling="none", max_length=length).digest for length in (5, 6)]
+    assert len({spec().digest, *unpooled}) == 3
+
+
+def test_fields_that_are_not_pooled_stand_apart() -> None:
+    unpooled = spec(pooling="none", max_length=5)
+    assert [field.name for field in unpooled.pooled_context_fields] == ["user"]
+    assert [field.name for field in unpooled.sequence_fields] == ["history"]
+    assert spec().sequence_fields == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, "field f has pooling: none, but has no max_length: set how many of the newest values are kept"),
+        ({"max_length": 0}, "greater than or equal to 1"),
+        (
+            {"max_length": 5, "multi": False},
+            "field f has pooling: none, but holds one value: set multi: true",
+        ),
+        (
+            {"max_length": 5, "level": "impression"},
+            "pooling: none, but level: impression: only a context has values that are not pooled",
+        ),
+        ({"max_length": 5, "pooling": "mean"}, "field f is pooled by mean, but has max_length = 5, which is"),
+    ],
+)
+def test_an_unpooled_field_that_does_not_add_up_is_refused(keys: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        FieldSpec(**{"name": "f", "level": "context", "multi": True, "pooling": "none", **keys})
+
+
 @pytest.mark.parametrize(
     ("tables", "names", "expected"),
     [

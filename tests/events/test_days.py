@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.events import backfill
 from esmm_spark.events.backfill import EarlierDay, look_back
 from esmm_spark.events.days import build_days
@@ -151,6 +154,47 @@ def test_a_day_holds_the_labels_history_and_crosses_that_its_logs_say(
     assert day.join["clicks"]["total"] == 3
     assert day.join["clicks"]["orphans"] == 1
     assert day.join["repeats"] == {"clicks": 1, "conversions": 0}
+
+
+def unpooled(small: Config, field: str, max_length: int) -> Config:
+    content = small.model_dump(mode="json")
+    features, content["logs"]["events"]["crosses"] = content["features"], []
+    features["fields"] = [one for one in features["fields"] if one["name"] != "cross"]
+    del features["tables"]["cross"]
+    (changed,) = [one for one in features["fields"] if one["name"] == field]
+    changed |= {"pooling": "none", "max_length": max_length, "multi": True, "level": "context"}
+    return Config.model_validate(content)
+
+
+def test_an_unpooled_history_is_in_the_examples_newest_first_and_cut(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    small = unpooled(config(tmp_path), "clicked", 3)
+    write_log(tmp_path / "logs/impressions", [impression("a", at(1, 12), request="r")])
+    clicks = [event(at(1, hour), item=item) for hour, item in enumerate("yxxzx")]
+    write_log(tmp_path / "logs/clicks", clicks)
+    write_log(tmp_path / "logs/conversions", [event(at(1, 0.2), item="x")])
+    build(spark, small, DAYS[1])
+    (group,) = rows_of(small, "examples", DAYS[1])
+    values = ["c-x", "c-z", "c-x"]
+    assert group["context_rows"][1:] == [row_of(small, "clicked", value) for value in values]
+    assert group["context_lengths"] == [1, 3]
+    assert group["context_weights"] == [1.0] * 4
+    sources = days_of(read_manifest(small.paths.dataset))[f"ds={DAYS[1]}"].sources
+    assert sum(source.notes.get("tokens_beyond_max_length", 0) for source in sources) == 2
+
+
+def test_an_object_is_refused_where_the_order_of_values_counts(spark: SparkSession, tmp_path: Path) -> None:
+    small = unpooled(config(tmp_path), "age", 3)
+    write_log(tmp_path / "logs/impressions", [impression("a", at(1, 12))])
+    path = tmp_path / f"logs/impressions/ds={DAYS[1]}/part-0.parquet"
+    table = pq.read_table(path, partitioning=None)
+    ages = pa.array([[("7", 0.5)]], pa.map_(pa.string(), pa.float64()))
+    pq.write_table(table.set_column(table.column_names.index("age"), "age", ages), path)
+    write_log(tmp_path / "logs/clicks", [event(at(1, 1))])
+    write_log(tmp_path / "logs/conversions", [event(at(1, 1))])
+    with pytest.raises(InputError, match="field age has pooling: none, but its attribute is an object value"):
+        build(spark, small, DAYS[1])
 
 
 def test_attributes_of_the_log_are_carried_into_the_examples(spark: SparkSession, tmp_path: Path) -> None:

@@ -95,6 +95,20 @@ def test_a_cross_of_a_context_is_refused(tmp_path: Path) -> None:
         Config.model_validate(content)
 
 
+def test_an_unpooled_history_has_no_counts_to_cross_or_to_let_decay(tmp_path: Path) -> None:
+    content = config(tmp_path).model_dump(mode="json")
+    content["features"]["fields"][1] |= {"pooling": "none", "max_length": 9}
+    with pytest.raises(
+        ValueError, match="cross cross is of the history clicked, whose field has pooling: no"
+    ):
+        Config.model_validate(content)
+    content["logs"]["events"]["history"][0]["half_life_days"] = 2
+    with pytest.raises(
+        ValueError, match=r"history clicked has half_life_days, .* its field has pooling: none"
+    ):
+        Config.model_validate(content)
+
+
 def manifest_of(tmp_path: Path, *days: int) -> Manifest:
     def counts(day: int) -> PartitionCounts:
         numbers: dict[str, Any] = dict.fromkeys(

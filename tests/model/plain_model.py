@@ -128,7 +128,7 @@ def assert_twenty_steps_are_alike(model: Esmm, arena: EmbeddingArena, plain: Pla
     losses, expected = [], []
     for step in range(STEPS):
         tokens = batch(step)
-        inputs = (*embed_batch(arena, tokens, SPEC), tokens.group_sizes)
+        inputs = embed_batch(arena, tokens, SPEC)
         loss = model.training_loss(inputs, tokens.labels, 1 / tokens.labels.shape[1])
         sgd.zero_grad()
         loss.backward()

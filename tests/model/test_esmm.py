@@ -74,7 +74,7 @@ def test_a_batch_is_looked_up_field_by_field(batch: TokenBatch) -> None:
     arena = make_arena()
     row = arena.local_rows().clone()
 
-    context, impression = embed_batch(arena, batch, SPEC)
+    context, impression, *_ = embed_batch(arena, batch, SPEC)
 
     zero = torch.zeros(DIM)
     expected_context = [[row[1] + 0.5 * row[2], zero], [row[3], 2 * row[4]]]
@@ -86,7 +86,7 @@ def test_a_batch_is_looked_up_field_by_field(batch: TokenBatch) -> None:
 def test_base_reads_an_embedding_of_its_own_for_each_tower() -> None:
     arena = make_arena(copies=2)
     row = arena.local_rows().clone()
-    context, impression = embed_batch(arena, BATCH, SPEC)
+    context, impression, *_ = embed_batch(arena, BATCH, SPEC)
 
     assert context.shape == (2, 2, 2 * DIM)
     assert impression.shape == (3, 2, 2 * DIM)
@@ -94,9 +94,48 @@ def test_base_reads_an_embedding_of_its_own_for_each_tower() -> None:
     torch.testing.assert_close(impression[1, 0], torch.cat((row[8], row[8 + SPEC.num_rows])))
 
 
+def test_an_unpooled_field_is_looked_up_value_by_value_once_per_group() -> None:
+    content = SPEC.model_dump()
+    content["fields"][0] |= {"pooling": "none", "max_length": 5, "weighted": True}
+    spec = FeatureSpec.model_validate(content)
+    for copies in (1, 2):
+        arena = make_arena(copies)
+        row = arena.local_rows().clone().view(copies, SPEC.num_rows, DIM).transpose(0, 1).flatten(1)
+        context, impression, sizes, (sequence,) = embed_batch(arena, BATCH, spec)
+
+        pooled_context, pooled_impression, *_ = embed_batch(make_arena(copies), BATCH, SPEC)
+        torch.testing.assert_close(context, pooled_context[:, 1:])
+        torch.testing.assert_close(impression, pooled_impression)
+        assert torch.equal(sizes, BATCH.group_sizes)
+        zero = torch.zeros(copies * DIM)
+        expected = [[row[1], 0.5 * row[2]], [row[3], zero]]
+        torch.testing.assert_close(sequence.values, torch.stack([torch.stack(own) for own in expected]))
+        assert sequence.mask.tolist() == [[True, True], [True, False]]
+
+        sequence.values[0, 1].sum().backward()
+        changed = (arena.local_rows() != make_arena(copies).local_rows()).any(1).nonzero().flatten().tolist()
+        assert changed == [2, 2 + SPEC.num_rows][:copies]
+
+
+def test_histories_without_values_are_one_column_of_padding() -> None:
+    content = SPEC.model_dump()
+    content["fields"][0] |= {"pooling": "none", "max_length": 5}
+    spec = FeatureSpec.model_validate(content)
+    without = replace(
+        BATCH, context_rows=int32(4), context_weights=torch.ones(1), context_lengths=int32(0, 0, 0, 1)
+    )
+    none, empty = int32(), torch.zeros(0)
+    for batch, num_groups in ((without, 2), (TokenBatch(none, empty, none, none, empty, none, none), 0)):
+        context, _, _, (sequence,) = embed_batch(make_arena(), batch, spec)
+        assert context.shape == (num_groups, 1, DIM)
+        assert sequence.values.shape == (num_groups, 1, DIM)
+        assert sequence.mask.shape == (num_groups, 1)
+        assert not sequence.mask.any()
+
+
 def test_no_groups_are_looked_up_all_the_same() -> None:
     none, empty = int32(), torch.zeros(0)
-    context, impression = embed_batch(
+    context, impression, *_ = embed_batch(
         make_arena(), TokenBatch(none, empty, none, none, empty, none, none), SPEC
     )
     assert context.shape == (0, 2, DIM)
@@ -114,7 +153,7 @@ def test_each_objective_trains_the_rows_that_it_should(objective: str, network: 
     arena = make_arena(esmm.objective.num_embeddings)
     before = arena.local_rows().clone()
 
-    logits = esmm(*embed_batch(arena, BATCH, SPEC), BATCH.group_sizes)
+    logits = esmm(*embed_batch(arena, BATCH, SPEC))
     # Only the second impression was clicked.
     esmm.loss(logits, torch.stack([int32(0, 1, 0), int32(0, 1, 0)])).mean().backward()
 

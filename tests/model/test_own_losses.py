@@ -12,6 +12,7 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.contracts.train_config import Model
+from esmm_spark.model.embedding.embedded import EmbeddedBatch
 from esmm_spark.model.esmm import Esmm, build_esmm
 
 SPEC = FeatureSpec.model_validate(
@@ -62,7 +63,7 @@ def loss_and_gradients(esmm: Esmm) -> list[Tensor]:
     context = torch.randn(2, 1, DIM, generator=generator)
     impression = torch.randn(3, 1, DIM, generator=generator)
     labels = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
-    loss = esmm.training_loss((context, impression, torch.tensor([2, 1])), labels, 0.25)
+    loss = esmm.training_loss(EmbeddedBatch(context, impression, torch.tensor([2, 1])), labels, 0.25)
     return [loss.detach(), *torch.autograd.grad(loss, list(esmm.parameters()))]
 
 

@@ -142,7 +142,7 @@ def test_only_what_a_successful_attempt_reported_stays(tmp_path: Path) -> None:
         if name == "part-00001.2":
             second = written
     (folder / "part-00001.9.parquet").write_bytes(b"half a file")
-    lines = LineCounts(by_reason=[[1], [1]], unknown_tokens=[0, 0], idle_contexts=0)
+    lines = LineCounts(by_reason=[[1], [1]], unknown_tokens=[0, 0], cut_tokens=0, idle_contexts=0)
     reports = [
         GroupingReport(
             task=task,

@@ -45,7 +45,7 @@ class RandomModel:
             for group in groups:
                 for tokens in _impressions(group, self.config):
                     embedded = embed_batch(arena, tokens, spec)
-                    logits = self.esmm(*embedded, tokens.group_sizes)
+                    logits = self.esmm(*embedded)
                     found.append(predict(logits, self.config.objective)[:, 0].tolist())
         columns = self.config.tasks.all_score_columns
         return np.array(found, np.float32).T.reshape(len(columns), -1)

@@ -22,6 +22,7 @@ from esmm_spark.feed.plan import EpochPlan, row_groups_of
 from esmm_spark.feed.reader import open_feed
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model import directory
+from esmm_spark.model.embedding.embedded import EmbeddedBatch
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import need
 from esmm_spark.training.build import build_trainer
@@ -186,7 +187,7 @@ def test_a_share_without_impressions_does_not_reach_a_network() -> None:
     esmm = Esmm([Normalised(3, 2, 4), Normalised(3, 2, 4)], objective).train()
     context, impression = torch.zeros(0, 3, 4, requires_grad=True), torch.zeros(0, 2, 4, requires_grad=True)
     sizes = torch.zeros(0, dtype=torch.int64)
-    loss = esmm.training_loss((context, impression, sizes), torch.zeros(2, 0), 0.1)
+    loss = esmm.training_loss(EmbeddedBatch(context, impression, sizes), torch.zeros(2, 0), 0.1)
     loss.backward()
     assert (float(loss.detach()), context.grad is None, impression.grad is None) == (0.0, False, False)
     assert esmm(context, impression, sizes).shape == (2, 0)

@@ -49,12 +49,13 @@ def add_features(
     levels = {field.name: field.level for field in spec.fields}
     of_impressions = [item for item in logs.history if levels.get(item.field) == "impression"]
     of_contexts = [item for item in logs.history if item not in of_impressions]
+    unpooled = {field.name for field in spec.sequence_fields}
     for catalog, lines in catalogs:
         impressions = join_catalog(impressions, lines, f"{catalog.key}_id", catalog.valid_from is not None)
     contexts = _first_of_context(impressions)
     if of_contexts:
         past = history_events(of_contexts, events, catalogs)
-        histories = join_histories(contexts, past, of_contexts, "context_key")
+        histories = join_histories(contexts, past, of_contexts, "context_key", unpooled)
         contexts = contexts.join(histories, on="context_key", how="inner")
     if of_impressions:
         queries = impressions.withColumn("at_us", F.col("time_us"))

@@ -10,10 +10,17 @@ One whose constructor names `num_heads` is built once, and gives the logits of a
     cls(num_context_features, num_impression_features, dim, num_heads=H, **options)
     forward(context [G, Fc, D], impression [N, Fi, D], group_index [N] int64) -> logits [H, N]
 
-where impression i belongs to context `group_index[i]`. `group_index` is sorted. N is at least 1, and at
-least 2 in training mode (BatchNorm needs two): a rank whose share of a step is a single impression puts it
-through in evaluation mode, and one without impressions doesn't call the network. Buffers of floats are
-averaged over the ranks before they are used or kept (training/ranks/buffers.py); others are the first rank's.
+where impression i belongs to context `group_index[i]`. `group_index` is sorted. The context's features are
+its pooled fields; one whose `forward` names `sequences` gets those with `pooling: none` as well:
+
+    forward(context, impression, group_index, sequences: Sequence[ValueSequence])
+
+in the order of `FeatureSpec.sequence_fields`. One whose constructor names `feature_spec` is told the fields.
+
+N is at least 1, and at least 2 in training mode (BatchNorm needs two): a rank whose share of a step is a
+single impression puts it through in evaluation mode, and one without impressions doesn't call the network.
+Buffers of floats are averaged over the ranks before they are used or kept (training/ranks/buffers.py); others
+are the first rank's.
 Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H heads.
 """
 
@@ -24,14 +31,23 @@ from typing import Any
 from torch import nn
 
 from esmm_spark.contracts.errors import ConfigError, EsmmSparkError
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.model.networks.aitm import Aitm
 from esmm_spark.model.networks.dcn import Dcn
+from esmm_spark.model.networks.din import Din
 from esmm_spark.model.networks.mlp import Mlp
 from esmm_spark.model.networks.mmoe import Mmoe
 from esmm_spark.model.networks.ple import Ple
 from esmm_spark.runtime.own_code import failure, import_named
 
-BUILT_IN: Mapping[str, type[nn.Module]] = {"mlp": Mlp, "dcn": Dcn, "mmoe": Mmoe, "ple": Ple, "aitm": Aitm}
+BUILT_IN: Mapping[str, type[nn.Module]] = {
+    "mlp": Mlp,
+    "dcn": Dcn,
+    "din": Din,
+    "mmoe": Mmoe,
+    "ple": Ple,
+    "aitm": Aitm,
+}
 
 
 def build_networks(
@@ -78,7 +94,7 @@ def build_network(
     """Returns a new network, its parameters drawn from torch's global random state.
 
     Args:
-        name: `mlp`, `dcn`, or `package.module:Class`.
+        name: `mlp`, `dcn`, `din`, or `package.module:Class`.
         num_context_features: Fc.
         num_impression_features: Fi.
         dim: D.
@@ -105,6 +121,23 @@ def build_network(
         raise ConfigError(
             f"model.network {name} can't be built with model.network_options = {options}: {failure(error)}"
         ) from error
+
+
+def takes_sequences(network: type[nn.Module]) -> bool:
+    """Returns whether a network of this class reads the fields that aren't pooled."""
+    return "sequences" in inspect.signature(network.forward).parameters
+
+
+def require_sequences_taken(name: str, spec: FeatureSpec) -> None:
+    """Raises ConfigError if there are fields that aren't pooled, but network `name` reads none."""
+    unpooled = [field.name for field in spec.sequence_fields]
+    if unpooled and not takes_sequences(resolve_network(name)):
+        takers = [taker for taker, network in BUILT_IN.items() if takes_sequences(network)]
+        raise ConfigError(
+            f"features.fields {', '.join(unpooled)} have pooling: none, but model.network {name} takes "
+            f"pooled fields only: pool them by sum or mean, or set model.network to {', '.join(takers)} or a "
+            "class of your own whose forward names `sequences`"
+        )
 
 
 def accepted_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,11 +65,13 @@ class Counts(NamedTuple):
     Attributes:
         by_reason: int64 [2, reasons], lines by reason; reason 0 is accepted.
         unknown_tokens: int64 [2], tokens of accepted lines whose field isn't in the spec.
+        cut_tokens: int64 [1], tokens of accepted contexts beyond their field's `max_length`.
         idle_contexts: int64 [1], accepted contexts without an accepted impression.
     """
 
     by_reason: Int64s
     unknown_tokens: Int64s
+    cut_tokens: Int64s
     idle_contexts: Int64s
 
 
@@ -113,6 +115,7 @@ def zero_counts(num_labels: int) -> Counts:
     return Counts(
         by_reason=np.zeros((2, FIRST_ORPHAN + num_labels), dtype=np.int64),
         unknown_tokens=np.zeros(2, dtype=np.int64),
+        cut_tokens=np.zeros(1, dtype=np.int64),
         idle_contexts=np.zeros(1, dtype=np.int64),
     )
 

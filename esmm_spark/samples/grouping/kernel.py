@@ -120,7 +120,9 @@ def _take_context(
     reason, key_end, count, tokens_start = parse_context(data, start, end)
     if reason != ACCEPTED:
         return reason
-    reason, num_known, num_unknown = parse_tokens(data, tokens_start, end, count, CONTEXT_LEVEL, work)
+    reason, num_known, num_cut, num_unknown = parse_tokens(
+        data, tokens_start, end, count, CONTEXT_LEVEL, work
+    )
     if reason != ACCEPTED:
         return reason
     if _is_open_key(data, start, key_end, groups):
@@ -144,6 +146,7 @@ def _take_context(
     cursor[NUM_CONTEXT_TOKENS] += num_known
     cursor[IS_OPEN], cursor[PART] = 1, 0
     counts.unknown_tokens[0] += num_unknown
+    counts.cut_tokens[0] += num_cut
     return ACCEPTED
 
 
@@ -165,7 +168,8 @@ def _take_impression(
     reason, id_end, key_start, key_end, count, tokens_start = header
     if reason != ACCEPTED:
         return reason
-    reason, num_known, num_unknown = parse_tokens(data, tokens_start, end, count, IMPRESSION_LEVEL, work)
+    # Only contexts have fields whose tokens are cut.
+    reason, num_known, _, num_unknown = parse_tokens(data, tokens_start, end, count, IMPRESSION_LEVEL, work)
     if reason != ACCEPTED:
         return reason
     if not _is_open_key(data, key_start, key_end, groups):

@@ -42,8 +42,10 @@ def workspace(spec: FeatureSpec, max_line_bytes: int, frequent_hashes: dict[str,
 @kernel
 def parse_tokens(
     data: Bytes, start: int, end: int, count: int, level: int, work: Workspace
-) -> tuple[int, int, int]:
-    """Returns (reason, known tokens, unknown tokens) of `data[start:end]`, and fills `work.tokens`.
+) -> tuple[int, int, int, int]:
+    """Returns (reason, tokens, cut tokens, unknown tokens) of `data[start:end]`, and fills `work.tokens`.
+
+    A field's tokens after its first `max_length` are cut: left out of `work.tokens`, and counted.
 
     Args:
         data: uint8, the raw bytes.
@@ -55,17 +57,27 @@ def parse_tokens(
     """
     reason, num_tokens, num_known = scan_tokens(data, start, end, work.names, level, work.tokens)
     if reason != ACCEPTED:
-        return reason, 0, 0
+        return reason, 0, 0, 0
     if num_tokens != count:
-        return TOKEN_COUNT_MISMATCH, 0, 0
-    values = work.bags
+        return TOKEN_COUNT_MISMATCH, 0, 0, 0
+    tokens, values = work.tokens, work.bags
     values[:] = 0
+    kept = 0
     for token in range(num_known):
-        field = work.tokens.field[token]
+        field = tokens.field[token]
         values[field] += 1
         if values[field] > 1 and not work.table.multi[field]:
-            return SEVERAL_VALUES, 0, 0
-    return ACCEPTED, num_known, num_tokens - num_known
+            return SEVERAL_VALUES, 0, 0, 0
+        if values[field] > work.table.max_length[field]:
+            continue
+        if kept < token:
+            tokens.field[kept], tokens.weight[kept] = field, tokens.weight[token]
+            tokens.value_start[kept], tokens.value_end[kept] = (
+                tokens.value_start[token],
+                tokens.value_end[token],
+            )
+        kept += 1
+    return ACCEPTED, kept, num_known - kept, num_tokens - num_known
 
 
 @kernel

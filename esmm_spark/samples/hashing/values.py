@@ -13,6 +13,7 @@ from esmm_spark.logs.compiling import inlined_kernel
 from esmm_spark.runtime.xxh64 import xxh64
 
 _SEED = np.uint64(HASH_SEED)
+_NO_MAXIMUM = 2**62
 
 
 class FieldTable(NamedTuple):
@@ -26,6 +27,7 @@ class FieldTable(NamedTuple):
         first_row: int64 [F], the table's offset in the arena.
         num_buckets: int64 [F].
         weighted, multi: bool [F], as in the spec.
+        max_length: int64 [F], as in the spec, or what no line reaches.
         position: int64 [F], the field's place among those of its level.
         counted: bool [F], whether the field has min_count > 1.
         vocabulary: int64, the hashes that were seen often enough, field by field, ascending within a field.
@@ -40,6 +42,7 @@ class FieldTable(NamedTuple):
     num_buckets: Int64s
     weighted: Bools
     multi: Bools
+    max_length: Int64s
     position: Int64s
     counted: Bools
     vocabulary: Int64s
@@ -81,6 +84,7 @@ def field_table(spec: FeatureSpec, max_value_bytes: int, frequent_hashes: dict[s
         num_buckets=np.array([spec.tables[field.table_name].num_buckets for field in fields], dtype=np.int64),
         weighted=np.array([field.weighted for field in fields]),
         multi=np.array([field.multi for field in fields]),
+        max_length=np.array([field.max_length or _NO_MAXIMUM for field in fields], dtype=np.int64),
         position=np.array([positions[field.name] for field in fields], dtype=np.int64),
         counted=np.array([field.min_count > 1 for field in fields]),
         vocabulary=np.concatenate(vocabularies).astype(np.int64),

@@ -29,10 +29,12 @@ def history(**keys: Any) -> History:
     return History(**{"field": "h", "value": "category", "window_days": 2, **keys})
 
 
-def streamed(of: History, events: list[Row], queries: list[tuple[str, int]]) -> list[dict[str, float]]:
-    """Runs the pass over the rows as Spark would sort them, in small batches."""
+def streamed(
+    of: History, events: list[Row], queries: list[tuple[str, int]]
+) -> list[tuple[dict[str, float], list[str]]]:
+    """Runs the pass over the rows as Spark would sort them, in small batches; pooled and un-pooled."""
     lag = of.lag_s * 1_000_000
-    rows = [(user, time_us + lag, 1, 0, value) for user, time_us, value in events]
+    rows = [(user, time_us + lag, 1, number, value) for user, time_us, value in events for number in (0, 1)]
     rows += [(user, at_us, 0, 0, str(number)) for number, (user, at_us) in enumerate(queries)]
     rows.sort()
     names = ["user_id", "at_us", "kind", "history", "text"]
@@ -41,21 +43,25 @@ def streamed(of: History, events: list[Row], queries: list[tuple[str, int]]) -> 
         for start in range(0, len(rows), 3)
     ]
     found = {}
-    for batch in count_histories(batches, [of], ["id", "@h"]):
+    for batch in count_histories(batches, [of, of], ["id", "@h", "@l"], [False, True]):
         for row in batch.to_pylist():
-            found[int(row["id"])] = dict(row["@h"] or [])
+            found[int(row["id"])] = dict(row["@h"] or []), row["@l"] or []
     return [found[number] for number in range(len(queries))]
 
 
-def brute_force(of: History, events: list[Row], user: str, at_us: int) -> dict[str, float]:
+def past_of(of: History, events: list[Row], user: str, at_us: int) -> list[tuple[int, str]]:
     known_by = at_us - of.lag_s * 1_000_000
-    past = sorted(
+    return sorted(
         (time_us, value)
         for owner, time_us, value in events
         if owner == user and known_by - of.window_days * DAY <= time_us < known_by
     )[-of.last_n :]
+
+
+def brute_force(of: History, events: list[Row], user: str, at_us: int) -> dict[str, float]:
+    known_by = at_us - of.lag_s * 1_000_000
     counts: Counter[str] = Counter()
-    for time_us, value in past:
+    for time_us, value in past_of(of, events, user, at_us):
         age_days = (known_by - time_us) / DAY
         counts[value] += 2 ** (-age_days / of.half_life_days) if of.half_life_days else 1  # type: ignore[assignment]
     return {value: math.log(1 + count) for value, count in counts.items()}
@@ -85,8 +91,9 @@ def test_counts_equal_brute_force(
 ) -> None:
     of = history(last_n=last_n, half_life_days=half_life_days, lag_s=lag_s)
     found = streamed(of, events, queries)
-    for (user, at_us), weights in zip(queries, found, strict=True):
+    for (user, at_us), (weights, newest_first) in zip(queries, found, strict=True):
         assert weights == pytest.approx(brute_force(of, events, user, at_us))
+        assert newest_first == [value for _, value in past_of(of, events, user, at_us)][::-1]
 
 
 @pytest.mark.parametrize("half_life_days", [None, 1.0])
@@ -96,8 +103,8 @@ def test_each_event_moved_past_the_impression_vanishes(lag_s: int, half_life_day
     at_us = 50 * HOUR
     last_seen = at_us - lag_s * 1_000_000 - 1
     events = [("u", last_seen - n * HOUR, value) for n, value in enumerate("abcd")]
-    (everything,) = streamed(of, events, [("u", at_us)])
-    assert sorted(everything) == list("abcd")
+    ((everything, newest_first),) = streamed(of, events, [("u", at_us)])
+    assert sorted(everything) == newest_first == list("abcd")
     for moved, (user, _, value) in enumerate(events):
         # The earliest time that must not be seen, the impression's own, and one after it.
         for time_us in (last_seen + 1, at_us, at_us + HOUR):
@@ -105,7 +112,8 @@ def test_each_event_moved_past_the_impression_vanishes(lag_s: int, half_life_day
             (left,) = streamed(of, [*others, (user, time_us, value)], [("u", at_us)])
             (without,) = streamed(of, others, [("u", at_us)])
             assert left == without
-            assert value not in left
+            assert value not in left[0]
+            assert value not in left[1]
 
 
 @pytest.mark.spark
@@ -113,6 +121,7 @@ def test_spark_gives_what_the_pass_gives_in_any_order_and_partitioning(spark: Sp
     draw = random.Random(1)
     of = history(last_n=3, lag_s=60)
     decayed = history(field="d", half_life_days=0.5)
+    listed = history(field="l", last_n=3)
     events = [(draw.choice("uvw"), draw.randrange(60) * HOUR, draw.choice("abcd")) for _ in range(80)]
     queries = [(f"q{n}", draw.choice("uvw"), draw.randrange(70) * HOUR) for n in range(30)]
     results = []
@@ -120,12 +129,14 @@ def test_spark_gives_what_the_pass_gives_in_any_order_and_partitioning(spark: Sp
         draw.shuffle(events)
         frame = spark.createDataFrame(events, EVENTS).repartition(partitions)
         asked = spark.createDataFrame(queries, QUERIES).repartition(partitions)
-        both = frame.withColumn("history", F.explode(F.array(F.lit(0), F.lit(1))))
-        found = join_histories(asked, both, [of, decayed], "context_key").collect()
-        results.append({row.context_key: (row["@h"], row["@d"]) for row in found})
+        both = frame.withColumn("history", F.explode(F.array(*map(F.lit, range(3)))))
+        found = join_histories(asked, both, [of, decayed, listed], "context_key", {"l"}).collect()
+        results.append({row.context_key: (row["@h"], row["@d"], row["@l"]) for row in found})
     assert results[0] == results[1]
     for name, user, at_us in queries:
-        plain, faded = results[0][name]
+        plain, faded, newest_first = results[0][name]
+        past = [value for _, value in past_of(listed, events, user, at_us)]
+        assert (newest_first or []) == past[::-1]
         assert (plain or {}) == pytest.approx(brute_force(of, events, user, at_us))
         assert (faded or {}) == pytest.approx(brute_force(decayed, events, user, at_us))
 

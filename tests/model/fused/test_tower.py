@@ -12,6 +12,7 @@ from esmm_spark.contracts.objective import Objective, resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.model import esmm
+from esmm_spark.model.embedding.embedded import EmbeddedBatch
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.fused import blas, perceptron, tower
 from esmm_spark.model.fused.layer_kernels import CHUNK
@@ -102,7 +103,7 @@ def results(network: Esmm, given: list[Tensor], dtype: torch.dtype = torch.float
     """Returns the loss and all gradients."""
     network.to(dtype)
     context, impression = (x.to(dtype).requires_grad_() for x in given[:2])
-    loss = network.training_loss((context, impression, given[2]), given[3], SCALE)
+    loss = network.training_loss(EmbeddedBatch(context, impression, given[2]), given[3], SCALE)
     return (loss.detach(), *gradients_of(loss, (context, impression, *network.parameters())))
 
 
@@ -160,7 +161,7 @@ def test_without_impression_features_the_context_projection_is_all() -> None:
 def test_what_comes_after_the_loss_scales_its_gradients() -> None:
     network, given = model((6, 3)), inputs([2, 3])
     context = given[0].requires_grad_()
-    loss = network.training_loss((context, given[1], given[2]), given[3], SCALE)
+    loss = network.training_loss(EmbeddedBatch(context, given[1], given[2]), given[3], SCALE)
     once, thrice = (torch.autograd.grad(x, context, retain_graph=True)[0] for x in (loss, 3 * loss))
     torch.testing.assert_close(thrice, 3 * once)
 

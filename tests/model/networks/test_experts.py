@@ -145,7 +145,7 @@ def test_twenty_steps_are_those_of_the_papers_formula(
 @pytest.mark.parametrize("network", ["mmoe", "ple", "aitm"])
 def test_every_parameter_has_a_gradient(network: str) -> None:
     model, arena, tokens = build(network), new_arena(), batch(0)
-    inputs = (*embed_batch(arena, tokens, SPEC), tokens.group_sizes)
+    inputs = embed_batch(arena, tokens, SPEC)
     model.training_loss(inputs, tokens.labels, 1.0).backward()
     unused = [name for name, own in model.named_parameters() if own.grad is None or not own.grad.any()]
     assert unused == []

@@ -150,7 +150,7 @@ def test_only_options_that_a_network_names_reach_it(own_module: str) -> None:
     [
         (
             "mpl",
-            "model.network = 'mpl' is unknown: allowed are mlp, dcn, mmoe, ple, aitm, or a class of your own",
+            "model.network = 'mpl' is unknown: allowed are mlp, dcn, din, mmoe, ple, aitm, or a class of",
         ),
         ("own_networks:", "is unknown: allowed are mlp, dcn"),
         (":Bilinear", "is unknown"),

@@ -207,6 +207,31 @@ def test_tokens_of_fields_outside_the_spec_are_counted_by_file() -> None:
     assert grouper.counts.unknown_tokens.tolist() == [2, 1]
 
 
+def test_an_unpooled_field_keeps_the_first_max_length_tokens_of_a_line_in_their_order() -> None:
+    """Repeated values stay apart; what is cut is counted, once for a context of several parts."""
+    content = SPEC.model_dump()
+    content["fields"][1] |= {"pooling": "none", "max_length": 3}
+    spec = FeatureSpec.model_validate(content)
+    history = [token("109", value, weight) for value, weight in zip("92999", "12345", strict=True)]
+    lines = [
+        context("k", history[0], token("101", "u"), *history[1:]),
+        context("l", *history[:2]),
+        context("m"),
+    ]
+    shown = [impression("1", "k"), impression("2", "k"), impression("3", "l"), impression("4", "m")]
+    found, rejects, grouper = run(lines, shown, spec, max_group_size=1)
+    whole, _, _ = run(lines, shown, SPEC, max_group_size=1)
+    assert not rejects
+    for part in (0, 1):
+        assert found["k", part]["context_lengths"] == [1, 3]
+        assert found["k", part]["context_rows"] == whole["k", part]["context_rows"][:4]
+        assert found["k", part]["context_weights"] == [1, 1, 2, 3]
+    assert len({*whole["k", 0]["context_rows"][1:]}) == 2
+    assert found["l", 0] == whole["l", 0]
+    assert found["m", 0]["context_lengths"] == [0, 0]
+    assert grouper.counts.cut_tokens.tolist() == [2]
+
+
 def test_unlabelled_impressions_have_null_labels() -> None:
     lines = [
         impression("1", "k", click="", conversion=""),
