@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from esmm_spark.contracts.schemas.columns import (
-    LABELS,
+    DEFAULT_LABELS,
     PROBABILITIES,
     SCORE_COLUMNS,
     TRUTH_COLUMNS,
@@ -37,9 +37,14 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 # aren't made of a label's name.
 RESERVED_COLUMNS = {
     name
-    for table in (example_columns("int", LABELS, {}), label_columns(LABELS), SCORE_COLUMNS, TRUTH_COLUMNS)
+    for table in (
+        example_columns("int", DEFAULT_LABELS, {}),
+        label_columns(DEFAULT_LABELS),
+        SCORE_COLUMNS,
+        TRUTH_COLUMNS,
+    )
     for name in names_of(table)
-    if not any(label in name for label in LABELS)
+    if not any(label in name for label in DEFAULT_LABELS)
 }
 # Columns that are made of a task's name: `p_buy`, `p_entire_buy`, `num_clicks`, `click_time_us`.
 _RESERVED_PREFIXES, _RESERVED_SUFFIX = ("p_", "entire_", "num_"), "_time_us"

@@ -29,7 +29,7 @@ from esmm_spark.spark.steps import step
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was evaluated, the numbers, and where the report is."""
+    """The result of an evaluation: its subject, all measurements, and where the report lies."""
 
     subject: Subject
     measured: Measurements

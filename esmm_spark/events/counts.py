@@ -24,7 +24,7 @@ _READ, _JUDGED = "read", "judged"
 
 
 class Counted(NamedTuple):
-    """What the lines of a day were counted to.
+    """Counts of a day's lines.
 
     Attributes:
         sources: what became of the day's lines of each log, and of all lines of the catalogs.

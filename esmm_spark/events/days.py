@@ -36,7 +36,7 @@ _TASK_JOIN_KEYS = ("window_s", "parent_event")
 
 
 class BuiltDays(NamedTuple):
-    """What a run did.
+    """The partitions that a run wrote, and those that it left as they were.
 
     Attributes:
         written: the partitions that it wrote, the day itself first.

@@ -20,7 +20,7 @@ from esmm_spark.files import storage
 
 
 class KnownInputs(NamedTuple):
-    """What the labels of a day were found to be, and in what.
+    """Digests of a day's labels and of the files that they came from.
 
     Attributes:
         label_digest: of the labels.

@@ -55,7 +55,7 @@ _REMEDY = "write it as plain text, .gz or .bz2"
 
 @dataclass(frozen=True)
 class Head:
-    """How a file begins.
+    """The first lines of a text file.
 
     Attributes:
         text: its first lines, whole ones, without a byte order mark; empty if the file is.

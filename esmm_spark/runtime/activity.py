@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """Whose time it is that passes."""
+    """What an activity is to the watchdog: work, waiting for other ranks, or work that may take long."""
 
     WORKS = "works"
     WAITS = "waits"

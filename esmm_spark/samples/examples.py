@@ -45,7 +45,7 @@ _BUCKETS_PER_FILE = 4
 
 
 class Written(NamedTuple):
-    """What came of one split.
+    """The partitions, counts and rejects that a split was written to.
 
     Attributes:
         partitions: `split=train` -> what is in it. A partition without groups is left out.

@@ -24,7 +24,7 @@ _FREE = -0x8000_0000_0000_0000
 
 
 class CountBuffers(NamedTuple):
-    """Scratch for one line.
+    """Scratch buffers to count the distinct values of one line.
 
     Attributes:
         work: the compiled spec, and buffers for the line's tokens.

@@ -21,7 +21,7 @@ from esmm_spark.spark.tasks import Attempt, TaskReport
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """What all tasks need to know.
+    """The parameters that all tasks of a scoring job share.
 
     Attributes:
         dataset: URI of the examples' dataset, not relative.

@@ -39,7 +39,7 @@ class Items:
 
 
 class Catalogue:
-    """The world of one preset and one seed."""
+    """Categories, shops, brands and items of one preset and one seed."""
 
     def __init__(self, preset: Preset, seed: int) -> None:
         self.preset = preset

@@ -23,7 +23,7 @@ _CATEGORY, _AGE = 206, 124
 
 
 class Repurchases(NamedTuple):
-    """Of the impressions of a block; arrays [N].
+    """Repurchases drawn for the impressions of a block; arrays [N].
 
     Attributes:
         probability: P(repurchase | conversion, impression).

@@ -43,7 +43,7 @@ _POSITION_EFFECTS = np.array([0.4, 0.0, -0.4])
 
 @dataclass(frozen=True)
 class DrawnLabels:
-    """What became of impressions; arrays [N].
+    """Clicks and conversions drawn for impressions, and their probabilities; arrays [N].
 
     Attributes:
         pctr: P(click | impression).

@@ -17,8 +17,8 @@ WORDS = {"examples", "rejects", "labels", "vocabulary", "versions", "checkpoints
 NAMES = {value for name, value in vars(layout).items() if name.isupper()}
 TABLES = {
     "examples": set(columns.EXAMPLE_COLUMNS),
-    "view": set(columns.names_of(columns.view_columns(columns.LABELS, {}))),
-    "label_columns": set(columns.names_of(columns.label_columns(columns.LABELS))),
+    "view": set(columns.names_of(columns.view_columns(columns.DEFAULT_LABELS, {}))),
+    "label_columns": set(columns.names_of(columns.label_columns(columns.DEFAULT_LABELS))),
     **{
         name: set(columns.names_of(getattr(columns, name)))
         for name in ("REJECT_COLUMNS", "SCORE_COLUMNS", "TRUTH_COLUMNS")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.contracts.schemas.columns import EXAMPLE_COLUMNS, LABELS, label_columns, names_of
+from esmm_spark.contracts.schemas.columns import DEFAULT_LABELS, EXAMPLE_COLUMNS, label_columns, names_of
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, NO_PARENT, Tasks
 from tests.contracts.test_config import MINIMAL, minimal  # noqa: F401
 
@@ -80,7 +80,8 @@ def test_tasks_in_a_few_words_name_what_each_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [c for c in (*EXAMPLE_COLUMNS, *names_of(label_columns(LABELS))) if c not in DEFAULT_TASKS.names]
+    "name",
+    [c for c in (*EXAMPLE_COLUMNS, *names_of(label_columns(DEFAULT_LABELS))) if c not in DEFAULT_TASKS.names],
 )
 def test_no_task_has_the_name_of_another_column(name: str) -> None:
     with pytest.raises(ValidationError, match="choose another name"):

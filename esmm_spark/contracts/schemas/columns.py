@@ -27,7 +27,7 @@ class Column(NamedTuple):
 
 
 # Labels are 0 or 1, null where unknown; a conversion has a click.
-LABELS = ("click", "conversion")
+DEFAULT_LABELS = ("click", "conversion")
 # P(click | impression), P(conversion | click), P(click and conversion | impression).
 PROBABILITIES = ("pctr", "pcvr", "pctcvr")
 
@@ -76,7 +76,7 @@ def example_columns(row_type: str, tasks: Iterable[str], carry: Mapping[str, str
     )
 
 
-EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int", LABELS, {}))
+EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int", DEFAULT_LABELS, {}))
 
 
 def view_columns(tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...]:
@@ -141,7 +141,7 @@ def _beside(tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...
     )
 
 
-SCORE_COLUMNS = score_columns(PROBABILITIES, LABELS, {})
+SCORE_COLUMNS = score_columns(PROBABILITIES, DEFAULT_LABELS, {})
 
 # A row per simulated impression, of all splits: what its labels were drawn from. Key: impression_id.
 TRUTH_COLUMNS = (

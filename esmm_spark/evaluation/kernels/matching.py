@@ -15,7 +15,7 @@ MISSING = -1
 
 
 class Matched(NamedTuple):
-    """How one side's ids lie beside another's.
+    """One side's ids merge-joined with another's.
 
     Attributes:
         places: `[N]` the place among the others of each of ours, MISSING where it isn't there.

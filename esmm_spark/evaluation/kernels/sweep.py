@@ -30,7 +30,7 @@ _IS_OPEN, _OPEN_ROWS, _OPEN_POSITIVES, _ROWS, _POSITIVES, _IN_16_BITS, _ROC_POIN
 
 
 class PairSums(NamedTuple):
-    """What a pass has summed so far.
+    """Running sums of a pass, from which its AUC follows.
 
     A score is open from its first impression on until another score comes, if it has positives or may go on
     in the next chunk.
@@ -57,7 +57,7 @@ class PairSums(NamedTuple):
 
 
 class CurveSums(NamedTuple):
-    """What a pass keeps for the curves.
+    """Running sums of a pass for its ROC and calibration curves.
 
     Attributes:
         strides: int64 [2], negatives and positives between two points of the ROC curve.

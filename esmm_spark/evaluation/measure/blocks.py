@@ -29,7 +29,7 @@ _FLUSH_BYTES = 6 << 20
 
 
 class ColumnBlock(NamedTuple):
-    """One Spark row.
+    """Columns of numbers that travel as one Spark row.
 
     Attributes:
         part: who gets it.

@@ -16,7 +16,7 @@ RANK, GROUP, NOTES_ON = range(3)
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation.
+    """The parameters of an evaluation's Spark job.
 
     Attributes:
         tasks: what the labels and scores are of.

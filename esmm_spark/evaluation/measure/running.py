@@ -31,7 +31,7 @@ _TASKS_PER_CORE = 3
 
 @dataclass(frozen=True)
 class Results:
-    """What the tasks have found.
+    """The results of all tasks.
 
     Attributes:
         notes: of those that read and those that align.

@@ -28,7 +28,7 @@ NUM_GROUPS = "groups"
 
 
 class Vector(NamedTuple):
-    """A result of a task.
+    """Partial sums that a task returns.
 
     Attributes:
         part: whose.

@@ -21,7 +21,7 @@ NUM_CURSORS = 8
 
 
 class GroupBuffers(NamedTuple):
-    """Closed parts and the open one.
+    """The grouping kernel's output: closed parts of groups, and the open one.
 
     P parts, N impressions, Fc context fields, Fi impression fields, K tasks, C carried columns.
 
@@ -76,7 +76,7 @@ class Counts(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """How many of each kind a group or an impression has."""
+    """Numbers of fields of a context and an impression, and of an impression's labels and carried columns."""
 
     context_fields: int
     impression_fields: int

@@ -36,7 +36,7 @@ _FIRST_BYTES = 24
 
 
 class Packing(NamedTuple):
-    """How lines are packed.
+    """The parameters of `pack_lines`.
 
     Attributes:
         held_out_prefix: what stands before a key in the text whose hash decides whether it is held out.
