@@ -144,11 +144,11 @@ DEMO = Preset(
     taste_scale=3.0,
 )
 
-PRESETS = {"demo": DEMO, "aliccp": ALICCP}
+SIMULATION_PRESETS = {"demo": DEMO, "aliccp": ALICCP}
 
 
 def preset_named(name: str) -> Preset:
     """Returns the preset of that name. Raises ConfigError where there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if name not in SIMULATION_PRESETS:
+        raise ConfigError(f"unknown preset {name!r}: choose one of {', '.join(SIMULATION_PRESETS)}")
+    return SIMULATION_PRESETS[name]

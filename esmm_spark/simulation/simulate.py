@@ -78,7 +78,7 @@ def simulate(
         output: the folder.
         num_groups: contexts of train and test together, half of them in each.
         seed: of everything.
-        preset: a name in `presets.PRESETS`.
+        preset: a name in `presets.SIMULATION_PRESETS`.
         num_tasks: Spark tasks; by default one per part file.
 
     Raises:

@@ -120,7 +120,7 @@ def simulate_events(
         output: the folder.
         num_groups: contexts of all days together.
         seed: of everything.
-        preset: a name in `presets.PRESETS`.
+        preset: a name in `presets.SIMULATION_PRESETS`.
         days: of the impressions; clicks go back ten days further.
         with_repurchases: whether there is a log of repurchases after conversions, too.
 

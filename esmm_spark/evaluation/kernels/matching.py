@@ -11,14 +11,14 @@ from esmm_spark.evaluation.kernels.compiling import kernel
 from esmm_spark.evaluation.kernels.ordering import sorted_order
 from esmm_spark.evaluation.kernels.scratch import empty
 
-MISSING = -1
+NOT_FOUND = -1
 
 
 class Matched(NamedTuple):
     """One side's ids merge-joined with another's.
 
     Attributes:
-        places: `[N]` the place among the others of each of ours, MISSING where it isn't there.
+        places: `[N]` the place among the others of each of ours, NOT_FOUND where it isn't there.
         missing: ours that aren't among the others, repetitions counted once.
         surplus: theirs that aren't among ours, likewise.
         duplicates: ids that come more than once among the others and are among ours.
@@ -96,7 +96,7 @@ def _merge(ours: Any, theirs: Any, places: Any, counts: Any) -> None:
             order = -1 if ours[0][i] < theirs[0][j] else 1
         elif ours[1][i] != theirs[1][j]:
             order = -1 if ours[1][i] < theirs[1][j] else 1
-        found = j if order == 0 else MISSING
+        found = j if order == 0 else NOT_FOUND
         if order <= 0:
             end = _run_end(ours, i)
             places[i:end] = found

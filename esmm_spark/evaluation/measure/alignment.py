@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from esmm_spark.evaluation.kernels.matching import MISSING, count_repeated, id_order, match
+from esmm_spark.evaluation.kernels.matching import NOT_FOUND, count_repeated, id_order, match
 from esmm_spark.evaluation.measure.blocks import BlockRows, ColumnBlock, split
 from esmm_spark.evaluation.measure.layout import GROUP, NOTES_ON, RANK, Job
 from esmm_spark.evaluation.measure.plan import parts_by_hash, parts_by_score
@@ -113,7 +113,7 @@ def _align(sides: Mapping[str, Side], job: Job) -> tuple[dict[str, int], Aligned
             wrong["baseline_surplus"] = found.surplus
             wrong["baseline_duplicates"] += found.surplus_duplicates
             wrong["baseline_duplicate_rows"] += found.surplus_duplicate_rows
-        taken[series] = side.taken(found.places[found.places != MISSING])
+        taken[series] = side.taken(found.places[found.places != NOT_FOUND])
     for series, side in taken.items():
         wrong[f"{series}_bad_scores"] = int(np.count_nonzero(bad_scores(side.scores)))
         wrong[f"{series}_bad_labels"] = _count_bad_labels(series, side, job)

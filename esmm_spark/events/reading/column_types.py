@@ -105,9 +105,9 @@ class ColumnType:
 
 
 STRING = ColumnType("string", TEXT, StringType())
-UNKNOWN = ColumnType("null", NOTHING)
+UNKNOWN_TYPE = ColumnType("null", NOTHING)
 _OF_JSON = {
-    "null": UNKNOWN,
+    "null": UNKNOWN_TYPE,
     "boolean": ColumnType("boolean", BOOLEAN, StringType()),
     "number": ColumnType("number", NUMBER, StringType()),
     "string": STRING,

@@ -23,7 +23,7 @@ from esmm_spark.events.reading.column_types import (
     OTHER,
     STRING,
     TIMES,
-    UNKNOWN,
+    UNKNOWN_TYPE,
     WEIGHTS,
     ColumnType,
     json_type,
@@ -62,7 +62,7 @@ class LogFile:
 
     def type_of(self, column: str) -> ColumnType | None:
         """Returns the type of a column, None where it is missing and should not be."""
-        return self.columns.get(column, UNKNOWN if self.is_sparse else None)
+        return self.columns.get(column, UNKNOWN_TYPE if self.is_sparse else None)
 
 
 class CheckedColumns(NamedTuple):
@@ -106,7 +106,7 @@ def check_columns(name: str, files: Sequence[LogFile], wanted: Mapping[str, str]
             what it is mapped as.
     """
     if not files:
-        return CheckedColumns({column: UNKNOWN for column in wanted.values()}, [])
+        return CheckedColumns({column: UNKNOWN_TYPE for column in wanted.values()}, [])
     types: dict[str, ColumnType] = {}
     warnings: dict[str, str] = {}
     for key, column in wanted.items():
@@ -165,13 +165,13 @@ def _type_of(key: str, column: str, use: str, files: Sequence[LogFile]) -> Colum
     """Returns the type of a mapped column; raises as `check_columns`."""
     first, is_nowhere = files[0], all(column not in file.columns for file in files)
     if is_nowhere and first.is_sparse and use == "attribute":
-        return UNKNOWN
+        return UNKNOWN_TYPE
     if is_nowhere or first.type_of(column) is None:
         shown = next(file for file in files if file.columns)
         raise ConfigError(
             f"{key} = {column!r} is no column of {shown.path}: it has {', '.join(shown.columns)}"
         )
-    known, where = UNKNOWN, first.path
+    known, where = UNKNOWN_TYPE, first.path
     for file in files:
         found = file.type_of(column)
         if found is None:
@@ -242,7 +242,7 @@ def _json_columns(path: str, head: Head) -> dict[str, ColumnType]:
             continue  # rejected as `malformed_line` when the data is read
         if isinstance(record, dict):
             for column, value in record.items():
-                columns[column] = _merged(columns.get(column, UNKNOWN), json_type(value))
+                columns[column] = _merged(columns.get(column, UNKNOWN_TYPE), json_type(value))
     if head.text.strip() and not columns:
         raise InputError(f"{path} has no JSON object in its first lines")
     return columns

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esmm_spark.evaluation.kernels import ordering, scratch
 from esmm_spark.evaluation.kernels.id_hashes import text_hashes
-from esmm_spark.evaluation.kernels.matching import MISSING, count_repeated, id_order, match
+from esmm_spark.evaluation.kernels.matching import NOT_FOUND, count_repeated, id_order, match
 from esmm_spark.evaluation.kernels.ordering import sorted_order
 
 # Two hashes of few values: many are equal, and many only in the first.
@@ -64,7 +64,7 @@ def test_ids_are_matched_as_a_dictionary_would(
     assert pairs == [sorted(ours), sorted(theirs)]
     found = match(*sides)
     for pair, place in zip(pairs[0], found.places, strict=True):
-        assert (pairs[1][place] == pair) if pair in theirs else place == MISSING
+        assert (pairs[1][place] == pair) if pair in theirs else place == NOT_FOUND
     times = Counter(theirs)
     repeated = {pair: count for pair, count in times.items() if count > 1}
     shared = [count for pair, count in repeated.items() if pair in ours]
