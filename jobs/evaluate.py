@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from esmm_spark.commands.command import config_parser, parse_config, run_command
 from esmm_spark.contracts.disjoint_paths import paths_of
+from esmm_spark.contracts.errors import RequirementsNotMetError
 from esmm_spark.runtime.run_notes import this_run
 
 _log = logging.getLogger("esmm_spark.jobs.evaluate")
@@ -29,6 +30,7 @@ def main(argv: Sequence[str]) -> None:
 
     from esmm_spark.evaluation.evaluating import evaluate
     from esmm_spark.evaluation.report.cautions import warnings_of
+    from esmm_spark.evaluation.report.requirements import requirements_of
     from esmm_spark.evaluation.report.terminal import terminal_summary
     from esmm_spark.spark.session import job_session
 
@@ -43,6 +45,14 @@ def main(argv: Sequence[str]) -> None:
     for warning in warnings_of(done.subject, done.measured):
         _log.warning(warning)
     console.print(f"report: {done.report}", soft_wrap=True, highlight=False)
+    requirements = requirements_of(done.subject, done.measured)
+    unmet = [found.told(metric) for metric, found in requirements.items() if not found.is_met]
+    for reason in unmet:
+        _log.error(reason)
+    if unmet:
+        raise RequirementsNotMetError(
+            f"{len(unmet)} of {len(requirements)} requirements are not met: {'; '.join(unmet)}"
+        )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from esmm_spark.contracts.losses import Term
 from esmm_spark.contracts.objective import LISTED, Objective, resolve
 from esmm_spark.contracts.sample_config import Logs, Paths, Samples, SplitLogs
 from esmm_spark.contracts.schemas.layout import TEST_PARTITION, TRAIN_PARTITION
+from esmm_spark.contracts.schemas.requirements import Bound, Bounds, bounds_of
 from esmm_spark.contracts.section import InputPath, Section, require_no_secrets
 from esmm_spark.contracts.tables.table_config import require_sources
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks, problem_of_name
@@ -109,6 +110,13 @@ class Evaluate(Section):
     ] = 200
     seed: Annotated[int, Field(description="Seed of the bootstrap.")] = 42
     calibration_bins: Annotated[int, Field(ge=2, le=1000, description="Bins of the calibration curves.")] = 20
+    require: Annotated[
+        dict[str, Bound],
+        Field(
+            description="Metric of `metrics.json` -> the worst that is good enough, or a range of two. Where "
+            "one isn't met, the report is written and the exit code 3. docs/operations.md has examples."
+        ),
+    ] = {}
 
 
 class Config(Section):
@@ -186,6 +194,16 @@ class Config(Section):
                     f"losses has a term that reads the column {column}, which {found}: add "
                     f"{column}: float to samples.carry"
                 )
+        return self
+
+    @property
+    def required(self) -> dict[str, Bounds]:
+        """Metric -> what `evaluate.require` says that it must be."""
+        return bounds_of(self.evaluate.require, self.tasks, self.evaluate.truth is not None)
+
+    @model_validator(mode="after")
+    def _check_required(self) -> Self:
+        assert self.required is not None
         return self
 
     @model_validator(mode="after")

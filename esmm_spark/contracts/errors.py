@@ -14,6 +14,7 @@
     |   |-- UnsafeFileError        a pickle where none may be
     |   `-- TooFewRowGroupsError   fewer row groups than ranks
     |-- CountMismatchError         what went in is not what came out: exit code 1
+    |-- RequirementsNotMetError    a model that isn't good enough: exit code 3
     |-- NonFiniteLossError         NaN or infinite loss: exit code 1
     `-- RankFailedError            another rank failed: exit code 1
 
@@ -87,6 +88,12 @@ class TooFewRowGroupsError(UserError):
 
 class CountMismatchError(EsmmSparkError):
     """What went into a stage is not what came out of it."""
+
+
+class RequirementsNotMetError(EsmmSparkError):
+    """The evaluation is complete, and a metric isn't what `evaluate.require` says."""
+
+    exit_code = 3
 
 
 class NonFiniteLossError(EsmmSparkError):

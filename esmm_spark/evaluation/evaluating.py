@@ -96,4 +96,5 @@ def _subject(config: Config, sources: Mapping[str, Source], versions: Mapping[st
         history_note=note,
         days=read_days(config.paths.dataset),
         tasks=config.tasks,
+        required=config.required,
     )

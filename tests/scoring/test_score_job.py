@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.schemas.run_record import RunRecord
 from tests.repository import ROOT
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import config_content, random_groups, write_dataset, write_partition
@@ -79,6 +80,12 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def recorded(folder: Path) -> tuple[int, int | None, int | None, str | None]:
+    """Returns exit code, rows in, rows out and error of the run's record."""
+    record = RunRecord.model_validate_json((folder / "scores.runs" / "split=test.json").read_text())
+    return record.exit_code, record.rows_in, record.rows_out, record.error
+
+
 @pytest.mark.spark
 @pytest.mark.slow
 def test_a_killed_run_leaves_the_old_partition_whole_and_a_rerun_completes(folder: Path) -> None:
@@ -96,6 +103,7 @@ def test_a_killed_run_leaves_the_old_partition_whole_and_a_rerun_completes(folde
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate(timeout=60)
     assert content_of(partition) == before
+    assert not (folder / "scores.runs").exists()
 
     (folder / "gate").touch()
     code, out, err = run(folder, "spark-submit")
@@ -104,11 +112,13 @@ def test_a_killed_run_leaves_the_old_partition_whole_and_a_rerun_completes(folde
     assert num_impressions == sum(len(group["click"]) for group in random_groups(40, seed=5))
     assert f"scored {num_impressions:,} impressions with model 000001-" in out
     assert [path.name for path in (folder / "scores").iterdir()] == ["split=test"]
+    assert recorded(folder) == (0, num_impressions, num_impressions, None)
 
     complete = content_of(partition)
     code, out, _ = run(folder, sys.executable)
     assert code == 0
     assert "already: nothing to do (--force scores again)" in out
+    assert recorded(folder) == (0, 0, 0, None)
     assert content_of(partition) == complete
 
 
@@ -128,6 +138,7 @@ def test_a_corrupt_file_is_one_line_and_exit_code_2(folder: Path) -> None:
         "; it is truncated, corrupt or not what preprocess wrote there: preprocess again"
     )
     assert err.splitlines()[-1] == errors[0]
+    assert recorded(folder) == (2, None, None, errors[0].removeprefix("error: "))
     assert "Traceback" not in err
     assert "\tat " not in err
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from esmm_spark.contracts.schemas.run_record import RunRecord
 from esmm_spark.files.lease import leased
 from esmm_spark.training.run import train
 from tests.synthetic_examples import (
@@ -86,6 +87,8 @@ def test_a_rank_killed_mid_epoch_ends_the_job_and_one_rank_goes_on_to_the_same_m
     assert seconds < 60
     (line,) = told(result.stderr)
     assert line.startswith("error: rank 0 of 2 stops: rank 1 of 2 on localhost ended; it was ")
+    record = RunRecord.model_validate_json((config.parent / "model.run.json").read_text())
+    assert (record.exit_code, record.error) == (1, line.removeprefix("error: "))
     # Killed in the second epoch, after the checkpoint of 2 ranks at its fourth step.
     assert not (model / "versions").exists()
     done = steps_with_checkpoint(model)
@@ -105,6 +108,8 @@ def test_sigterm_to_horovodrun_leaves_a_checkpoint_from_which_two_ranks_go_on(
     assert "Exit code: 143" in result.stderr
     assert told(result.stderr) == []
     assert "the same command goes on from there" in result.stdout
+    record = RunRecord.model_validate_json((config.parent / "model.run.json").read_text())
+    assert (record.exit_code, record.error) == (143, "stopped by SIGTERM")
     newest = steps_with_checkpoint(model)[-1]
     assert f"checkpoint {model}/checkpoints/step-{newest:08d}" in result.stdout
     resumed = run(2, config)
@@ -152,6 +157,8 @@ def test_two_ranks_are_refused_together_while_another_run_trains_there(new_run: 
     (line,) = told(result.stderr)
     assert line.startswith(f"error: paths.model {model} is being written by process {os.getpid()} of ")
     assert list(model.iterdir()) == []
+    # The record is that of the run that trains there.
+    assert not (config.parent / "model.run.json").exists()
 
 
 def test_a_mistake_that_all_ranks_find_is_told_once(tmp_path: Path) -> None:

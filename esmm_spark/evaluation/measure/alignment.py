@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.evaluation.kernels.matching import NOT_FOUND, count_repeated, id_order, match
 from esmm_spark.evaluation.measure.blocks import BlockRows, ColumnBlock, split
 from esmm_spark.evaluation.measure.layout import GROUP, NOTES_ON, RANK, Job
@@ -25,7 +26,7 @@ from esmm_spark.evaluation.measure.sides import (
     fill_labels,
     side_columns,
 )
-from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE
 
 
 @dataclass

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.contracts.tasks import Tasks
-from esmm_spark.evaluation.measure.targets import ORACLE, Scan, Target
+from esmm_spark.evaluation.measure.targets import ORACLE, Scan
 
 # Kinds of blocks between aligning and summing.
 RANK, GROUP, NOTES_ON = range(3)

@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Evaluate
 from esmm_spark.contracts.errors import CountMismatchError
+from esmm_spark.contracts.schemas.targets import MetricKind, Target, targets_of
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.evaluation.kernels.sweep import Swept
 from esmm_spark.evaluation.measure.checks import NoteCounts, check
@@ -22,22 +23,13 @@ from esmm_spark.evaluation.measure.curves import (
 from esmm_spark.evaluation.measure.estimates import Estimate, difference, ratio
 from esmm_spark.evaluation.measure.inputs import Source
 from esmm_spark.evaluation.measure.layout import Job
-from esmm_spark.evaluation.measure.metrics import METRICS, Metric, MetricKind
+from esmm_spark.evaluation.measure.metrics import METRICS, Metric
 from esmm_spark.evaluation.measure.plan import num_parts
 from esmm_spark.evaluation.measure.ranking import auc_estimate, join_parts, roc_curve
 from esmm_spark.evaluation.measure.running import Results, run_job
 from esmm_spark.evaluation.measure.sampling import sampled_splitters
 from esmm_spark.evaluation.measure.summing import NUM_GROUPS, Vector, swept_of
-from esmm_spark.evaluation.measure.targets import (
-    BASELINE,
-    MODEL,
-    ORACLE,
-    LabelCounts,
-    Ranking,
-    Target,
-    scans_of,
-    targets_of,
-)
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, LabelCounts, Ranking, scans_of
 
 Floats = NDArray[np.float64]
 

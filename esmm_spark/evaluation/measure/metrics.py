@@ -2,20 +2,20 @@
 
 A metric beside the AUC is (sum over groups of a numerator) / (sum over groups of a denominator): a resample
 of groups is a weighted sum of the groups' sums, so one product of matrices gives all replicates. To add one:
-a `Metric` in METRICS and, if no sum here serves, a function in SUMS. Report and metrics.json follow.
+its kind in contracts/schemas/targets.py, a `Metric` in METRICS and, if no sum here serves, a function in
+SUMS. Report and metrics.json follow.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from esmm_spark.contracts.schemas.targets import MetricKind
 from esmm_spark.evaluation.kernels.group_aucs import GroupAucs, group_aucs
 
-MetricKind = str
 Floats = NDArray[np.float64]
 
 # The spacing of float32 just below 1: a float32 score can't be nearer to 1 than this, so 0 and 1 are read as
@@ -89,7 +89,6 @@ class Metric:
         counts: name -> sum, shown beside the value; where there is none, the target's impressions and
             positives.
         decimals: with which it is written.
-        better: which of two values is the better one, `higher` or `lower`; None where that can't be said.
     """
 
     kind: MetricKind
@@ -100,7 +99,6 @@ class Metric:
     if_undefined: str = "no labelled impression"
     counts: tuple[tuple[str, str], ...] = ()
     decimals: int = 4
-    better: Literal["higher", "lower"] | None = "higher"
 
     @property
     def sums(self) -> tuple[str, ...]:
@@ -125,7 +123,6 @@ METRICS: Mapping[MetricKind, Metric] = {
             "better.",
             "loss",
             decimals=5,
-            better="lower",
         ),
         # Source: He et al., "Practical Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014,
         # section 3 (calibration).
@@ -137,7 +134,6 @@ METRICS: Mapping[MetricKind, Metric] = {
             "labels",
             "no positive label",
             decimals=3,
-            better=None,
         ),
         # Source: Zhu et al., "Optimized Cost per Click in Taobao Display Advertising", KDD 2017, equation 13.
         Metric(
@@ -152,7 +148,6 @@ METRICS: Mapping[MetricKind, Metric] = {
         ),
     )
 }
-KINDS: tuple[MetricKind, ...] = tuple(METRICS)
 
 
 def sums_of(kinds: tuple[MetricKind, ...]) -> tuple[str, ...]:

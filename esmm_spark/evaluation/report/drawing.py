@@ -10,8 +10,9 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Ranking, Target
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Ranking
 
 # Okabe and Ito's colours, told apart with any colour vision; markers and dashes differ as well.
 COLOURS = {MODEL: "#0072B2", BASELINE: "#D55E00", ORACLE: "#5B6470"}

@@ -1,7 +1,8 @@
 """Formats numbers alike in the terminal and in the report."""
 
+from esmm_spark.contracts.schemas.targets import MetricKind
 from esmm_spark.evaluation.measure.estimates import Estimate
-from esmm_spark.evaluation.measure.metrics import METRICS, MetricKind
+from esmm_spark.evaluation.measure.metrics import METRICS
 
 NO_INTERVAL = "interval n/a"
 

@@ -13,6 +13,7 @@ from esmm_spark.evaluation.report.sections import (
     join,
     method,
     metrics,
+    requirements,
     roc,
     scores,
     training,
@@ -24,6 +25,7 @@ MakeSection = Callable[[Subject, Measurements], PageSection | None]
 
 # In the page's order. Another section is a file of sections/ and a line here.
 SECTIONS: tuple[MakeSection, ...] = (
+    requirements.section,
     metrics.section,
     comparison.section,
     roc.section,

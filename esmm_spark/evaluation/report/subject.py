@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from esmm_spark.contracts.manifest import DayCounts
 from esmm_spark.contracts.schemas.records import TrainHistory
+from esmm_spark.contracts.schemas.requirements import Bounds
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 
 
@@ -26,6 +27,7 @@ class Subject:
         history: the model's training curves, or None.
         history_note: where they come from, or why there are none.
         tasks: what was predicted.
+        required: metric -> what it must be.
         days: the days of a dataset of event logs, none of any other.
     """
 
@@ -43,3 +45,4 @@ class Subject:
     history_note: str
     days: Mapping[str, DayCounts] = field(default_factory=dict)
     tasks: Tasks = DEFAULT_TASKS
+    required: Mapping[str, Bounds] = field(default_factory=dict)

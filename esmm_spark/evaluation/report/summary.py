@@ -9,6 +9,7 @@
      "bootstrap": {"samples": 200, "seed": 42, "level": 0.95},
      "metrics": {"model": {"ctr_auc": {"value", "low", "high", "impressions", "positives"}, ...}, ...},
      "warnings": ["CTCVR: ESMM's pctcvr add up to 1.490 times the labels ...", ...],
+     "requirements": {"ctcvr_auc": {"at_least", "at_most", "found", "is_met", "reason"}, ...},
      "differences": {"ctr_auc": {"value", "low", "high"}, ...},                  model - baseline
      "curves": {"model": {"ctr": {"roc": {"false_positive_rate": [...], "true_positive_rate": [...]},
                                   "calibration": [{"impressions", "positives", "mean_score", "rate", ...}],
@@ -28,6 +29,7 @@ from esmm_spark.evaluation.measure.estimates import LEVEL
 from esmm_spark.evaluation.measure.measurement import Curves, Measurements
 from esmm_spark.evaluation.measure.targets import BASELINE
 from esmm_spark.evaluation.report.cautions import warnings_of
+from esmm_spark.evaluation.report.requirements import requirements_of
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import counts_of_tasks
 
@@ -63,6 +65,9 @@ def metrics_json(subject: Subject, measured: Measurements) -> str:
         "bootstrap": {"samples": subject.num_samples, "seed": subject.seed, "level": LEVEL},
         "metrics": metrics,
         "warnings": warnings_of(subject, measured),
+        "requirements": {
+            name: found.model_dump() for name, found in requirements_of(subject, measured).items()
+        },
         "differences": {key: estimate.as_dict() for key, estimate in measured.differences.items()},
         "curves": curves,
     }

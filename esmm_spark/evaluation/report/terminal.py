@@ -7,13 +7,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from esmm_spark.contracts.schemas.targets import MetricKind, Target
 from esmm_spark.contracts.tasks import plural
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.metrics import METRICS, MetricKind
-from esmm_spark.evaluation.measure.targets import Target
+from esmm_spark.evaluation.measure.metrics import METRICS
 from esmm_spark.evaluation.report import formats
 from esmm_spark.evaluation.report.cautions import why_no_interval
+from esmm_spark.evaluation.report.requirements import requirements_of
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import counts_of_tasks, words_of
 
@@ -29,7 +30,7 @@ def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType
     starts = range(0, len(measured.targets), _MOST_COLUMNS)
     tables = [_table(subject, measured, measured.targets[start : start + _MOST_COLUMNS]) for start in starts]
     title = Text(_title(subject, measured), style="bold")
-    return Group(title, *tables, *_notes(subject, measured))
+    return Group(title, *tables, *_notes(subject, measured), *_requirements(subject, measured))
 
 
 def _table(subject: Subject, measured: Measurements, targets: Sequence[Target]) -> Table:
@@ -63,6 +64,11 @@ def _cell(kind: MetricKind, estimate: Estimate) -> Text:
     elif formats.interval_of(kind, estimate):
         text.append(" ±n/a", style="dim")
     return text
+
+
+def _requirements(subject: Subject, measured: Measurements) -> list[Text]:
+    found = requirements_of(subject, measured)
+    return [Text(f"{'met' if of.is_met else 'NOT MET'}: {of.told(name)}") for name, of in found.items()]
 
 
 def _notes(subject: Subject, measured: Measurements) -> list[Text]:

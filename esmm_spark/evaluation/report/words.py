@@ -3,10 +3,11 @@
 All of it follows from the tasks; those of click and conversion have the words that the field has for them.
 """
 
+from esmm_spark.contracts.schemas.targets import MetricKind, Target
 from esmm_spark.contracts.tasks import Tasks, called, noun, plural
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.metrics import METRICS, MetricKind
-from esmm_spark.evaluation.measure.targets import LabelCounts, Target
+from esmm_spark.evaluation.measure.metrics import METRICS
+from esmm_spark.evaluation.measure.targets import LabelCounts
 from esmm_spark.evaluation.report.paper_words import PAPER_WORDS, TargetWords
 
 

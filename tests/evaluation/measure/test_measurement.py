@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
+from esmm_spark.contracts.schemas.targets import KINDS, TARGETS, Target, targets_of
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.evaluation.kernels import scratch
 from esmm_spark.evaluation.kernels.id_hashes import text_hashes
@@ -19,8 +20,7 @@ from esmm_spark.evaluation.kernels.weights import poisson_weights
 from esmm_spark.evaluation.measure import plan, sampling, summing
 from esmm_spark.evaluation.measure.inputs import Source
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.metrics import LOG_LOSS_EPSILON
-from esmm_spark.evaluation.measure.targets import TARGETS, Target, targets_of
+from esmm_spark.evaluation.measure.metrics import LOG_LOSS_EPSILON, METRICS
 from tests.evaluation.local_job import measure_locally, write_sources
 from tests.evaluation.scored_data import baseline_of, truth_of
 
@@ -254,3 +254,7 @@ def test_samples_come_from_first_to_last_row_group(sources: dict[str, Source]) -
     chosen = [span.row_group for span in sampling._spread(spans)]
     assert (len(chosen), chosen[0], chosen[-1]) == (16, 0, 99)
     assert max(np.diff(chosen)) <= 7
+
+
+def test_config_and_evaluation_know_the_same_kinds_of_metrics() -> None:
+    assert tuple(METRICS) == KINDS

@@ -14,15 +14,18 @@ from markupsafe import escape
 from rich.console import Console
 
 from esmm_spark.contracts.schemas.records import EpochRecord, StepRecord, TrainHistory
+from esmm_spark.contracts.schemas.requirements import Bounds
+from esmm_spark.contracts.schemas.targets import TARGETS
 from esmm_spark.evaluation.measure.curves import ScoreGrid, calibration_curve, histogram
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Curves, Measurements
-from esmm_spark.evaluation.measure.targets import TARGETS, LabelCounts, Ranking
+from esmm_spark.evaluation.measure.targets import LabelCounts, Ranking
 from esmm_spark.evaluation.report import report
 from esmm_spark.evaluation.report.cautions import warnings_of
 from esmm_spark.evaluation.report.formats import percent
 from esmm_spark.evaluation.report.page import PageSection, Table, page
 from esmm_spark.evaluation.report.report import report_html
+from esmm_spark.evaluation.report.requirements import requirements_of
 from esmm_spark.evaluation.report.sections.comparison import verdict
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.summary import metrics_json
@@ -50,6 +53,7 @@ def subject(**changes: Any) -> Subject:
             seed=42,
             history=HISTORY,
             history_note="model/history.json",
+            required={"ctr_auc": Bounds(0.1, None), "ctcvr_calibration": Bounds(7.0, 8.0)},
         ),
         **changes,
     )
@@ -117,6 +121,40 @@ def test_the_report_holds_every_plot_and_every_id_once(html: str) -> None:
     assert len(ids) == len(set(ids))
     used = set(re.findall(r'(?:href="#|url\(#)([^")]*)', html))
     assert used <= set(ids)
+
+
+def test_what_was_required_is_told_on_the_page_on_the_terminal_and_in_metrics_json(html: str) -> None:
+    section = html.partition("<h2>Requirements</h2>")[2].partition("<h2")[0]
+    rows = re.findall(r"<tr>.*?</tr>", section, re.DOTALL)
+    texts = [" ".join(re.sub(r"<[^>]*>", " ", row).split()) for row in rows]
+    assert texts[1:] == ["ctr_auc at least 0.1 0.75000 yes", "ctcvr_calibration from 7 to 8 0.75000 no"]
+    assert "1 of 2 are not met." in section
+    lines = shown(subject(), measured()).splitlines()
+    assert lines[-2:] == [
+        "met: ctr_auc = 0.75000: required is at least 0.1",
+        "NOT MET: ctcvr_calibration = 0.75000: required is from 7 to 8",
+    ]
+    content = json.loads(metrics_json(subject(), measured()))
+    assert content["requirements"]["ctcvr_calibration"] == {
+        "at_least": 7.0,
+        "at_most": 8.0,
+        "found": 0.75,
+        "is_met": False,
+        "reason": None,
+    }
+
+
+def test_a_required_metric_that_is_not_defined_is_not_met_and_says_why() -> None:
+    (first, _) = requirements_of(subject(), measured(reason="one class only")).values()
+    assert (first.is_met, first.found, first.reason) == (False, None, "one class only")
+    assert "none: one class only" in report_html(subject(), measured(reason="one class only"))
+
+
+def test_where_nothing_is_required_nothing_is_said() -> None:
+    without = subject(required={})
+    assert "Requirements" not in report_html(without, measured())
+    assert "required" not in shown(without, measured())
+    assert json.loads(metrics_json(without, measured()))["requirements"] == {}
 
 
 def test_every_plot_is_well_formed(html: str) -> None:

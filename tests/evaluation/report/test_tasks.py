@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from esmm_spark.contracts.schemas.records import EpochRecord, TrainHistory
+from esmm_spark.contracts.schemas.targets import TARGETS, Target, targets_of
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import TARGETS, LabelCounts, Ranking, Target, targets_of
+from esmm_spark.evaluation.measure.targets import LabelCounts, Ranking
 from esmm_spark.evaluation.report.report import report_html
 from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.evaluation.report.words import meaning_of, words_of

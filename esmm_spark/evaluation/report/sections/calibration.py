@@ -6,9 +6,10 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.evaluation.measure.curves import CalibrationBin
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import MODEL, Ranking, Target
+from esmm_spark.evaluation.measure.targets import MODEL, Ranking
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject

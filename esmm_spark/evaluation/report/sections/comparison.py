@@ -6,8 +6,9 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from esmm_spark.contracts.schemas.columns import PROBABILITIES
+from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.paper_words import PAPER_TEXTS

@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+from esmm_spark.contracts.schemas.targets import BETTER, MetricKind, Target
 from esmm_spark.evaluation.measure.estimates import LEVEL, Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.metrics import METRICS, MetricKind
-from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, Target
+from esmm_spark.evaluation.measure.metrics import METRICS
+from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.cautions import is_miscalibrated, warnings_of, why_no_interval
 from esmm_spark.evaluation.report.page import PageSection
@@ -72,7 +73,7 @@ def _cell(kind: MetricKind, estimate: Estimate, mark: str, signed: bool = False)
 def _mark(kind: MetricKind, found: Estimate) -> str:
     """Returns `good` or `bad` where the interval of a difference leaves out 0 and one direction is better."""
     interval = found.interval
-    better = METRICS[kind].better
+    better = BETTER[kind]
     if interval is None or better is None or interval[0] <= 0 <= interval[1]:
         return ""
     return "good" if (interval[0] > 0) == (better == "higher") else "bad"

@@ -4,8 +4,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.measure.targets import MODEL, Target
+from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
