@@ -14,7 +14,7 @@ _FILES = {"contracts", "runtime", "files"}
 _SPARK = _FILES | {"spark"}
 _SAMPLES = {"samples", "samples.hashing", "samples.lines", "samples.grouping"}
 _EMBEDDING = {"model.embedding", "model.kernels"}
-_NETWORKS = {"model.fused", "model.networks"}
+_NETWORKS = {"model.fused", "model.grouped", "model.networks"}
 
 # room -> the rooms that it may import, beside itself
 ALLOWED: dict[str, set[str]] = {
@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "model.embedding": {"contracts", "runtime", "model.kernels"},
     "model.objectives": {"contracts", "model.kernels"},
     "model.fused": {"model.kernels", "model.objectives"},
-    "model.networks": {"contracts", "runtime", "model.kernels", "model.embedding", "model.fused"},
+    "model.grouped": {"runtime", "model.kernels"},
+    "model.networks": {"contracts", "runtime", "model.fused", "model.grouped"} | _EMBEDDING,
     "model": _FILES | _EMBEDDING | _NETWORKS | {"model.objectives"},
     "training.ranks": {"contracts", "runtime"},
     "training.optimization": {"contracts"},

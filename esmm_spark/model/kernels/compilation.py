@@ -24,6 +24,7 @@ KERNEL_FILES = (
     "model/fused/blas.py",
     "model/embedding/distinct_kernels.py",
     "model/kernels/compilation.py",
+    "model/grouped/epilogue_kernels.py",
     "model/fused/layer_kernels.py",
     "model/objectives/pointwise_kernels.py",
     "model/objectives/spec.py",

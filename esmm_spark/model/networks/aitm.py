@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from esmm_spark.model.networks.experts import BatchedActivation, BatchedLinear, GroupedPerceptrons
+from esmm_spark.model.networks.experts import BatchedLayer, BatchedLinear, GroupedPerceptrons
 from esmm_spark.model.networks.layers import checked_widths
 
 
@@ -49,8 +49,6 @@ class Aitm(nn.Module):
         self.towers = GroupedPerceptrons(num_heads, *widths, units, activation)
         self.transfers = nn.ModuleList(_Transfer(units[-1], activation) for _ in range(num_heads - 1))
         self.last = BatchedLinear(num_heads, units[-1], 1)
-        for weight in self.last.weight:
-            nn.init.xavier_uniform_(weight)
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns logits [H, N] for context [G, Fc, D], impression [N, Fi, D] and group_index [N]."""
@@ -72,19 +70,16 @@ class _Transfer(nn.Module):
 
     def __init__(self, width: int, activation: str) -> None:
         super().__init__()
-        self.transferred = nn.Linear(width, width)
-        self.activation = BatchedActivation(activation, 1, width)
+        self.transferred = BatchedLayer(1, width, width, activation)
         # h1, h2 and h3, one below the other.
         self.attention = nn.Linear(width, 3 * width, bias=False)
-        nn.init.kaiming_uniform_(self.transferred.weight, nonlinearity="relu")
-        nn.init.zeros_(self.transferred.bias)
         for weight in self.attention.weight.detach().chunk(3):
             nn.init.xavier_uniform_(weight)
 
     def forward(self, before: Tensor, own: Tensor) -> Tensor:
         """Returns z_t [N, k] for z_(t-1) and q_t, [N, k] each."""
-        transferred = self.activation(self.transferred(before)[None])[0]
-        values, queries, keys = self.attention(torch.stack((transferred, own))).chunk(3, dim=2)
+        both = torch.cat((self.transferred(before[None]), own[None]))
+        values, queries, keys = self.attention(both).chunk(3, dim=2)
         weights = ((queries * keys).sum(2) / math.sqrt(own.shape[1])).softmax(0)
         mixed: Tensor = (weights[:, :, None] * values).sum(0)
         return mixed

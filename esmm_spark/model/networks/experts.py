@@ -1,4 +1,4 @@
-"""Perceptrons side by side: experts, the gates that mix them, and the towers of the heads.
+"""Perceptrons side by side: experts, and the towers of the heads.
 
 What is computed of many at once has them in front: [E, N, H], E experts or towers, N impressions, H units.
 """
@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.model.grouped.layers import batched_layer, grouped_layer
 from esmm_spark.model.networks.layers import GroupedLinear
 
 
@@ -28,6 +28,8 @@ class BatchedLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(count, out_width, width))
         self.bias = nn.Parameter(torch.zeros(count, out_width)) if bias else None
+        for own in self.weight:
+            nn.init.xavier_uniform_(own)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns [E, N, H] for x [E, N, width]."""
@@ -35,50 +37,27 @@ class BatchedLinear(nn.Module):
         return torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias[:, None], x, weight)
 
 
-class BatchedActivation(nn.Module):
-    """ReLU, or PReLU with a slope for each unit of each of E perceptrons, from 0.25.
-
-    Args:
-        activation: `relu` or `prelu`.
-        count: E.
-        width: H.
-    """
-
-    def __init__(self, activation: str, count: int, width: int) -> None:
-        super().__init__()
-        if activation not in ("relu", "prelu"):
-            raise ConfigError(f"activation = {activation!r}: allowed are relu, prelu")
-        self.weight = nn.Parameter(torch.full((count, width), 0.25)) if activation == "prelu" else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns [E, N, H] for x [E, N, H]."""
-        return F.relu(x) if self.weight is None else torch.where(x > 0, x, self.weight[:, None] * x)
-
-
-class BatchedPerceptrons(nn.Module):
-    """E perceptrons of the same widths: linear, activation, linear, activation, ...
+class BatchedLayer(nn.Module):
+    """E linear layers of one size, each with its activation.
 
     Args:
         count: E.
         width: what goes into each.
-        units: widths of the layers, each of which has an activation.
+        out_width: H.
         activation: `relu` or `prelu`.
     """
 
-    def __init__(self, count: int, width: int, units: Sequence[int], activation: str) -> None:
+    def __init__(self, count: int, width: int, out_width: int, activation: str) -> None:
         super().__init__()
-        sizes = list(itertools.pairwise([width, *units]))
-        linears = [BatchedLinear(count, *size) for size in sizes]
-        self.linears = nn.ModuleList(linears)
-        self.activations = nn.ModuleList(BatchedActivation(activation, count, out) for _, out in sizes)
-        for linear in linears:
-            initialise_batched(linear.weight)
+        self.weight = nn.Parameter(torch.empty(count, out_width, width))
+        self.bias = nn.Parameter(torch.zeros(count, out_width))
+        self.slopes = _new_slopes(activation, count, out_width)
+        for own in self.weight:
+            nn.init.kaiming_uniform_(own, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns [E, N, H] for x [E, N, width]."""
-        for linear, activation in zip(self.linears, self.activations, strict=True):
-            x = activation(linear(x))
-        return x
+        return batched_layer(x, self.weight, self.bias, self.slopes)
 
 
 class GroupedPerceptrons(nn.Module):
@@ -99,16 +78,16 @@ class GroupedPerceptrons(nn.Module):
         self.count = count
         # All first layers are one, so that they are one product.
         self.first = GroupedLinear(context_width, impression_width, count * units[0])
-        self.first_activation = BatchedActivation(activation, count, units[0])
-        self.rest = BatchedPerceptrons(count, units[0], units[1:], activation)
+        self.slopes = _new_slopes(activation, count, units[0])
+        self.rest = batched_perceptrons(count, units[0], units[1:], activation)
         nn.init.kaiming_uniform_(self.first.flat.weight, nonlinearity="relu")
         nn.init.zeros_(self.first.flat.bias)
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns [E, N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
-        x = self.first(context, impression, group_index).unflatten(1, (self.count, -1)).transpose(0, 1)
-        found: Tensor = self.rest(self.first_activation(x))
-        return found
+        first, inputs = self.first.flat, (context, impression, group_index)
+        x: Tensor = self.rest(grouped_layer(inputs, first.weight, first.bias, self.slopes, self.count))
+        return x
 
 
 class Towers(nn.Module):
@@ -123,10 +102,8 @@ class Towers(nn.Module):
 
     def __init__(self, num_heads: int, width: int, units: Sequence[int], activation: str) -> None:
         super().__init__()
-        self.hidden = BatchedPerceptrons(num_heads, width, units, activation)
+        self.hidden = batched_perceptrons(num_heads, width, units, activation)
         self.last = BatchedLinear(num_heads, [width, *units][-1], 1)
-        for weight in self.last.weight:
-            nn.init.xavier_uniform_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits [H, N] for x [H, N, width]."""
@@ -134,17 +111,21 @@ class Towers(nn.Module):
         return logits
 
 
-def mix(gates: Tensor, experts: Tensor) -> Tensor:
-    """Returns the sums of experts that each gate weighs, [S, N, H].
+def batched_perceptrons(count: int, width: int, units: Sequence[int], activation: str) -> nn.Sequential:
+    """Returns the layers of E perceptrons of one shape, each with an activation.
 
     Args:
-        gates: [N, S, E], S gates' weights of all experts.
-        experts: [E, N, H].
+        count: E.
+        width: what goes into each.
+        units: widths of the layers.
+        activation: `relu` or `prelu`.
     """
-    return torch.bmm(gates, experts.transpose(0, 1)).transpose(0, 1)
+    sizes = itertools.pairwise([width, *units])
+    return nn.Sequential(*(BatchedLayer(count, *size, activation) for size in sizes))
 
 
-def initialise_batched(weight: Tensor) -> None:
-    """Draws He's uniform weights for each layer of [E, H, width], as `layers.initialise` for hidden ones."""
-    for own in weight:
-        nn.init.kaiming_uniform_(own, nonlinearity="relu")
+def _new_slopes(activation: str, count: int, width: int) -> nn.Parameter | None:
+    """Returns PReLU's slopes, one for each unit of each perceptron, from 0.25; None for ReLU."""
+    if activation not in ("relu", "prelu"):
+        raise ConfigError(f"activation = {activation!r}: allowed are relu, prelu")
+    return nn.Parameter(torch.full((count, width), 0.25)) if activation == "prelu" else None

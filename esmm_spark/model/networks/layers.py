@@ -6,10 +6,10 @@ Shapes: G groups, N impressions, Fc / Fi context / impression features, D dim, H
 import itertools
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.model.grouped.layers import grouped_product
 
 
 class GroupedLinear(nn.Module):
@@ -27,15 +27,12 @@ class GroupedLinear(nn.Module):
 
     def __init__(self, context_width: int, impression_width: int, out_width: int, bias: bool = True) -> None:
         super().__init__()
-        self.context_width = context_width
         # One parameter, so that it starts as, and is saved as, the flat layer that it stands for.
         self.flat = nn.Linear(context_width + impression_width, out_width, bias=bias)
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns [N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
-        weight = self.flat.weight
-        shares = F.linear(context, weight[:, : self.context_width], self.flat.bias)
-        return shares.index_select(0, group_index) + F.linear(impression, weight[:, self.context_width :])
+        return grouped_product((context, impression, group_index), self.flat.weight, self.flat.bias)
 
 
 def checked_widths(

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from esmm_spark.model.networks.experts import GroupedPerceptrons, Towers, mix
+from esmm_spark.model.grouped.layers import mix
+from esmm_spark.model.networks.experts import GroupedPerceptrons, Towers
 from esmm_spark.model.networks.layers import GroupedLinear, checked_count, checked_widths
 
 

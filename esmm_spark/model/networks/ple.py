@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.model.grouped.layers import mix
 from esmm_spark.model.networks.experts import (
     BatchedLinear,
-    BatchedPerceptrons,
     GroupedPerceptrons,
     Towers,
-    mix,
+    batched_perceptrons,
 )
 from esmm_spark.model.networks.layers import GroupedLinear, checked_widths, is_count
 
@@ -150,14 +150,12 @@ class _Extraction(nn.Module):
         super().__init__()
         num_heads = selection.num_heads
         self.selection = selection
-        self.experts = BatchedPerceptrons(selection.num_experts, width, units, activation)
+        self.experts = batched_perceptrons(selection.num_experts, width, units, activation)
         self.gates = BatchedLinear(
             num_heads, width, selection.task_experts + selection.shared_experts, bias=False
         )
         has_shared = selection.has_shared_gate
         self.shared_gate = nn.Linear(width, selection.num_experts, bias=False) if has_shared else None
-        for weight in self.gates.weight:
-            nn.init.xavier_uniform_(weight)
         if self.shared_gate is not None:
             nn.init.xavier_uniform_(self.shared_gate.weight)
         heads = torch.arange(num_heads).repeat_interleave(selection.task_experts)

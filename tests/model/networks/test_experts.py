@@ -41,10 +41,10 @@ def _activated(x: Tensor, slopes: Tensor | None) -> Tensor:
 def _perceptron(x: Tensor, own: Parameters, prefix: str, number: int) -> Tensor:
     """The layers below `prefix` of perceptron `number` of several."""
     layer = 0
-    while f"{prefix}.linears.{layer}.weight" in own:
-        x = x @ own[f"{prefix}.linears.{layer}.weight"][number].T
-        x = x + own[f"{prefix}.linears.{layer}.bias"][number]
-        slopes = own.get(f"{prefix}.activations.{layer}.weight")
+    while f"{prefix}.{layer}.weight" in own:
+        x = x @ own[f"{prefix}.{layer}.weight"][number].T
+        x = x + own[f"{prefix}.{layer}.bias"][number]
+        slopes = own.get(f"{prefix}.{layer}.slopes")
         x = _activated(x, None if slopes is None else slopes[number])
         layer += 1
     return x
@@ -56,7 +56,7 @@ def first_perceptrons(x: Tensor, own: Parameters, prefix: str, count: int) -> li
     biases = own[f"{prefix}.first.flat.bias"].chunk(count)
     found = []
     for number in range(count):
-        slopes = own.get(f"{prefix}.first_activation.weight")
+        slopes = own.get(f"{prefix}.slopes")
         hidden = _activated(
             x @ weights[number].T + biases[number], None if slopes is None else slopes[number]
         )
@@ -104,8 +104,8 @@ def aitm(x: Tensor, own: Parameters) -> Tensor:
     """Xi et al. 2021, section 3.3."""
     z, q = first_perceptrons(x, own, "towers", HEADS)
     p = _activated(
-        z @ own["transfers.0.transferred.weight"].T + own["transfers.0.transferred.bias"],
-        own["transfers.0.activation.weight"][0] if "transfers.0.activation.weight" in own else None,
+        z @ own["transfers.0.transferred.weight"][0].T + own["transfers.0.transferred.bias"][0],
+        own["transfers.0.transferred.slopes"][0] if "transfers.0.transferred.slopes" in own else None,
     )
     h1, h2, h3 = own["transfers.0.attention.weight"].chunk(3)
     score_p = ((p @ h2.T) * (p @ h3.T)).sum(1) / 5**0.5
@@ -138,7 +138,7 @@ def test_twenty_steps_are_those_of_the_papers_formula(
     def network(fields: Tensor, parameters: Parameters) -> Tensor:
         return formula(fields, {name.removeprefix("towers.0."): own for name, own in parameters.items()})
 
-    assert any("activation" in name for name, _ in model.named_parameters()) == (activation == "prelu")
+    assert any("slopes" in name for name, _ in model.named_parameters()) == (activation == "prelu")
     assert_twenty_steps_are_alike(model, arena, PlainModel(model, arena, network, esmm))
 
 

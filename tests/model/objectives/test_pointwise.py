@@ -38,6 +38,7 @@ LISTED: list[dict[str, Any]] = [
     {"task": "conversion", "weight": 2.1, "positives": 3.3, "sample_weight": "price"},
     {"task": "conversion", "space": "given", "missing": 0.3, "propensity": {"column": "seen", "clip": 0.2}},
 ]
+SIBLINGS = Tasks.model_validate({"click": {}, "cart": {"given": "click"}, "save": {"given": "click"}})
 ROOTS = Tasks.model_validate({"click": {}, "conversion": {}})
 ENTIRE: list[dict[str, Any]] = [{"task": "click"}, {"task": "conversion"}]
 AITM = [*ENTIRE, {"task": "conversion", "not_above": "click", "weight": 0.6}]
@@ -93,6 +94,9 @@ OBJECTIVES = {
     ),
     "not above, of entire heads": listed(
         [*ENTIRE, {"task": "conversion", "not_above": "click"}], head_space="entire"
+    ),
+    "not above a sibling": listed(
+        [{"task": "cart"}, {"task": "save"}, {"task": "save", "not_above": "cart"}], SIBLINGS
     ),
 }
 
