@@ -120,7 +120,7 @@ def _grouped_backward(
 
 
 @parallel_kernel
-def prelu_forward(num_blocks: int, slopes: Floats, pre: Floats, out: Floats) -> None:
+def batched_forward(num_blocks: int, slopes: Floats, pre: Floats, out: Floats) -> None:
     """PReLU: sets out [B, N, H] for pre [B, N, H] and slopes [B, H], in blocks of impressions."""
     num_perceptrons, num_impressions = pre.shape[0], pre.shape[1]
     for part in prange(num_perceptrons * num_blocks):
@@ -130,10 +130,10 @@ def prelu_forward(num_blocks: int, slopes: Floats, pre: Floats, out: Floats) -> 
 
 
 @parallel_kernel
-def prelu_backward(
+def batched_backward(
     slopes: Floats, pre: Floats, gradient: Floats, pre_gradient: Floats, slope_sums: Floats
 ) -> None:
-    """Backward of `prelu_forward`.
+    """Backward of `batched_forward`.
 
     Args:
         slopes: [B, H].

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from esmm_spark.model.grouped.epilogue_kernels import (
+    batched_backward,
+    batched_forward,
     grouped_backward,
     grouped_forward,
     mix_backward,
     mix_forward,
-    prelu_backward,
-    prelu_forward,
 )
 from esmm_spark.model.kernels.compilation import Ints, arrays_of, num_threads
 
@@ -158,7 +158,7 @@ class _Prelu(torch.autograd.Function):
     def forward(ctx: Any, pre: Tensor, slopes: Tensor) -> Tensor:
         out = torch.empty_like(pre, memory_format=torch.contiguous_format)
         num_threads()
-        prelu_forward(_BLOCKS, *arrays_of(slopes, pre, out))
+        batched_forward(_BLOCKS, *arrays_of(slopes, pre, out))
         ctx.save_for_backward(pre, slopes)
         return out
 
@@ -169,7 +169,7 @@ class _Prelu(torch.autograd.Function):
         of_pre = torch.empty_like(pre, memory_format=torch.contiguous_format)
         sums = pre.new_zeros(_BLOCKS, *slopes.shape)
         num_threads()
-        prelu_backward(*arrays_of(slopes, pre, gradient, of_pre, sums))
+        batched_backward(*arrays_of(slopes, pre, gradient, of_pre, sums))
         return of_pre, sums.sum(0)
 
 
