@@ -12,6 +12,7 @@ parent, and bce(y, q) = -y log q - (1 - y) log(1 - q):
     space: entire        weight * bce(y, entire-space probability), on all impressions: y is 0 where o is
     space: given         weight * bce(y, conditional probability), on impressions with o = 1
       propensity         ... * o / max(p, clip), p without gradient, or a carried column: inverse propensities
+        normalized       ... and over the mean of o / max(p, clip): self-normalised
       missing: m         ... and m * bce(0, conditional probability) where o = 0: missing labels as negatives
       counterfactual     ... with a second head q' of the conditional probability, for what was not clicked:
                          (1 - o) bce(1 - 0, q') / max(1 - p, clip) + weight * |1 - (q + q')|
@@ -24,8 +25,9 @@ parent, and bce(y, q) = -y log q - (1 - y) log(1 - q):
     sample_weight        a carried column that multiplies the term
 
 An impression of which a term needs an unknown label has no such term; the label of a task is known to be 0
-where that of one of its ancestors is. No term is ever divided by the clicks of a batch: its gradients would
-depend on the number of ranks.
+where that of one of its ancestors is. No term is ever divided by a sum over a batch of its own, such as its
+clicks: gradients would depend on the number of ranks. Where a method is self-normalised, the mean of its
+weights is a running one, over the impressions of all ranks and of the steps before.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,6 +63,13 @@ class Propensity(Section):
             "parent in the entire space, without a gradient.",
         ),
     ] = None
+    normalized: Annotated[
+        bool,
+        Field(
+            description="Divide weights by their running mean over all impressions (self-normalised): "
+            "clipping no longer makes the term smaller."
+        ),
+    ] = False
 
 
 class Counterfactual(Section):
@@ -133,6 +142,8 @@ class Term(Section):
             raise ValueError(
                 f"a term of {self.task} has {special[0]} and {special[1]}: only one of them may be"
             )
+        if self.imputation is not None and self.propensity is not None and self.propensity.normalized:
+            raise ValueError(f"a term of {self.task} with imputation takes no normalized propensity")
         if special and (self.positives, self.negatives, self.missing) != (1.0, 1.0, 0.0):
             raise ValueError(
                 f"a term of {self.task} with {special[0]} takes no positives, negatives or missing"
@@ -238,15 +249,20 @@ def _escm2_dr(task: str) -> list[Term]:
 def _dcmt(task: str) -> list[Term]:
     """Returns ESMM's term and DCMT's, with its counterfactual twin of the conditional probability.
 
-    Weights are not self-normalised (SNIPS): over all impressions o / p has the mean 1 where p is calibrated,
-    and a batch's own sum of weights would make gradients depend on the number of ranks.
+    Its weights are self-normalised, those where the parent happened and those where not each by a mean of
+    their own, as the paper's. Theirs are sums over a batch, ours running means.
 
     Source: Zhu et al., "DCMT: A Direct Entire-Space Causal Multi-Task Framework for Post-Click Conversion
     Estimation", ICDE 2023 (arXiv 2302.06141).
     """
     return [
         *_entire(task),
-        Term(task=task, space="given", propensity=Propensity(), counterfactual=Counterfactual()),
+        Term(
+            task=task,
+            space="given",
+            propensity=Propensity(normalized=True),
+            counterfactual=Counterfactual(),
+        ),
     ]
 
 

@@ -137,6 +137,7 @@ class Esmm(nn.Module):
             carried: [N] float each, by column, NaN where missing.
         """
         context, impression, group_sizes, sequences = inputs
+        self.spec.weight_sums[:] = 0
         if self.why_not_fused(impression) is not None:
             if len(impression) == 0:
                 # The look-up's backward pass is made all the same: the other ranks wait for it.

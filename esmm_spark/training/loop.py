@@ -19,6 +19,7 @@ from esmm_spark.feed.plan import EpochPlan
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import BatchLookup, embed_batch
 from esmm_spark.model.esmm import Esmm
+from esmm_spark.model.objectives.weight_means import divide_by, moved_means, weight_sums
 from esmm_spark.runtime.activity import Kind, at, doing, waiting
 from esmm_spark.training.curve import Curve
 from esmm_spark.training.finite import not_finite, suspects
@@ -103,6 +104,7 @@ class Trainer:
             CountMismatchError: the epoch did not see every impression once.
         """
         self.model.train()
+        divide_by(self.model.spec, state.weight_means)
         self._curve = Curve(self.progress, self.log)
         end = plan.num_steps
         if self.config.train.max_steps is not None:
@@ -176,20 +178,22 @@ class Trainer:
             embedded = started.lookup.embedded()
             with doing("in its forward pass"):
                 total = self.model.training_loss(embedded, batch.labels, 1 / num_impressions, batch.carried)
-        own_loss = total.detach().double().cpu()
-        flags = torch.tensor([self.stop_requested, problem is not None], dtype=torch.float64)
-        reported = self.cluster.sum_later(torch.cat((own_loss.view(1), flags)), "step")
+        own_loss = float(total.detach())
+        own = [own_loss, self.stop_requested, problem is not None, *weight_sums(self.model.spec)]
+        reported = self.cluster.sum_later(torch.tensor(own, dtype=torch.float64), "step")
         with doing("in its backward pass"):
             total.backward()
         with waiting("the sum of gradients"):
             step_clipped(self.optimizer, self.config.train.gradient_clip_norm)
-        global_loss, stops, problems = reported().tolist()
+        global_loss, stops, problems, *sums = reported().tolist()
         if problem is not None:
             raise problem
         if problems:
             raise FailedElsewhereError
         if not math.isfinite(global_loss):
-            self._fail_non_finite(float(own_loss), batch, state)
+            self._fail_non_finite(own_loss, batch, state)
+        state.weight_means = moved_means(state.weight_means, sums, num_impressions, state.global_step + 1)
+        divide_by(self.model.spec, state.weight_means)
         self._curve.add(global_loss, num_impressions)
         return bool(stops > 0), following
 

@@ -41,5 +41,8 @@ class TrainState(BaseModel):
         Field(description="The best validation AUC so far, `train.best_metric`'s."),
     ] = None
     epochs_without_gain: int = 0
+    weight_means: Annotated[
+        list[float], Field(description="Of self-normalised terms; see objectives/weight_means.py.")
+    ] = []
     finished: bool = False
     history: TrainHistory = TrainHistory()

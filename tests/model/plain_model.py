@@ -16,6 +16,7 @@ from esmm_spark.feed.batch import TokenBatch
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.esmm import Esmm
+from esmm_spark.model.objectives.weight_means import divide_by, moved_means, weight_sums
 
 SPEC = FeatureSpec.model_validate(
     {
@@ -125,11 +126,14 @@ class PlainModel:
 def assert_twenty_steps_are_alike(model: Esmm, arena: EmbeddingArena, plain: PlainModel) -> None:
     """Trains both and compares losses, rows and all parameters."""
     sgd = torch.optim.SGD(model.parameters(), lr=RATE)
-    losses, expected = [], []
+    losses, expected, means = [], [], list[float]()
     for step in range(STEPS):
         tokens = batch(step)
         inputs = embed_batch(arena, tokens, SPEC)
-        loss = model.training_loss(inputs, tokens.labels, 1 / tokens.labels.shape[1])
+        count = tokens.labels.shape[1]
+        loss = model.training_loss(inputs, tokens.labels, 1 / count)
+        means = moved_means(means, weight_sums(model.spec), count, step + 1)
+        divide_by(model.spec, means)
         sgd.zero_grad()
         loss.backward()
         sgd.step()

@@ -13,14 +13,16 @@ from torch import Tensor
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError, NonFiniteLossError
 from esmm_spark.model.directory import read_info
+from esmm_spark.training.checkpoint import read_state
 from esmm_spark.training.run import train
 from tests.funnel_examples import CARRY, FUNNEL, funnel_content, groups_of_three_tasks, write_funnel
-from tests.training.runs import assert_same_model, metrics, newest_version, run
+from tests.training.runs import assert_same_model, metrics, newest_version, run, stop_at
 
 TERMS: list[dict[str, Any]] = [
     {"task": "click", "sample_weight": "price"},
     {"task": "conversion"},
     {"task": "conversion", "space": "given", "weight": 0.1, "propensity": {"column": "seen", "clip": 0.2}},
+    {"task": "conversion", "space": "given", "propensity": {"normalized": True}, "counterfactual": {}},
     {"task": "repurchase"},
     {"task": "repurchase", "space": "given", "weight": 0.1, "propensity": {}, "imputation": {}},
 ]
@@ -58,7 +60,7 @@ def test_three_tasks_are_trained_and_each_is_measured(content: dict[str, Any], t
     info = read_info(str(newest_version(tmp_path / "model")))
     assert info.tasks == FUNNEL
     assert len(info.losses) == len(TERMS)
-    assert info.objective.heads == (*FUNNEL.names, "repurchase:imputation")
+    assert info.objective.heads == (*FUNNEL.names, "conversion:counterfactual", "repurchase:imputation")
 
 
 @pytest.mark.horovod
@@ -71,6 +73,24 @@ def test_two_ranks_train_the_funnel_of_one(content: dict[str, Any], tmp_path: Pa
     result = run(2, path)
     assert result.returncode == 0, result.stderr
     assert_same_model(tmp_path / "model", tmp_path / "one", 5e-4)
+
+
+def test_a_resumed_run_goes_on_with_its_running_means(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(Config.model_validate(content))
+    (tmp_path / "model").rename(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(5, patch)
+        with pytest.raises(SystemExit):
+            train(Config.model_validate(content))
+    (stopped,) = (tmp_path / "model/checkpoints").glob("step-*")
+    # Of what happened and of what did not, each over all impressions.
+    assert all(
+        0 < mean < 10 for mean in read_state(str(tmp_path / "model"), int(stopped.name[5:])).weight_means
+    )
+    train(Config.model_validate(content))
+    assert_same_model(tmp_path / "model", tmp_path / "whole", 1e-7)
 
 
 def test_a_column_that_the_dataset_does_not_carry_is_told_before_the_first_step(

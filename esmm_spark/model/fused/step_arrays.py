@@ -8,9 +8,6 @@ multiples of M_MULTIPLE, as bfloat16 needs.
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from esmm_spark.model.fused.layer_kernels import CHUNK
 from esmm_spark.model.fused.product_kernels import BFloat16s
 from esmm_spark.model.kernels.compilation import Floats, Ints
@@ -54,13 +51,15 @@ class PartialSums(NamedTuple):
 
     Attributes:
         losses: [S] float64.
+        weights: [S, terms, 2] float64, sums of inverse propensities; see `LossSpec.weight_sums`.
         parameters: [S, T, Q - H_1 * C], the gradients of all parameters but the contexts' weights.
         boundary: [T, S, H_1], the gradient of the projection of the block's first group, if that began in an
             earlier block, else 0.
         context_weights: [B, T, H_1 * C], the gradients of the contexts' weights.
     """
 
-    losses: npt.NDArray[np.float64]
+    losses: Doubles
+    weights: Doubles
     parameters: Floats
     boundary: Floats
     context_weights: Floats

@@ -126,7 +126,7 @@ class _FusedLoss(torch.autograd.Function):
         context_gradients, impression_gradients = _input_gradients(contexts, impressions, bfloat16)
         inputs = arrays_of(impressions.flatten(1), contexts.flatten(1), group_index, labels, carried)
         (values,) = arrays_of(flat)
-        partial_sums = _partial_sums(plan, num_impressions, values)
+        partial_sums = _partial_sums(plan, num_impressions, len(spec.task), values)
         train_towers(
             addresses,
             plan,
@@ -137,6 +137,7 @@ class _FusedLoss(torch.autograd.Function):
             partial_sums,
             _scratch(plan, num_towers, len(labels), bfloat16),
         )
+        spec.weight_sums[:] = partial_sums.weights.sum(0)
         ctx.save_for_backward(
             context_gradients[:, : contexts[0].numel()].view(contexts.shape),
             impression_gradients[:, : impressions[0].numel()].view(impressions.shape),
@@ -165,7 +166,9 @@ def _packed_weights(parameters: npt.NDArray[np.float32], plan: TowerPlan) -> BFl
     return packed
 
 
-def _partial_sums(plan: TowerPlan, num_impressions: int, parameters: npt.NDArray[np.float32]) -> PartialSums:
+def _partial_sums(
+    plan: TowerPlan, num_impressions: int, num_terms: int, parameters: npt.NDArray[np.float32]
+) -> PartialSums:
     num_towers, num_parameters = parameters.shape
     num_blocks = -(-num_impressions // plan.impression_block)
     num_group_blocks = -(-plan.num_groups // plan.group_block)
@@ -173,6 +176,7 @@ def _partial_sums(plan: TowerPlan, num_impressions: int, parameters: npt.NDArray
     context_size = width * plan.context_features
     return PartialSums(
         losses=np.empty(num_blocks),
+        weights=np.empty((num_blocks, num_terms, 2)),
         parameters=_uninitialised((num_blocks, num_towers, num_parameters - context_size)),
         boundary=_uninitialised((num_towers, num_blocks, width)),
         context_weights=_uninitialised((num_group_blocks, num_towers, context_size)),

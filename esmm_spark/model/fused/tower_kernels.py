@@ -57,7 +57,7 @@ def train_towers(
         weights: [T, ...].
         inputs: what is trained on.
         gradients: output.
-        partial_sums: overwritten; `losses` is output.
+        partial_sums: overwritten; `losses` and `weights` are output.
         scratch: overwritten.
     """
     num_threads, context_size = scratch.layers.shape[0], plan.widths[1] * plan.context_features
@@ -117,7 +117,7 @@ def _train_blocks(
             break
         end = min(begin + plan.impression_block, num_impressions)
         partial_sums.boundary[:, block], partial_sums.parameters[block] = 0, 0
-        partial_sums.losses[block] = 0
+        partial_sums.losses[block], partial_sums.weights[block] = 0, 0
         is_cut = begin > 0 and group_index[begin] == group_index[begin - 1]
         cut_group = group_index[begin] if is_cut else -1
         for first in range(begin, end, plan.chunk):
@@ -142,6 +142,7 @@ def _train_blocks(
                 plan.loss_scale,
                 scratch.losses[thread],
                 logit_gradients,
+                partial_sums.weights[block],
             )
             for tower in range(num_towers):
                 buffers = _layer_buffers(scratch, thread, tower)

@@ -67,6 +67,7 @@ class _PointwiseLoss(torch.autograd.Function):
         terms = _Terms(logits, labels, carried, spec)
         for term in range(len(spec.task)):
             terms.add(term)
+        spec.weight_sums[:] = terms.weight_sums.cpu().numpy()
         ctx.save_for_backward(terms.gradients.to(logits.dtype))
         # A NaN must reach the loss, though no term may read this head for this impression.
         return terms.losses + 0.0 * logits.double().sum(0)
@@ -84,6 +85,7 @@ class _Terms:
     Attributes:
         losses: [N].
         gradients: [H, N].
+        weight_sums: [T, 2], as in the spec.
     """
 
     def __init__(self, logits: Tensor, labels: Tensor, carried: Tensor, spec: LossSpec) -> None:
@@ -93,6 +95,7 @@ class _Terms:
         self.labels = known_labels(labels, spec)
         self.gradients = torch.zeros_like(self.x)
         self.losses = self.x.new_zeros(self.x.shape[1])
+        self.weight_sums = self.x.new_zeros(len(spec.task), 2)
 
     def add(self, term: int) -> None:
         """Adds a term."""
@@ -100,7 +103,7 @@ class _Terms:
         label = self.labels[spec.task[term]]
         given = torch.ones_like(label) if spec.given[term] == NONE else self.labels[spec.given[term]]
         happened, did_not = (given > 0) & (label >= 0), given == 0
-        factor, positives, negatives, missing, clip, extra = spec.factors[term].tolist()
+        factor, positives, negatives, missing, clip, extra, *means = spec.factors[term].tolist()
         weight = torch.full_like(self.losses, factor)
         propensity_column, weight_column = spec.columns[term].tolist()
         if weight_column != NONE:
@@ -109,6 +112,11 @@ class _Terms:
             self._add_constraint(term, weight)
             return
         inverse, inverse_of_rest = self._inverse_propensities(term, propensity_column, clip)
+        if spec.normalized[term]:
+            self.weight_sums[term, 0] = torch.where(happened, inverse, 0.0).sum()
+            if spec.kind[term] == COUNTERFACTUAL:
+                self.weight_sums[term, 1] = torch.where(did_not, inverse_of_rest, 0.0).sum()
+            inverse, inverse_of_rest = inverse / means[0], inverse_of_rest / means[1]
         if spec.kind[term] == COUNTERFACTUAL:
             own = torch.where(happened, weight * inverse, 0.0)
             twin = torch.where(did_not, weight * inverse_of_rest, 0.0)

@@ -28,6 +28,7 @@ from esmm_spark.model.objectives.term_kernels import (
     HEAD_ROWS,
     LOG_P,
     LOG_Q,
+    MEAN,
     MISSING,
     NEGATIVES,
     POSITIVES,
@@ -59,6 +60,7 @@ def loss_of_chunk(
     scale: float,
     scratch: Doubles,
     gradients: Floats,
+    weight_sums: Doubles,
 ) -> float:
     """Returns the sum of the losses of n impressions; sets the gradients of their logits.
 
@@ -70,6 +72,7 @@ def loss_of_chunk(
         scale: what losses are multiplied by before their gradients are taken.
         scratch: [`loss_scratch_rows`, M] float64, overwritten.
         gradients: [H, >= n], set.
+        weight_sums: [T, 2] added to, as in the spec.
     """
     num_heads, num_tasks, count = logits.shape[0], labels.shape[0], labels.shape[1]
     after_heads = HEAD_ROWS * num_heads
@@ -82,13 +85,15 @@ def loss_of_chunk(
         _set_labels(labels, spec.parents[task], task, known)
     for term in range(spec.task.shape[0]):
         if spec.kind[term] == COUNTERFACTUAL:
-            total += add_counterfactual(spec, term, known, carried, heads, count)
+            total += add_counterfactual(spec, term, known, carried, heads, weight_sums[term])
         elif spec.kind[term] == IMPUTATION:
             total += add_imputation(spec, term, known, carried, heads, count)
         elif spec.kind[term] == CONSTRAINT:
             total += add_constraint(spec, term, carried, heads, count)
         else:
-            _set_factors(spec, term, known, carried, heads, factors[:count])
+            _set_factors(spec, term, known, carried, factors[:count])
+            if _has_propensity(spec, term):
+                _weigh_inversely(spec, term, known, carried, heads, factors[:count], weight_sums[term])
             total += _add_cross_entropy(spec, term, known[spec.task[term]], factors[:count], logits, heads)
     for head in range(num_heads):
         for i in range(count):
@@ -133,12 +138,9 @@ def _has_propensity(spec: LossSpec, term: int) -> bool:
 
 
 @kernel
-def _set_factors(
-    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, factors: Doubles
-) -> None:
+def _set_factors(spec: LossSpec, term: int, known: Doubles, carried: Floats, factors: Doubles) -> None:
     """Sets what the cross entropies of a plain term are multiplied by [n], 0 where it does not apply."""
-    given, task = spec.given[term], spec.task[term]
-    weight, clip = spec.factors[term, WEIGHT], spec.factors[term, CLIP]
+    given, task, weight = spec.given[term], spec.task[term], spec.factors[term, WEIGHT]
     positive, negative = weight * spec.factors[term, POSITIVES], weight * spec.factors[term, NEGATIVES]
     missing = weight * spec.factors[term, MISSING]
     for i in range(factors.shape[0]):
@@ -152,10 +154,29 @@ def _set_factors(
         for i in range(factors.shape[0]):
             if factors[i] != 0:
                 factors[i] *= carried[sample_weight, i]
-    if _has_propensity(spec, term):
-        for i in range(factors.shape[0]):
-            if factors[i] != 0 and known[given, i] > 0:
-                factors[i] /= max(propensity_of(spec, term, carried, heads, i), clip)
+
+
+@kernel
+def _weigh_inversely(
+    spec: LossSpec,
+    term: int,
+    known: Doubles,
+    carried: Floats,
+    heads: Doubles,
+    factors: Doubles,
+    weight_sums: Doubles,
+) -> None:
+    """Divides a plain term's factors by the propensities, where the parent happened."""
+    given, task, clip = spec.given[term], spec.task[term], spec.factors[term, CLIP]
+    is_normalized, mean = spec.normalized[term] != 0, spec.factors[term, MEAN]
+    for i in range(factors.shape[0]):
+        if known[given, i] > 0 and known[task, i] >= 0:
+            clipped = max(propensity_of(spec, term, carried, heads, i), clip)
+            if is_normalized:
+                weight_sums[0] += 1.0 / clipped
+                factors[i] /= mean
+            if factors[i] != 0:
+                factors[i] /= clipped
 
 
 @kernel

@@ -33,8 +33,12 @@ class LossSpec(NamedTuple):
         columns: [T, 2] the carried columns of the propensity and the sample weight, NONE for none.
         kind: [T] PLAIN, COUNTERFACTUAL, IMPUTATION or CONSTRAINT.
         extra_head: [T] the head of the counterfactual or the imputation, NONE for none.
-        factors: [T, 6] float64: weight, positives, negatives, missing, the propensity's clip, and the weight
-            of the counterfactual's regulariser or the imputation's own error.
+        factors: [T, 8] float64: weight, positives, negatives, missing, the propensity's clip, the weight of
+            the counterfactual's regulariser or the imputation's own error, and what inverse propensities are
+            divided by where the parent happened and where not: 1, or running means (`weight_means.py`).
+        normalized: [T] whether inverse propensities are added to `weight_sums`.
+        weight_sums: [T, 2] float64, set by each call of the loss: sums over its impressions of inverse
+            propensities where the parent happened and where not; 0 of terms that aren't normalized.
     """
 
     parents: Ints
@@ -48,6 +52,8 @@ class LossSpec(NamedTuple):
     kind: Ints
     extra_head: Ints
     factors: npt.NDArray[np.float64]
+    normalized: Ints
+    weight_sums: npt.NDArray[np.float64]
 
 
 def spec_of(objective: Objective) -> LossSpec:
@@ -67,7 +73,9 @@ def spec_of(objective: Objective) -> LossSpec:
         columns=_ints([_columns(objective, term) for term in terms]).reshape(len(terms), 2),
         kind=_ints([_kind(term) for term in terms]),
         extra_head=_ints([objective.extra_head(term) for term in terms]),
-        factors=np.array([_factors(term) for term in terms], np.float64).reshape(len(terms), 6),
+        factors=np.array([_factors(term) for term in terms], np.float64).reshape(len(terms), 8),
+        normalized=_ints([term.propensity is not None and term.propensity.normalized for term in terms]),
+        weight_sums=np.zeros((len(terms), 2)),
     )
 
 
@@ -104,7 +112,7 @@ def _factors(term: Term) -> tuple[float, ...]:
     clip = term.propensity.clip if term.propensity else 1.0
     extra = term.counterfactual or term.imputation
     own = term.weight, term.positives, term.negatives, term.missing
-    return (*own, clip, extra.weight if extra else 0.0)
+    return (*own, clip, extra.weight if extra else 0.0, 1.0, 1.0)
 
 
 def _ints(values: object) -> Ints:

@@ -15,7 +15,7 @@ Doubles = npt.NDArray[np.float64]
 HEAD_ROWS = 5
 P, Q, LOG_P, LOG_Q, GRADIENT = range(HEAD_ROWS)
 # The columns of `LossSpec.factors`.
-WEIGHT, POSITIVES, NEGATIVES, MISSING, CLIP, EXTRA = range(6)
+WEIGHT, POSITIVES, NEGATIVES, MISSING, CLIP, EXTRA, MEAN, MEAN_OF_REST = range(8)
 PROPENSITY, SAMPLE_WEIGHT = 0, 1
 
 
@@ -48,20 +48,26 @@ def add_own_cross_entropy(heads: Doubles, head: int, i: int, happened: bool, fac
 
 @kernel
 def add_counterfactual(
-    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, count: int
+    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, weight_sums: Doubles
 ) -> float:
     """Returns DCMT's term: each head's cross entropy where it applies, and the regulariser of both."""
     head, twin = spec.chain[spec.chain_at[term]], spec.extra_head[term]
     given, task, clip = spec.given[term], spec.task[term], spec.factors[term, CLIP]
+    mean, mean_of_rest = spec.factors[term, MEAN], spec.factors[term, MEAN_OF_REST]
     total = 0.0
-    for i in range(count):
+    for i in range(carried.shape[1]):
         if known[given, i] < 0 or known[task, i] < 0:
             continue
         weight, p = weight_of(spec, term, carried, i), propensity_of(spec, term, carried, heads, i)
-        if known[given, i] > 0:
-            total += add_own_cross_entropy(heads, head, i, known[task, i] > 0, weight / max(p, clip))
+        has_happened = known[given, i] > 0
+        inverse = 1.0 / max(p if has_happened else 1.0 - p, clip)
+        if spec.normalized[term] != 0:
+            weight_sums[0 if has_happened else 1] += inverse
+        if has_happened:
+            factor = weight * inverse / mean
+            total += add_own_cross_entropy(heads, head, i, known[task, i] > 0, factor)
         else:
-            total += add_own_cross_entropy(heads, twin, i, True, weight / max(1.0 - p, clip))
+            total += add_own_cross_entropy(heads, twin, i, True, weight * inverse / mean_of_rest)
         excess = heads[P, head, i] - heads[Q, twin, i]  # q + q' - 1
         regulariser = weight * spec.factors[term, EXTRA]
         slope = regulariser if excess > 0 else (-regulariser if excess < 0 else 0.0)

@@ -3,12 +3,11 @@
 Losses are made of probabilities, towers are matrix products.
 """
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
 
+from esmm_spark.contracts.losses import PRESETS
 from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.contracts.train_config import Model
@@ -53,22 +52,96 @@ def escm2_dr(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor, impu
     return esmm(click, conversion, pctr, pcvr) + 0.1 * (doubly_robust + of_imputation)
 
 
-def dcmt(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor, counterfactual: Tensor) -> Tensor:
-    """Zhu et al. 2023, both spaces by inverse propensities, and lambda |1 - (r_hat + r_hat*)|."""
-    o_hat = pctr.detach()
-    factual = click * bce(conversion, pcvr) / o_hat.clamp(min=0.1)
-    other = (1 - click) * bce(1 - conversion, counterfactual) / (1 - o_hat).clamp(min=0.1)
-    soft_constraint = (1 - (pcvr + counterfactual)).abs()
-    return esmm(click, conversion, pctr, pcvr) + factual + other + 0.001 * soft_constraint
+class Dcmt:
+    """Zhu et al. 2023: self-normalised inverse propensities in both spaces, lambda |1 - (r_hat + r_hat*)|.
+
+    A batch's own sums are replaced by means over all batches before; the first one is not normalised.
+    """
+
+    __name__ = "dcmt"
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def __call__(
+        self, click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor, counterfactual: Tensor
+    ) -> Tensor:
+        o_hat = pctr.detach()
+        weights = [click / o_hat.clamp(min=0.1), (1 - click) / (1 - o_hat).clamp(min=0.1)]
+        means = [sum(batches) / len(batches) for batches in zip(*self.seen, strict=True)] or [1.0, 1.0]
+        self.seen.append([weight.mean().item() for weight in weights])
+        factual = weights[0] * bce(conversion, pcvr) / means[0]
+        other = weights[1] * bce(1 - conversion, counterfactual) / means[1]
+        soft_constraint = (1 - (pcvr + counterfactual)).abs()
+        of_cvr: Tensor = factual + other + 0.001 * soft_constraint
+        return esmm(click, conversion, pctr, pcvr) + of_cvr
+
+
+def esmm_ns(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor) -> Tensor:
+    """Ma et al. 2018, section 3.1: ESMM's loss, nothing shared."""
+    return esmm(click, conversion, pctr, pcvr)
+
+
+def base(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor) -> Tensor:
+    """Ma et al. 2018, section 3.1: a model of clicks, and one of conversions on clicked impressions."""
+    return bce(click, pctr) + click * bce(conversion, pcvr)
+
+
+def aman(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor) -> Tensor:
+    """Ma et al. 2018, section 3.1, sampling rate 100%: unclicked impressions are negatives of conversion."""
+    return bce(click, pctr) + bce(click * conversion, pcvr)
+
+
+def oversampling(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor) -> Tensor:
+    """Ma et al. 2018, section 3.1, rate 3: each positive example is copied to be there three times."""
+    copies = torch.where(conversion > 0, 3.0, 1.0)
+    return bce(click, pctr) + copies * click * bce(conversion, pcvr)
+
+
+def multi_ipw(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor) -> Tensor:
+    """Zhang et al. 2020: o delta / p_hat; UNBIAS of Ma et al. 2018 draws by the same weights."""
+    return bce(click, pctr) + click * bce(conversion, pcvr) / pctr.detach().clamp(min=0.1)
+
+
+def unbias(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor) -> Tensor:
+    """Ma et al. 2018, section 3.1: rejection sampling with the inverse of pCTR, in expectation."""
+    return multi_ipw(click, conversion, pctr, pcvr)
+
+
+def division(click: Tensor, conversion: Tensor, pctr: Tensor, pctcvr: Tensor) -> Tensor:
+    """Ma et al. 2018, section 3.1: pCTR and pCTCVR are trained one by one; pCVR is their quotient."""
+    return bce(click, pctr) + bce(click * conversion, pctcvr)
+
+
+def multi_dr(click: Tensor, conversion: Tensor, pctr: Tensor, pcvr: Tensor, imputing: Tensor) -> Tensor:
+    """Zhang et al. 2020: delta_hat + o (delta - delta_hat) / p_hat, and o (delta - delta_hat)^2 / p_hat."""
+    delta, delta_hat = bce(conversion, pcvr), -torch.log(1 - imputing)
+    inverse = click / pctr.detach().clamp(min=0.1)
+    return bce(click, pctr) + delta_hat + inverse * ((delta - delta_hat) + (delta - delta_hat) ** 2)
+
+
+FORMULAS = {
+    formula.__name__: formula
+    for formula in (
+        *(esmm, esmm_ns, base, aman, oversampling, unbias, division),
+        *(multi_ipw, multi_dr, escm2_ips, escm2_dr, Dcmt()),
+    )
+}
+
+
+def test_every_preset_has_its_papers_formula() -> None:
+    assert FORMULAS.keys() == PRESETS.keys()
 
 
 @pytest.mark.parametrize("is_fused", [True, False])
-@pytest.mark.parametrize("formula", [esmm, escm2_ips, escm2_dr, dcmt])
+@pytest.mark.parametrize("preset", FORMULAS)
 def test_twenty_steps_are_those_of_the_papers_formula(
-    formula: Callable[..., Tensor], is_fused: bool, monkeypatch: pytest.MonkeyPatch
+    preset: str, is_fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(8)
-    settings = Model(objective=formula.__name__, dim=DIM, hidden_units=HIDDEN)
+    formula = Dcmt() if preset == "dcmt" else FORMULAS[preset]
+    # The plain model has one embedding; whether there are several is no matter of the formula.
+    settings = Model(objective=preset, dim=DIM, hidden_units=HIDDEN, embedding="shared")
     model = build_esmm(settings, SPEC, resolve(settings, [], DEFAULT_TASKS))
     if not is_fused:
         monkeypatch.setattr(Esmm, "why_not_fused", lambda *_: "the test asks for torch's path")

@@ -18,7 +18,8 @@ from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.model.objectives.pointwise import log_complement, log_probability, pointwise_loss
 from esmm_spark.model.objectives.pointwise_kernels import loss_of_chunk, loss_scratch_rows
-from esmm_spark.model.objectives.spec import spec_of
+from esmm_spark.model.objectives.spec import LossSpec, spec_of
+from esmm_spark.model.objectives.weight_means import divide_by, moved_means, weight_sums
 from tests.model.objectives.oracle import probability_form
 
 FUNNEL = Tasks.model_validate(
@@ -48,17 +49,26 @@ Function = Callable[[Objective, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 def compiled(objective: Objective, logits: Tensor, labels: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
     """Returns losses [N] and gradients [H, N]; the kernel is given one impression at a time."""
-    spec, scratch = spec_of(objective), np.empty((loss_scratch_rows(len(logits), len(labels)), 8))
+    return compiled_by(spec_of(objective), logits, labels, carried)
+
+
+def compiled_by(spec: LossSpec, logits: Tensor, labels: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+    scratch = np.empty((loss_scratch_rows(len(logits), len(labels)), 8))
+    spec.weight_sums[:] = 0
     losses, gradients = torch.empty(logits.shape[1], dtype=torch.float64), torch.empty_like(logits)
     for i in range(logits.shape[1]):
         x, label, columns, out = (a[:, i : i + 1].numpy() for a in (logits, labels, carried, gradients))
-        losses[i] = loss_of_chunk(spec, x, label, columns, 1.0, scratch, out)
+        losses[i] = loss_of_chunk(spec, x, label, columns, 1.0, scratch, out, spec.weight_sums)
     return losses, gradients
 
 
 def in_torch(objective: Objective, logits: Tensor, labels: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+    return in_torch_by(spec_of(objective), logits, labels, carried)
+
+
+def in_torch_by(spec: LossSpec, logits: Tensor, labels: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
     logits = logits.clone().requires_grad_()
-    losses = pointwise_loss(logits, labels, carried, spec_of(objective))
+    losses = pointwise_loss(logits, labels, carried, spec)
     (gradients,) = torch.autograd.grad(losses.sum(), logits)
     return losses.detach(), gradients
 
@@ -212,6 +222,38 @@ def test_hand_values_of_inverse_propensities(function: Function) -> None:
         assert losses.item() == pytest.approx(math.log(4) + math.log(8) + 0.1 * math.log(2) * weight)
         # The propensity has no gradient: the click's logit has only that of the first two terms.
         assert gradients.flatten().tolist() == pytest.approx([-1.5, -0.5 - 0.1 * 0.5 * weight])
+
+
+@pytest.mark.parametrize("function", [compiled_by, in_torch_by])
+@pytest.mark.parametrize("clip", [0.001, 0.3])
+def test_normalized_weights_are_divided_by_their_means(clip: float, function: Any) -> None:
+    given = {"task": "conversion", "space": "given"}
+    plain, normalized = (
+        listed([{"task": "click"}, {**given, "propensity": {"clip": clip, "normalized": own}}])
+        for own in (False, True)
+    )
+    logits, labels, carried = impressions(plain, spread=1.0)
+    click_alone, _ = function(
+        spec_of(listed([{"task": "click"}, {**given, "weight": 1e-9}])), logits, labels, carried
+    )
+    without, _ = function(spec_of(plain), logits, labels, carried)
+    spec = spec_of(normalized)
+    function(spec, logits, labels, carried)
+    counted = (labels[0] == 1) & (labels[1] >= 0)
+    inverse = 1 / torch.sigmoid(logits[0]).clamp(min=clip)
+    assert weight_sums(spec) == pytest.approx([inverse[counted].sum().item(), 0.0])
+
+    divide_by(spec, [4.0, 0.0])
+    divided, _ = function(spec, logits, labels, carried)
+    torch.testing.assert_close(divided - click_alone, (without - click_alone) / 4, rtol=1e-6, atol=1e-7)
+
+
+def test_running_means_are_plain_ones_at_first_and_forget_later() -> None:
+    means: list[float] = []
+    for step, total in enumerate([4.0, 8.0, 0.0], start=1):
+        means = moved_means(means, [total], num_impressions=4, num_steps=step)
+    assert means == pytest.approx([1.0])
+    assert moved_means(means, [404.0], num_impressions=4, num_steps=5000) == pytest.approx([2.0])
 
 
 @both

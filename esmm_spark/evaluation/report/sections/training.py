@@ -14,6 +14,7 @@ from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 
 _MAX_CURVE_POINTS = 1000
+_LEGEND_COLUMNS = 2
 # Colour and marker of a line, series after series.
 _LINES = (
     ("#009E73", "o"),
@@ -85,10 +86,12 @@ def _validation_plot(history: TrainHistory, tasks: Tasks) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation AUC")
-        axes.margins(x=0.08, y=0.25)
-        axes.legend(loc="upper left", ncols=3, handlelength=1.2, columnspacing=1.0)
+        axes.margins(x=0.08, y=0.1)
+        # Below the axes: there may be many series, with long names.
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.25), ncols=_LEGEND_COLUMNS, handlelength=1.2)
 
-    return drawing.svg(draw, "Validation AUC by epoch", height=2.8)
+    rows = -(-len(names) // _LEGEND_COLUMNS)
+    return drawing.svg(draw, "Validation AUC by epoch", height=2.8 + 0.2 * rows)
 
 
 def _speed_plot(history: TrainHistory) -> Markup:
