@@ -45,8 +45,8 @@ class Model(Section):
     network: Annotated[
         str,
         Field(
-            description="`mlp` or `dcn`, one for each head; `mmoe`, `ple` or `aitm`, one for all heads; or a "
-            "class of your own as `package.module:Class`."
+            description="`mlp` or `dcn`, one for each head; `mmoe`, `ple`, `aitm` or `din`, one for all "
+            "heads; or a class of your own as `package.module:Class`."
         ),
     ] = "mlp"
     network_options: Annotated[

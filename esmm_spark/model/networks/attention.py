@@ -101,16 +101,19 @@ class TargetAttention(nn.Module):
     def _attended(self, *of_chunk: Tensor) -> Tensor:
         """Returns [n, D] for the tensors of `_Pairs`."""
         pairs = _Pairs(*of_chunk)
-        keys = _spread(pairs.keys, pairs.group_index)  # [n, m, D]
-        mask = _spread(pairs.mask, pairs.group_index)
-        products = F.linear(keys * pairs.query[:, None], pairs.of_product)
-        hidden = products + _spread(pairs.key_shares, pairs.group_index) + pairs.query_shares[:, None]
-        scores = self.rest(hidden.flatten(0, 1)).view(mask.shape)
+        keys, mask = pairs.keys, pairs.mask
+        key_shares = pairs.key_shares
+        if len(keys) > 1:
+            keys, mask, key_shares = (x.index_select(0, pairs.group_index) for x in (keys, mask, key_shares))
+        hidden = F.linear(keys * pairs.query[:, None], pairs.of_product)  # [n, m, A]
+        hidden = hidden.add_(key_shares).add_(pairs.query_shares[:, None])
+        scores = self.rest(hidden.flatten(0, 1)).view(hidden.shape[:2])
         if self.normalize:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=1)
         scores = scores * mask
-        attended: Tensor = torch.matmul(scores[:, None].to(keys.dtype), keys).squeeze(1)
-        return attended
+        if len(keys) == 1:
+            return torch.mm(scores, keys[0])
+        return torch.bmm(scores[:, None], keys)[:, 0]
 
 
 class _Pairs(NamedTuple):
@@ -156,10 +159,3 @@ def _chunks(mask: Tensor, group_index: Tensor) -> Iterator[_Chunk]:
             first, impressions, most = group, 0, max(1, length)
         impressions, longest = impressions + size, most
     yield _Chunk(len(lengths) - first, impressions, first, longest)
-
-
-def _spread(of_groups: Tensor, group_index: Tensor) -> Tensor:
-    """Returns what each impression's group has, [n, ...]: a view where there is one group."""
-    if len(of_groups) == 1:
-        return of_groups.expand(len(group_index), *of_groups.shape[1:])
-    return of_groups.index_select(0, group_index)
