@@ -95,6 +95,17 @@ def batched_layer(x: Tensor, weight: Tensor, bias: Tensor, slopes: Tensor | None
     return cast(Tensor, _Prelu.apply(product, own_slopes))  # type: ignore[no-untyped-call]
 
 
+def prelu(x: Tensor, slopes: Tensor) -> Tensor:
+    """Returns PReLU of x [N, H] with slopes [H].
+
+    Of 8,192 x 36 numbers torch's own backward pass takes 1.8 ms of a core: it makes each slope's gradient for
+    each number before it sums them.
+    """
+    if why_not_compiled(x) is not None:
+        return F.prelu(x, slopes.to(x.dtype))
+    return cast(Tensor, _Prelu.apply(x[None], slopes[None])[0])  # type: ignore[no-untyped-call]
+
+
 def mix(gates: Tensor, experts: Tensor) -> Tensor:
     """Returns the sums of experts that each gate weighs, [S, N, H].
 

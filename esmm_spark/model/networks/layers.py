@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.model.grouped.layers import grouped_product
+from esmm_spark.model.grouped.layers import grouped_product, prelu
 
 
 class GroupedLinear(nn.Module):
@@ -33,6 +33,14 @@ class GroupedLinear(nn.Module):
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns [N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
         return grouped_product((context, impression, group_index), self.flat.weight, self.flat.bias)
+
+
+class Prelu(nn.PReLU):
+    """`nn.PReLU` of [N, H], compiled where the grouped layers are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns [N, H] for x [N, H]."""
+        return prelu(x, self.weight)
 
 
 def checked_widths(
@@ -75,7 +83,7 @@ def _activation(name: str, width: int) -> nn.Module:
     if name == "prelu":
         # One slope per channel, from 0.25: what PReLU's paper calls channel-wise (He et al., ICCV 2015,
         # section 2.1).
-        return nn.PReLU(width, init=0.25)
+        return Prelu(width, init=0.25)
     raise ConfigError(f"activation = {name!r}: allowed are relu, prelu")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esmm_spark.model.grouped.layers import batched_layer, grouped_layer, mix, why_not_compiled
+from esmm_spark.model.grouped.layers import batched_layer, grouped_layer, mix, prelu, why_not_compiled
 
 GROUPS, CONTEXT, IMPRESSION, UNITS, COUNT = 9, 5, 4, 6, 3
 
@@ -97,3 +97,9 @@ def test_slopes_gradients_do_not_depend_on_the_number_of_threads() -> None:
         assert gradient(1) == gradient(2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_prelu_is_torch_s() -> None:
+    assert_alike(prelu, [new(50, UNITS), new(UNITS)])
+    x, slopes = new(50, UNITS), new(UNITS)
+    torch.testing.assert_close(prelu(x, slopes), torch.nn.functional.prelu(x, slopes))
