@@ -1,6 +1,6 @@
 """The reference: ESMM in plain PyTorch, written the obvious way.
 
-Flat impressions, `nn.EmbeddingBag(sparse=True)` with SparseAdam, the towers with Adam, the loss as the
+Flat impressions, `nn.EmbeddingBag(sparse=True)` with SparseAdam, the network with Adam, the loss as the
 product of probabilities. Same fields, tokens, weights, widths and batches as esmm_spark.
 
 Shapes: N impressions, F fields, D dim, T tokens.
@@ -15,22 +15,21 @@ from bench.flat import FlatBatch
 
 
 class ReferenceEsmm(nn.Module):
-    """Two towers over the concatenated, pooled fields.
+    """A network over the concatenated, pooled fields.
 
     Args:
         num_rows: embedding rows.
         num_fields: F.
         dim: D.
-        hidden_units: widths of a tower's hidden layers.
+        network: gives both heads' logits [2, N] for fields [N, F * D].
     """
 
-    def __init__(self, num_rows: int, num_fields: int, dim: int, hidden_units: list[int]) -> None:
+    def __init__(self, num_rows: int, num_fields: int, dim: int, network: nn.Module) -> None:
         super().__init__()
         self.num_fields, self.dim = num_fields, dim
         self.embedding = nn.EmbeddingBag(num_rows, dim, mode="sum", sparse=True, include_last_offset=True)
         nn.init.uniform_(self.embedding.weight, -0.01, 0.01)
-        self.ctr_tower = _tower(num_fields * dim, hidden_units)
-        self.cvr_tower = _tower(num_fields * dim, hidden_units)
+        self.network = network
 
     def forward(self, rows: Tensor, weights: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Returns pCTR and pCVR, [N] each.
@@ -42,17 +41,8 @@ class ReferenceEsmm(nn.Module):
         """
         pooled = self.embedding(rows, offsets, per_sample_weights=weights)  # [N * F, D]
         flat = pooled.view(-1, self.num_fields * self.dim)
-        pctr = torch.sigmoid(self.ctr_tower(flat)).squeeze(1)
-        pcvr = torch.sigmoid(self.cvr_tower(flat)).squeeze(1)
+        pctr, pcvr = torch.sigmoid(self.network(flat))
         return pctr, pcvr
-
-
-def _tower(width: int, hidden_units: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for units in hidden_units:
-        layers += [nn.Linear(width, units), nn.PReLU(units)]
-        width = units
-    return nn.Sequential(*layers, nn.Linear(width, 1))
 
 
 def product_loss(pctr: Tensor, pcvr: Tensor, click: Tensor, conversion: Tensor) -> Tensor:
@@ -74,8 +64,7 @@ class ReferenceTrainer:
     def __init__(self, model: ReferenceEsmm, learning_rate: float = 1e-3) -> None:
         self.model = model
         self.sparse = torch.optim.SparseAdam(list(model.embedding.parameters()), lr=learning_rate)
-        dense = [*model.ctr_tower.parameters(), *model.cvr_tower.parameters()]
-        self.dense = torch.optim.Adam(dense, lr=learning_rate)
+        self.dense = torch.optim.Adam(model.network.parameters(), lr=learning_rate)
 
     def step(self, batch: "ReferenceBatch") -> float:
         """Trains one batch and returns its loss."""

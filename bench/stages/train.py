@@ -1,18 +1,14 @@
 """Training: with and without the loader, against the reference, the peers and the machine's limit."""
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bench.contenders import Contender, in_turns
 from bench.measure import measured_worker
 from bench.peers.venv import peers_python
 from bench.results import OURS, StageResult
 from bench.workspace import TRAIN, Workspace, say
 from esmm_spark.contracts.config_file import load_config
 
-_UNIT = "impressions/s"
 # The peers' speed doesn't depend on how many impressions they see: enough for some seconds an epoch.
 _PEER_SINGLE_VALUED = 100_000
 _PEER_SEQUENCES = 20_000
@@ -22,20 +18,7 @@ _REFERENCES = {
     "grouped": "plain PyTorch, flat, on our own batches (reference)",
 }
 _SPARE_MIB = 1.5 * 1024
-# A machine that others use, too, is by half faster at one time than at another: everybody runs in each turn,
-# and everybody's best counts.
-_TURNS = 2
 _ROUNDS = ("--rounds", "2")
-
-
-@dataclass(frozen=True)
-class _Contender:
-    """Who trains how: a worker with its arguments, run in a process of its own in every turn."""
-
-    title: str
-    module: str
-    arguments: Sequence[str]
-    python: str = sys.executable
 
 
 def run(workspace: Workspace) -> StageResult:
@@ -44,15 +27,15 @@ def run(workspace: Workspace) -> StageResult:
     grouped, single = workspace.grouped(), workspace.single_valued()
     bfloat16 = f"{OURS}, train.bf16"
     contenders = [
-        _Contender(OURS, "bench.workers.train", [str(grouped), *_ROUNDS]),
-        _Contender(bfloat16, "bench.workers.train", [str(grouped), "train.bf16=true", *_ROUNDS]),
+        Contender(OURS, "bench.workers.train", [str(grouped), *_ROUNDS]),
+        Contender(bfloat16, "bench.workers.train", [str(grouped), "train.bf16=true", *_ROUNDS]),
         *(
-            _Contender(title, "bench.workers.reference", [str(grouped), order, *_ROUNDS])
+            Contender(title, "bench.workers.reference", [str(grouped), order, *_ROUNDS])
             for order, title in _REFERENCES.items()
         ),
     ]
     peers = _peers(workspace, grouped, _PEER_SEQUENCES, "all fields, same tokens, no weights")
-    best = _in_turns(workspace, result, "grouped", [*contenders, *peers])
+    best = in_turns(workspace, result, "train, grouped", [*contenders, *peers])
     for name, kind in ((OURS, ""), (bfloat16, " in bfloat16")):
         for order, title in _REFERENCES.items():
             shape = "flat rows shuffled" if order == "shuffled" else "our own batches"
@@ -67,8 +50,8 @@ def run(workspace: Workspace) -> StageResult:
     )
     own = f"{OURS}, single-valued"
     peers = _peers(workspace, single, _PEER_SINGLE_VALUED, "single-valued")
-    contender = _Contender(own, "bench.workers.train", [str(single), *_ROUNDS])
-    best = _in_turns(workspace, result, "single-valued", [contender, *peers])
+    contender = Contender(own, "bench.workers.train", [str(single), *_ROUNDS])
+    best = in_turns(workspace, result, "train, single-valued", [contender, *peers])
     fastest = max(best[peer.title] for peer in peers)
     result.ask("single-valued, with loader / fastest peer", best[own] / fastest, 3.0)
     _profile(workspace, result, grouped)
@@ -76,33 +59,7 @@ def run(workspace: Workspace) -> StageResult:
     return result
 
 
-def _in_turns(
-    workspace: Workspace, result: StageResult, shape: str, contenders: Sequence[_Contender]
-) -> dict[str, float]:
-    """Adds a figure for each contender, ours also on batches in memory; returns the best rate by title."""
-    found: dict[str, list[dict[str, Any]]] = {contender.title: [] for contender in contenders}
-    for turn in range(_TURNS):
-        for number, contender in enumerate(contenders):
-            say(f"train: {shape}, turn {turn + 1} of {_TURNS}, {contender.title}")
-            log = workspace.log(f"train-{shape}-{number}")
-            output, usage = measured_worker(
-                contender.module, contender.arguments, log, python=contender.python
-            )
-            found[contender.title].append({**output, "peak_mib": usage.peak_mib})
-    best: dict[str, float] = {}
-    for title, turns in found.items():
-        rates = [turn["rates"] for turn in turns]
-        # Of ours there are two kinds, of the others one, on batches in memory.
-        kinds = {"": "loader", ", batches in memory": "memory"} if isinstance(rates[0], dict) else {"": ""}
-        for suffix, kind in kinds.items():
-            every = [list(rate[kind] if kind else rate) for rate in rates]
-            best[title + suffix] = max(map(max, every))
-            details = {**turns[0], "rates": every}
-            result.add(title + suffix, best[title + suffix], _UNIT, **details)
-    return best
-
-
-def _peers(workspace: Workspace, config: Path, impressions: int, shape: str) -> list[_Contender]:
+def _peers(workspace: Workspace, config: Path, impressions: int, shape: str) -> list[Contender]:
     """Returns the peers, on the first impressions of a config's dataset."""
     inputs = workspace.root / "peers" / f"{config.stem}.npz"
     measured_worker(
@@ -113,7 +70,7 @@ def _peers(workspace: Workspace, config: Path, impressions: int, shape: str) -> 
     arguments = [str(inputs), "--batch-size", str(load_config(str(config)).train.batch_size), *_ROUNDS]
     python = peers_python(workspace.root)
     return [
-        _Contender(f"{name}, {shape}", f"bench.peers.{module}", arguments, python)
+        Contender(f"{name}, {shape}", f"bench.peers.{module}", arguments, python)
         for name, module in _PEERS.items()
     ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.flat import flatten, shuffled
+from bench.flat_networks import flat_network
 from bench.reference import ReferenceBatch, ReferenceEsmm, ReferenceTrainer
 from bench.training import Session
 from esmm_spark.contracts.config_file import load_config
@@ -28,10 +29,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("config")
     parser.add_argument("order", choices=["shuffled", "grouped"])
+    parser.add_argument("overrides", nargs="*")
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    config = load_config(arguments.config)
+    arguments = parser.parse_intermixed_args()
+    config = load_config(arguments.config, arguments.overrides)
     session = Session(config, Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1))
     spec = config.features
     if arguments.order == "grouped":
@@ -43,7 +45,7 @@ def main() -> None:
     batches = [ReferenceBatch(flat) for flat in flats]
     del session
     torch.manual_seed(config.train.seed)
-    model = ReferenceEsmm(spec.num_rows, len(spec.fields), config.model.dim, config.model.hidden_units)
+    model = ReferenceEsmm(spec.num_rows, len(spec.fields), config.model.dim, flat_network(config))
     trainer = ReferenceTrainer(model, config.train.learning_rate)
     trainer.step(batches[0])
     rates = []
