@@ -18,19 +18,15 @@ from esmm_spark.model.fused.activation_kernels import (
     scale,
 )
 from esmm_spark.model.fused.blas import GemmAddresses, gemm
+from esmm_spark.model.fused.layout import layer_place
 from esmm_spark.model.fused.product_kernels import (
     BFloat16s,
     LinearGradients,
     LinearShape,
-    layer_bfloat16_size,
     linear_backward,
     linear_forward,
 )
-from esmm_spark.model.kernels.compilation import Floats, Ints, kernel
-
-# Impressions taken through all layers at a time, a multiple of M_MULTIPLE of `product_kernels`. Fewer make
-# slower products in float32, more leave the core's cache.
-CHUNK = 256
+from esmm_spark.model.kernels.compilation import Floats, Ints, fetch_and_add, kernel
 
 
 class TowerPlan(NamedTuple):
@@ -58,11 +54,7 @@ class TowerPlan(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The parameters of all towers, [T, Q], or of one, [Q].
-
-    A tower's are the first layer's weights of the context [H_1, C], then for each layer l the weights
-    [H_l, H_(l-1)] (H_0 is K), biases [H_l] and PReLU slopes [H_l], and at last the last layer's weights [H_L]
-    and bias [1].
+    """The parameters of all towers, [T, Q], or of one, [Q], in the order of `layout`.
 
     Attributes:
         parameters: in float32.
@@ -92,6 +84,23 @@ class LayerBuffers(NamedTuple):
 
 
 @kernel
+def take_block(counter: Ints, block: int, count: int, turns: int) -> tuple[int, int, int]:
+    """Takes the next block of what is shared out over threads; returns (number, begin, end).
+
+    `begin` and `end` are equal when none is left.
+
+    Args:
+        counter: [1], how many have been taken by all threads.
+        block: impressions or groups of a block; the last has fewer.
+        count: of all impressions or groups.
+        turns: how often each block is taken, e.g. once for each tower; numbers of one block are neighbours.
+    """
+    number = fetch_and_add(counter)
+    begin = min(number // turns * block, count)
+    return number, begin, min(begin + block, count)
+
+
+@kernel
 def forward_layers(
     addresses: GemmAddresses,
     plan: TowerPlan,
@@ -115,36 +124,39 @@ def forward_layers(
         logits: [n], set.
     """
     num_layers, count = plan.widths.shape[0] - 1, group_index.shape[0]
-    parameters, inputs, outputs = weights.parameters, buffers.inputs, buffers.outputs
-    weights_at, layer_at, source = plan.widths[1] * plan.context_features, 0, impressions
-    packed_at = weights.packed_at + layer_bfloat16_size(plan.context_features, plan.widths[1])
+    parameters, inputs, outputs, source = weights.parameters, buffers.inputs, buffers.outputs, impressions
     for layer in range(num_layers):
-        before, width = plan.widths[layer], plan.widths[layer + 1]
-        biases_at = weights_at + width * before
+        place = layer_place(layer, plan.context_features, plan.widths)
+        width = place.out_features
         linear_forward(
             addresses,
-            LinearShape(count, before, width, packed_at),
+            LinearShape(count, place.in_features, width, weights.packed_at + place.packed_at),
             source,
-            parameters[weights_at:],
+            parameters[place.weights_at :],
             weights.packed,
             buffers.bfloat16,
-            inputs[layer_at:],
+            inputs[place.units_at :],
         )
         for i in range(count):
-            added, added_at = parameters, biases_at
+            added, added_at = parameters, place.biases_at
             if layer == 0:
                 added, added_at = projections, group_index[i] * width
-            at = layer_at + i * width
+            at = place.units_at + i * width
             add(inputs, at, added, added_at, width)
-            prelu_forward(inputs, at, parameters, biases_at + width, outputs, at, width)
-        source = outputs[layer_at:]
-        weights_at = biases_at + 2 * width
-        packed_at += layer_bfloat16_size(before, width)
-        layer_at += CHUNK * width
-    width = plan.widths[num_layers]
-    gemm(addresses.sgemm, "NN", (count, 1, width), source, parameters[weights_at:], 0, logits)
+            prelu_forward(inputs, at, parameters, place.slopes_at, outputs, at, width)
+        source = outputs[place.units_at :]
+    place = layer_place(num_layers, plan.context_features, plan.widths)
+    gemm(
+        addresses.sgemm,
+        "NN",
+        (count, 1, place.in_features),
+        source,
+        parameters[place.weights_at :],
+        0,
+        logits,
+    )
     for i in range(count):
-        logits[i] += parameters[weights_at + width]
+        logits[i] += parameters[place.biases_at]
 
 
 @kernel
@@ -170,43 +182,39 @@ def backward_layers(
             impressions.
     """
     num_layers, count = plan.widths.shape[0] - 1, logit_gradients.shape[0]
-    width, context_size = plan.widths[num_layers], plan.widths[1] * plan.context_features
-    # The parameters behind the context's weights, as `own_gradients` has them.
-    own_weights, own_gradients = weights.parameters[context_size:], gradients.weights
-    weights_at, layer_at = own_weights.shape[0] - width - 1, CHUNK * (plan.widths[1:].sum() - width)
-    packed_at = weights.packed_at + layer_bfloat16_size(plan.context_features, plan.widths[1])
-    for layer in range(num_layers):
-        packed_at += layer_bfloat16_size(plan.widths[layer], plan.widths[layer + 1])
-    last_outputs = buffers.outputs[layer_at:]
-    gemm(
-        addresses.sgemm, "TN", (1, width, count), logit_gradients, last_outputs, 1, own_gradients[weights_at:]
-    )
+    parameters, layer_gradients = weights.parameters, buffers.gradients
+    # `gradients.weights` begins behind the context's weights.
+    own_gradients, context_size = gradients.weights, plan.widths[1] * plan.context_features
+    last = layer_place(num_layers, plan.context_features, plan.widths)
+    place = layer_place(num_layers - 1, plan.context_features, plan.widths)
+    width, last_outputs = last.in_features, buffers.outputs[place.units_at :]
+    last_gradients = own_gradients[last.weights_at - context_size :]
+    gemm(addresses.sgemm, "TN", (1, width, count), logit_gradients, last_outputs, 1, last_gradients)
     for i in range(count):
-        own_gradients[weights_at + width] += logit_gradients[i]
-        at = layer_at + i * width
-        scale(buffers.gradients, at, logit_gradients[i], own_weights, weights_at, width)
+        own_gradients[last.biases_at - context_size] += logit_gradients[i]
+        at = place.units_at + i * width
+        scale(layer_gradients, at, logit_gradients[i], parameters, last.weights_at, width)
     for layer in range(num_layers - 1, -1, -1):
-        before, width = plan.widths[layer], plan.widths[layer + 1]
-        slopes_at, biases_at = weights_at - width, weights_at - 2 * width
-        weights_at = biases_at - width * before
-        packed_at -= layer_bfloat16_size(before, width)
+        place = layer_place(layer, plan.context_features, plan.widths)
+        width = place.out_features
+        slopes_at, biases_at = place.slopes_at - context_size, place.biases_at - context_size
         for i in range(count):
-            at = layer_at + i * width
-            add_slope_gradients(buffers.gradients, at, buffers.inputs, at, own_gradients, slopes_at, width)
-            prelu_backward(buffers.gradients, at, buffers.inputs, at, own_weights, slopes_at, width)
-            add(own_gradients, biases_at, buffers.gradients, at, width)
-        output_gradient = buffers.gradients[layer_at:]
+            at = place.units_at + i * width
+            add_slope_gradients(layer_gradients, at, buffers.inputs, at, own_gradients, slopes_at, width)
+            prelu_backward(layer_gradients, at, buffers.inputs, at, parameters, place.slopes_at, width)
+            add(own_gradients, biases_at, layer_gradients, at, width)
         source, source_gradient = impressions, gradients.x
         if layer > 0:
-            layer_at -= CHUNK * before
-            source, source_gradient = buffers.outputs[layer_at:], buffers.gradients[layer_at:]
+            source_at = layer_place(layer - 1, plan.context_features, plan.widths).units_at
+            source, source_gradient = buffers.outputs[source_at:], layer_gradients[source_at:]
+        weight_gradients = own_gradients[place.weights_at - context_size :]
         linear_backward(
             addresses,
-            LinearShape(count, before, width, packed_at),
-            output_gradient,
+            LinearShape(count, place.in_features, width, weights.packed_at + place.packed_at),
+            layer_gradients[place.units_at :],
             source,
-            own_weights[weights_at:],
+            parameters[place.weights_at :],
             weights.packed,
             buffers.bfloat16,
-            LinearGradients(own_gradients[weights_at:], source_gradient, gradients.accumulate and layer == 0),
+            LinearGradients(weight_gradients, source_gradient, gradients.accumulate and layer == 0),
         )

@@ -9,18 +9,15 @@ Shapes: M impressions or groups of a chunk, I input and O output features of the
 multiple of M_MULTIPLE, I' and O' are I and O made even. T towers, Q parameters of a tower, L hidden layers.
 """
 
-import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import prange
-from numba.extending import register_jitable
 
 from esmm_spark.model.fused.blas import GemmAddresses, brgemm, gemm
+from esmm_spark.model.fused.layout import M_MULTIPLE, even, layer_place, padded
 from esmm_spark.model.kernels.compilation import Floats, Ints, inlined_kernel, kernel, parallel_kernel
-
-M_MULTIPLE = 32
 
 # The bits of bfloat16.
 BFloat16s = npt.NDArray[np.uint16]
@@ -56,38 +53,6 @@ class LinearGradients(NamedTuple):
     accumulate: bool
 
 
-def tower_bfloat16_size(context_features: int, widths: npt.NDArray[np.int64]) -> int:
-    """Returns how many elements `pack_bfloat16_weights` makes of a tower, context features included."""
-    size: int = sum(layer_bfloat16_size(int(i), int(o)) for i, o in itertools.pairwise(widths))
-    size += layer_bfloat16_size(context_features, int(widths[1]))
-    return size
-
-
-def bfloat16_scratch_size(context_features: int, widths: npt.NDArray[np.int64], m: int) -> int:
-    """Returns how many elements of bfloat16 a thread needs for chunks of `m`, a multiple of M_MULTIPLE."""
-    size: int = 3 * m * even(max(context_features, *map(int, widths)))
-    return size
-
-
-@register_jitable  # type: ignore[untyped-decorator]
-def even(size: int) -> int:
-    """Returns `size` rounded up to an even number."""
-    return size + (size & 1)
-
-
-@register_jitable  # type: ignore[untyped-decorator]
-def padded(m: int) -> int:
-    """Returns `m` rounded up to a multiple of M_MULTIPLE."""
-    return (m + M_MULTIPLE - 1) // M_MULTIPLE * M_MULTIPLE
-
-
-@register_jitable  # type: ignore[untyped-decorator]
-def layer_bfloat16_size(in_features: int, out_features: int) -> int:
-    """Returns the size of a layer's packed weights: [I'/2, O, 2] for forward, [O'/2, I, 2] for backward."""
-    size: int = even(in_features) * out_features + even(out_features) * in_features
-    return size
-
-
 @parallel_kernel
 def pack_bfloat16_weights(
     parameters: Floats, context_features: int, widths: Ints, num_threads: int, out: BFloat16s
@@ -110,17 +75,15 @@ def _pack_towers(
     parameters: Floats, context_features: int, widths: Ints, out: BFloat16s, thread: int, num_threads: int
 ) -> None:
     """Rounds one thread's share of all weights."""
-    out_at = 0
-    for tower in range(parameters.shape[0]):
-        weights_at, in_features = 0, context_features
-        for layer in range(widths.shape[0]):
-            out_features = widths[max(layer, 1)]
-            weights = parameters[tower, weights_at:]
-            _pack_layer(weights, in_features, out_features, out[out_at:], thread, num_threads)
-            # Behind the context's weights stand the impression's, no biases.
-            weights_at += out_features * in_features + (2 * out_features if layer > 0 else 0)
-            out_at += layer_bfloat16_size(in_features, out_features)
-            in_features = widths[layer]
+    num_towers, num_layers = parameters.shape[0], widths.shape[0] - 1
+    size = out.shape[0] // num_towers
+    for tower in range(num_towers):
+        of_tower, packed = parameters[tower], out[tower * size :]
+        _pack_layer(of_tower, context_features, widths[1], packed, thread, num_threads)
+        for layer in range(num_layers):
+            place = layer_place(layer, context_features, widths)
+            weights, layer_out = of_tower[place.weights_at :], packed[place.packed_at :]
+            _pack_layer(weights, place.in_features, place.out_features, layer_out, thread, num_threads)
 
 
 @kernel

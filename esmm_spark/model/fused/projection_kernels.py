@@ -8,7 +8,8 @@ Shapes are those of `tower_kernels`.
 
 from esmm_spark.model.fused.activation_kernels import add
 from esmm_spark.model.fused.blas import GemmAddresses
-from esmm_spark.model.fused.layer_kernels import CHUNK, TowerPlan, Weights
+from esmm_spark.model.fused.layer_kernels import TowerPlan, Weights, take_block
+from esmm_spark.model.fused.layout import CHUNK, layer_place
 from esmm_spark.model.fused.product_kernels import (
     BFloat16s,
     LinearGradients,
@@ -16,7 +17,7 @@ from esmm_spark.model.fused.product_kernels import (
     linear_backward,
     linear_forward,
 )
-from esmm_spark.model.kernels.compilation import Floats, Ints, fetch_and_add, kernel
+from esmm_spark.model.kernels.compilation import Floats, Ints, kernel
 
 
 @kernel
@@ -63,13 +64,12 @@ def forward_projections(
         projections: [T, G' * H_1], set.
     """
     width, num_towers = plan.widths[1], weights.parameters.shape[0]
-    biases_at = width * (plan.context_features + plan.widths[0])
+    biases_at = layer_place(0, plan.context_features, plan.widths).biases_at
     while True:
-        number = fetch_and_add(counter)
-        tower, begin = number % num_towers, number // num_towers * plan.group_block
-        if begin >= plan.num_groups:
+        number, begin, end = take_block(counter, plan.group_block, plan.num_groups, num_towers)
+        if begin == end:
             break
-        end = min(begin + plan.group_block, plan.num_groups)
+        tower = number % num_towers
         for first in range(begin, end, CHUNK):
             count = min(first + CHUNK, end) - first
             linear_forward(
@@ -112,11 +112,9 @@ def backward_projections(
     width = plan.widths[1]
     weight_sums, context_gradients = gradients
     while True:
-        number = fetch_and_add(counter)
-        begin = number * plan.group_block
-        if begin >= plan.num_groups:
+        number, begin, end = take_block(counter, plan.group_block, plan.num_groups, 1)
+        if begin == end:
             break
-        end = min(begin + plan.group_block, plan.num_groups)
         weight_sums[number] = 0
         for first in range(begin, end, CHUNK):
             count = min(first + CHUNK, end) - first

@@ -8,7 +8,7 @@ multiples of M_MULTIPLE, as bfloat16 needs.
 
 from typing import NamedTuple
 
-from esmm_spark.model.fused.layer_kernels import CHUNK
+from esmm_spark.model.fused.layout import CHUNK
 from esmm_spark.model.fused.product_kernels import BFloat16s
 from esmm_spark.model.kernels.compilation import Floats, Ints
 from esmm_spark.model.objectives.term_kernels import Doubles

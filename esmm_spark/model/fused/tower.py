@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from esmm_spark.model.fused.blas import gemm_addresses
-from esmm_spark.model.fused.layer_kernels import CHUNK, TowerPlan, Weights
-from esmm_spark.model.fused.perceptron import Perceptron
-from esmm_spark.model.fused.product_kernels import (
+from esmm_spark.model.fused.layer_kernels import TowerPlan, Weights
+from esmm_spark.model.fused.layout import (
+    CHUNK,
     M_MULTIPLE,
-    BFloat16s,
     bfloat16_scratch_size,
-    pack_bfloat16_weights,
     padded,
     tower_bfloat16_size,
 )
+from esmm_spark.model.fused.perceptron import Perceptron
+from esmm_spark.model.fused.product_kernels import BFloat16s, pack_bfloat16_weights
 from esmm_spark.model.fused.step_arrays import (
     PartialSums,
     Scratch,

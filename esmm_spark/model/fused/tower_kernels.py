@@ -18,13 +18,14 @@ from numba import prange
 from esmm_spark.model.fused.activation_kernels import add
 from esmm_spark.model.fused.blas import GemmAddresses, release_brgemm
 from esmm_spark.model.fused.layer_kernels import (
-    CHUNK,
     LayerBuffers,
     TowerPlan,
     Weights,
     backward_layers,
     forward_layers,
+    take_block,
 )
+from esmm_spark.model.fused.layout import CHUNK
 from esmm_spark.model.fused.product_kernels import LinearGradients
 from esmm_spark.model.fused.projection_kernels import (
     add_projection_gradients,
@@ -111,11 +112,9 @@ def _train_blocks(
     thread = fetch_and_add(scratch.counters[3])
     logits, logit_gradients = _logit_buffers(scratch.layers[thread], num_towers)
     while True:
-        block = fetch_and_add(scratch.counters[1])
-        begin = block * plan.impression_block
-        if begin >= num_impressions:
+        block, begin, end = take_block(scratch.counters[1], plan.impression_block, num_impressions, 1)
+        if begin == end:
             break
-        end = min(begin + plan.impression_block, num_impressions)
         partial_sums.boundary[:, block], partial_sums.parameters[block] = 0, 0
         partial_sums.losses[block], partial_sums.weights[block] = 0, 0
         is_cut = begin > 0 and group_index[begin] == group_index[begin - 1]

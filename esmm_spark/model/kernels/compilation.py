@@ -26,6 +26,7 @@ KERNEL_FILES = (
     "model/kernels/compilation.py",
     "model/grouped/epilogue_kernels.py",
     "model/fused/layer_kernels.py",
+    "model/fused/layout.py",
     "model/objectives/pointwise_kernels.py",
     "model/objectives/spec.py",
     "model/objectives/term_kernels.py",

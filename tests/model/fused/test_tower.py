@@ -15,7 +15,7 @@ from esmm_spark.model import esmm
 from esmm_spark.model.embedding.embedded import EmbeddedBatch
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.fused import blas, perceptron, tower
-from esmm_spark.model.fused.layer_kernels import CHUNK
+from esmm_spark.model.fused.layout import CHUNK
 from esmm_spark.model.networks.mlp import Mlp
 
 CONTEXT, IMPRESSION, DIM = 3, 2, 7  # no multiple of a vector's width
