@@ -15,7 +15,7 @@ from rich.console import Console
 
 from esmm_spark.contracts.schemas.records import EpochRecord, StepRecord, TrainHistory
 from esmm_spark.contracts.schemas.requirements import Bounds
-from esmm_spark.contracts.schemas.targets import TARGETS
+from esmm_spark.contracts.schemas.targets import KINDS, TARGETS
 from esmm_spark.evaluation.measure.curves import ScoreGrid, calibration_curve, histogram
 from esmm_spark.evaluation.measure.estimates import Estimate
 from esmm_spark.evaluation.measure.measurement import Curves, Measurements
@@ -224,7 +224,7 @@ def test_what_is_undefined_says_why_everywhere() -> None:
 def test_the_terminals_table_has_a_row_per_series_and_fits() -> None:
     text = shown(subject(), measured())
     assert max(map(len, text.splitlines())) <= 100
-    assert text.count("ESMM") == text.count("BASE") == text.count("oracle") == 4
+    assert text.count("ESMM") == text.count("BASE") == text.count("oracle") == len(KINDS)
     assert "0.7500 ±0.0095" in text
     assert "12,345 impressions, 678 clicks, 678 conversions, model 000001-aaaa" in text
 

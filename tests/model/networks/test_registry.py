@@ -9,7 +9,7 @@ from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.model.networks.dcn import Dcn
 from esmm_spark.model.networks.layers import GroupedLinear
 from esmm_spark.model.networks.mlp import Mlp
-from esmm_spark.model.networks.registry import accepted_options, build_network, resolve_network
+from esmm_spark.model.networks.registry import BUILT_IN, accepted_options, build_network, resolve_network
 
 GROUPS, CONTEXT, IMPRESSION, DIM = 3, 4, 2, 5
 # The second group has no impressions.
@@ -150,7 +150,7 @@ def test_only_options_that_a_network_names_reach_it(own_module: str) -> None:
     [
         (
             "mpl",
-            "model.network = 'mpl' is unknown: allowed are mlp, dcn, din, mmoe, ple, aitm, or a class of",
+            f"model.network = 'mpl' is unknown: allowed are {', '.join(BUILT_IN)}, or a class of",
         ),
         ("own_networks:", "is unknown: allowed are mlp, dcn"),
         (":Bilinear", "is unknown"),
