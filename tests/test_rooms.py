@@ -1,6 +1,7 @@
 """The rooms of docs/architecture.md: no import goes to the right, none goes round in a circle."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,12 @@ def test_no_folder_is_too_full_and_no_file_too_long(folder: str) -> None:
             assert folder == "tests" or lines <= MOST_LINES, (
                 f"{inner.relative_to(ROOT)}/{name}: {lines} lines"
             )
+
+
+def test_the_table_of_architecture_has_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`([\w/]+)/`", "\n".join(re.findall(r"^\| (.*?) \|", page, re.MULTILINE))))
+    assert told == {room.replace(".", "/") for room in ALLOWED} - {"train"}
 
 
 def test_no_import_goes_round_in_a_circle() -> None:
