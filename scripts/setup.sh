@@ -16,7 +16,7 @@ fail() {
     exit 2
 }
 
-stamp=$venv/.complete-$(cat setup.cfg requirements.lock scripts/{setup.sh,build_horovod.sh,patch_horovod.sh,quiet_spark.py} \
+stamp=$venv/.complete-$(cat setup.cfg requirements.lock scripts/{setup.sh,build_horovod.sh,patch_horovod.sh,prepare_spark.py,usual_classes.py} \
     conf/spark/log4j2.properties | sha256sum | cut -c1-16)
 
 # --- What the machine lacks: each check adds what is missing, and the Debian package that has it.
@@ -110,7 +110,7 @@ wheel=$(scripts/build_horovod.sh "$venv/bin/python")
 quietly "$venv/bin/python" -m pip install --no-deps --force-reinstall "$wheel"
 quietly "$venv/bin/python" -m pip install -c requirements.lock "$wheel"
 quietly "$venv/bin/python" -m pip check
-quietly "$venv/bin/python" scripts/quiet_spark.py
+quietly "$venv/bin/python" scripts/prepare_spark.py
 quietly "$venv/bin/python" scripts/compile_kernels.py
 rm -f "$log"
 touch "$stamp"

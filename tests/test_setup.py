@@ -209,7 +209,7 @@ def test_spark_is_made_quiet_once_and_its_old_files_are_left_to_who_shares_them(
     script.write_text(f"#!/usr/bin/env bash\n{start}printf '<%s>' \"${{CMD[@]}}\"\n")
     script.chmod(0o755)
     other.hardlink_to(script)
-    quieten = script_named("quiet_spark").quieten
+    quieten = script_named("prepare_spark").quieten
     quieten(home)
     quieten(home)
     assert subprocess.run([str(script)], capture_output=True, text=True).stdout == "<java><Main><a b>"
@@ -225,6 +225,56 @@ def test_spark_is_made_quiet_once_and_its_old_files_are_left_to_who_shares_them(
     script.write_text("another")
     with pytest.raises(SystemExit, match="is not that of Spark"):
         quieten(home)
+
+
+def test_the_archive_of_classes_is_used_where_the_class_path_is_that_of_the_jars_and_folders(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "a spark"
+    (home / "bin").mkdir(parents=True)
+    script = home / "bin" / "spark-class"
+    script.write_text(
+        f"#!/usr/bin/env bash\nSPARK_HOME='{home}'\nCMD=(java -cp \"$1\" Main -cp x 0)\nLAST=6\n"
+        'CMD=("${CMD[@]:0:$LAST}")\nprintf \'<%s>\' "${CMD[@]}"\n'
+    )
+    script.chmod(0o755)
+    prepare = script_named("prepare_spark")
+    prepare.quieten(home)
+
+    def command(class_path: str) -> str:
+        return subprocess.run([str(script), class_path], capture_output=True, text=True, check=True).stdout
+
+    usual = f"hive-jackson/*:/a conf/:{home}/jars/*:{home}/jars/slf4j-api.jar:/hadoop/"
+    assert command(usual) == f"<java><-cp><{usual}><Main><-cp><x>"
+    (home / prepare.ARCHIVE).touch()
+    options = "".join(
+        f"<{option}>" for option in (f"-XX:SharedArchiveFile={home}/{prepare.ARCHIVE}", *prepare._SILENT)
+    )
+    assert command(usual) == f"<java>{options}<-cp><{home}/jars/*:/a conf/:/hadoop/><Main><-cp><x>"
+    own = f"/own.jar:{usual}"
+    assert command(own) == f"<java><-cp><{own}><Main><-cp><x>"
+
+
+def test_setup_goes_on_without_an_archive_of_classes_and_leaves_no_part_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "jdk" / "bin").mkdir(parents=True)
+    java = tmp_path / "jdk" / "bin" / "java"
+    java.write_text(
+        '#!/bin/sh\nfor i; do case $i in -XX:Archive*) touch "${i#*=}" ;; esac; done\nexit $FAILS\n'
+    )
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
+    prepare = script_named("prepare_spark")
+    monkeypatch.setattr(prepare.pyspark, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(prepare, "quieten", lambda home: None)
+    monkeypatch.setenv("FAILS", "1")
+    prepare.main()
+    assert capsys.readouterr().err.startswith("Spark's classes were not archived")
+    assert not [path.name for path in tmp_path.iterdir() if ".jsa" in path.name]
+    monkeypatch.setenv("FAILS", "0")
+    prepare.main()
+    assert [path.name for path in tmp_path.glob("*.jsa")] == [prepare.ARCHIVE]
 
 
 def test_setup_compiles_the_kernels_of_preprocessing_for_every_type_of_rows(
