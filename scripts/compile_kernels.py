@@ -22,6 +22,7 @@ from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.embedding.distinct import distinct_by_owner
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.esmm import build_esmm
 from esmm_spark.samples.grouping.batches import row_dtype
 from esmm_spark.samples.task import compile_kernels
@@ -60,7 +61,7 @@ def compile_for_training(configs: list[Config]) -> None:
     # The compiled loss is the same for all objectives.
     objective = resolve(Model(), [], DEFAULT_TASKS)
     for model in {config.model.dim: config.model for config in configs}.values():
-        arena = EmbeddingArena(_SPEC.num_rows, model.dim, learning_rate=0.1, eps=1e-8, init_range=0.0, seed=0)
+        arena = EmbeddingArena(_SPEC.num_rows, model.dim, optimizer=RowOptimizer(0.1), init_range=0.0, seed=0)
         batch = batch_of([], Layout(_SPEC))
         embedded = embed_batch(arena, batch, _SPEC)
         esmm = build_esmm(model, _SPEC, objective)

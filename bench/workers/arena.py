@@ -16,6 +16,7 @@ from bench.training import Session
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.lookup import Lookup
+from esmm_spark.model.embedding.row_optimizer import row_optimizer_of
 from esmm_spark.training.ranks.cluster import Cluster
 
 _MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
@@ -62,8 +63,7 @@ def main() -> None:
     arena = EmbeddingArena(
         arguments.rows,
         config.model.dim,
-        learning_rate=config.train.embedding_learning_rate,
-        eps=config.train.embedding_eps,
+        optimizer=row_optimizer_of(config.train),
         init_range=config.model.embedding_init,
         seed=config.train.seed,
     )
@@ -73,7 +73,7 @@ def main() -> None:
     result = {
         "rate": rate,
         "rows": arguments.rows,
-        "bytes": 4 * (config.model.dim + 1) * arguments.rows,
+        "bytes": 4 * (config.model.dim + arena.optimizer.state_width(config.model.dim)) * arguments.rows,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "before_mib": before_mib,
     }

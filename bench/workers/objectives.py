@@ -23,6 +23,7 @@ from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.feed.batch import Batch
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
+from esmm_spark.model.embedding.row_optimizer import row_optimizer_of
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.training.ranks.cluster import Cluster
 
@@ -96,8 +97,7 @@ def _contenders(config: Config) -> list[_Contender]:
             arenas[copies] = EmbeddingArena(
                 copies * config.features.num_rows,
                 config.model.dim,
-                learning_rate=config.train.embedding_learning_rate,
-                eps=config.train.embedding_eps,
+                optimizer=row_optimizer_of(config.train),
                 init_range=config.model.embedding_init,
                 seed=config.train.seed,
             )

@@ -39,6 +39,9 @@ def _objective(name: str) -> str:
     return name
 
 
+RowOptimizerName = Literal["rowwise_adagrad", "adam", "sgd"]
+
+
 class Model(Section):
     """The model."""
 
@@ -124,9 +127,24 @@ class Train(Section):
             "norm of all of them together; by default they stay as they are. Embedding rows are not clipped.",
         ),
     ] = None
+    embedding_optimizer: Annotated[
+        RowOptimizerName,
+        Field(
+            description="Steps the embedding rows that a batch touches. Of a row of `dim` numbers "
+            "`rowwise_adagrad` keeps 1 more, `adam` 2 x `dim`, `sgd` none. `adam` is the lazy one, whose "
+            "moments wait for a row's next token; it needs `device: cpu`."
+        ),
+    ] = "rowwise_adagrad"
     embedding_learning_rate: Annotated[
-        Float32, Field(gt=0, description="Row-wise Adagrad's, for the embedding.")
+        Float32, Field(gt=0, description="Of `embedding_optimizer`; Adam wants a lower one, such as 1e-3.")
     ] = 0.02
+    embedding_l2: Annotated[
+        Float32,
+        Field(
+            ge=0,
+            description="L2 penalty on the rows that a batch touches: this x the row joins its gradient.",
+        ),
+    ] = 0.0
     warmup_steps: Annotated[
         int, Field(ge=0, description="Steps in which both learning rates rise linearly to their full value.")
     ] = 0
@@ -138,7 +156,9 @@ class Train(Section):
             "mean prediction off by several percent, up or down by chance."
         ),
     ] = "none"
-    embedding_eps: Annotated[Float32, Field(gt=0, description="Row-wise Adagrad's epsilon.")] = 1e-8
+    embedding_eps: Annotated[Float32, Field(gt=0, description="Epsilon of `rowwise_adagrad` and `adam`.")] = (
+        1e-8
+    )
     seed: Annotated[
         int, Field(description="Seed of the initial parameters and of the order of the row groups.")
     ] = 42
@@ -208,7 +228,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _check_first_step(self) -> Self:
-        _require_finite_ratio(self.embedding_learning_rate, self.embedding_eps)
+        if self.embedding_optimizer == "rowwise_adagrad":
+            _require_finite_ratio(self.embedding_learning_rate, self.embedding_eps)
         return self
 
     @model_validator(mode="after")

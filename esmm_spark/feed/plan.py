@@ -176,6 +176,17 @@ class EpochPlan:
         length = int(self._segments[stream + 1] - self._segments[stream])
         return max(0, min(share, length - step * share))
 
+    def places(self, step: int, rank: int, num_ranks: int) -> IntArray:
+        """Returns [N] the place of each impression of a rank's share in the step's whole batch, from 0 on.
+
+        The whole batch is what one rank would have: stream by stream. So places are the impressions' own,
+        whatever the number of ranks.
+        """
+        counts = [self.impressions_of_stream(step, stream) for stream in range(self.num_streams)]
+        starts = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+        own = self.streams_of_rank(rank, num_ranks)
+        return np.concatenate([np.arange(starts[s], starts[s + 1]) for s in own] or [starts[:0]])
+
     def streams_of_rank(self, rank: int, num_ranks: int) -> range:
         """Returns the streams of a rank, in the order in which they fill its batches."""
         return range(rank, self.num_streams, num_ranks)

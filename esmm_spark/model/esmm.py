@@ -15,7 +15,7 @@ tasks.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,10 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.objective import Objective
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.embedded import EmbeddedBatch, ValueSequence
+from esmm_spark.model.embedding.row_optimizer import row_optimizer_of
 from esmm_spark.model.fused.perceptron import Perceptron, why_not_fused
 from esmm_spark.model.fused.tower import FusedInputs, fused_loss
+from esmm_spark.model.networks.dropout import KeyedDropout
 from esmm_spark.model.networks.mlp import Mlp
 from esmm_spark.model.networks.registry import (
     accepted_options,
@@ -52,6 +54,9 @@ class Esmm(nn.Module):
             that gives all of them.
         objective: tasks, terms and heads.
 
+    Attributes:
+        dropouts: the layers whose masks a step of training draws (`dropout.draw_by`).
+
     Raises:
         ConfigError: the objective is a function that can't be imported.
     """
@@ -63,6 +68,7 @@ class Esmm(nn.Module):
         expected = 1 if self._gives_all_heads else len(objective.heads)
         assert len(towers) == expected, (len(towers), objective.heads)
         self.spec = spec_of(objective)
+        self.dropouts = [layer for layer in self.modules() if isinstance(layer, KeyedDropout)]
         self._own_loss = None if objective.terms else resolve_loss(objective.name)
 
     def forward(
@@ -160,6 +166,8 @@ class Esmm(nn.Module):
             return f"the loss is {self.objective.name}, a function of its own"
         if not all(type(tower) is Mlp for tower in self.towers):
             return f"the network is {type(self.towers[0]).__name__}"
+        if extras := cast(Mlp, self.towers[0]).hidden.extras:
+            return f"the network has {extras}"
         return why_not_fused(x, self._perceptrons)
 
     @property
@@ -249,8 +257,7 @@ def build_arena(
         model_config.dim,
         rank=rank,
         num_ranks=num_ranks,
-        learning_rate=train.embedding_learning_rate,
-        eps=train.embedding_eps,
+        optimizer=row_optimizer_of(train),
         init_range=model_config.embedding_init,
         seed=train.seed,
         device=device,

@@ -27,7 +27,7 @@ def write_shard(
         rows: [L, D] float32, `EmbeddingArena.local_rows()`.
         rank: this rank.
         num_ranks: ranks that share the arena.
-        more: more tensors for the same file, e.g. a checkpoint's `accumulator` [L].
+        more: more tensors for the same file, e.g. the optimizer's state in a checkpoint.
     """
     write_tensors(storage.join(directory, shard_name(rank, num_ranks)), {"rows": rows, **(more or {})})
 

@@ -4,7 +4,9 @@
         _SUCCESS, state.json           TrainState
         dense.safetensors              parameters of the dense part
         optimizer.safetensors          Adam's moments, `<parameter>/<name>`
-        embedding/shard-00000-of-00002.safetensors   tensors "rows" [local, dim] and "accumulator" [local]
+        embedding/shard-00000-of-00002.safetensors   tensors "rows" [local, dim] and what the optimizer
+                                       keeps of a row: "accumulator" [local], or "first_moment" and
+                                       "second_moment" [local, dim], or nothing
 
 All ranks must see the same `paths.model`.
 """
@@ -72,8 +74,7 @@ def write_checkpoint(
     target = checkpoint_uri(root, state.global_step)
 
     def write_shard(staging: str) -> None:
-        more = {"accumulator": arena.accumulator()}
-        shards.write_shard(staging, arena.local_rows(), cluster.rank, cluster.num_ranks, more)
+        shards.write_shard(staging, arena.local_rows(), cluster.rank, cluster.num_ranks, arena.state())
 
     def write_rest(staging: str) -> None:
         directory.write_dense(staging, model)
@@ -145,11 +146,14 @@ def load_checkpoint(
     local = localize(uri)
     # With as many ranks as there were, each reads its own shard alone.
     files = (state.num_shards, arena.rank if state.num_shards == arena.num_ranks else None)
-    rows = shards.open_shards(local, "rows", arena.num_rows, (arena.dim,), *files)
-    accumulator = shards.open_shards(local, "accumulator", arena.num_rows, (), *files)
-    arena.load_local(
-        rows.of_rank(arena.rank, arena.num_ranks), accumulator.of_rank(arena.rank, arena.num_ranks)
-    )
+    shapes = {"rows": (arena.dim,), **arena.optimizer.state_shapes(arena.dim)}
+    parts = {
+        name: shards.open_shards(local, name, arena.num_rows, shape, *files).of_rank(
+            arena.rank, arena.num_ranks
+        )
+        for name, shape in shapes.items()
+    }
+    arena.load_local(parts.pop("rows"), parts)
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

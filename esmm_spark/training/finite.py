@@ -36,7 +36,7 @@ def not_finite(arena: EmbeddingArena, model: Esmm, optimizer: Optimizer) -> str:
     """Returns what became NaN or infinite on this rank, for a message; empty if nothing did.
 
     Args:
-        arena: this rank's rows and their Adagrad state.
+        arena: this rank's rows and their optimizer's state.
         model: the dense part with its buffers.
         optimizer: Adam with its moments.
     """
@@ -58,7 +58,8 @@ def _broken_rows(block: Tensor) -> int:
 
 def _all(arena: EmbeddingArena, model: Esmm, optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
     yield "a parameter of the embedding", arena.local_rows()
-    yield "the embedding's Adagrad state", arena.accumulator()
+    for key, tensor in arena.state().items():
+        yield f"the embedding's {arena.optimizer.title} state ({key})", tensor
     for name, parameter in model.named_parameters():
         yield f"parameter {name}", parameter
         for key, value in optimizer.state[parameter].items():

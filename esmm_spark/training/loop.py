@@ -19,6 +19,7 @@ from esmm_spark.feed.plan import EpochPlan
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import BatchLookup, embed_batch
 from esmm_spark.model.esmm import Esmm
+from esmm_spark.model.networks.dropout import draw_by
 from esmm_spark.model.objectives.weight_means import divide_by, moved_means, weight_sums
 from esmm_spark.runtime.activity import Kind, at, doing, waiting
 from esmm_spark.training.curve import Curve
@@ -31,7 +32,7 @@ from esmm_spark.training.ranks.buffers import average_buffers
 from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.ranks.launch import FailedElsewhereError
 from esmm_spark.training.ranks.seen import require_all_seen
-from esmm_spark.training.seeding import seed_at
+from esmm_spark.training.seeding import impression_keys, seed_at
 from esmm_spark.training.state import TrainState
 
 
@@ -113,7 +114,7 @@ class Trainer:
         while started is not None:
             step, batch = state.next_step, started.batch
             at(f"step {step + 1} of epoch {state.epoch + 1}")
-            self._set_learning_rates(state, plan)
+            self._begin_step(state, plan)
             to_come = batches if step + 1 < end else None
             stop, started = self._step(started, to_come, plan.impressions_in_step(step), state)
             state.next_step = step + 1
@@ -139,13 +140,16 @@ class Trainer:
         except UserError as error:
             return batch_of([], Layout(self.config.features, self.config.trained)), error
 
-    def _set_learning_rates(self, state: TrainState, plan: EpochPlan) -> None:
-        """Sets both learning rates for the next step from its position alone, as a resumed run needs it."""
+    def _begin_step(self, state: TrainState, plan: EpochPlan) -> None:
+        """Sets learning rates and what is dropped out from the position alone, as a resumed run needs it."""
         train = self.config.train
         factor = learning_rate_factor(train, state.global_step, train.epochs * plan.num_steps)
-        self.arena.set_learning_rate(factor * train.embedding_learning_rate)
+        self.arena.begin_step(state.global_step + 1, factor * train.embedding_learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * train.learning_rate
+        if self.model.dropouts:
+            places = plan.places(state.next_step, self.cluster.rank, self.cluster.num_ranks)
+            draw_by(self.model.dropouts, impression_keys(train.seed, state.global_step, places, self.device))
 
     def _start(self, batches: Iterator[Batch]) -> _Started:
         """Takes the next batch and starts its look-up."""

@@ -4,6 +4,7 @@ import torch
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.model.embedding.row_optimizer import row_optimizer_of
 from esmm_spark.model.embedding.sharding import num_local_rows
 from esmm_spark.model.esmm import build_esmm
 from esmm_spark.runtime.memory import memory_limit_bytes
@@ -23,7 +24,8 @@ def require_memory(config: Config, cluster: Cluster, device: torch.device) -> No
         device: where this rank computes.
     """
     rows = config.features.num_rows * config.objective.num_embeddings
-    arena = num_local_rows(rows, 0, cluster.num_ranks) * (config.model.dim + 1) * _FLOAT_BYTES
+    state_width = row_optimizer_of(config.train).state_width(config.model.dim)
+    arena = num_local_rows(rows, 0, cluster.num_ranks) * (config.model.dim + state_width) * _FLOAT_BYTES
     towers = _tower_parameters(config) * _COPIES * _FLOAT_BYTES
     on_gpu = device.type == "cuda"
     ranks = 1 if on_gpu else cluster.local_ranks
@@ -31,7 +33,10 @@ def require_memory(config: Config, cluster: Cluster, device: torch.device) -> No
     needed = ranks * (arena + towers)
     if needed > limit:
         host = "this host" if ranks == 1 else f"this host, which {ranks} ranks share,"
-        rows_text = f"{rows:,} rows x (dim {config.model.dim} + 1) x 4 bytes"
+        rows_text = (
+            f"{rows:,} rows x (dim {config.model.dim} + {state_width} of {config.train.embedding_optimizer}) "
+            "x 4 bytes"
+        )
         raise ConfigError(
             f"the model takes {_gib(needed)}, {'a GPU' if on_gpu else host} has {_gib(limit)}: the embedding "
             f"{_gib(ranks * arena)} ({rows_text} over {cluster.num_ranks} ranks), the towers with Adam "

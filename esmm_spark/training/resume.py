@@ -37,7 +37,13 @@ _TRAIN_KEYS = {
     "bf16",
 }
 # Keys that came later: only what is set counts, so that a run of before, which had none of them, goes on.
-_LATER_TRAIN_KEYS = {"weight_decay", "gradient_clip_norm", "warmup_steps"}
+_LATER_TRAIN_KEYS = {
+    "weight_decay",
+    "gradient_clip_norm",
+    "warmup_steps",
+    "embedding_optimizer",
+    "embedding_l2",
+}
 _DEFAULTED = {f"train.{key}" for key in _LATER_TRAIN_KEYS}
 _DIFFERENCES_SHOWN = 4
 

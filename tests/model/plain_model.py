@@ -15,6 +15,7 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.feed.batch import TokenBatch
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.objectives.weight_means import divide_by, moved_means, weight_sums
 
@@ -63,7 +64,8 @@ def batch(seed: int) -> LabelledTokens:
 
 
 def new_arena() -> EmbeddingArena:
-    return EmbeddingArena(SPEC.num_rows, DIM, learning_rate=ROW_RATE, eps=ROW_EPS, init_range=0.5, seed=1)
+    optimizer = RowOptimizer(ROW_RATE, ROW_EPS)
+    return EmbeddingArena(SPEC.num_rows, DIM, optimizer=optimizer, init_range=0.5, seed=1)
 
 
 # Pooled fields [N, F * D] and parameters by name -> logits [H, N].

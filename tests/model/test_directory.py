@@ -26,6 +26,7 @@ from esmm_spark.model.directory import (
     version_uri,
 )
 from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.embedding.serving import ServingEmbedding
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.shards import open_shards, shard_name, write_shard
@@ -116,8 +117,8 @@ def test_the_rows_stay_in_their_file(tmp_path: Path) -> None:
 def test_serving_pools_as_the_arena_does(tmp_path: Path, num_shards: int, dtype: torch.dtype) -> None:
     uri = write_version(tmp_path, num_shards=num_shards)
     serving = ServingEmbedding(open_rows(uri, read_info(uri)))
-    arena = EmbeddingArena(SPEC.num_rows, DIM, learning_rate=0.1, eps=1e-8, init_range=0.0, seed=0)
-    arena.load_local(make_rows(), torch.zeros(SPEC.num_rows))
+    arena = EmbeddingArena(SPEC.num_rows, DIM, optimizer=RowOptimizer(0.1), init_range=0.0, seed=0)
+    arena.load_local(make_rows())
     rows = torch.tensor([30, 0, 7, 7, 1, 12], dtype=dtype)
     weights = torch.tensor([1.0, -2.0, 0.5, 0.25, 3.0, 0.0])
     lengths = torch.tensor([0, 3, 0, 2, 1, 0])

@@ -14,6 +14,7 @@ from esmm_spark.feed.batch import TokenBatch
 from esmm_spark.model import esmm as model
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.objectives.probabilities import predict
 
@@ -56,7 +57,7 @@ def build_esmm(settings: train_config.Model) -> Esmm:
 
 
 def make_arena(copies: int = 1) -> EmbeddingArena:
-    return EmbeddingArena(copies * SPEC.num_rows, DIM, learning_rate=0.1, eps=1e-8, init_range=0.5, seed=1)
+    return EmbeddingArena(copies * SPEC.num_rows, DIM, optimizer=RowOptimizer(0.1), init_range=0.5, seed=1)
 
 
 def one_piece(batch: TokenBatch, gap: int) -> TokenBatch:

@@ -15,6 +15,7 @@ from esmm_spark.files.lease import leased
 from esmm_spark.model.directory import begin_version, new_version, publish
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.objectives.probabilities import predict
 from esmm_spark.model.shards import write_shard
@@ -37,9 +38,9 @@ class RandomModel:
         """
         spec = self.config.features
         arena = EmbeddingArena(
-            len(self.rows), self.config.model.dim, learning_rate=1.0, eps=1.0, init_range=0.0, seed=0
+            len(self.rows), self.config.model.dim, optimizer=RowOptimizer(1.0, 1.0), init_range=0.0, seed=0
         )
-        arena.load_local(self.rows, torch.zeros(len(self.rows)))
+        arena.load_local(self.rows)
         found = []
         with torch.no_grad():
             for group in groups:

@@ -57,7 +57,7 @@ def loaded(models: Path, step: int) -> list[object]:
     uri = checkpoint.checkpoint_uri(str(models), step)
     checkpoint.load_checkpoint(uri, state, arena, model, optimizer)
     moments = [value for parameter in model.parameters() for value in optimizer.state[parameter].values()]
-    tensors = [arena.local_rows(), arena.accumulator(), *model.state_dict().values(), *moments]
+    tensors = [arena.local_rows(), *arena.state().values(), *model.state_dict().values(), *moments]
     return [state.model_dump_json(), *(tensor.tolist() for tensor in tensors)]
 
 

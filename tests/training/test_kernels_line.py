@@ -11,6 +11,7 @@ from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.esmm import build_esmm
 from esmm_spark.model.fused import blas
 from esmm_spark.training.kernels_line import kernels_line
@@ -19,7 +20,7 @@ from esmm_spark.training.run import train
 from tests.synthetic_examples import SPEC, small_config
 
 ALONE = Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1)
-ARENA = EmbeddingArena(SPEC.num_rows, 4, learning_rate=0.1, eps=1e-8, init_range=0.1, seed=1)
+ARENA = EmbeddingArena(SPEC.num_rows, 4, optimizer=RowOptimizer(0.1), init_range=0.1, seed=1)
 
 
 def line(model: Model, cluster: Cluster = ALONE, bfloat16: bool = False) -> str:

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -142,7 +141,8 @@ def test_a_model_larger_than_memory_is_refused_with_what_it_takes(
     content["model"] = {"dim": 1024}
     content["features"]["tables"]["user"]["num_buckets"] = 10**10
     told = (
-        r"the embedding 38,184\.2 GiB \(10,000,000,240 rows x \(dim 1024 \+ 1\) x 4 bytes over 4 ranks\), the"
+        r"the embedding 38,184\.2 GiB \(10,000,000,240 rows x \(dim 1024 \+ 1 of rowwise_adagrad\) x 4 bytes "
+        r"over 4 ranks\), the"
     )
     four, two = (Cluster(rank=0, num_ranks=4, local_rank=0, local_ranks=number) for number in (4, 2))
     with pytest.raises(
@@ -150,6 +150,12 @@ def test_a_model_larger_than_memory_is_refused_with_what_it_takes(
     ):
         require_memory(Config.model_validate(content), four, CPU)
     with pytest.raises(ConfigError, match=r"takes 19,092\.2 GiB"):
+        require_memory(Config.model_validate(content), two, CPU)
+    content["train"]["embedding_optimizer"] = "adam"
+    with pytest.raises(ConfigError, match=r"takes 57,22\d\.\d GiB.*\(dim 1024 \+ 2048 of adam\) x 4 bytes"):
+        require_memory(Config.model_validate(content), two, CPU)
+    content["train"]["embedding_optimizer"] = "sgd"
+    with pytest.raises(ConfigError, match=r"takes 19,073\.\d GiB.*\(dim 1024 \+ 0 of sgd\) x 4 bytes"):
         require_memory(Config.model_validate(content), two, CPU)
 
 
@@ -213,7 +219,7 @@ def test_two_ranks_publish_the_batchnorm_that_they_validated(new_run: NewRun) ->
     version = str(newest_version(folder / "model"))
     directory.load_parameters(trainer.model, f"{version}/{DENSE_NAME}")
     rows = directory.open_rows(version, directory.read_info(version)).of_rank(0, 1)
-    trainer.arena.load_local(rows, np.zeros(len(rows), np.float32))
+    trainer.arena.load_local(rows)
     counts = manifest.partitions["split=validation"]
     plan = EpochPlan(row_groups_of(counts), 3, settings["batch_size"], seed=0, epoch=0, shuffle=False)
     with open_feed(str(folder / "dataset"), Layout(SPEC), plan, 0, 1) as batches:

@@ -37,6 +37,7 @@ from esmm_spark.files.lease import leased
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.files.tensor_file import write_tensors
 from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
 from esmm_spark.training.finite import not_finite
@@ -119,6 +120,8 @@ def test_a_killed_checkpoint_leaves_the_previous_one_whole(folder: Path, uninter
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.training import checkpoint
 from esmm_spark.training.finite import not_finite
@@ -377,14 +380,16 @@ def test_no_checkpoint_is_written_of_a_state_that_is_not_finite(own_dataset: Pat
     manifest.partitions["split=train"] = of_before(manifest.partitions["split=train"])
     rewrite(own_dataset / "manifest.json", manifest.model_dump_json())
     config = small_config(own_dataset.parent, **{**SETTINGS, "checkpoint_every_steps": 0})
-    with pytest.raises(NonFiniteLossError, match=r"Adagrad state became NaN or infinite in \d+ of 320 rows"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"Adagrad state \(accumulator\) became NaN or infinite in \d+ of 320 rows"
+    ):
         train(config)
     assert not (own_dataset.parent / "model" / "versions").exists()
 
 
 def test_adams_moments_and_buffers_must_be_finite_too() -> None:
     esmm = Esmm([torch.nn.BatchNorm1d(2), torch.nn.Identity()], resolve(Model(), [], DEFAULT_TASKS))
-    arena = EmbeddingArena(3, 2, learning_rate=0.1, eps=1e-8, init_range=0.1, seed=1)
+    arena = EmbeddingArena(3, 2, optimizer=RowOptimizer(0.1), init_range=0.1, seed=1)
     adam = torch.optim.Adam(esmm.parameters())
     torch.stack([p.sum() for p in esmm.parameters()]).sum().backward()
     adam.step()

@@ -1,13 +1,13 @@
-"""The embedding arena: the rows of all tables, sharded over ranks, stepped by row-wise Adagrad.
+"""The embedding arena: the rows of all tables, sharded over ranks, with the optimizer that steps them.
 
 Row r belongs to rank r % num_ranks, at local index r // num_ranks. No dense gradient of the rows is ever
-made: the backward pass sums the gradients of each distinct row of the batch and steps that row at once.
-
-    state_r += mean_d(g_rd ^ 2)
-    row_r   -= learning_rate * g_r / (sqrt(state_r) + eps)
+made: the backward pass sums the gradients of each distinct row of the batch and steps that row at once
+(`RowOptimizer` has the formulas).
 
 Shapes: B bags, T tokens, U distinct rows among them, D dim, L local rows.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from esmm_spark.model.embedding.fbgemm_table import FbgemmTable
 from esmm_spark.model.embedding.initial_rows import fill_uniform
 from esmm_spark.model.embedding.lookup import Lookup, OwnLookup, RowTable, SharedLookup
 from esmm_spark.model.embedding.pooling import bag_offsets
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.embedding.sharding import num_local_rows
 
 
@@ -42,8 +43,7 @@ class EmbeddingArena(nn.Module):
         dim: D.
         rank: this process.
         num_ranks: 1, or `hvd.size()` after `hvd.init()`.
-        learning_rate: of row-wise Adagrad.
-        eps: of row-wise Adagrad.
+        optimizer: steps the rows.
         init_range: rows start uniform in [-init_range, init_range), by (seed, row, column) alone.
         seed: of the initial rows.
         device: where the rows live, `cpu` or `cuda`.
@@ -51,8 +51,8 @@ class EmbeddingArena(nn.Module):
     Attributes:
         exchanged_bytes: bytes that this rank sent to others so far; 0 with one rank.
 
-    Source: Duchi et al., "Adaptive Subgradient Methods", JMLR 2011; row-wise: Gupta et al. 2014 and
-        fbgemm_gpu's `EXACT_ROWWISE_ADAGRAD`.
+    Raises:
+        ConfigError: the optimizer is not to be had on this device.
     """
 
     def __init__(
@@ -62,8 +62,7 @@ class EmbeddingArena(nn.Module):
         *,
         rank: int = 0,
         num_ranks: int = 1,
-        learning_rate: float,
-        eps: float,
+        optimizer: RowOptimizer,
         init_range: float,
         seed: int,
         device: torch.device | str = "cpu",
@@ -72,13 +71,13 @@ class EmbeddingArena(nn.Module):
         assert 0 <= rank < num_ranks, (rank, num_ranks)
         self.num_rows, self.dim, self.rank, self.num_ranks = num_rows, dim, rank, num_ranks
         self.num_local_rows = num_local_rows(num_rows, rank, num_ranks)
-        self.device = torch.device(device)
+        self.device, self.optimizer = torch.device(device), optimizer
         # int32 halves what is read of the indices; only a shard of 2^31 rows needs more.
         self._index_dtype = torch.int32 if self.num_local_rows < 2**31 else torch.int64
         self._table: RowTable = (
-            CpuTable(self.num_local_rows, dim, learning_rate, eps)
+            CpuTable(self.num_local_rows, dim, optimizer)
             if self.device.type == "cpu"
-            else FbgemmTable(self.num_local_rows, dim, learning_rate, eps, self.device, self._index_dtype)
+            else FbgemmTable(self.num_local_rows, dim, optimizer, self.device, self._index_dtype)
         )
         self._exchange = Exchange(num_ranks) if num_ranks > 1 else None
         fill_uniform(self.local_rows(), rank, num_ranks, init_range, seed)
@@ -131,33 +130,44 @@ class EmbeddingArena(nn.Module):
             if not 0 <= int(row) < self.num_rows:
                 raise RuntimeError(f"embedding row {int(row)} is none of 0 to {self.num_rows - 1}")
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Sets the learning rate of the steps to come."""
-        self._table.set_learning_rate(learning_rate)
+    def begin_step(self, number: int, learning_rate: float) -> None:
+        """Says which step of the whole run comes next, counted from 1, and its learning rate.
+
+        Without it every step is the first, at the optimizer's own rate; only Adam asks which step it is.
+        """
+        self._table.begin_step(number, learning_rate)
 
     def local_rows(self) -> Tensor:
         """Returns a view [L, D] float32 of this rank's rows; they may lie further apart than D."""
         return self._table.rows
 
-    def accumulator(self) -> Tensor:
-        """Returns [L] float32, the state of each row: a view, or a copy."""
+    def state(self) -> dict[str, Tensor]:
+        """Returns the optimizer's state of each row by name, [L] or [L, D] float32: views, or copies."""
         return self._table.state()
 
     def load_local(
-        self, rows: Tensor | npt.NDArray[np.float32], accumulator: Tensor | npt.NDArray[np.float32]
+        self,
+        rows: Tensor | npt.NDArray[np.float32],
+        state: Mapping[str, Tensor | npt.NDArray[np.float32]] | None = None,
     ) -> None:
-        """Overwrites this rank's rows [L, D] and accumulator [L] with what their two readers once returned.
+        """Overwrites this rank's rows [L, D] and their state with what their two readers once returned.
+
+        Args:
+            rows: [L, D].
+            state: tensors by name; None leaves the state as it is.
 
         Raises:
-            ValueError: a shape differs.
+            ValueError: a shape differs, or the state is another optimizer's.
         """
-        new_rows, new_state = torch.as_tensor(rows), torch.as_tensor(accumulator)
-        mine = (self.num_local_rows, self.dim)
-        if tuple(new_rows.shape) != mine or tuple(new_state.shape) != mine[:1]:
-            raise ValueError(
-                f"rank {self.rank} of {self.num_ranks} holds rows {mine}, "
-                f"given are rows {tuple(new_rows.shape)} and accumulator {tuple(new_state.shape)}"
-            )
+        given = {"rows": torch.as_tensor(rows)}
+        given |= {name: torch.as_tensor(tensor) for name, tensor in (state or {}).items()}
+        shapes = {} if state is None else self.optimizer.state_shapes(self.dim)
+        shapes = {"rows": (self.dim,), **shapes}
+        mine = {name: (self.num_local_rows, *shape) for name, shape in shapes.items()}
+        found = {name: tuple(tensor.shape) for name, tensor in given.items()}
+        if found != mine:
+            raise ValueError(f"rank {self.rank} of {self.num_ranks} holds {mine}, given are {found}")
         with torch.no_grad():
-            self.local_rows().copy_(new_rows)
-            self._table.load_state(new_state)
+            self.local_rows().copy_(given.pop("rows"))
+            if state is not None:
+                self._table.load_state(given)

@@ -6,6 +6,8 @@ FBGEMM's backward on the CPU uses one thread for one table and was half of a tra
 Shapes: B bags, T tokens, D dim, L rows.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -13,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from esmm_spark.model.embedding.optimizer_kernels import row_step
 from esmm_spark.model.embedding.row_kernels import BagTokens, columns_of, pool, slots_for
-from esmm_spark.model.embedding.step_kernels import Adagrad, Partitions, RowSums, SortedTokens, adagrad_step
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
+from esmm_spark.model.embedding.step_kernels import Partitions, RowSums, SortedTokens, sum_and_step_rows
 from esmm_spark.model.kernels.compilation import arrays_of, num_threads
 
 # Partitions of a step at least; each one's sums and hash table should fit a core's cache.
@@ -22,23 +26,22 @@ _LEAST_PARTITIONS = 16
 
 
 class CpuTable:
-    """L rows and the state of row-wise Adagrad.
+    """L rows and their optimizer's state.
 
     Args:
         num_rows: L.
         dim: D.
-        learning_rate: of row-wise Adagrad.
-        eps: of row-wise Adagrad.
+        optimizer: steps them.
 
     Attributes:
         rows: [L, D] float32.
     """
 
-    def __init__(self, num_rows: int, dim: int, learning_rate: float, eps: float) -> None:
+    def __init__(self, num_rows: int, dim: int, optimizer: RowOptimizer) -> None:
         # A row's state lies behind it, so that its step finds it in the same cache line or the next.
-        self._whole = _zeros(num_rows, dim + 1)
-        self.rows, self._state = self._whole[:, :dim], self._whole[:, dim]
-        self._learning_rate, self._eps = learning_rate, eps
+        self._whole = _zeros(num_rows, dim + optimizer.state_width(dim))
+        self.rows = self._whole[:, :dim]
+        self._optimizer, self._next_step = optimizer, row_step(optimizer, 1)
         self._columns = columns_of(dim)
         self._scratch = _Scratch(dim)
         # What makes autograd call the backward pass, as the rows themselves are no leaf of it.
@@ -54,17 +57,24 @@ class CpuTable:
         """
         return cast(Tensor, _Pooled.apply(self._anchor, self, indices, offsets, weights))  # type: ignore[no-untyped-call]
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Sets the learning rate of the steps to come."""
-        self._learning_rate = learning_rate
+    def begin_step(self, number: int, learning_rate: float) -> None:
+        """Says which step comes next, counted from 1, and its learning rate."""
+        self._next_step = row_step(self._optimizer._replace(learning_rate=learning_rate), number)
 
-    def state(self) -> Tensor:
-        """Returns [L] float32, each row's state: a view."""
-        return self._state
+    def state(self) -> dict[str, Tensor]:
+        """Returns each row's state by name, [L] or [L, D] float32: views."""
+        dim = self.rows.shape[1]
+        shapes = self._optimizer.state_shapes(dim)
+        parts = self._whole[:, dim:].split([math.prod(shape) for shape in shapes.values()], dim=1)
+        return {
+            name: part.view(len(part), *shape)
+            for (name, shape), part in zip(shapes.items(), parts, strict=True)
+        }
 
-    def load_state(self, state: Tensor) -> None:
-        """Overwrites the state with [L] float32."""
-        self._state.copy_(state)
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Overwrites the state with what `state` once returned."""
+        for name, own in self.state().items():
+            own.copy_(state[name])
 
     def _pool(self, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
         out = torch.empty(len(offsets) - 1, self.rows.shape[1])
@@ -76,8 +86,9 @@ class CpuTable:
         table, pooled_gradient, *tokens = arrays_of(self._whole, gradient, indices, weights, offsets)
         scratch = self._scratch.arrays(len(indices), tokens[0].dtype, num_threads())
         scratch[0].counter[0] = 0
-        adagrad = Adagrad(np.float32(self._learning_rate), np.float32(self._eps))
-        adagrad_step(self._columns, table, BagTokens(*tokens), pooled_gradient, adagrad, *scratch)
+        sum_and_step_rows(
+            self._columns, table, BagTokens(*tokens), pooled_gradient, self._next_step, *scratch
+        )
 
 
 class _Scratch:

@@ -3,6 +3,7 @@
 Shapes: B bags, T tokens, U distinct rows, D dim, R ranks.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -24,15 +25,15 @@ class RowTable(Protocol):
         """Returns bags [B, D] of rows; its `backward` steps them. Raises RuntimeError on a wrong index."""
         ...
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Sets the learning rate of the steps to come."""
+    def begin_step(self, number: int, learning_rate: float) -> None:
+        """Says which step comes next, counted from 1, and its learning rate."""
         ...
 
-    def state(self) -> Tensor:
-        """Returns [L] float32, the state of row-wise Adagrad."""
+    def state(self) -> dict[str, Tensor]:
+        """Returns the optimizer's state by name, [L] or [L, D] float32: views, or copies."""
         ...
 
-    def load_state(self, state: Tensor) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Overwrites the state."""
         ...
 

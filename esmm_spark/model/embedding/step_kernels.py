@@ -1,4 +1,4 @@
-"""Backward of the embedding look-up on the CPU, fused with the rows' step of row-wise Adagrad.
+"""Backward of the embedding look-up on the CPU, fused with the rows' step.
 
 Tokens are first sorted into partitions by a hash of their row, as a radix sort does, so that the rest of the
 step takes one partition at a time, whose sums and hash table lie in the core's cache. Threads take partitions
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from esmm_spark.model.embedding.optimizer_kernels import RowStep, step_rows
 from esmm_spark.model.embedding.row_kernels import (
     AHEAD,
     BagTokens,
@@ -25,13 +26,6 @@ from esmm_spark.model.kernels.compilation import Floats, Ints, fetch_and_add, ke
 from esmm_spark.runtime.hash_kernels import fibonacci_slot, find_slot, floor_log2
 
 _FREE = -1
-
-
-class Adagrad(NamedTuple):
-    """The settings of row-wise Adagrad."""
-
-    learning_rate: np.float32
-    eps: np.float32
 
 
 class SortedTokens(NamedTuple):
@@ -77,24 +71,24 @@ class Partitions(NamedTuple):
 
 
 @parallel_kernel
-def adagrad_step(
+def sum_and_step_rows(
     columns: Columns,
     table: Floats,
     tokens: BagTokens,
     gradient: Floats,
-    adagrad: Adagrad,
+    row_step: RowStep,
     partitions: Partitions,
     sorted_tokens: SortedTokens,
     row_sums: RowSums,
 ) -> None:
-    """Sums the gradient of each distinct row and takes its step of row-wise Adagrad.
+    """Sums the gradient of each distinct row and takes its step.
 
     Args:
         columns: of D.
-        table: [L, more than D], rows and behind each its state, stepped in place.
+        table: [L, D and the optimizer's state], rows and behind each its state, stepped in place.
         tokens: 0 <= row < L.
         gradient: [B, D], of what `pool` set.
-        adagrad: the optimizer's settings.
+        row_step: the optimizer's settings.
         partitions: scratch.
         sorted_tokens: scratch, overwritten.
         row_sums: scratch of M threads, overwritten.
@@ -120,7 +114,7 @@ def adagrad_step(
                 row_sums.keys[thread], row_sums.places[thread], row_sums.rows[thread], row_sums.sums[thread]
             )
             count = _sum_rows(columns, of_partition, gradient, of_thread)
-            _step_rows(columns, table, of_thread.rows, of_thread.sums, count, adagrad)
+            step_rows(columns, table, of_thread.rows, of_thread.sums, count, row_step)
 
 
 @kernel
@@ -193,22 +187,3 @@ def _sum_rows(columns: Columns, tokens: SortedTokens, gradient: Floats, out: Row
             for column in range(len(columns)):
                 sums[place, column] += weight * gradient[bag, column]
     return int(count)
-
-
-@kernel
-def _step_rows(
-    columns: Columns, table: Floats, rows: Ints, sums: Floats, count: int, adagrad: Adagrad
-) -> None:
-    """Steps `count` rows, given the sums of their gradients."""
-    size = len(columns)
-    for place in range(np.uint64(count)):
-        if place + np.uint64(AHEAD) < np.uint64(count):
-            prefetch_row(columns, table, rows[place + np.uint64(AHEAD)], 1)
-        row, squares = np.uint64(rows[place]), np.float32(0)
-        for column in range(size):
-            squares += sums[place, column] * sums[place, column]
-        new_state = table[row, size] + squares / np.float32(size)
-        table[row, size] = new_state
-        factor = adagrad.learning_rate / (np.sqrt(new_state) + adagrad.eps)
-        for column in range(size):
-            table[row, column] -= factor * sums[place, column]

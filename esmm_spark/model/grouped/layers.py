@@ -62,7 +62,7 @@ def grouped_layer(
             _GroupedLayer.apply(context, impression, group_index, weight, bias, own_slopes),  # type: ignore[no-untyped-call]
         )
     product = grouped_product(inputs, weight, bias).unflatten(1, (count, -1)).transpose(0, 1)
-    return _activated(product, slopes)
+    return activated(product, slopes)
 
 
 def grouped_product(inputs: tuple[Tensor, Tensor, Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -90,7 +90,7 @@ def batched_layer(x: Tensor, weight: Tensor, bias: Tensor, slopes: Tensor | None
     """
     product = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
     if why_not_compiled(x) is not None:
-        return _activated(product, slopes)
+        return activated(product, slopes)
     own_slopes = torch.zeros_like(bias) if slopes is None else slopes
     return cast(Tensor, _Prelu.apply(product, own_slopes))  # type: ignore[no-untyped-call]
 
@@ -118,7 +118,8 @@ def mix(gates: Tensor, experts: Tensor) -> Tensor:
     return torch.bmm(gates, experts.transpose(0, 1)).transpose(0, 1)
 
 
-def _activated(x: Tensor, slopes: Tensor | None) -> Tensor:
+def activated(x: Tensor, slopes: Tensor | None) -> Tensor:
+    """Returns PReLU of x [B, N, H] with slopes [B, H], or ReLU where there are none."""
     return F.relu(x) if slopes is None else torch.where(x > 0, x, slopes[:, None] * x)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from esmm_spark.model.networks.experts import BatchedLayer, BatchedLinear, GroupedPerceptrons
+from esmm_spark.model.networks.hidden import Hidden, checked_hidden
 from esmm_spark.model.networks.layers import checked_widths
 
 
@@ -29,6 +30,8 @@ class Aitm(nn.Module):
         num_heads: H.
         tower_units: widths of a tower's layers, each with an activation; the last is k.
         activation: `relu` or `prelu`.
+        dropout: the probability that a hidden unit is dropped out in training.
+        layer_norm: whether hidden units are normalised before their activation.
 
     Source: Xi et al., "Modeling the Sequential Dependence among Audience Multi-step Conversions with
     Multi-task Learning in Targeted Display Advertising", KDD 2021 (arXiv 2105.08489), section 3.3.
@@ -42,12 +45,15 @@ class Aitm(nn.Module):
         num_heads: int,
         tower_units: Sequence[int] = (128, 64, 32),
         activation: str = "prelu",
+        dropout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
+        hidden = checked_hidden(activation, dropout, layer_norm)
         widths = num_context_features * dim, num_impression_features * dim
         units = checked_widths(tower_units, "tower_units", at_least_one=True)
-        self.towers = GroupedPerceptrons(num_heads, *widths, units, activation)
-        self.transfers = nn.ModuleList(_Transfer(units[-1], activation) for _ in range(num_heads - 1))
+        self.towers = GroupedPerceptrons(num_heads, *widths, units, hidden)
+        self.transfers = nn.ModuleList(_Transfer(units[-1], hidden) for _ in range(num_heads - 1))
         self.last = BatchedLinear(num_heads, units[-1], 1)
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
@@ -65,12 +71,12 @@ class _Transfer(nn.Module):
 
     Args:
         width: k.
-        activation: `relu` or `prelu`.
+        hidden: the options of g_t.
     """
 
-    def __init__(self, width: int, activation: str) -> None:
+    def __init__(self, width: int, hidden: Hidden) -> None:
         super().__init__()
-        self.transferred = BatchedLayer(1, width, width, activation)
+        self.transferred = BatchedLayer(1, width, width, hidden)
         # h1, h2 and h3, one below the other.
         self.attention = nn.Linear(width, 3 * width, bias=False)
         for weight in self.attention.weight.detach().chunk(3):

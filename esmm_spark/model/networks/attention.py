@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.model.embedding.embedded import ValueSequence
+from esmm_spark.model.networks.hidden import checked_hidden
 from esmm_spark.model.networks.layers import checked_widths, initialise, layers_after_first, linears_of
 
 # Pairs that are computed at a time: their hidden units should fit a core's cache.
@@ -54,7 +55,7 @@ class TargetAttention(nn.Module):
         widths = [*checked_widths(units, "attention.units", at_least_one=True), 1]
         # One parameter, so that it starts as, and is saved as, the flat layer that it stands for.
         self.first = nn.Linear(4 * dim, widths[0])
-        self.rest = layers_after_first(widths, activation)
+        self.rest = layers_after_first(widths, checked_hidden(activation))
         if not isinstance(normalize, bool):
             raise ConfigError(f"attention.normalize = {normalize!r}: must be true or false")
         self.normalize = normalize

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
 
+from esmm_spark.model.networks.hidden import checked_hidden
 from esmm_spark.model.networks.layers import (
     GroupedLinear,
     checked_count,
@@ -26,6 +27,8 @@ class Dcn(nn.Module):
         cross_layers: cross layers, at least 1; l of them give products of up to l + 1 fields.
         hidden_units: widths of the perceptron's hidden layers.
         activation: `relu` or `prelu`.
+        dropout: the probability that a hidden unit is dropped out in training.
+        layer_norm: whether hidden units are normalised before their activation.
 
     Source: Wang et al., "DCN V2", WWW 2021, equation 1 and figure 1b (stacked).
     """
@@ -38,6 +41,8 @@ class Dcn(nn.Module):
         cross_layers: int = 2,
         hidden_units: Sequence[int] = (200, 80),
         activation: str = "prelu",
+        dropout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         checked_count(cross_layers, "cross_layers", "dcn")
@@ -47,7 +52,7 @@ class Dcn(nn.Module):
         self.crosses = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers - 1))
         widths = [*checked_widths(hidden_units), 1]
         self.first = nn.Linear(width, widths[0])
-        self.rest = layers_after_first(widths, activation)
+        self.rest = layers_after_first(widths, checked_hidden(activation, dropout, layer_norm))
         for cross in (self.first_cross.flat, *linears_of(self.crosses)):
             nn.init.xavier_uniform_(cross.weight)
             nn.init.zeros_(cross.bias)

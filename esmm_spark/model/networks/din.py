@@ -35,6 +35,8 @@ class Din(nn.Module):
             of the history's table.
         hidden_units: widths of the perceptrons' hidden layers.
         activation: `relu` or `prelu`, of both.
+        dropout: the probability that a hidden unit of the perceptrons is dropped out in training.
+        layer_norm: whether hidden units of the perceptrons are normalised before their activation.
 
     Raises:
         ConfigError: there is no history, or no field that could attend to one; they have no common table; an
@@ -53,6 +55,8 @@ class Din(nn.Module):
         attention: Mapping[str, Any] = _NO_OPTIONS,
         hidden_units: Sequence[int] = (200, 80),
         activation: str = "prelu",
+        dropout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(attention, Mapping) or not {*attention} <= {*_ATTENTION}:
@@ -66,7 +70,8 @@ class Din(nn.Module):
         )
         num_vectors = num_impression_features + len(self.targets)
         self.towers = nn.ModuleList(
-            Mlp(num_context_features, num_vectors, dim, hidden_units, activation) for _ in range(num_heads)
+            Mlp(num_context_features, num_vectors, dim, hidden_units, activation, dropout, layer_norm)
+            for _ in range(num_heads)
         )
 
     def forward(

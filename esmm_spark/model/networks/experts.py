@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.model.grouped.layers import batched_layer, grouped_layer
+from esmm_spark.model.grouped.layers import activated, batched_layer, grouped_layer
+from esmm_spark.model.networks.hidden import BatchedLayerNorm, Hidden, dropouts_of, new_slopes
 from esmm_spark.model.networks.layers import GroupedLinear
 
 
@@ -38,26 +38,34 @@ class BatchedLinear(nn.Module):
 
 
 class BatchedLayer(nn.Module):
-    """E linear layers of one size, each with its activation.
+    """E linear layers of one size, each with its activation, and layer norm and dropout where asked for.
 
     Args:
         count: E.
         width: what goes into each.
         out_width: H.
-        activation: `relu` or `prelu`.
+        hidden: what follows the linear layers.
     """
 
-    def __init__(self, count: int, width: int, out_width: int, activation: str) -> None:
+    def __init__(self, count: int, width: int, out_width: int, hidden: Hidden) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(count, out_width, width))
         self.bias = nn.Parameter(torch.zeros(count, out_width))
-        self.slopes = _new_slopes(activation, count, out_width)
+        self.slopes = new_slopes(hidden, count, out_width)
+        self.norm = BatchedLayerNorm(count, out_width) if hidden.layer_norm else None
+        self.dropout = nn.Sequential(*dropouts_of(hidden))
         for own in self.weight:
             nn.init.kaiming_uniform_(own, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns [E, N, H] for x [E, N, width]."""
-        return batched_layer(x, self.weight, self.bias, self.slopes)
+        if self.norm is None:
+            x = batched_layer(x, self.weight, self.bias, self.slopes)
+        else:
+            product = torch.baddbmm(self.bias[:, None], x, self.weight.transpose(1, 2))
+            x = activated(self.norm(product), self.slopes)
+        dropped: Tensor = self.dropout(x)
+        return dropped
 
 
 class GroupedPerceptrons(nn.Module):
@@ -68,26 +76,33 @@ class GroupedPerceptrons(nn.Module):
         context_width: Fc * D.
         impression_width: Fi * D.
         units: widths of the layers, each of which has an activation.
-        activation: `relu` or `prelu`.
+        hidden: what follows each layer.
     """
 
     def __init__(
-        self, count: int, context_width: int, impression_width: int, units: Sequence[int], activation: str
+        self, count: int, context_width: int, impression_width: int, units: Sequence[int], hidden: Hidden
     ) -> None:
         super().__init__()
         self.count = count
         # All first layers are one, so that they are one product.
         self.first = GroupedLinear(context_width, impression_width, count * units[0])
-        self.slopes = _new_slopes(activation, count, units[0])
-        self.rest = batched_perceptrons(count, units[0], units[1:], activation)
+        self.slopes = new_slopes(hidden, count, units[0])
+        self.norm = BatchedLayerNorm(count, units[0]) if hidden.layer_norm else None
+        self.dropout = nn.Sequential(*dropouts_of(hidden))
+        self.rest = batched_perceptrons(count, units[0], units[1:], hidden)
         nn.init.kaiming_uniform_(self.first.flat.weight, nonlinearity="relu")
         nn.init.zeros_(self.first.flat.bias)
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns [E, N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
         first, inputs = self.first.flat, (context, impression, group_index)
-        x: Tensor = self.rest(grouped_layer(inputs, first.weight, first.bias, self.slopes, self.count))
-        return x
+        if self.norm is None:
+            x = grouped_layer(inputs, first.weight, first.bias, self.slopes, self.count)
+        else:
+            product = self.first(*inputs).unflatten(1, (self.count, -1)).transpose(0, 1)
+            x = activated(self.norm(product), self.slopes)
+        found: Tensor = self.rest(self.dropout(x))
+        return found
 
 
 class Towers(nn.Module):
@@ -97,12 +112,12 @@ class Towers(nn.Module):
         num_heads: H.
         width: what goes into each.
         units: widths of the hidden layers, none for a linear tower.
-        activation: `relu` or `prelu`.
+        hidden: what follows each layer.
     """
 
-    def __init__(self, num_heads: int, width: int, units: Sequence[int], activation: str) -> None:
+    def __init__(self, num_heads: int, width: int, units: Sequence[int], hidden: Hidden) -> None:
         super().__init__()
-        self.hidden = batched_perceptrons(num_heads, width, units, activation)
+        self.hidden = batched_perceptrons(num_heads, width, units, hidden)
         self.last = BatchedLinear(num_heads, [width, *units][-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,21 +126,14 @@ class Towers(nn.Module):
         return logits
 
 
-def batched_perceptrons(count: int, width: int, units: Sequence[int], activation: str) -> nn.Sequential:
+def batched_perceptrons(count: int, width: int, units: Sequence[int], hidden: Hidden) -> nn.Sequential:
     """Returns the layers of E perceptrons of one shape, each with an activation.
 
     Args:
         count: E.
         width: what goes into each.
         units: widths of the layers.
-        activation: `relu` or `prelu`.
+        hidden: what follows each layer.
     """
     sizes = itertools.pairwise([width, *units])
-    return nn.Sequential(*(BatchedLayer(count, *size, activation) for size in sizes))
-
-
-def _new_slopes(activation: str, count: int, width: int) -> nn.Parameter | None:
-    """Returns PReLU's slopes, one for each unit of each perceptron, from 0.25; None for ReLU."""
-    if activation not in ("relu", "prelu"):
-        raise ConfigError(f"activation = {activation!r}: allowed are relu, prelu")
-    return nn.Parameter(torch.full((count, width), 0.25)) if activation == "prelu" else None
+    return nn.Sequential(*(BatchedLayer(count, *size, hidden) for size in sizes))

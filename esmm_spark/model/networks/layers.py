@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.model.grouped.layers import grouped_product, prelu
+from esmm_spark.model.grouped.layers import grouped_product
+from esmm_spark.model.networks.hidden import Hidden, after_linear
 
 
 class GroupedLinear(nn.Module):
@@ -33,14 +34,6 @@ class GroupedLinear(nn.Module):
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns [N, H] for context [G, Fc * D], impression [N, Fi * D] and group_index [N]."""
         return grouped_product((context, impression, group_index), self.flat.weight, self.flat.bias)
-
-
-class Prelu(nn.PReLU):
-    """`nn.PReLU` of [N, H], compiled where the grouped layers are."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns [N, H] for x [N, H]."""
-        return prelu(x, self.weight)
 
 
 def checked_widths(
@@ -69,22 +62,12 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def layers_after_first(widths: Sequence[int], activation: str) -> nn.Sequential:
+def layers_after_first(widths: Sequence[int], hidden: Hidden) -> nn.Sequential:
     """Returns what follows the first linear layer: activation, linear, ..., the last linear layer bare."""
     layers: list[nn.Module] = []
     for width_in, width_out in itertools.pairwise(widths):
-        layers += [_activation(activation, width_in), nn.Linear(width_in, width_out)]
+        layers += [*after_linear(hidden, width_in), nn.Linear(width_in, width_out)]
     return nn.Sequential(*layers)
-
-
-def _activation(name: str, width: int) -> nn.Module:
-    if name == "relu":
-        return nn.ReLU()
-    if name == "prelu":
-        # One slope per channel, from 0.25: what PReLU's paper calls channel-wise (He et al., ICCV 2015,
-        # section 2.1).
-        return Prelu(width, init=0.25)
-    raise ConfigError(f"activation = {name!r}: allowed are relu, prelu")
 
 
 def linears_of(module: nn.Module) -> list[nn.Linear]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from esmm_spark.model.fused.perceptron import Perceptron
+from esmm_spark.model.networks.hidden import checked_hidden
 from esmm_spark.model.networks.layers import (
     GroupedLinear,
     checked_widths,
@@ -23,6 +24,8 @@ class Mlp(nn.Module):
         dim: D.
         hidden_units: widths of the hidden layers; none leaves a linear model.
         activation: `relu` or `prelu`.
+        dropout: the probability that a hidden unit is dropped out in training.
+        layer_norm: whether hidden units are normalised before their activation.
     """
 
     def __init__(
@@ -32,11 +35,14 @@ class Mlp(nn.Module):
         dim: int,
         hidden_units: Sequence[int] = (200, 80),
         activation: str = "prelu",
+        dropout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.hidden = checked_hidden(activation, dropout, layer_norm)
         widths = [*checked_widths(hidden_units), 1]
         self.first = GroupedLinear(num_context_features * dim, num_impression_features * dim, widths[0])
-        self.rest = layers_after_first(widths, activation)
+        self.rest = layers_after_first(widths, self.hidden)
         initialise([self.first.flat, *linears_of(self.rest)])
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
@@ -48,4 +54,5 @@ class Mlp(nn.Module):
     @property
     def layers(self) -> Perceptron:
         """The layers one by one."""
-        return Perceptron([self.first.flat, *linears_of(self.rest)], list(self.rest)[0::2])
+        between = [layer for layer in self.rest if not isinstance(layer, nn.Linear)]
+        return Perceptron([self.first.flat, *linears_of(self.rest)], between)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from esmm_spark.model.grouped.layers import mix
 from esmm_spark.model.networks.experts import GroupedPerceptrons, Towers
+from esmm_spark.model.networks.hidden import checked_hidden
 from esmm_spark.model.networks.layers import GroupedLinear, checked_count, checked_widths
 
 
@@ -25,6 +26,8 @@ class Mmoe(nn.Module):
         expert_units: widths of an expert's layers, each with an activation.
         tower_units: widths of a tower's hidden layers.
         activation: `relu` or `prelu`.
+        dropout: the probability that a hidden unit is dropped out in training.
+        layer_norm: whether hidden units are normalised before their activation.
 
     Source: Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
     Mixture-of-Experts", KDD 2018, equations 5 to 7.
@@ -40,14 +43,17 @@ class Mmoe(nn.Module):
         expert_units: Sequence[int] = (128,),
         tower_units: Sequence[int] = (64,),
         activation: str = "prelu",
+        dropout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
+        hidden = checked_hidden(activation, dropout, layer_norm)
         widths = num_context_features * dim, num_impression_features * dim
         units = checked_widths(expert_units, "expert_units", at_least_one=True)
         self.num_experts = checked_count(num_experts, "num_experts", "mmoe")
-        self.experts = GroupedPerceptrons(num_experts, *widths, units, activation)
+        self.experts = GroupedPerceptrons(num_experts, *widths, units, hidden)
         self.gates = GroupedLinear(*widths, num_heads * num_experts, bias=False)
-        self.towers = Towers(num_heads, units[-1], checked_widths(tower_units, "tower_units"), activation)
+        self.towers = Towers(num_heads, units[-1], checked_widths(tower_units, "tower_units"), hidden)
         nn.init.xavier_uniform_(self.gates.flat.weight)
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from esmm_spark.model.networks.experts import (
     Towers,
     batched_perceptrons,
 )
+from esmm_spark.model.networks.hidden import Hidden, checked_hidden
 from esmm_spark.model.networks.layers import GroupedLinear, checked_widths, is_count
 
 
@@ -36,6 +37,8 @@ class Ple(nn.Module):
         expert_units: for each layer the widths of an expert's own layers, each with an activation.
         tower_units: widths of a tower's hidden layers.
         activation: `relu` or `prelu`.
+        dropout: the probability that a hidden unit is dropped out in training.
+        layer_norm: whether hidden units are normalised before their activation.
 
     Source: Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020, equations 1 to 7.
     """
@@ -50,24 +53,27 @@ class Ple(nn.Module):
         expert_units: Sequence[Sequence[int]] = ((128,), (128,)),
         tower_units: Sequence[int] = (64,),
         activation: str = "prelu",
+        dropout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
+        hidden = checked_hidden(activation, dropout, layer_norm)
         widths = num_context_features * dim, num_impression_features * dim
         own, shared = _checked_experts(num_experts)
         units = _checked_layers(expert_units)
         self.first = _Selection(num_heads, own, shared, has_shared_gate=len(units) > 1)
-        self.experts = GroupedPerceptrons(self.first.num_experts, *widths, units[0], activation)
+        self.experts = GroupedPerceptrons(self.first.num_experts, *widths, units[0], hidden)
         self.gates = GroupedLinear(*widths, self.first.num_weights, bias=False)
         self.extractions = nn.ModuleList(
             _Extraction(
                 _Selection(num_heads, own, shared, has_shared_gate=layer + 1 < len(units)),
                 units[layer - 1][-1],
                 units[layer],
-                activation,
+                hidden,
             )
             for layer in range(1, len(units))
         )
-        self.towers = Towers(num_heads, units[-1][-1], checked_widths(tower_units, "tower_units"), activation)
+        self.towers = Towers(num_heads, units[-1][-1], checked_widths(tower_units, "tower_units"), hidden)
         nn.init.xavier_uniform_(self.gates.flat.weight)
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
@@ -143,14 +149,14 @@ class _Extraction(nn.Module):
         selection: its gates and experts.
         width: of what it reads.
         units: widths of an expert's layers.
-        activation: `relu` or `prelu`.
+        hidden: the options of their layers.
     """
 
-    def __init__(self, selection: _Selection, width: int, units: Sequence[int], activation: str) -> None:
+    def __init__(self, selection: _Selection, width: int, units: Sequence[int], hidden: Hidden) -> None:
         super().__init__()
         num_heads = selection.num_heads
         self.selection = selection
-        self.experts = batched_perceptrons(selection.num_experts, width, units, activation)
+        self.experts = batched_perceptrons(selection.num_experts, width, units, hidden)
         self.gates = BatchedLinear(
             num_heads, width, selection.task_experts + selection.shared_experts, bias=False
         )

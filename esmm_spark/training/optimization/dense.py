@@ -7,11 +7,15 @@ from torch import Tensor, nn
 
 from esmm_spark.contracts.train_config import Train
 
+# The last part of their names.
+_NOT_DECAYED = ("bias", "gain", "slopes")
+
 
 def dense_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     """Returns AdamW over a model's parameters; without `train.weight_decay` it is Adam to the bit.
 
-    Matrices decay. What has one dimension doesn't: biases, the gains of normalisation layers, PReLU's slopes.
+    Matrices decay. What has one dimension doesn't: biases, the gains of normalisation layers, PReLU's slopes;
+    nor do those of perceptrons side by side, which are known by their names.
 
     Args:
         model: the dense part.
@@ -21,8 +25,11 @@ def dense_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
         parameters decay: Devlin et al., "BERT", NAACL 2019 (its optimizer leaves out biases and layer norm);
         slopes: He et al., "Delving Deep into Rectifiers", ICCV 2015, section 2.1.
     """
-    decayed = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    decayed: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.dim() > 1 and name.rpartition(".")[2] not in _NOT_DECAYED
+        (decayed if is_matrix else others).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": train.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -1,7 +1,7 @@
 """Trains an arena for a few steps; started by test_arena_ranks.py, alone or by horovodrun.
 
-arena_ranks.py OUTPUT_FOLDER writes rank-R-of-N.npz: this rank's rows, accumulator, the pooled bags of its
-share of each step, and the bytes that it has sent by then.
+arena_ranks.py OUTPUT_FOLDER OPTIMIZER writes rank-R-of-N.npz: this rank's rows and their state, the pooled
+bags of its share of each step, and the bytes that it has sent by then.
 """
 
 import os
@@ -12,8 +12,14 @@ import numpy as np
 import torch
 
 from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 
 NUM_ROWS, NUM_STEPS, NUM_BAGS = 101, 5, 12
+OPTIMIZERS = {
+    "rowwise_adagrad": RowOptimizer(0.1, 1e-6),
+    "adam": RowOptimizer(0.1, 1e-6, "adam", l2=0.2),
+    "sgd": RowOptimizer(0.1, 1e-6, "sgd", l2=0.2),
+}
 
 
 def global_batch(step: int) -> tuple[torch.Tensor, list[list[int]], list[list[float]]]:
@@ -36,7 +42,7 @@ def share(step: int, rank: int, num_ranks: int) -> range:
     return range(cuts[rank], cuts[rank + 1])
 
 
-def main(folder: str) -> None:
+def main(folder: str, name: str) -> None:
     rank, num_ranks = (
         int(os.environ.get(f"HOROVOD_{name}", default)) for name, default in (("RANK", 0), ("SIZE", 1))
     )
@@ -45,10 +51,11 @@ def main(folder: str) -> None:
 
         hvd.init()
     arena = EmbeddingArena(
-        NUM_ROWS, 18, rank=rank, num_ranks=num_ranks, learning_rate=0.1, eps=1e-6, init_range=0.5, seed=11
+        NUM_ROWS, 18, rank=rank, num_ranks=num_ranks, optimizer=OPTIMIZERS[name], init_range=0.5, seed=11
     )
     pooled, sent = [], []
     for step in range(NUM_STEPS):
+        arena.begin_step(step + 1, 0.1)
         target, rows, weights = global_batch(step)
         mine = share(step, rank, num_ranks)
         out = arena(
@@ -62,11 +69,11 @@ def main(folder: str) -> None:
     np.savez(
         Path(folder) / f"rank-{rank}-of-{num_ranks}.npz",
         rows=arena.local_rows().numpy(),
-        accumulator=arena.accumulator().numpy(),
+        **{key: tensor.numpy() for key, tensor in arena.state().items()},
         sent=np.array(sent),
         **{f"pooled{step}": array for step, array in enumerate(pooled)},
     )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from esmm_spark.model.embedding.arena import EmbeddingArena
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 
 LEARNING_RATE, EPS = 0.1, 1e-3
 
 
 def make_arena(num_rows: int, dim: int, **options: float) -> EmbeddingArena:
-    settings = {"learning_rate": LEARNING_RATE, "eps": EPS, "init_range": 0.5, "seed": 5, **options}
-    return EmbeddingArena(num_rows, dim, **settings)  # type: ignore[arg-type]
+    optimizer = RowOptimizer(LEARNING_RATE, options.pop("eps", EPS))
+    settings = {"init_range": 0.5, "seed": 5, **options}
+    return EmbeddingArena(num_rows, dim, optimizer=optimizer, **settings)  # type: ignore[arg-type]
 
 
 class PlainArena:
@@ -85,12 +87,12 @@ def test_three_steps_equal_plain_torch_in_float64(dim: int, dtype: torch.dtype) 
         torch.testing.assert_close(
             arena.local_rows().double(), plain.bag.weight.detach(), rtol=1e-4, atol=1e-5
         )
-        torch.testing.assert_close(arena.accumulator().double(), plain.state, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(arena.state()["accumulator"].double(), plain.state, rtol=1e-4, atol=1e-6)
 
 
 def test_one_step_has_the_hand_computed_value() -> None:
     arena = make_arena(2, 2, eps=0.5)
-    arena.load_local(torch.tensor([[1.0, 2.0], [5.0, 5.0]]), torch.tensor([3.0, 0.0]))
+    arena.load_local(torch.tensor([[1.0, 2.0], [5.0, 5.0]]), {"accumulator": torch.tensor([3.0, 0.0])})
 
     out = arena(torch.tensor([0]), torch.tensor([2.0]), torch.tensor([1]))
     assert out.tolist() == [[2.0, 4.0]]
@@ -99,7 +101,7 @@ def test_one_step_has_the_hand_computed_value() -> None:
     # g = 2 * (1, 7); state = 3 + (4 + 196) / 2 = 103; row - 0.1 g / (sqrt(103) + 0.5)
     step = 0.1 * np.array([2.0, 14.0]) / (np.sqrt(103.0) + 0.5)
     np.testing.assert_allclose(arena.local_rows().numpy(), [[1 - step[0], 2 - step[1]], [5, 5]], rtol=1e-6)
-    np.testing.assert_allclose(arena.accumulator().numpy(), [103.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(arena.state()["accumulator"].numpy(), [103.0, 0.0], rtol=1e-6)
 
 
 def test_the_first_step_has_the_hand_computed_value_where_eps_rules() -> None:
@@ -107,7 +109,7 @@ def test_the_first_step_has_the_hand_computed_value_where_eps_rules() -> None:
     arena = make_arena(1, 18, eps=10.0, init_range=0.0)
     arena(torch.tensor([0]), torch.ones(1), torch.tensor([1])).sum().backward()
     np.testing.assert_allclose(arena.local_rows().numpy(), -LEARNING_RATE / (1 + 10.0), rtol=1e-6)
-    np.testing.assert_allclose(arena.accumulator().numpy(), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(arena.state()["accumulator"].numpy(), 1.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize("row", [-1, 20, 2**31 - 1])
@@ -143,16 +145,21 @@ def test_loading_what_was_read_goes_on_as_if_never_stopped(dim: int) -> None:
     batch = tokens(BAGS, torch.int32)
     going_on, resumed = make_arena(20, dim), make_arena(20, dim, seed=99)
     going_on(*batch).square().sum().backward()
-    resumed.load_local(going_on.local_rows().clone(), going_on.accumulator().clone())
+    resumed.load_local(going_on.local_rows().clone(), going_on.state())
     for arena in (going_on, resumed):
         arena(*batch).square().sum().backward()
     torch.testing.assert_close(resumed.local_rows(), going_on.local_rows(), rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(resumed.accumulator(), going_on.accumulator(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        resumed.state()["accumulator"], going_on.state()["accumulator"], rtol=1e-6, atol=0
+    )
 
 
-def test_loading_rows_of_another_shape_says_both_shapes() -> None:
-    with pytest.raises(ValueError, match=r"holds rows \(20, 12\), given are rows \(10, 12\)"):
-        make_arena(20, 12).load_local(torch.zeros(10, 12), torch.zeros(10))
+def test_loading_rows_of_another_shape_or_another_optimizers_state_says_both() -> None:
+    own = r"holds \{'rows': \(20, 12\), 'accumulator': \(20,\)\}, given are "
+    with pytest.raises(ValueError, match=own + r"\{'rows': \(10, 12\), 'accumulator': \(10,\)\}"):
+        make_arena(20, 12).load_local(torch.zeros(10, 12), {"accumulator": torch.zeros(10)})
+    with pytest.raises(ValueError, match=own + r"\{'rows': \(20, 12\)\}"):
+        make_arena(20, 12).load_local(torch.zeros(20, 12), {})
 
 
 def test_no_parameter_of_the_arena_has_a_dense_gradient() -> None:

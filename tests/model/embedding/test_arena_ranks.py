@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.model.embedding.arena_ranks import NUM_BAGS, NUM_ROWS, NUM_STEPS, global_batch, share
+from tests.model.embedding.arena_ranks import NUM_BAGS, NUM_ROWS, NUM_STEPS, OPTIMIZERS, global_batch, share
 from tests.repository import ROOT
 
 SCRIPT = str(ROOT / "tests/model/embedding/arena_ranks.py")
 
 
-def start(num_ranks: int, folder: Path) -> None:
+def start(num_ranks: int, folder: Path, optimizer: str = "rowwise_adagrad") -> None:
     launcher = [] if num_ranks == 1 else ["horovodrun", "-np", str(num_ranks), "-H", f"localhost:{num_ranks}"]
     on_loopback = ["--network-interfaces", "lo"] if launcher else []
     environment = {
@@ -24,7 +24,7 @@ def start(num_ranks: int, folder: Path) -> None:
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [*launcher, *on_loopback, sys.executable, SCRIPT, str(folder)],
+        [*launcher, *on_loopback, sys.executable, SCRIPT, str(folder), optimizer],
         env=environment,
         capture_output=True,
         text=True,
@@ -35,10 +35,15 @@ def start(num_ranks: int, folder: Path) -> None:
 
 
 @pytest.mark.horovod
-@pytest.mark.parametrize("num_ranks", [2, 3])
-def test_ranks_that_share_an_arena_train_the_same_rows_as_one_rank(num_ranks: int, tmp_path: Path) -> None:
-    start(1, tmp_path)
-    start(num_ranks, tmp_path)
+@pytest.mark.parametrize(
+    ("num_ranks", "optimizer"),
+    [(2, "rowwise_adagrad"), (3, "rowwise_adagrad"), (3, "adam"), (2, "sgd")],
+)
+def test_ranks_that_share_an_arena_train_the_same_rows_as_one_rank(
+    num_ranks: int, optimizer: str, tmp_path: Path
+) -> None:
+    start(1, tmp_path, optimizer)
+    start(num_ranks, tmp_path, optimizer)
 
     one = np.load(tmp_path / "rank-0-of-1.npz")
     several = [np.load(tmp_path / f"rank-{rank}-of-{num_ranks}.npz") for rank in range(num_ranks)]
@@ -47,9 +52,9 @@ def test_ranks_that_share_an_arena_train_the_same_rows_as_one_rank(num_ranks: in
         pooled = np.concatenate([rank[f"pooled{step}"] for rank in several])
         np.testing.assert_allclose(pooled, one[f"pooled{step}"], rtol=1e-5, atol=1e-6)
     for rank, found in enumerate(several):
-        np.testing.assert_allclose(found["rows"], one["rows"][rank::num_ranks], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(found["accumulator"], one["accumulator"][rank::num_ranks], rtol=1e-5)
-    assert np.abs(one["accumulator"]).max() > 0
+        for name in ("rows", *OPTIMIZERS[optimizer].state_shapes(18)):
+            np.testing.assert_allclose(found[name], one[name][rank::num_ranks], rtol=1e-5, atol=1e-6)
+            assert np.abs(one[name]).max() > 0
 
 
 @pytest.mark.horovod

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.train_config import RowOptimizerName
 from esmm_spark.model.embedding import step_kernels
 from esmm_spark.model.embedding.cpu_table import CpuTable
 from esmm_spark.model.embedding.fbgemm_table import FbgemmTable
 from esmm_spark.model.embedding.row_kernels import columns_of, pool, pool_backward, slots_for
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.embedding.step_kernels import RowSums, SortedTokens, _sum_rows
 
 NUM_ROWS, LEARNING_RATE, EPS = 500, 0.1, 1e-3
+ADAGRAD = RowOptimizer(LEARNING_RATE, EPS)
 
 
 def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -31,34 +35,49 @@ def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 @pytest.mark.parametrize("dim", [12, 18])
-def test_ours_and_fbgemm_s_take_the_same_steps(dim: int) -> None:
-    ours = CpuTable(NUM_ROWS, dim, LEARNING_RATE, EPS)
-    theirs = FbgemmTable(NUM_ROWS, dim, LEARNING_RATE, EPS, torch.device("cpu"), torch.int32)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        ADAGRAD,
+        RowOptimizer(LEARNING_RATE, EPS, "sgd"),
+        RowOptimizer(LEARNING_RATE, EPS, "rowwise_adagrad", l2=0.5),
+        RowOptimizer(LEARNING_RATE, EPS, "sgd", l2=0.5),
+    ],
+)
+def test_ours_and_fbgemm_s_take_the_same_steps(dim: int, optimizer: RowOptimizer) -> None:
+    ours = CpuTable(NUM_ROWS, dim, optimizer)
+    theirs = FbgemmTable(NUM_ROWS, dim, optimizer, torch.device("cpu"), torch.int32)
     start = torch.randn(NUM_ROWS, dim, generator=torch.Generator().manual_seed(1))
     for step, batch in enumerate(batches(4)):
         for table in (ours, theirs):
             if step == 0:
                 table.rows.copy_(start)
-                table.load_state(torch.linspace(0, 2, NUM_ROWS))
+                table.load_state({"accumulator": torch.linspace(0, 2, NUM_ROWS)})
             if step == 2:
-                table.set_learning_rate(LEARNING_RATE / 3)
+                table.begin_step(step + 1, LEARNING_RATE / 3)
             table.pooled(*batch).sin().sum().backward()
         torch.testing.assert_close(ours.rows, theirs.rows, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(ours.state(), theirs.state(), rtol=1e-5, atol=1e-6)
 
 
-def test_a_step_does_not_depend_on_the_number_of_threads_by_a_single_bit() -> None:
+def test_adam_is_refused_where_fbgemm_would_have_to_serve() -> None:
+    with pytest.raises(ConfigError, match=r"embedding_optimizer = adam, train\.device = cpu: on it rows"):
+        FbgemmTable(3, 4, RowOptimizer(0.1, EPS, "adam"), torch.device("cpu"), torch.int32)
+
+
+@pytest.mark.parametrize("name", ["rowwise_adagrad", "adam", "sgd"])
+def test_a_step_does_not_depend_on_the_number_of_threads_by_a_single_bit(name: RowOptimizerName) -> None:
     before, stepped = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        table = CpuTable(NUM_ROWS, 12, LEARNING_RATE, EPS)
+        table = CpuTable(NUM_ROWS, 12, RowOptimizer(LEARNING_RATE, EPS, name, l2=0.1))
         table.rows.copy_(torch.linspace(-1, 1, NUM_ROWS * 12).view(NUM_ROWS, 12))
         for batch in batches(2):
             table.pooled(*batch).sin().sum().backward()
         stepped.append((table.rows, table.state()))
     torch.set_num_threads(before)
     assert torch.equal(stepped[0][0], stepped[1][0])
-    assert torch.equal(stepped[0][1], stepped[1][1])
+    assert all(torch.equal(stepped[0][1][key], stepped[1][1][key]) for key in stepped[0][1])
 
 
 @pytest.mark.parametrize("num_tokens", [1, 511, 512, 600, 1023, 1024, 5000])
@@ -66,7 +85,7 @@ def test_a_step_does_not_depend_on_the_number_of_threads_by_a_single_bit() -> No
 def test_a_batch_of_few_rows_that_fills_a_partition_is_summed_whole(num_tokens: int, num_rows: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(4)
-    table = CpuTable(NUM_ROWS, 12, LEARNING_RATE, EPS)
+    table = CpuTable(NUM_ROWS, 12, ADAGRAD)
     indices = (torch.arange(num_tokens) % num_rows).int()
     offsets = torch.arange(num_tokens + 1).int()
     for _ in range(3):
@@ -78,9 +97,9 @@ def test_a_batch_of_few_rows_that_fills_a_partition_is_summed_whole(num_tokens: 
     for _ in range(3):
         state += counts**2
         value -= LEARNING_RATE * counts / (state.sqrt() + EPS)
-    torch.testing.assert_close(table.state()[:num_rows], state)
+    torch.testing.assert_close(table.state()["accumulator"][:num_rows], state)
     torch.testing.assert_close(table.rows[:num_rows], value.unsqueeze(1).expand(-1, 12))
-    assert not table.state()[num_rows:].any()
+    assert not table.state()["accumulator"][num_rows:].any()
 
 
 @pytest.mark.parametrize("num_tokens", [600, 1023, 5000])
@@ -100,6 +119,6 @@ def test_a_partition_with_all_tokens_writes_to_its_own_slots_alone(num_tokens: i
     assert (memory[:, size:] == guard).all()
 
 
-@pytest.mark.parametrize("kernel", [pool, pool_backward, step_kernels.adagrad_step])
+@pytest.mark.parametrize("kernel", [pool, pool_backward, step_kernels.sum_and_step_rows])
 def test_a_kernel_encloses_nothing_so_that_the_next_process_finds_it_compiled(kernel: Any) -> None:
     assert kernel.py_func.__closure__ is None

@@ -17,6 +17,7 @@ from esmm_spark.model import esmm as model
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.embedding.embedded import ValueSequence
+from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 from esmm_spark.model.esmm import Esmm
 from esmm_spark.model.networks import attention
 from esmm_spark.model.networks.attention import TargetAttention
@@ -158,7 +159,9 @@ def test_twenty_steps_are_those_of_the_paper_on_each_impression_alone(
     monkeypatch.setattr(attention, "_PAIRS_OF_CHUNK", pairs_of_chunk)
     torch.manual_seed(3)
     network = build(normalize=normalize)
-    arena = EmbeddingArena(SPEC.num_rows, DIM, learning_rate=ROW_RATE, eps=ROW_EPS, init_range=0.8, seed=1)
+    arena = EmbeddingArena(
+        SPEC.num_rows, DIM, optimizer=RowOptimizer(ROW_RATE, ROW_EPS), init_range=0.8, seed=1
+    )
     plain, sgd = FlatDin(network, arena, normalize), torch.optim.SGD(network.parameters(), lr=RATE)
     losses, expected = [], []
     for step in range(STEPS if pairs_of_chunk == 60 else 3):

@@ -1,0 +1,90 @@
+"""Whole runs with dropout, layer norm and all of training's options: resumed, and on two ranks."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.feed.plan import EpochPlan, RowGroup
+from esmm_spark.training.run import train
+from tests.synthetic_examples import config_content
+from tests.training.conftest import SETTINGS
+from tests.training.runs import assert_same_model, curve, parameters, run, stop_at
+
+NewRun = Callable[..., Path]
+Whole = Callable[[str], Path]
+TRAIN = {**SETTINGS, "weight_decay": 0.1, "gradient_clip_norm": 0.05, "warmup_steps": 6}
+NETWORKS = ["mlp", "mmoe"]
+# Sums of float32 in another order, over 32 steps.
+TOLERANCE = 2e-4
+
+
+def content_of(folder: Path, network: str) -> dict[str, Any]:
+    content = config_content(folder, **TRAIN, learning_rate_decay="cosine")
+    content["model"] |= {"network": network, "network_options": {"dropout": 0.3, "layer_norm": True}}
+    return content
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Returns the models folder of a network's uninterrupted run on one rank."""
+
+    @functools.cache
+    def train_whole(network: str) -> Path:
+        folder = tmp_path_factory.mktemp("dropout")
+        (folder / "dataset").symlink_to(dataset)
+        train(Config.model_validate(content_of(folder, network)))
+        return folder / "model"
+
+    return train_whole
+
+
+@pytest.mark.parametrize(("network", "step"), [("mlp", 3), ("mlp", 21), ("mmoe", 12)])
+def test_a_resumed_run_with_dropout_is_the_uninterrupted_one_to_the_bit(
+    new_run: NewRun, whole: Whole, monkeypatch: pytest.MonkeyPatch, network: str, step: int
+) -> None:
+    folder = new_run().parent
+    config = Config.model_validate(content_of(folder, network))
+    with monkeypatch.context() as patch:
+        stop_at(step, patch)
+        with pytest.raises(SystemExit):
+            train(config)
+    torch.manual_seed(99)
+    train(config)
+    ours, theirs = parameters(folder / "model"), parameters(whole(network))
+    assert {name: value.tobytes() for name, value in ours.items()} == {
+        name: value.tobytes() for name, value in theirs.items()
+    }
+    assert curve(folder / "model") == curve(whole(network))
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+def test_two_ranks_drop_out_what_one_does(new_run: NewRun, whole: Whole, network: str) -> None:
+    config = new_run()
+    config.write_text(yaml.safe_dump(content_of(config.parent, network), sort_keys=False))
+    result = run(2, config)
+    assert result.returncode == 0, result.stderr
+    assert "because the network " in result.stdout + result.stderr
+    assert_same_model(config.parent / "model", whole(network), TOLERANCE)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
+def test_every_impression_of_a_step_has_its_place_on_one_rank(num_ranks: int) -> None:
+    sizes = [50, 7, 0, 31, 18]
+    row_groups = [RowGroup("a", index, 1, size, None) for index, size in enumerate(sizes)]
+    plan = EpochPlan(row_groups, num_streams=4, batch_size=22, seed=1, epoch=0)
+    for step in range(plan.num_steps):
+        count = plan.impressions_in_step(step)
+        shares = [plan.places(step, rank, num_ranks) for rank in range(num_ranks)]
+        assert sorted(np.concatenate(shares).tolist()) == list(range(count))
+        for rank, share in enumerate(shares):
+            own = sum(plan.impressions_of_stream(step, s) for s in plan.streams_of_rank(rank, num_ranks))
+            assert len(share) == own
