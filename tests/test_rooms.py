@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation.report": {"contracts", "files", "evaluation.measure"},
     "evaluation": _SPARK | {"evaluation.kernels", "evaluation.measure", "evaluation.report"},
     "commands": _FILES,
+    "doctor": _FILES | {"commands", "logs", "model.kernels", "evaluation.kernels"},
     "train": {"contracts", "runtime", "commands", "training", "training.ranks"},
 }
 
