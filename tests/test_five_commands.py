@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.repository import ROOT
 
 pytestmark = [pytest.mark.spark, pytest.mark.horovod, pytest.mark.slow, pytest.mark.timeout(600)]
 
+UMASK = 0o027
 FILES = (("skeleton", "sample_skeleton"), ("common_features", "common_features"))
 RECORDS = {
     "simulate": "my raw.run.json",
@@ -40,7 +42,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def run(*command: str) -> str:
         done = subprocess.run(
-            command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=200
+            command, cwd=checkout, env=environment, umask=UMASK, capture_output=True, text=True, timeout=200
         )
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout
@@ -100,3 +102,14 @@ def test_every_command_leaves_a_record_with_its_stages_and_counts(checkout: Path
     assert 0 < (counts["train"][0] or 0) <= impressions // 2
     digests = {record.config_digest for name, record in records.items() if name != "simulate"}
     assert len(digests) == 1
+
+
+def test_what_the_commands_leave_has_the_users_umask(checkout: Path) -> None:
+    left = [checkout / "evaluate.prom"]
+    for name in ("my raw", "my data"):
+        left += [*checkout.glob(f"{name}*"), *(checkout / name).rglob("*")]
+    assert len(left) > 60
+    for path in left:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode & UMASK == 0, f"{oct(mode)} {path}"
+        assert mode == (0o750 if path.is_dir() else 0o640), f"{oct(mode)} {path}"

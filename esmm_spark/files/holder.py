@@ -6,7 +6,6 @@ known by its process id, the time that the process started, and the boot and nam
 
 import getpass
 import os
-import re
 import socket
 import sys
 from datetime import UTC, datetime
@@ -15,12 +14,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from esmm_spark.contracts.locations import redacted
+
 # Fields of /proc/<pid>/stat behind the name, which is in brackets and may hold anything.
 _STATE, _START_TIME = 0, 19
 _ENDED = ("Z", "X", "x")
 _MAX_COMMAND = 200
-# What stands before the host of a URI, and what behind its path, may be a secret.
-_SECRETS = re.compile(r"(?<=://)[^/@\s]+@|\?\S*")
 
 
 class Holder(BaseModel):
@@ -50,7 +49,7 @@ def this_process(token: str) -> Holder:
         machine=this_machine(),
         host=socket.gethostname(),
         user=_user(),
-        command=_SECRETS.sub("", command)[:_MAX_COMMAND],
+        command=redacted(command)[:_MAX_COMMAND],
         since=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
     )
 

@@ -8,6 +8,7 @@ copied after all other files, and deleted before them.
 import errno
 import os
 import posixpath
+import secrets
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,6 +21,8 @@ _RENAMING = ("local", "hdfs")
 # What file systems without hard links answer.
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _COPIES_AT_ONCE = 16
+# Of a new file; the user's umask takes from it.
+_MODE = 0o666
 # S3 copies no larger object by itself.
 _MAX_COPY_BYTES = 5 << 30
 
@@ -55,6 +58,22 @@ def create(filesystem: fs.FileSystem, path: str, content: bytes, token: str) -> 
     return True
 
 
+def create_temporary(filesystem: fs.FileSystem, folder: str, name: str) -> str:
+    """Returns the path of a new, hidden file in `folder`, for what `name` is going to hold.
+
+    As `tempfile.mkstemp` makes one: under a name that nobody can know before, and never through a file or
+    link that stands there. But with the user's umask, where mkstemp's is for its owner alone and would stay
+    so. In an object store nothing is made before it is written.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    path = posixpath.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+    if isinstance(filesystem, fs.LocalFileSystem):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE))
+    return path
+
+
 def _create_local(path: str, content: bytes, temporary: str) -> bool:
     """Creates a local file that has its content from the start: links a temporary file to its name.
 
@@ -79,7 +98,7 @@ def _create_local(path: str, content: bytes, temporary: str) -> bool:
 def _create_and_write(path: str, content: bytes) -> bool:
     """Creates a file and then writes it; returns false if there is one."""
     try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE)
     except FileExistsError:
         return False
     try:

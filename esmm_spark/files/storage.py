@@ -10,7 +10,7 @@ import os
 import posixpath
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 from pyarrow import NativeFile, fs
@@ -144,16 +144,22 @@ def read_text(uri: str) -> str:
 def writing(uri: str) -> Iterator[NativeFile]:
     """Yields a stream to the file at `uri`, which is written under a temporary name until the context ends.
 
-    So a reader sees all of it or nothing; after an exception it is what it was.
+    So a reader sees all of it or nothing; after an exception it is what it was, and no other is left.
     """
     filesystem, path = filesystems.filesystem_of(uri)
     folder, name = posixpath.split(path)
     if moving.can_rename(filesystem):
         filesystem.create_dir(folder, recursive=True)
-    temporary = posixpath.join(folder, f".{name}.tmp")
-    with filesystem.open_output_stream(temporary) as stream:
-        yield stream
-    moving.move(filesystem, temporary, path)
+    temporary = moving.create_temporary(filesystem, folder, name)
+    try:
+        with filesystem.open_output_stream(temporary) as stream:
+            yield stream
+        moving.move(filesystem, temporary, path)
+    except BaseException:
+        # What went wrong before is what the user should hear of.
+        with suppress(OSError):
+            moving.delete(filesystem, temporary)
+        raise
 
 
 def write_bytes(uri: str, content: bytes) -> None:

@@ -7,8 +7,8 @@ once; from then on each record is a line on stderr:
     towers: fused, MKL, float32                                          INFO has no word before it
     debug: esmm_spark.training.loop: ...                                 DEBUG names who speaks
 
-ESMM_SPARK_LOG names the least level that is shown, INFO by default. Results go to stdout, and progress
-(runtime/progress.py) is no log.
+Credentials in URIs are left out. ESMM_SPARK_LOG names the least level that is shown, INFO by default. Results
+go to stdout, and progress (runtime/progress.py) is no log.
 """
 
 import logging
@@ -16,6 +16,7 @@ import os
 import sys
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.locations import redacted
 
 LEVEL_VARIABLE = "ESMM_SPARK_LOG"
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -29,7 +30,7 @@ def set_up_logging(is_first: bool = True) -> None:
             unless ESMM_SPARK_LOG asks for it: they would only repeat the first one's.
 
     Raises:
-        ConfigError: ESMM_SPARK_LOG names no level.
+        ConfigError: Credentials in URIs are left out. ESMM_SPARK_LOG names no level.
     """
     name = os.environ.get(LEVEL_VARIABLE, "").upper() or ("INFO" if is_first else "WARNING")
     if name not in _LEVELS:
@@ -54,7 +55,7 @@ class _StderrHandler(logging.Handler):
 
 
 def _line(record: logging.LogRecord) -> str:
-    text = record.getMessage()
+    text = redacted(record.getMessage())
     if record.levelno != logging.INFO:
         who = f"{record.name}: " if record.levelno < logging.INFO else ""
         text = f"{record.levelname.lower()}: {who}{text}"

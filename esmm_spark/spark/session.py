@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from py4j.protocol import Py4JJavaError
@@ -50,6 +51,8 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         .config("spark.sql.legacy.parquet.nanosAsLong", "true")
         # Two keys of a map that are one value, 11 and 11.0: no reason to fail.
         .config("spark.sql.mapKeyDedupPolicy", "LAST_WIN")
+        # Hadoop would write by a umask of its own, 022, whatever the user's.
+        .config("spark.hadoop.fs.permissions.umask-mode", _umask())
         # Its frames would fill a log; esmm_spark/spark/steps.py shows the long steps by name.
         .config("spark.ui.showConsoleProgress", "false")
         # A cached frame keeps spark.sql.shuffle.partitions tasks otherwise, however few rows it has.
@@ -68,6 +71,13 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         # telling: `failures.user_errors` cancels the jobs.
         signal.signal(signal.SIGINT, _interrupt)
     return session
+
+
+def _umask() -> str:
+    """Returns this process's umask as octal digits: `0022`."""
+    # os.umask can only be asked by changing it, for all threads.
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return next(line.split()[1] for line in status.splitlines() if line.startswith("Umask:"))
 
 
 @contextmanager

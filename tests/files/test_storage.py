@@ -1,5 +1,9 @@
 """What a reader may take for whole, and what is refused."""
 
+import os
+import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
 
@@ -8,6 +12,7 @@ import pytest
 from esmm_spark.contracts.errors import IncompleteError, InputError, UnsafeFileError
 from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import storage
+from esmm_spark.files.lease import leased
 
 
 def write_folder(path: Path, content: str) -> None:
@@ -67,3 +72,68 @@ def test_listing_is_sorted_and_relative(tmp_path: Path) -> None:
         (tmp_path / name).write_text("12345")
     assert storage.list_files(str(tmp_path), ".parquet") == [("a/1.parquet", 5), ("b/2.parquet", 5)]
     assert storage.list_directories(str(tmp_path)) == ["a", "b"]
+
+
+@pytest.fixture
+def umask_027() -> Iterator[None]:
+    """What is written meanwhile is not for everyone."""
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask_027")
+def test_files_and_folders_have_the_users_umask(tmp_path: Path) -> None:
+    storage.write_text(str(tmp_path / "a/b/file"), "x")
+    with leased(str(tmp_path / "lease"), "paths.dataset") as lease:
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+        assert lease.holder
+    assert modes == {"a": 0o750, "b": 0o750, "file": 0o640, "lease": 0o640}
+
+
+def test_a_file_that_is_replaced_has_the_mode_of_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(0o600)
+    storage.write_text(str(tmp_path / "file"), "x")
+    (tmp_path / "new").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_temporary_file_is_never_one_that_stands_there(tmp_path: Path) -> None:
+    """A link under a name that could be known before would lead the writer to another's file."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    names = iter(["0" * 16, "1" * 16])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / f".file.{'0' * 16}.tmp").symlink_to(victim)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "token_hex", lambda number: next(names))
+        with pytest.raises(FileExistsError):
+            storage.write_text(str(folder / "file"), "x")
+        storage.write_text(str(folder / "file"), "x")
+    assert (victim.read_text(), (folder / "file").read_text()) == ("precious", "x")
+
+
+def test_two_writers_of_one_file_do_not_mix_and_the_last_one_stays(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with storage.writing(str(file)) as first:
+        first.write(b"first " * 1000)
+        with storage.writing(str(file)) as second:
+            second.write(b"second")
+        assert file.read_bytes() == b"second"
+    assert file.read_bytes() == b"first " * 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_writer_that_fails_leaves_what_was_there_and_no_temporary_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("before")
+
+    def fail() -> None:
+        with storage.writing(str(file)) as stream:
+            stream.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "before")]

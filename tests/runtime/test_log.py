@@ -26,6 +26,12 @@ run_command(command, is_first=sys.argv[1] == "first")
 DEBUG, INFO, WARNING = "debug: esmm_spark.some.module: 5 rows", "towers: fused", "warning: labels are off"
 
 
+def test_the_log_leaves_credentials_out(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging()
+    logging.getLogger("esmm_spark.some.module").warning("%s fails", "s3a://KEY:SECRET@bucket/x")
+    assert capsys.readouterr().err == "warning: s3a://***@bucket/x fails\n"
+
+
 @pytest.mark.parametrize(
     ("level", "rank", "lines"),
     [

@@ -1,7 +1,10 @@
 """The Spark session: which file systems it can serve, told before a job begins."""
 
+import os
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -61,3 +64,22 @@ except (SystemExit, ZeroDivisionError):
 spark.stop.assert_called_once_with()
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
+
+
+WRITER = """
+import sys
+from esmm_spark.spark.session import spark_session
+spark = spark_session("umask", {"spark.master": "local[1]", "spark.ui.enabled": "false"})
+spark.range(3).write.parquet("file://" + sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_what_spark_writes_has_the_users_umask(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYSPARK_SUBMIT_ARGS"}
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "out")]
+    subprocess.run(command, cwd=ROOT, env=environment, umask=0o027, check=True, timeout=240)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert modes.pop("out") == 0o750
+    assert len(modes) >= 2
+    assert set(modes.values()) == {0o640}
