@@ -135,7 +135,9 @@ def test_a_model_larger_than_memory_is_refused_with_what_it_takes(
     require_memory(Config.model_validate(content), ALONE, CPU)
     content["model"]["hidden_units"] = [4000, 4000]
     with pytest.raises(
-        ConfigError, match=r"takes 0\.5 GiB, this host.* has 0\.1 GiB: .* Adam 0\.5 GiB: lower"
+        ConfigError,
+        match=r"takes 0\.5 GiB, this host.* has 0\.1 GiB: .* Adam 0\.5 GiB, the "
+        r"layers of a step of 128 impressions 0\.0 GiB: lower",
     ):
         build_trainer(Config.model_validate(content), ALONE)
     content["model"] = {"dim": 1024}
@@ -157,6 +159,28 @@ def test_a_model_larger_than_memory_is_refused_with_what_it_takes(
     content["train"]["embedding_optimizer"] = "sgd"
     with pytest.raises(ConfigError, match=r"takes 19,073\.\d GiB.*\(dim 1024 \+ 0 of sgd\) x 4 bytes"):
         require_memory(Config.model_validate(content), two, CPU)
+
+
+def test_experts_that_do_not_fit_memory_are_refused_with_what_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(need, "memory_limit_bytes", lambda: 1 << 30)
+    content = config_content(tmp_path, batch_size=4096)
+    content["model"] = {"dim": 4, "network": "mmoe", "network_options": {"num_experts": 600}}
+    with pytest.raises(
+        ConfigError,
+        match=r"takes [2-9]\.\d GiB, this host has 1\.0 GiB: .* with Adam 0\.0 GiB, the layers of a step of "
+        r"4,096 impressions [2-9]\.\d GiB: lower .* experts or train\.batch_size",
+    ) as caught:
+        build_trainer(Config.model_validate(content), ALONE)
+    assert "\n" not in str(caught.value)
+    # Each of eight ranks has an eighth of a step, on a host of its own.
+    content["model"]["network_options"] = {"num_experts": 200}
+    content["train"]["batch_size"] = 8192
+    with pytest.raises(ConfigError, match=r"a step of 8,192 impressions [1-3]\.\d GiB"):
+        require_memory(Config.model_validate(content), ALONE, CPU)
+    apart = Cluster(rank=0, num_ranks=8, local_rank=0, local_ranks=1)
+    require_memory(Config.model_validate(content), apart, CPU)
 
 
 class Threads(Cluster):

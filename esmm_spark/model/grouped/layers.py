@@ -32,6 +32,7 @@ _BLOCKS = 16
 def why_not_compiled(x: Tensor) -> str | None:
     """Returns why the compiled kernels don't serve for an input, or None where they do."""
     reasons = (
+        (x.numel() == 0, "there are no impressions"),
         (x.device.type != "cpu", f"the device is {x.device.type}"),
         (x.dtype != torch.float32, f"the input is {x.dtype}"),
         (torch.is_autocast_enabled("cpu"), "autocast is on"),
@@ -104,6 +105,13 @@ def prelu(x: Tensor, slopes: Tensor) -> Tensor:
     if why_not_compiled(x) is not None:
         return F.prelu(x, slopes.to(x.dtype))
     return cast(Tensor, _Prelu.apply(x[None], slopes[None])[0])  # type: ignore[no-untyped-call]
+
+
+def cross(x: Tensor, x_0: Tensor, product: Tensor) -> Tensor:
+    """Returns a cross layer of DCN-v2, x + x_0 * product, [N, H]; product is W x + b."""
+    if why_not_compiled(x) is not None:
+        return x_0 * product + x
+    return cast(Tensor, _Cross.apply(x, x_0, product))  # type: ignore[no-untyped-call]
 
 
 def mix(gates: Tensor, experts: Tensor) -> Tensor:
@@ -183,6 +191,21 @@ class _Prelu(torch.autograd.Function):
         num_threads()
         batched_backward(*arrays_of(slopes, pre, gradient, of_pre, sums))
         return of_pre, sums.sum(0)
+
+
+class _Cross(torch.autograd.Function):
+    """The cross layer: autograd's own of `addcmul` goes over the gradient three times as often."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, x_0: Tensor, product: Tensor) -> Tensor:
+        ctx.save_for_backward(x_0, product)
+        return torch.addcmul(x, x_0, product)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x_0, product = ctx.saved_tensors
+        return gradient, gradient * product, gradient * x_0
 
 
 class _Mix(torch.autograd.Function):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
 
+from esmm_spark.model.grouped.layers import cross
 from esmm_spark.model.networks.hidden import checked_hidden
 from esmm_spark.model.networks.layers import (
     GroupedLinear,
@@ -53,17 +54,17 @@ class Dcn(nn.Module):
         widths = [*checked_widths(hidden_units), 1]
         self.first = nn.Linear(width, widths[0])
         self.rest = layers_after_first(widths, checked_hidden(activation, dropout, layer_norm))
-        for cross in (self.first_cross.flat, *linears_of(self.crosses)):
-            nn.init.xavier_uniform_(cross.weight)
-            nn.init.zeros_(cross.bias)
+        for linear in (self.first_cross.flat, *linears_of(self.crosses)):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
         initialise([self.first, *linears_of(self.rest)])
 
     def forward(self, context: Tensor, impression: Tensor, group_index: Tensor) -> Tensor:
         """Returns logits [N] for context [G, Fc, D], impression [N, Fi, D] and group_index [N]."""
         context, impression = context.flatten(1), impression.flatten(1)
         x_0 = cat((context.index_select(0, group_index), impression), dim=1)  # [N, (Fc + Fi) * D]
-        x = x_0 * self.first_cross(context, impression, group_index) + x_0
-        for cross in self.crosses:
-            x = x_0 * cross(x) + x
+        x = cross(x_0, x_0, self.first_cross(context, impression, group_index))
+        for linear in self.crosses:
+            x = cross(x, x_0, linear(x))
         logit: Tensor = self.rest(self.first(x)).squeeze(1)
         return logit

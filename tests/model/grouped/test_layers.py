@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esmm_spark.model.grouped.layers import batched_layer, grouped_layer, mix, prelu, why_not_compiled
+from esmm_spark.model.grouped.layers import batched_layer, cross, grouped_layer, mix, prelu, why_not_compiled
 
 GROUPS, CONTEXT, IMPRESSION, UNITS, COUNT = 9, 5, 4, 6, 3
 
@@ -80,6 +80,10 @@ def test_a_mixture_is_the_weighted_sum_of_experts(count: int) -> None:
     with torch.no_grad():
         gates[:, 0, 1] = 0.0
     assert_alike(mix, [gates, experts])
+
+
+def test_a_cross_layer_is_its_formula() -> None:
+    assert_alike(cross, [new(50, UNITS), new(50, UNITS, seed=1), new(50, UNITS, seed=2)])
 
 
 def test_slopes_gradients_do_not_depend_on_the_number_of_threads() -> None:
