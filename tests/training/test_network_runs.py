@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -95,7 +94,7 @@ def test_scoring_gives_the_logits_of_trainings_forward(whole: Path, network: str
     trainer = build_trainer(config_of(whole, network), Cluster(0, 1, 0, 1))
     directory.load_parameters(trainer.model, f"{version}/dense.safetensors")
     own = rows.of_rank(0, 1)
-    trainer.arena.load_local(own, np.zeros(len(own), np.float32))
+    trainer.arena.load_local(own)
     counts = read_manifest(str(whole / "dataset")).partitions["split=validation"]
     plan = EpochPlan(row_groups_of(counts), 2, 200, seed=0, epoch=0, shuffle=False)
     dense, embedding = directory.load_dense(version, info), ServingEmbedding(rows)
