@@ -107,7 +107,7 @@ def prelu(x: Tensor, slopes: Tensor) -> Tensor:
     return cast(Tensor, _Prelu.apply(x[None], slopes[None])[0])  # type: ignore[no-untyped-call]
 
 
-def cross(x: Tensor, x_0: Tensor, product: Tensor) -> Tensor:
+def cross_layer(x: Tensor, x_0: Tensor, product: Tensor) -> Tensor:
     """Returns a cross layer of DCN-v2, x + x_0 * product, [N, H]; product is W x + b."""
     if why_not_compiled(x) is not None:
         return x_0 * product + x

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
 
-from esmm_spark.model.grouped.layers import cross
+from esmm_spark.model.grouped.layers import cross_layer
 from esmm_spark.model.networks.hidden import checked_hidden
 from esmm_spark.model.networks.layers import (
     GroupedLinear,
@@ -63,8 +63,8 @@ class Dcn(nn.Module):
         """Returns logits [N] for context [G, Fc, D], impression [N, Fi, D] and group_index [N]."""
         context, impression = context.flatten(1), impression.flatten(1)
         x_0 = cat((context.index_select(0, group_index), impression), dim=1)  # [N, (Fc + Fi) * D]
-        x = cross(x_0, x_0, self.first_cross(context, impression, group_index))
+        x = cross_layer(x_0, x_0, self.first_cross(context, impression, group_index))
         for linear in self.crosses:
-            x = cross(x, x_0, linear(x))
+            x = cross_layer(x, x_0, linear(x))
         logit: Tensor = self.rest(self.first(x)).squeeze(1)
         return logit

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from esmm_spark.model.grouped.layers import batched_layer, cross, grouped_layer, mix, prelu, why_not_compiled
+from esmm_spark.model.grouped.layers import (
+    batched_layer,
+    cross_layer,
+    grouped_layer,
+    mix,
+    prelu,
+    why_not_compiled,
+)
 
 GROUPS, CONTEXT, IMPRESSION, UNITS, COUNT = 9, 5, 4, 6, 3
 
@@ -83,7 +90,7 @@ def test_a_mixture_is_the_weighted_sum_of_experts(count: int) -> None:
 
 
 def test_a_cross_layer_is_its_formula() -> None:
-    assert_alike(cross, [new(50, UNITS), new(50, UNITS, seed=1), new(50, UNITS, seed=2)])
+    assert_alike(cross_layer, [new(50, UNITS), new(50, UNITS, seed=1), new(50, UNITS, seed=2)])
 
 
 def test_slopes_gradients_do_not_depend_on_the_number_of_threads() -> None:
