@@ -9,6 +9,7 @@ from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.locations import Place, glob_characters, overlap, place_of
 from esmm_spark.contracts.sample_config import SplitLogs
 from esmm_spark.contracts.schemas.run_record import record_uri, runs_folder
+from esmm_spark.contracts.tables.table_config import TableLog
 
 # They are replaced as a whole, by renaming.
 _REPLACED = ("paths.dataset", "paths.report")
@@ -46,8 +47,7 @@ def paths_of(config: Config) -> list[ConfigPath]:
             paths.append(ConfigPath(f"{funnel.key_of(name)}.path", log.path))
         for number, catalog in enumerate(events.catalogs):
             paths.append(ConfigPath(f"logs.events.catalogs.{number}.path", catalog.path))
-    if config.logs.table is not None:
-        paths.append(ConfigPath("logs.table.path", config.logs.table.path))
+    paths += _of_table(config.logs.table)
     if config.score.raw is not None:
         paths += _of_split("score.raw", config.score.raw)
     if config.score.table is not None:
@@ -87,6 +87,13 @@ def _records_of(output: ConfigPath) -> list[ConfigPath]:
         ConfigPath(f"the record of {what}", record_uri(output.value, None), is_output=True),
         ConfigPath(f"the records of {what}", runs_folder(output.value), is_output=True),
     ]
+
+
+def _of_table(table: TableLog | None) -> list[ConfigPath]:
+    if table is None:
+        return []
+    own = {f"logs.table.splits.paths.{split}": path for split, path in table.splits.paths.items()}
+    return [ConfigPath(key, path) for key, path in {"logs.table.path": table.path, **own}.items()]
 
 
 def _of_split(key: str, logs: SplitLogs) -> list[ConfigPath]:

@@ -23,6 +23,9 @@ from esmm_spark.files.write_errors import refusal
 from esmm_spark.spark.unreadable import unreadable_file
 
 _RAISED_IN_WORKER = re.compile(r"^esmm_spark\.contracts\.errors\.(\w+): (.*)$", re.MULTILINE)
+# What Spark's SQL says of a value that an expression can't take: SQLSTATE 22, data exceptions.
+_BAD_VALUE = re.compile(r"\[[A-Z_]+(?:\.[A-Z_]+)?\] (.+?) SQLSTATE: 22\w{3}", re.DOTALL)
+_EXPRESSION = re.compile(r"^== SQL [^\n]*==\n(.+?)\n\^+", re.MULTILINE | re.DOTALL)
 _NOT_THERE = re.compile(r"\[PATH_NOT_FOUND\] Path does not exist: (\S+?)\.\s")
 # What a worker's Python, pyarrow and Java say when the operating system refuses.
 _REFUSED_IN_WORKER = re.compile(r"^(?:\w+\.)*\w*Error: (\[[Ee]rrno (\d+)\].*)$", re.MULTILINE)
@@ -84,6 +87,11 @@ def _cause_for_people(failure: Exception, remedy: str) -> EsmmSparkError | None:
     unreadable = unreadable_file(text, remedy)
     if unreadable is not None:
         return unreadable
+    bad_value = _BAD_VALUE.search(text)
+    if bad_value:
+        found = _EXPRESSION.search(text, bad_value.end())
+        where = f" in {found[1].strip()!r}" if found else ""
+        return InputError(f"an expression fails: {bad_value[1].splitlines()[0]}{where}: {remedy}")
     missing = _NOT_THERE.search(text + "\n")
     if missing:
         return InputError(f"no file at {missing[1]}: {remedy}")

@@ -149,4 +149,4 @@ def first_line(error: Exception) -> str:
         while cause.getCause() is not None:
             cause = cause.getCause()
         text = str(cause.toString())
-    return (text.splitlines() or ["Spark can't read it"])[0]
+    return (text.strip().splitlines() or ["Spark can't read it"])[0]

@@ -13,22 +13,25 @@ from esmm_spark.events.canonical_lines import TOKEN
 DIFFERS = "differs"
 
 
-def flat_contexts(rows: DataFrame, texts: Sequence[str]) -> DataFrame:
+def flat_contexts(rows: DataFrame, texts: Sequence[str], is_first: bool) -> DataFrame:
     """Returns a context of each key of each split: `split`, `key`, `line`, and DIFFERS, [texts] booleans.
 
-    Where lines of a key differ, it is the context that most of them have; of several, the one with the
-    smallest hash. So it is the same whatever the order of the lines.
+    Where lines of a key differ, it is the context of the earliest, or the one that most of them have; of
+    several, the one with the smallest hash. So it is the same whatever the order of the lines.
 
     Args:
-        rows: `split`, `key`, and the tokens of each context field.
+        rows: `split`, `key`, `time_us`, and the tokens of each context field.
         texts: the columns of the latter.
+        is_first: whether it is the earliest line's.
     """
     # First the distinct contexts, in memory beside the lines: a key has one as a rule, so that little is
     # shuffled.
-    distinct = rows.groupBy("split", "key", *texts).agg(F.count("*").alias("lines"))
+    distinct = rows.groupBy("split", "key", *texts).agg(
+        (F.min("time_us") if is_first else -F.count("*")).alias("place")
+    )
     hashes = [F.xxhash64(F.coalesce(text, F.lit(""))) for text in texts]
     differs = [F.min(value) != F.max(value) for value in hashes]
-    order = F.struct(-F.col("lines"), F.xxhash64(*hashes, F.lit(0)))
+    order = F.struct("place", F.xxhash64(*hashes, F.lit(0)))
     chosen = F.min_by(F.struct(F.lit(0).alias("none"), *texts), order)
     contexts = distinct.groupBy("split", "key").agg(
         chosen.alias("context"), F.array(*differs).cast("array<boolean>").alias(DIFFERS)
@@ -71,5 +74,5 @@ def require_equal(contexts: DataFrame, differing: dict[str, int], fields: Sequen
     raise InputError(
         f"{path}: feature {name}, of level context, differs within {differing[name]:,} of {total:,} context "
         f"keys, e.g. {example}{more}: set its level to impression in features.fields, or "
-        "logs.table.on_difference to most_frequent; nothing was replaced"
+        "logs.table.on_difference to most_frequent, or first; nothing was replaced"
     )

@@ -5,6 +5,7 @@ What a file holds is looked up on the driver, in footers and first lines; Spark'
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -64,13 +65,13 @@ class OpenTable(NamedTuple):
         path: file or folder.
         parts: at least one.
         byte_order_marks: files that begin with one, which is skipped.
-        depth: parts of `path` where it is a folder, else of the file's folder, in the URIs of PATH.
+        folder: as the URIs of PATH have it, without its scheme: what ids of rows begin after.
     """
 
     path: str
     parts: list[TablePart]
     byte_order_marks: int
-    depth: int
+    folder: str
 
 
 def open_table(spark: SparkSession, table: TableLog, path: str) -> OpenTable:
@@ -79,7 +80,7 @@ def open_table(spark: SparkSession, table: TableLog, path: str) -> OpenTable:
     Raises:
         InputError: nothing stands there, or a file can't be read.
     """
-    files = [file for file, _ in list_log_files(path, None)]
+    files = [file for file, _ in list_log_files(path, table.day_folders)]
     if not files:
         raise InputError(f"{path} holds no lines: a table needs one at least")
     layouts, marks = _layouts(files, table)
@@ -88,13 +89,18 @@ def open_table(spark: SparkSession, table: TableLog, path: str) -> OpenTable:
         return repr(layouts[file])
 
     groups = [list(group) for _, group in groupby(sorted(files, key=text_of), key=text_of)]
-    parts = [
-        TablePart(_read(spark, group, layouts[group[0]], table.file_format), group[0]) for group in groups
-    ]
+    parts = [TablePart(_read(spark, group, layouts[group[0]], table), group[0]) for group in groups]
     below = [file.removeprefix(path).strip("/") or file.split("/")[-1] for file in files]
     uris = [uri for part in parts for uri in part.lines.inputFiles()]
-    depth = min(uri.count("/") for uri in uris) - min(name.count("/") for name in below)
-    return OpenTable(path, parts, marks, depth)
+    return OpenTable(path, parts, marks, _folder_of(uris, below))
+
+
+def _folder_of(uris: Sequence[str], below: Sequence[str]) -> str:
+    """Returns the folder that all files lie in: `data/log` of `file:///data/log/a.csv` and `a.csv`."""
+    # Spark has the same URI with one slash here and with three there.
+    without_scheme = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:/*", "", min(uris, key=lambda uri: uri.count("/")))
+    depth = min(name.count("/") for name in below) + 1
+    return without_scheme.rsplit("/", depth)[0]
 
 
 def _layouts(files: Sequence[str], table: TableLog) -> tuple[dict[str, FileLayout], int]:
@@ -107,12 +113,13 @@ def _layouts(files: Sequence[str], table: TableLog) -> tuple[dict[str, FileLayou
         texts = {file: head.text for file, head in heads.items()}
         layout = FileLayout(json_schema(texts, list(table.source_texts)))
         return dict.fromkeys(files, layout), marks
-    return {file: _csv_layout(file, head.text) for file, head in heads.items()}, marks
+    return {file: _csv_layout(file, head.text, table) for file, head in heads.items()}, marks
 
 
-def _csv_layout(file: str, text: str) -> FileLayout:
+def _csv_layout(file: str, text: str, table: TableLog) -> FileLayout:
+    lines = csv.reader(io.StringIO(text, newline=None), delimiter=table.delimiter)
     try:
-        names = next(csv.reader(io.StringIO(text, newline=None)), [])
+        names = table.column_names or next(lines, [])
     except csv.Error as error:
         raise InputError(f"{file}: its first line is no CSV: {error}") from error
     if not names:
@@ -159,8 +166,8 @@ def _require_names(file: str, names: Sequence[str]) -> None:
         raise InputError(f"{file} has a column {reserved[0]}, a name of our own: give it another")
 
 
-def _read(spark: SparkSession, files: Sequence[str], layout: FileLayout, file_format: str) -> DataFrame:
-    paths = [filesystems.spark_source(file) for file in files]
+def _read(spark: SparkSession, files: Sequence[str], layout: FileLayout, table: TableLog) -> DataFrame:
+    paths, file_format = [filesystems.spark_source(file) for file in files], table.file_format
     if file_format == "parquet":
         # Page checksums are there if Spark wrote the file; pyarrow of this version writes none.
         reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
@@ -173,7 +180,8 @@ def _read(spark: SparkSession, files: Sequence[str], layout: FileLayout, file_fo
             frame = reader.json(paths)
         else:
             # RFC 4180: a quote inside quotes is written twice.
-            frame = reader.option("header", True).option("escape", '"').csv(paths)
+            reader = reader.option("header", not table.column_names).option("sep", table.delimiter)
+            frame = reader.option("escape", '"').csv(paths)
     columns = [_column(name, layout) for name in layout.schema.names]
     places = [F.col("_metadata.file_path").alias(PATH)]
     if file_format == "parquet":

@@ -1,145 +1,200 @@
-"""The lines of a table with ids, labels and attributes as text, and why one is rejected.
+"""The lines of a table with ids, labels and attributes as text, and what becomes of each.
 
 impression_id  string    null where it is missing
 context_key    string
+time_us        bigint    microseconds since 1970; null where the table has no time
 <task>         string    0, 1, nothing where it isn't known, ? where it is no label
 @<name>        string | array<string> | map<string, double>   an attribute, null where empty
 split          string    train, validation, test
 reason         string    null, or why the line is rejected: the first of REASONS that is true of it
+note           string    null, or why it is neither rejected nor an example: the first of NOTES
 raw            string    of a rejected line: its text, or its sources as JSON
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import reduce
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, StructType
+from pyspark.sql.types import ArrayType, BooleanType, DataType, MapType, StructType
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.tables.column_source import ColumnSource
-from esmm_spark.contracts.tables.table_config import TableLabel, TableLog
-from esmm_spark.events.reading.lines import BAD_ID, MALFORMED_LINE, MISSING_ID
+from esmm_spark.contracts.tables.table_config import TableLog
+from esmm_spark.contracts.tasks import Tasks
+from esmm_spark.events.reading.lines import (
+    BAD_ID,
+    MALFORMED_LINE,
+    MISSING_ID,
+    TIME_OUT_OF_RANGE,
+    UNPARSABLE_TIME,
+)
 from esmm_spark.events.reading.raw_columns import CORRUPT
-from esmm_spark.events.reading.values import attribute_value, is_inexact, quoted, text_value
+from esmm_spark.events.reading.times import day_of_folder, is_out_of_range, microseconds_of
+from esmm_spark.events.reading.values import (
+    any_of,
+    attribute_value,
+    is_bad_id,
+    is_inexact,
+    quoted,
+    text_value,
+)
+from esmm_spark.tables.exploding import HAS_ITEM, exploded
 from esmm_spark.tables.files import OpenTable, TablePart
+from esmm_spark.tables.labels import label_columns_of
 from esmm_spark.tables.row_ids import row_id, with_row_numbers
 from esmm_spark.tables.sources import source_column
+from esmm_spark.tables.splits import split_of_line
 
-REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID)
+UNKNOWN_SPLIT = "unknown_split"  # a value of `splits.column` that names none
+REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, UNKNOWN_SPLIT)
+
+WITHOUT_ITEMS = "without_items"  # the list that is exploded is empty or null
+FILTERED = "filtered"  # `where` isn't true of it
+AFTER_AS_OF = "after_as_of"  # its time is
+IMMATURE = "immature_dropped"
+NOTES = (WITHOUT_ITEMS, FILTERED, AFTER_AS_OF, IMMATURE)
 
 _KEY = "logs.table"
-_BAD_ID_PATTERN = "[,\\x00-\\x1f]"
-_NO_LABEL, _BAD_LABEL = "", "?"
+_CONDITION, _HAS_TIME, _IS_INEXACT = "__where", "__has_time", "__is_inexact"
+_IS_IMMATURE, _JSON = "__is_immature", "__json"
+_IDS = ("impression_id", "context_key")
 
 
-def read_lines(opened: OpenTable, table: TableLog, tasks: Sequence[str], is_scored: bool) -> DataFrame:
-    """Returns all lines of a table, as above but for `split`.
+class Wanted(NamedTuple):
+    """What is read of a table.
 
-    Args:
-        opened: its files.
-        table: what it is.
+    Attributes:
+        table: the config.
         tasks: those whose labels are wanted.
-        is_scored: whether labels that no file has are no mistake: they aren't known.
+        split: the split of all lines; None: as the config says.
+        is_scored: whether labels, times and splits need not be there.
+    """
+
+    table: TableLog
+    tasks: Tasks
+    split: str | None = None
+    is_scored: bool = False
+
+
+def read_lines(opened: OpenTable, wanted: Wanted) -> DataFrame:
+    """Returns all lines of a table, as above.
 
     Raises:
         ConfigError: a source names a column that isn't there, or one that can't be what it is named for.
     """
-    parts = [_part_lines(part, opened, table, tasks, is_scored) for part in opened.parts]
+    parts = [_part_lines(part, opened, wanted) for part in opened.parts]
     return reduce(DataFrame.unionByName, parts)
 
 
-def _part_lines(
-    part: TablePart, opened: OpenTable, table: TableLog, tasks: Sequence[str], is_scored: bool
-) -> DataFrame:
-    raw, where = part.lines, part.file
-    sources = dict(table.sources)
-    for task in [task for task in tasks if is_scored and f"labels.{task}" in sources]:
-        if not _is_there(raw, sources[f"labels.{task}"], where):
-            del sources[f"labels.{task}"]
-    columns = {
-        key: source_column(raw, source, f"{_KEY}.{key}", where).alias(key) for key, source in sources.items()
-    }
-    ids = []
+def _part_lines(part: TablePart, opened: OpenTable, wanted: Wanted) -> DataFrame:
+    table = wanted.table
+    raw = part.lines if table.impression_id else with_row_numbers(part.lines)
+    if table.day_folders is not None and table.day_folders not in raw.columns:
+        raw = raw.withColumn(table.day_folders, day_of_folder(table.day_folders))
+    raw = raw if table.explode is None else exploded(raw, table.explode, part.file)
+    named, sources = _named(raw, part, opened, wanted)
+    return _judged(_as_text(named, sources, wanted), table)
+
+
+def _named(
+    raw: DataFrame, part: TablePart, opened: OpenTable, wanted: Wanted
+) -> tuple[DataFrame, Mapping[str, ColumnSource]]:
+    """Returns the sources' values as columns of their keys, and those sources that are there."""
+    table, columns, sources = wanted.table, [], {}
+    for key, source in table.sources.items():
+        try:
+            found = source_column(raw, source, f"{_KEY}.{key}", part.file)
+        except ConfigError:
+            if wanted.is_scored and key.startswith(("labels.", "time", "splits.")):
+                continue
+            raise
+        sources[key] = source
+        columns.append(found.alias(key))
     if table.impression_id is None:
-        raw, ids = with_row_numbers(raw), [row_id(opened).alias("impression_id")]
-    named = raw.select(*columns.values(), *ids, CORRUPT)
+        columns.append(row_id(opened, table.explode).alias("impression_id"))
+    if table.where is not None:
+        condition = source_column(raw, ColumnSource(expr=table.where), f"{_KEY}.where", part.file)
+        columns.append(condition.alias(_CONDITION))
+    kept = [name for name in (CORRUPT, HAS_ITEM) if name in raw.columns]
+    folder_day = day_of_folder(table.day_folders).alias("folder_day")
+    named = raw.select(*columns, *kept, folder_day)
     for key, source in sources.items():
-        _check_type(named, key, source, where)
+        _check_type(named.schema[key].dataType, f"{_KEY}.{key} = {source}", part.file)
+    if table.where is not None and not isinstance(named.schema[_CONDITION].dataType, BooleanType):
+        found_type = named.schema[_CONDITION].dataType.simpleString()
+        raise ConfigError(f"{_KEY}.where = {table.where!r} is no condition, it gives {found_type}")
+    return named, sources
+
+
+def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Wanted) -> DataFrame:
+    """Returns what the lines hold as text, and beside it what is only there to judge them."""
+    table = wanted.table
     identifier = _scalar(named, "impression_id")
-    selected = named.select(
+    time_us = microseconds_of(named, "time", table.time_unit) if "time" in sources else F.lit(None)
+    labels, is_immature = label_columns_of(named, table, wanted.tasks, time_us)
+    inexact = [found for key in _IDS if key in sources and (found := is_inexact(named, key)) is not None]
+    kept = [name for name in (CORRUPT, HAS_ITEM, _CONDITION) if name in named.columns]
+    return named.select(
         identifier.alias("impression_id"),
         (_scalar(named, "context_key") if table.context_key else identifier).alias("context_key"),
-        *(_label(named, table.labels, task).alias(task) for task in tasks),
+        time_us.cast("bigint").alias("time_us"),
+        *(label.alias(task) for task, label in labels.items()),
         *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in table.features),
-        CORRUPT,
-        _any([is_inexact(named, key) for key in ("impression_id", "context_key") if key in sources]).alias(
-            "is_inexact"
-        ),
-        F.to_json(F.struct(*(quoted(key) for key in columns))).alias("json"),
+        (F.lit(wanted.split) if wanted.split else split_of_line(named, table)).alias("split"),
+        F.lit("time" in sources).alias(_HAS_TIME),
+        is_immature.alias(_IS_IMMATURE),
+        any_of(inexact).alias(_IS_INEXACT),
+        F.to_json(F.struct(*(quoted(key) for key in sources))).alias(_JSON),
+        *kept,
     )
+
+
+def _judged(lines: DataFrame, table: TableLog) -> DataFrame:
+    """Returns the lines with `reason`, `note` and `raw`, without what they are made of."""
+    time_us, is_malformed = F.col("time_us"), F.col(CORRUPT).isNotNull()
+    is_left_out = F.lit(False)
+    if HAS_ITEM in lines.columns:
+        is_left_out |= ~F.col(HAS_ITEM)
+    if _CONDITION in lines.columns:
+        is_left_out |= ~F.coalesce(_CONDITION, F.lit(False))
     reason = (
-        F.when(F.col(CORRUPT).isNotNull(), MALFORMED_LINE)
+        F.when(is_malformed, MALFORMED_LINE)
+        .when(is_left_out, F.lit(None))
         .when(F.col("impression_id").isNull() | F.col("context_key").isNull(), MISSING_ID)
-        .when(F.concat_ws("", "impression_id", "context_key").rlike(_BAD_ID_PATTERN), BAD_ID)
-        .when(F.col("is_inexact"), BAD_ID)
+        .when(is_bad_id(_IDS) | F.col(_IS_INEXACT), BAD_ID)
+        .when(F.col(_HAS_TIME) & time_us.isNull(), UNPARSABLE_TIME)
+        .when(is_out_of_range(time_us, table.earliest_time), TIME_OUT_OF_RANGE)
+        .when(F.col("split").isNull(), UNKNOWN_SPLIT)
     )
-    judged = selected.withColumn("reason", reason)
-    raw_text = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, "json"))
-    return judged.withColumn("raw", raw_text).drop(CORRUPT, "json", "is_inexact")
+    judged = lines.withColumn("reason", reason)
+    note = F.when(F.col("reason").isNotNull(), F.lit(None))
+    if HAS_ITEM in lines.columns:
+        note = note.when(~F.col(HAS_ITEM), WITHOUT_ITEMS)
+    note = note.when(is_left_out, FILTERED)
+    if table.as_of_us is not None:
+        note = note.when(time_us > table.as_of_us, AFTER_AS_OF)
+    if table.immature == "drop":
+        note = note.when(F.col(_IS_IMMATURE), IMMATURE)
+    raw_text = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, _JSON))
+    inner = [name for name in lines.columns if name.startswith("__")]
+    return judged.withColumns({"note": note.cast("string"), "raw": raw_text}).drop(*inner)
 
 
-def _is_there(raw: DataFrame, source: ColumnSource, where: str) -> bool:
-    try:
-        source_column(raw, source, _KEY, where)
-    except ConfigError:
-        return False
-    return True
-
-
-def _check_type(named: DataFrame, key: str, source: ColumnSource, where: str) -> None:
+def _check_type(kind: DataType, what: str, where: str) -> None:
     """Raises ConfigError where a source has a type that its place can't take."""
-    kind = named.schema[key].dataType
-    is_attribute = key.startswith("features.")
-    nested = kind.typeName() in ("array", "map")
-    inner = getattr(kind, "elementType", None) or getattr(kind, "keyType", None)
-    is_struct = isinstance(kind, StructType) or (inner is not None and inner.typeName() in _NESTED)
-    if is_struct or (nested and not is_attribute):
+    inner = kind.elementType if isinstance(kind, ArrayType) else None
+    inner = kind.valueType if isinstance(kind, MapType) else inner
+    is_nested = isinstance(kind, StructType) or isinstance(inner, ArrayType | MapType | StructType)
+    is_attribute = what.startswith(f"{_KEY}.features.")
+    if is_nested or (inner is not None and not is_attribute):
         wanted = "a value, a list of values or a map from values to weights" if is_attribute else "one value"
         raise ConfigError(
-            f"{_KEY}.{key} = {source} is {kind.simpleString()} in {where}, and must be {wanted}: name a path "
-            "into it, or an expr"
+            f"{what} is {kind.simpleString()} in {where}, and must be {wanted}: name a path into it, or an "
+            "expr"
         )
-
-
-_NESTED = ("array", "map", "struct")
 
 
 def _scalar(named: DataFrame, key: str) -> Column:
     return text_value(F.col(quoted(key)), named.schema[key].dataType)
-
-
-def _label(named: DataFrame, labels: Mapping[str, TableLabel], task: str) -> Column:
-    """Returns a task's label: text, so that what is no label can be told."""
-    key = f"labels.{task}"
-    if task not in labels or key not in named.columns:
-        return F.lit(_NO_LABEL)
-    value = F.col(quoted(key))
-    if labels[task].time is not None:
-        return F.when(value.isNotNull(), "1").otherwise("0")
-    if isinstance(named.schema[key].dataType, BooleanType):
-        return F.coalesce(value.cast("int").cast("string"), F.lit(_NO_LABEL))
-    text = _scalar(named, key)
-    return (
-        F.when(text.isNull(), _NO_LABEL)
-        .when(text.isin("0", "1"), text)
-        .when(text == "true", "1")
-        .when(text == "false", "0")
-        .otherwise(_BAD_LABEL)
-    )
-
-
-def _any(conditions: Sequence[Column | None]) -> Column:
-    """Returns whether one is true; null is not."""
-    known = [F.coalesce(each, F.lit(False)) for each in conditions if each is not None]
-    return reduce(Column.__or__, known, F.lit(False))

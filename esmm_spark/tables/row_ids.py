@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.events.reading.raw_columns import CORRUPT, PATH
 from esmm_spark.events.reading.values import quoted
+from esmm_spark.tables.exploding import position_of
 from esmm_spark.tables.files import BLOCK, ROW, OpenTable
 
 _PLACE, _SHIFT = "__place", "__shift"
@@ -42,12 +43,15 @@ def with_row_numbers(lines: DataFrame) -> DataFrame:
     return numbered.withColumn(ROW, F.col(_PLACE) + F.col(_SHIFT)).drop(_PLACE, _SHIFT)
 
 
-def row_id(opened: OpenTable) -> Column:
-    """Returns `<path below the table's>:<number of the row, from 1 on>`.
+def row_id(opened: OpenTable, explode: str | None) -> Column:
+    """Returns `<path below the table's>:<number of the row, from 1 on>`, and `:<position>` of an item.
 
     Worked example: the second row of `day=1/part-0.parquet` is `day=1/part-0.parquet:2`, wherever the table
     lies and whatever else is in it.
     """
+    below = F.substring_index(PATH, f"/{opened.folder}/", -1)
     # As Spark has it, a comma of a name is no %2C, and would end the id.
-    below = F.substring(PATH, F.length(F.substring_index(PATH, "/", opened.depth)) + 2, F.length(PATH))
-    return F.concat(F.replace(below, F.lit(","), F.lit("%2C")), F.lit(":"), F.col(ROW).cast("string"))
+    parts = [F.replace(below, F.lit(","), F.lit("%2C")), F.col(ROW).cast("string")]
+    if explode is not None:
+        parts.append(F.col(quoted(position_of(explode))).cast("string"))
+    return F.concat(*[item for part in parts for item in (F.lit(":"), part)][1:])

@@ -1,20 +1,83 @@
 """Which split each line of a table belongs to."""
 
-from pyspark.sql import Column
+from datetime import date
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.schemas.layout import SPLIT_PREFIX, TEST_PARTITION, TRAIN_PARTITION
-from esmm_spark.contracts.tables.table_config import TableSplits
+from esmm_spark.contracts.tables.splits import SplitName, TableSplits
+from esmm_spark.contracts.tables.table_config import TableLog
+from esmm_spark.events.reading.times import microseconds_of, start_of_day_us
+from esmm_spark.events.reading.values import quoted, text_value
 from esmm_spark.samples.hashing.held_out import SHARE_STEPS
 
-TRAIN, TEST = (name.removeprefix(SPLIT_PREFIX) for name in (TRAIN_PARTITION, TEST_PARTITION))
+TRAIN: SplitName = "train"
+VALIDATION: SplitName = "validation"
+TEST: SplitName = "test"
 
 
-def split_of_line(splits: TableSplits) -> Column:
-    """Returns the split of each line of canonical ones: all lines of a context key are of one."""
-    if splits.test_fraction == 0:
-        return F.lit(TRAIN)
+def split_of_line(named: DataFrame, table: TableLog) -> Column:
+    """Returns the split of each line, null where `splits.column` names none.
+
+    Args:
+        named: the table's sources as columns, and `folder_day`.
+        table: the config.
+    """
+    splits = table.splits
+    if splits.column is not None:
+        return _by_value(named, splits)
+    if splits.is_by_day:
+        return _by_day(named, table)
+    if splits.test_fraction > 0:
+        return _by_share(named, table)
+    return F.lit(TRAIN)
+
+
+def wanted_splits(splits: TableSplits) -> list[SplitName]:
+    """Returns the splits that a config asks for: each must have lines."""
+    if splits.column is not None:
+        return [split for split, values in splits.values.items() if values and split == TRAIN]
+    asked = {
+        TRAIN: True,
+        VALIDATION: splits.validation_from is not None or VALIDATION in splits.paths,
+        TEST: splits.test_from is not None or splits.test_fraction > 0 or TEST in splits.paths,
+    }
+    return [split for split, is_asked in asked.items() if is_asked]
+
+
+def _by_value(named: DataFrame, splits: TableSplits) -> Column:
+    text = text_value(F.col(quoted("splits.column")), named.schema["splits.column"].dataType)
+    found = F.lit(None).cast("string")
+    for split, values in splits.values.items():
+        found = F.when(text.isin(*values), split).otherwise(found)
+    return found
+
+
+def _by_day(named: DataFrame, table: TableLog) -> Column:
+    splits = table.splits
+    if table.day_folders is not None:
+        day = F.col("folder_day")
+        bounds = {split: F.lit(first) for split, first in _firsts(splits).items()}
+    else:
+        day = microseconds_of(named, "time", table.time_unit)
+        bounds = {split: F.lit(start_of_day_us(first)) for split, first in _firsts(splits).items()}
+    found = F.lit(TRAIN)
+    # Validation before test: what is from the later day on is of the later one.
+    for split, first in bounds.items():
+        found = F.when(day >= first, split).otherwise(found)
+    return found
+
+
+def _firsts(splits: TableSplits) -> dict[str, date]:
+    firsts = {VALIDATION: splits.validation_from, TEST: splits.test_from}
+    return {split: first for split, first in firsts.items() if first is not None}
+
+
+def _by_share(named: DataFrame, table: TableLog) -> Column:
+    """Returns the split of a random share of the context keys: all lines of a key are of one."""
+    key = "context_key" if table.context_key is not None else "impression_id"
+    text = text_value(F.col(quoted(key)), named.schema[key].dataType)
     # Another text than the held out groups of train are drawn by (samples/hashing/held_out.py).
-    text_hash = F.xxhash64(F.concat(F.lit(f"test#{splits.seed}#"), "context_key"))
-    is_test = F.pmod(text_hash, F.lit(SHARE_STEPS)) < round(splits.test_fraction * SHARE_STEPS)
+    text_hash = F.xxhash64(F.concat(F.lit(f"test#{table.splits.seed}#"), text))
+    is_test = F.pmod(text_hash, F.lit(SHARE_STEPS)) < round(table.splits.test_fraction * SHARE_STEPS)
     return F.when(is_test, TEST).otherwise(TRAIN)

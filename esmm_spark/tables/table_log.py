@@ -1,11 +1,14 @@
 """A table to the canonical lines of its splits, for preprocessing and for scoring."""
 
 from collections import Counter
+from collections.abc import Sequence
+from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.contracts.schemas.layout import REJECTS
@@ -19,12 +22,11 @@ from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.spark.steps import step
 from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
 from esmm_spark.tables.files import OpenTable, open_table
-from esmm_spark.tables.lines import read_lines
-from esmm_spark.tables.splits import split_of_line
+from esmm_spark.tables.lines import Wanted, read_lines
+from esmm_spark.tables.splits import TRAIN, wanted_splits
 
 _ROWS, _CONTEXTS = "table-rows", "table-contexts"
 _SOURCE = "table"
-_SPLITS = ("train", "validation", "test")
 # The note of a feature that differs within context keys: how many keys.
 DIFFERING = "differing_"
 
@@ -34,13 +36,26 @@ def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
 
     Raises:
         ConfigError: a source names what isn't there.
-        InputError: no table, or features of a context that differ within it where they must not.
+        InputError: no table, a split without lines, or features of a context that differ within it where they
+            must not.
         TooManyRejectsError: more bad lines than `logs.max_reject_fraction` allows.
     """
     table = _table_of(config)
-    opened = open_table(spark, table, table.path)
-    lines = read_lines(opened, table, config.tasks.names, is_scored=False)
-    return _staged(spark, config, opened, lines.withColumn("split", split_of_line(table.splits)), folder)
+    paths: dict[str | None, str] = {TRAIN if table.splits.paths else None: table.path}
+    paths |= {split: own for split, own in table.splits.paths.items()}
+    opened = [open_table(spark, table, path) for path in paths.values()]
+    lines = [
+        read_lines(found, Wanted(table, config.tasks, split))
+        for split, found in zip(paths, opened, strict=True)
+    ]
+    log = _staged(spark, config, opened, reduce(DataFrame.unionByName, lines), folder)
+    for split in wanted_splits(table.splits):
+        if split not in [lines_of.name for lines_of in log.splits]:
+            raise InputError(
+                f"no line of {', '.join(paths.values())} is of the {split} split and no reject: see "
+                "logs.table.splits; nothing was replaced"
+            )
+    return log
 
 
 def read_scored_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
@@ -48,8 +63,8 @@ def read_scored_table(spark: SparkSession, config: Config, folder: str) -> OpenL
     table = _table_of(config)
     assert config.score.table is not None
     opened = open_table(spark, table, config.score.table)
-    lines = read_lines(opened, table, config.tasks.names, is_scored=True)
-    return _staged(spark, config, opened, lines.withColumn("split", F.lit("raw")), folder)
+    lines = read_lines(opened, Wanted(table, config.tasks, "raw", is_scored=True))
+    return _staged(spark, config, [opened], lines, folder)
 
 
 def _table_of(config: Config) -> TableLog:
@@ -57,31 +72,36 @@ def _table_of(config: Config) -> TableLog:
     return config.logs.table
 
 
-def _staged(spark: SparkSession, config: Config, opened: OpenTable, lines: DataFrame, folder: str) -> OpenLog:
+def _staged(
+    spark: SparkSession, config: Config, opened: Sequence[OpenTable], lines: DataFrame, folder: str
+) -> OpenLog:
     """Returns the splits; the table itself is read once, what comes after reads the staged rows."""
+    path = ", ".join(found.path for found in opened)
     table = _table_of(config)
     fields = [field.name for field in config.features.context_fields]
     texts = [f"context_{number}" for number in range(len(fields))]
     scratch = [storage.join(folder, name) for name in (_ROWS, _CONTEXTS)]
-    with step(spark, f"read {opened.path}"):
+    with step(spark, f"read {path}"):
         _rows_of(lines, config).write.parquet(filesystems.spark_path(scratch[0]))
     rows = spark.read.parquet(filesystems.spark_source(scratch[0]))
-    source, by_split = _count(rows, opened)
+    source, by_split = _count(rows, path)
+    if marks := sum(found.byte_order_marks for found in opened):
+        source.notes[BYTE_ORDER_MARKS] = marks
     rejects = _write_rejects(rows, folder) if source.rejects else []
     check_rejects(source, config.logs.max_reject_fraction)
-    accepted = rows.where("reason is null")
+    accepted = rows.where("reason is null and note is null")
     if table.context_key is None:
         contexts = accepted.select(
             "split", "key", context_line([F.col(text) for text in texts]).alias("line")
         )
     else:
         with step(spark, "find the contexts"):
-            found = flat_contexts(accepted, texts)
+            found = flat_contexts(accepted, texts, table.on_difference == "first")
             found.write.parquet(filesystems.spark_path(scratch[1]))
         contexts = spark.read.parquet(filesystems.spark_source(scratch[1]))
         differing = differing_fields(contexts, fields)
         if table.on_difference == "error":
-            require_equal(contexts, differing, fields, opened.path)
+            require_equal(contexts, differing, fields, path)
         source.notes |= {f"{DIFFERING}{field}": keys for field, keys in differing.items()}
     splits = []
     for split in by_split:
@@ -90,40 +110,47 @@ def _staged(spark: SparkSession, config: Config, opened: OpenTable, lines: DataF
             contexts.where(is_of_split).select("line", "key"),
             accepted.where(is_of_split).select("line", "key"),
         )
-        splits.append(SplitLines(split, canonical, (opened.path, opened.path), source))
+        splits.append(SplitLines(split, canonical, (path, path), source))
     return OpenLog(splits, rejects, scratch)
 
 
 def _rows_of(lines: DataFrame, config: Config) -> DataFrame:
     """Returns what is staged: `split`, `key`, `line`, the tokens of each context field, `reason`, `raw`."""
     brought = ImpressionColumns(config.tasks, config.samples.carry)
-    is_accepted = F.col("reason").isNull()
+    is_accepted = F.col("reason").isNull() & F.col("note").isNull()
     tokens = [field_tokens(lines, field)[1] for field in config.features.context_fields]
     return lines.select(
         "split",
         F.when(is_accepted, F.col("context_key")).alias("key"),
         F.when(is_accepted, impression_line(lines, config.features, brought)).alias("line"),
         *(F.when(is_accepted, text).alias(f"context_{number}") for number, text in enumerate(tokens)),
+        "time_us",
         "reason",
+        "note",
         "raw",
     )
 
 
-def _count(rows: DataFrame, opened: OpenTable) -> tuple[SourceCounts, list[str]]:
-    """Returns what became of the table's lines, and the splits that have any."""
-    rejects, accepted = Counter[str](), Counter[str]()
-    for row in rows.groupBy("split", "reason").count().collect():
-        if row.reason is None:
-            accepted[row.split] += row["count"]
-        else:
+def _count(rows: DataFrame, path: str) -> tuple[SourceCounts, list[str]]:
+    """Returns what became of the table's lines, and the splits that have any.
+
+    Lines read = accepted + rejects + notes.
+    """
+    rejects, notes, accepted = Counter[str](), Counter[str](), Counter[str]()
+    for row in rows.groupBy("split", "reason", "note").count().collect():
+        if row.reason is not None:
             rejects[row.reason] += row["count"]
+        elif row.note is not None:
+            notes[row.note] += row["count"]
+        else:
+            accepted[row.split] += row["count"]
     source = SourceCounts(
         name=_SOURCE,
-        path=opened.path,
-        lines_read=rejects.total() + accepted.total(),
+        path=path,
+        lines_read=rejects.total() + notes.total() + accepted.total(),
         lines_accepted=accepted.total(),
         rejects=dict(sorted(rejects.items())),
-        notes={BYTE_ORDER_MARKS: opened.byte_order_marks} if opened.byte_order_marks else {},
+        notes=dict(sorted(notes.items())),
     )
     return source, sorted(accepted)
 

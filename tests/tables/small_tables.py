@@ -12,6 +12,8 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.samples.view import samples_view
+from esmm_spark.tables.files import open_table
+from esmm_spark.tables.lines import Wanted, read_lines
 
 Line = dict[str, Any]
 
@@ -90,3 +92,17 @@ def impressions_of(spark: SparkSession, config: Config, manifest: Manifest, spli
     examples = spark.read.parquet(f"{config.paths.dataset}/examples/split={split}")
     view = samples_view(examples, manifest.feature_spec, manifest.brought)
     return sorted((row.asDict() for row in view.collect()), key=lambda row: str(row["impression_id"]))
+
+
+def lines_of(spark: SparkSession, config: Config, is_scored: bool = False) -> list[Line]:
+    """Returns the lines of the table, sorted by id: what `read_lines` makes of them."""
+    table = config.logs.table
+    assert table is not None
+    wanted = Wanted(table, config.tasks, "raw" if is_scored else None, is_scored)
+    rows = read_lines(open_table(spark, table, table.path), wanted).collect()
+    return sorted((row.asDict() for row in rows), key=lambda row: str(row["impression_id"]))
+
+
+def column(lines: Sequence[Line], name: str) -> list[Any]:
+    """Returns a column of lines."""
+    return [line[name] for line in lines]

@@ -1,48 +1,29 @@
-"""The config of one labelled table, a line per impression: `logs.table`."""
+"""The config of one flat table, a line per impression: `logs.table`."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from esmm_spark.contracts.event_config import TimeUnit
 from esmm_spark.contracts.section import InputPath, Section
 from esmm_spark.contracts.tables.column_source import ColumnSource
+from esmm_spark.contracts.tables.labels import TableLabel
+from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.contracts.tasks import Tasks
 
-_LABEL_KEYS = ("flag", "time")
 
-
-class TableLabel(Section):
-    """The label of a task: a flag, written as its source alone, or the time of the event."""
-
-    flag: Annotated[
-        ColumnSource | None, Field(description="0 or 1, false or true; null where it isn't known.")
-    ] = None
-    time: Annotated[
-        ColumnSource | None, Field(description="The time of the event: 1 where it isn't null, else 0.")
-    ] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_flag(cls, content: Any) -> Any:
-        if isinstance(content, dict) and any(key in content for key in _LABEL_KEYS):
-            return content
-        return {"flag": content}
-
-    @model_validator(mode="after")
-    def _check_one(self) -> Self:
-        if (self.flag is None) == (self.time is None):
-            raise ValueError("a label has either flag or time")
-        return self
-
-
-class TableSplits(Section):
-    """Which lines train, validate and test; `samples.validation_fraction` is of the train split's groups."""
-
-    test_fraction: Annotated[
-        float, Field(ge=0, lt=1, description="Share of the context keys whose lines are the test split.")
-    ] = 0
-    seed: Annotated[int, Field(description="Seed of that share.")] = 42
+def _moment(value: Any) -> Any:
+    """Returns a time, as YAML reads it or as text, as ISO 8601 text."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        try:
+            datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("it is no time: write it like 2026-11-24T06:00:00") from error
+    return value
 
 
 class TableLog(Section):
@@ -57,6 +38,36 @@ class TableLog(Section):
             description="`json`: one object per line; `csv`: each file begins with the names of its columns."
         ),
     ] = "parquet"
+    delimiter: Annotated[
+        str, Field(min_length=1, max_length=1, description='Of `csv`; of tab-separated files `"\\t"`.')
+    ] = ","
+    column_names: Annotated[
+        list[str],
+        Field(description="Of `csv` files that begin with no names: those of all columns, in order."),
+    ] = []
+    day_folders: Annotated[
+        str | None,
+        Field(
+            pattern="^[A-Za-z0-9_-]+$",
+            description="`ds` where the files lie in folders `ds=2026-11-23` or `ds=20261123`; it is a "
+            "column, too.",
+        ),
+    ] = None
+    explode: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="A column, or path, that is a list with an item per impression: the column of its "
+            "last name is then one item, and `<name>_position` its place, from 0 on.",
+        ),
+    ] = None
+    where: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="A condition in Spark SQL; lines of which it isn't true are noted as `filtered`.",
+        ),
+    ] = None
     impression_id: Annotated[
         ColumnSource | None,
         Field(description="The impression's id; without one, `<file>:<number of the row>`."),
@@ -65,6 +76,20 @@ class TableLog(Section):
         ColumnSource | None,
         Field(description="What a group shares, e.g. a request or a user; without one, groups of one."),
     ] = None
+    time: Annotated[
+        ColumnSource | None,
+        Field(description="The impression's time, for windows, `as_of`, splits by day and `first`."),
+    ] = None
+    time_unit: Annotated[
+        TimeUnit,
+        Field(
+            description="Unit of all times since 1970, or `iso`: timestamps or ISO 8601 text, UTC by default."
+        ),
+    ] = "ms"
+    earliest_time: Annotated[
+        date,
+        Field(description="Earlier times are rejected as `time_out_of_range`: most likely another unit."),
+    ] = date(2000, 1, 1)
     features: Annotated[
         dict[str, ColumnSource],
         Field(
@@ -75,19 +100,67 @@ class TableLog(Section):
     labels: Annotated[
         dict[str, TableLabel], Field(description="Task -> its label. A table that is only scored has none.")
     ] = {}
+    as_of: Annotated[
+        str | None,
+        BeforeValidator(_moment),
+        Field(description="Nothing after this time is known: `2026-11-24T06:00:00`, UTC by default."),
+    ] = None
+    immature: Annotated[
+        Literal["drop", "keep", "unknown"],
+        Field(
+            description="What becomes of an impression with a window that ends after `as_of` and no event "
+            "yet: `drop` (noted), `keep` with 0, or its label is `unknown` (`samples.unknown_labels`)."
+        ),
+    ] = "drop"
     splits: Annotated[TableSplits, Field(description="Which lines train, validate and test.")] = TableSplits()
     on_difference: Annotated[
-        Literal["error", "most_frequent"],
+        Literal["error", "first", "most_frequent"],
         Field(
             description="Where the lines of one context key differ in a feature of level `context`: end with "
-            "an `error`, or take the context that most of its lines have."
+            "an `error`, or take the context of the `first` by `time`, or the one that most lines have."
         ),
     ] = "error"
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        has_days = self.day_folders is not None or self.time is not None
+        if self.splits.is_by_day and not has_days:
+            raise ValueError("splits by day need the day of a line: set time or day_folders")
+        if self.time is None:
+            needing = [
+                name
+                for name, is_set in (
+                    ("as_of", self.as_of is not None),
+                    ("on_difference: first", self.on_difference == "first"),
+                    ("labels with window_s", any(label.window_s for label in self.labels.values())),
+                )
+                if is_set
+            ]
+            if needing:
+                raise ValueError(f"{needing[0]} needs the impression's time: set time")
+        if self.column_names and self.file_format != "csv":
+            raise ValueError(f"column_names are of csv files, and file_format is {self.file_format}")
+        return self
+
+    @property
+    def as_of_us(self) -> int | None:
+        """`as_of` in microseconds since 1970."""
+        if self.as_of is None:
+            return None
+        moment = datetime.fromisoformat(self.as_of)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
     @property
     def sources(self) -> dict[str, ColumnSource]:
         """Key below `logs.table` -> the source that stands there."""
-        found = {"impression_id": self.impression_id, "context_key": self.context_key}
+        found = {
+            "impression_id": self.impression_id,
+            "context_key": self.context_key,
+            "time": self.time,
+            "splits.column": self.splits.column,
+        }
         for task, label in self.labels.items():
             found[f"labels.{task}"] = label.flag or label.time
         found |= {f"features.{name}": source for name, source in self.features.items()}
@@ -96,6 +169,7 @@ class TableLog(Section):
     @property
     def source_texts(self) -> Iterator[str]:
         """The columns, paths and expressions that are read."""
+        yield from (text for text in (self.where, self.explode) if text is not None)
         for source in self.sources.values():
             yield from source.texts
 

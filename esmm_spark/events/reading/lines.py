@@ -20,8 +20,23 @@ from esmm_spark.contracts.event_config import Catalog, EventLog
 from esmm_spark.events.reading.column_types import NOTHING, ColumnType
 from esmm_spark.events.reading.columns import LogFile, check_columns, read_log_schemas
 from esmm_spark.events.reading.files import list_log_files
-from esmm_spark.events.reading.raw_columns import CORRUPT, PATH, read_raw
-from esmm_spark.events.reading.values import attribute_value, is_inexact, quoted, text_value
+from esmm_spark.events.reading.raw_columns import CORRUPT, read_raw
+from esmm_spark.events.reading.times import (
+    DAY_MICROSECONDS,
+    END_US,
+    day_of_folder,
+    is_out_of_range,
+    microseconds_of,
+    start_of_day_us,
+)
+from esmm_spark.events.reading.values import (
+    any_of,
+    attribute_value,
+    is_bad_id,
+    is_inexact,
+    quoted,
+    text_value,
+)
 
 MALFORMED_LINE = "malformed_line"  # no JSON object of the mapped types, or another number of CSV columns
 MISSING_ID = "missing_id"  # a mapped id is null or empty
@@ -36,10 +51,6 @@ REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANG
 
 # An id is a double too large to be exact; an attribute is a list or an object where nobody knew of one.
 _INEXACT, _IS_OTHER_TYPE = "__inexact", "__is_other_type"
-MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_DAY_US = 86_400_000_000
-_END_US = 4_102_444_800_000_000  # 2100-01-01
-_BAD_ID_PATTERN = "[,\\x00-\\x1f]"
 
 
 @dataclass(frozen=True)
@@ -121,9 +132,9 @@ def _parsed(
     """Returns raw columns as canonical ones."""
     parsed = raw.select(
         *(_id(raw, column).alias(key) for key, column in ids.items()),
-        _time_us(raw, log.time, log.time_unit).alias("time_us"),
+        microseconds_of(raw, log.time, log.time_unit).alias("time_us"),
         *(attribute_value(raw, column).alias(f"@{key}") for key, column in log.features.items()),
-        _folder_day(log.day_folders).alias("folder_day"),
+        day_of_folder(log.day_folders).alias("folder_day"),
         *_line_columns(raw, ids.values(), log.features.values(), types),
     )
     return _with_reason(parsed, _reason(list(ids), log))
@@ -154,13 +165,13 @@ def _parsed_catalog(
     raw: DataFrame, catalog: Catalog, times: Mapping[str, str], types: Mapping[str, ColumnType]
 ) -> DataFrame:
     """Returns raw columns of a catalog as canonical ones."""
-    key_id = f"{catalog.key}_id"
+    key_id, no_time = f"{catalog.key}_id", F.lit(None).cast("bigint")
     parsed = raw.select(
         _id(raw, catalog.key_column).alias(key_id),
         *(
-            (
-                _time_us(raw, times[key], catalog.time_unit) if key in times else F.lit(None).cast("bigint")
-            ).alias(f"{key}_us")
+            (microseconds_of(raw, times[key], catalog.time_unit) if key in times else no_time).alias(
+                f"{key}_us"
+            )
             for key in ("valid_from", "valid_to")
         ),
         *(attribute_value(raw, column).alias(f"@{key}") for key, column in catalog.features.items()),
@@ -183,19 +194,6 @@ def _parsed_catalog(
     return _with_reason(parsed, reason)
 
 
-def _time_us(raw: DataFrame, column: str, unit: str) -> Column:
-    if raw.schema[column].dataType.typeName() in ("timestamp", "timestamp_ntz", "date"):
-        return F.unix_micros(F.col(quoted(column)).cast("timestamp"))
-    if unit == "iso":
-        text = F.trim(F.col(quoted(column)).cast("string"))
-        # Else Spark takes a time of day for today's, and a year or a month for their first moment.
-        has_day = (F.substring(text, 5, 1) == "-") & (F.instr(F.substring(text, 7, 2), "-") > 0)
-        return F.unix_micros(F.when(has_day, F.try_to_timestamp(text)))
-    # Through decimal: a double of seconds has no exact microseconds beyond 2^53.
-    number = F.col(quoted(column)).try_cast("decimal(30, 6)") * F.lit(MICROSECONDS[unit])
-    return number.try_cast("bigint")
-
-
 def _id(raw: DataFrame, column: str) -> Column:
     return text_value(F.col(quoted(column)), raw.schema[column].dataType)
 
@@ -211,28 +209,13 @@ def _line_columns(
     return [
         F.struct(*(F.col(quoted(column)) for column in types)).alias("raw"),
         F.col(CORRUPT),
-        _any(inexact).alias(_INEXACT),
-        _any(nested).alias(_IS_OTHER_TYPE),
+        any_of(inexact).alias(_INEXACT),
+        any_of(nested).alias(_IS_OTHER_TYPE),
     ]
-
-
-def _any(conditions: Sequence[Column]) -> Column:
-    """Returns whether one is true; null is not."""
-    return reduce(Column.__or__, (F.coalesce(each, F.lit(False)) for each in conditions), F.lit(False))
 
 
 def _is_malformed() -> Column:
     return F.col(CORRUPT).isNotNull() | F.col(_IS_OTHER_TYPE)
-
-
-def _folder_day(day_folders: str | None) -> Column:
-    if day_folders is None:
-        return F.lit(None).cast("date")
-    # Plain text functions: a pattern would be looked for in every line.
-    folder = F.substring_index(F.substring_index(PATH, f"/{day_folders}=", -1), "/", 1)
-    year, month, day = (F.substring(folder, *part) for part in ((1, 4), (5, 2), (7, 2)))
-    is_compact = F.length(folder) == len("20261123")
-    return F.when(is_compact, F.concat_ws("-", year, month, day)).otherwise(folder).try_cast("date")
 
 
 def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
@@ -244,17 +227,17 @@ def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
 
 def _reason(ids: Sequence[str], log: EventLog) -> Column:
     missing = reduce(Column.__or__, (F.col(key).isNull() for key in ids))
-    bad = F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN) | F.col(_INEXACT)
+    bad = is_bad_id(ids) | F.col(_INEXACT)
     time_us = F.col("time_us")
     # In whole days since 1970: a time's date by the calendar takes ten times as long.
-    days_late = F.unix_date("folder_day") - F.floor(time_us / _DAY_US).cast("int")
+    days_late = F.unix_date("folder_day") - F.floor(time_us / DAY_MICROSECONDS).cast("int")
     is_elsewhere = ~days_late.between(-1, log.late_days)
     return (
         F.when(_is_malformed(), MALFORMED_LINE)
         .when(missing, MISSING_ID)
         .when(bad, BAD_ID)
         .when(time_us.isNull(), UNPARSABLE_TIME)
-        .when((time_us < _earliest_us(log)) | (time_us >= _END_US), TIME_OUT_OF_RANGE)
+        .when(is_out_of_range(time_us, log.earliest_time), TIME_OUT_OF_RANGE)
         .when(is_elsewhere, WRONG_FOLDER)
     )
 
@@ -262,10 +245,6 @@ def _reason(ids: Sequence[str], log: EventLog) -> Column:
 def _is_out_of_validity(catalog: Catalog) -> Column:
     """Returns whether a catalog's time is out of range; one up to 1970, or an end from 2100 on, is none."""
     begins, ends = F.col("valid_from_us"), F.col("valid_to_us")
-    earliest_us = _earliest_us(catalog)
+    earliest_us = start_of_day_us(catalog.earliest_time)
     is_early = ((begins > 0) & (begins < earliest_us)) | ((ends > 0) & (ends < earliest_us))
-    return F.coalesce(is_early, F.lit(False)) | F.coalesce(begins >= _END_US, F.lit(False))
-
-
-def _earliest_us(table: EventLog | Catalog) -> int:
-    return (table.earliest_time - date(1970, 1, 1)).days * _DAY_US
+    return F.coalesce(is_early, F.lit(False)) | F.coalesce(begins >= END_US, F.lit(False))

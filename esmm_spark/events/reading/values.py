@@ -4,12 +4,16 @@ A whole number is its digits: 11, 11.0 and decimal 11.00 are `11`, also where te
 writes integers with a gap. Other text stays as it is: `0011` and ` 11` are not `11`, `1e3` is not `1000`.
 """
 
+from collections.abc import Sequence
+from functools import reduce
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, DecimalType, DoubleType, FloatType, MapType, StringType
 
 # Beyond these not every integer has a double or float of its own: two ids may have become one.
 _EXACT = {"double": 2**53, "float": 2**24}
+_BAD_ID_PATTERN = "[,\\x00-\\x1f]"
 _WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)\.0+$"
 
 
@@ -52,6 +56,16 @@ def is_inexact(frame: DataFrame, column: str) -> Column | None:
     """Returns whether an id is a double or float too large to say which integer it was; None: it can't be."""
     limit = _EXACT.get(frame.schema[column].dataType.typeName())
     return None if limit is None else F.abs(F.col(quoted(column))) >= limit
+
+
+def is_bad_id(ids: Sequence[str]) -> Column:
+    """Returns whether one of the columns holds a comma or a control character: canonical lines can't."""
+    return F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN)
+
+
+def any_of(conditions: Sequence[Column]) -> Column:
+    """Returns whether one is true; null is not."""
+    return reduce(Column.__or__, (F.coalesce(each, F.lit(False)) for each in conditions), F.lit(False))
 
 
 def _text(value: Column, kind: DataType) -> Column:
