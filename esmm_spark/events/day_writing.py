@@ -30,9 +30,9 @@ from esmm_spark.events.reading.day import Day
 from esmm_spark.events.whole_logs import require_whole
 from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.raw_files import CanonicalLines
-from esmm_spark.samples.counting import REJECTED_CONTEXTS
+from esmm_spark.samples.counting import account_for
 from esmm_spark.samples.dataset import check_rejects
-from esmm_spark.samples.examples import CUT_TOKENS, write_examples
+from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.spark.steps import step
 
@@ -166,13 +166,7 @@ def _write_examples(
     contexts, impressions = (reader.parquet(filesystems.spark_source(path)) for path in paths)
     lines = CanonicalLines(contexts, impressions)
     written = write_examples(spark, lines, (paths[0], source.path), plan, config.samples.num_files)
-    for reason, count in written.sources[1].rejects.items():
-        source.rejects[reason] = source.rejects.get(reason, 0) + count
-    source.lines_accepted -= sum(written.sources[1].rejects.values())
-    if any(written.sources[0].rejects.values()):
-        source.notes[REJECTED_CONTEXTS] = sum(written.sources[0].rejects.values())
-    if CUT_TOKENS in written.sources[0].notes:
-        source.notes[CUT_TOKENS] = written.sources[0].notes[CUT_TOKENS]
+    account_for(source, written.sources)
     check_rejects(source, config.logs.max_reject_fraction)
     return written.partitions.get(day.name)
 

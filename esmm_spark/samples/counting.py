@@ -6,11 +6,10 @@ from esmm_spark.contracts.errors import CountMismatchError
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts
 from esmm_spark.files import footers
 from esmm_spark.samples.example_files import examples_file_of
+from esmm_spark.samples.examples import CUT_TOKENS
 
 # The note of contexts that were made of a log's lines and then rejected: their impressions are, too.
 REJECTED_CONTEXTS = "rejected_contexts"
-# Notes of canonical lines that say nothing of the log's own.
-_OWN_NOTES = ("blank_lines",)
 
 
 def account_for(source: SourceCounts, written: Sequence[SourceCounts]) -> None:
@@ -24,10 +23,24 @@ def account_for(source: SourceCounts, written: Sequence[SourceCounts]) -> None:
     for reason, count in impressions.rejects.items():
         source.rejects[reason] = source.rejects.get(reason, 0) + count
     source.lines_accepted -= sum(impressions.rejects.values())
-    notes = [*contexts.notes.items(), (REJECTED_CONTEXTS, sum(contexts.rejects.values()))]
-    for note, count in notes:
-        if note not in _OWN_NOTES and count:
+    notes = {
+        REJECTED_CONTEXTS: sum(contexts.rejects.values()),
+        CUT_TOKENS: contexts.notes.get(CUT_TOKENS, 0),
+    }
+    for note, count in notes.items():
+        if count:
             source.notes[note] = source.notes.get(note, 0) + count
+
+
+def require_accounted(sources: Sequence[SourceCounts], partitions: Iterable[PartitionCounts]) -> None:
+    """Raises CountMismatchError unless all lines that logs have accepted are in the partitions."""
+    accepted = sum(source.lines_accepted for source in sources)
+    written = sum(counts.impressions for counts in partitions)
+    if sources and accepted != written:
+        raise CountMismatchError(
+            f"{sources[0].name} ({sources[0].path}): {accepted} impressions accepted, but {written} in the "
+            "examples: a defect, nothing was replaced"
+        )
 
 
 def require_counted(

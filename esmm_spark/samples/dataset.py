@@ -24,7 +24,7 @@ from esmm_spark.files.manifest_file import write_manifest
 from esmm_spark.files.replacing import Replacement, replacing
 from esmm_spark.logs.formats import reader_of
 from esmm_spark.logs.splits import OpenLog, SplitLines
-from esmm_spark.samples.counting import account_for, require_counted
+from esmm_spark.samples.counting import account_for, require_accounted, require_counted
 from esmm_spark.samples.examples import write_examples
 from esmm_spark.samples.hashing.held_out import HeldOut
 from esmm_spark.samples.plan import GroupingPlan
@@ -116,6 +116,7 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement, read_l
             account_for(split.source, written.sources)
         manifest.partitions.update(written.partitions)
         rejects += written.rejects_files
+    require_accounted(_sources_of(log), manifest.partitions.values())
     for folder in log.scratch:
         storage.delete(folder)
     for source in manifest.sources:

@@ -10,7 +10,7 @@ from esmm_spark.contracts.tables.labels import TableLabel
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.events.reading.times import MICROSECONDS, microseconds_of
-from esmm_spark.events.reading.values import any_of, quoted, text_value
+from esmm_spark.events.reading.values import is_any, quoted, text_value
 
 # Of a label, as canonical lines have it: not known, and none at all, which is rejected as `bad_label`.
 NO_LABEL, BAD_LABEL = "", "?"
@@ -49,6 +49,9 @@ def label_columns_of(
         is_event = _is_in_window(event, cause, label, table)
         times[task] = F.when(is_event, event)
         immature[task] = _is_immature(is_event, cause, label, table)
+        if parent is not None:
+            # Without its parent's event its own can't come.
+            immature[task] &= labels[parent] != "0"
         is_bad = F.col(quoted(key)).isNotNull() & event.isNull()
         known = F.when(is_event, "1").otherwise("0")
         if table.immature == "unknown":
@@ -56,7 +59,7 @@ def label_columns_of(
         labels[task] = F.when(is_bad, BAD_LABEL).otherwise(known)
     if table.immature == "unknown":
         labels = _without_known_children(labels, tasks)
-    return labels, any_of(list(immature.values()))
+    return labels, is_any(list(immature.values()))
 
 
 def _flag(named: DataFrame, key: str) -> Column:

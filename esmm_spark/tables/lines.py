@@ -33,8 +33,8 @@ from esmm_spark.events.reading.lines import (
 from esmm_spark.events.reading.raw_columns import CORRUPT
 from esmm_spark.events.reading.times import day_of_folder, is_out_of_range, microseconds_of
 from esmm_spark.events.reading.values import (
-    any_of,
     attribute_value,
+    is_any,
     is_bad_id,
     is_inexact,
     quoted,
@@ -145,7 +145,7 @@ def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Want
         (F.lit(wanted.split) if wanted.split else split_of_line(named, table)).alias("split"),
         F.lit("time" in sources).alias(_HAS_TIME),
         is_immature.alias(_IS_IMMATURE),
-        any_of(inexact).alias(_IS_INEXACT),
+        is_any(inexact).alias(_IS_INEXACT),
         F.to_json(F.struct(*(quoted(key) for key in sources))).alias(_JSON),
         *kept,
     )

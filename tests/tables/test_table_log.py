@@ -107,7 +107,9 @@ def test_a_context_that_differs_is_refused_by_default_with_field_number_and_exam
     spark: SparkSession, tmp_path: Path
 ) -> None:
     path = write_table(tmp_path / "log.parquet", differing_lines())
-    message = r"feature age, of level context, differs within 1 of 2 context keys, e\.g\. u1: set its level to"
+    message = (
+        r"feature age, of level context, differs within 1 of 2 context keys, e\.g\. u1: set its level to"
+    )
     with pytest.raises(InputError, match=message):
         run(spark, table_config(tmp_path, path))
 

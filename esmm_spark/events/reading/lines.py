@@ -30,8 +30,8 @@ from esmm_spark.events.reading.times import (
     start_of_day_us,
 )
 from esmm_spark.events.reading.values import (
-    any_of,
     attribute_value,
+    is_any,
     is_bad_id,
     is_inexact,
     quoted,
@@ -209,8 +209,8 @@ def _line_columns(
     return [
         F.struct(*(F.col(quoted(column)) for column in types)).alias("raw"),
         F.col(CORRUPT),
-        any_of(inexact).alias(_INEXACT),
-        any_of(nested).alias(_IS_OTHER_TYPE),
+        is_any(inexact).alias(_INEXACT),
+        is_any(nested).alias(_IS_OTHER_TYPE),
     ]
 
 

@@ -63,7 +63,7 @@ def is_bad_id(ids: Sequence[str]) -> Column:
     return F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN)
 
 
-def any_of(conditions: Sequence[Column]) -> Column:
+def is_any(conditions: Sequence[Column]) -> Column:
     """Returns whether one is true; null is not."""
     return reduce(Column.__or__, (F.coalesce(each, F.lit(False)) for each in conditions), F.lit(False))
 

@@ -1,0 +1,201 @@
+"""Made files of the shape of public data sets become datasets by config alone; so do the examples of docs."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.manifest import Manifest, SourceCounts
+from esmm_spark.samples.dataset import preprocess
+from esmm_spark.tables.table_log import read_table
+from tests.repository import ROOT
+from tests.tables.small_tables import impressions_of
+
+pytestmark = pytest.mark.spark
+
+DAY = 86_400
+ALI_CCP = "101 121 122 124 125 126 127 128 129 205 206 207 216 508 509 702 853 301"
+
+
+def documented(number: int) -> dict[str, Any]:
+    """Returns the example of docs/your-logs.md, from `logs:` to the end of its block."""
+    text = (ROOT / "docs/your-logs.md").read_text(encoding="utf-8")
+    block = text.split("\n    logs:\n")[number + 1]
+    lines = [line for line in ["    logs:", *block.split("\n\n")[0].splitlines()] if line.startswith("    ")]
+    content: dict[str, Any] = yaml.safe_load("\n".join(line[4:] for line in lines))
+    return content
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]], delimiter: str = ",") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def run(
+    spark: SparkSession, tmp_path: Path, content: dict[str, Any], context: Sequence[str]
+) -> tuple[Config, Manifest, SourceCounts]:
+    """Preprocesses; all features are fields, those of `context` of a context."""
+    names = [name for name in content["logs"]["table"]["features"] if name != "cost"]
+    levels = {name: "context" if name in context else "impression" for name in names}
+    multi = {"multi": True}
+    sections: dict[str, Any] = {
+        "paths": {name: str(tmp_path / name) for name in ("dataset", "model", "scores", "report")},
+        "features": {
+            "tables": {name: {"num_buckets": 100} for name in names},
+            "fields": [
+                {"name": name, "level": level, **(multi if name == "tags" else {})}
+                for name, level in levels.items()
+            ],
+        },
+        **content,
+        "samples": {"validation_fraction": 0, "num_files": 1, **content.get("samples", {})},
+    }
+    config = Config.model_validate(sections)
+    manifest = preprocess(spark, config, read_table)
+    (source,) = manifest.sources
+    written = sum(counts.impressions for counts in manifest.partitions.values())
+    assert written == source.lines_accepted
+    assert source.lines_read == written + sum(source.rejects.values()) + _noted(source)
+    return config, manifest, source
+
+
+def _noted(source: SourceCounts) -> int:
+    return sum(count for note, count in source.notes.items() if not note.startswith("differing_"))
+
+
+def test_ali_ccp_as_torch_rechub_ships_it(spark: SparkSession, tmp_path: Path) -> None:
+    names = [*ALI_CCP.split()]
+    rows = [
+        {
+            "click": row % 2,
+            "purchase": row % 4 // 3,
+            **{name: row % 3 for name in names},
+            # The user's own do not differ but once.
+            "121": row % 3 if row else 7,
+            "D109_14": 0.25,
+        }
+        for row in range(24)
+    ]
+    content = documented(0)
+    table = content["logs"]["table"]
+    table["path"] = write(tmp_path / "raw/ali_ccp_train.csv", rows)
+    for split in ("validation", "test"):
+        table["splits"]["paths"][split] = write(tmp_path / f"raw/ali_ccp_{split}.csv", rows[1:7])
+    config, manifest, source = run(spark, tmp_path, content, ["101", "121"])
+    counts = {name: (part.groups, part.impressions) for name, part in manifest.partitions.items()}
+    assert counts == {"split=train": (3, 24), "split=validation": (3, 6), "split=test": (3, 6)}
+    assert source.notes == {"differing_121": 1}
+    found = impressions_of(spark, config, manifest, "test")
+    assert [row["impression_id"] for row in found] == [f"ali_ccp_test.csv:{row}" for row in range(1, 7)]
+    assert [row["click"] for row in found] == [row["click"] for row in rows[1:7]]
+
+
+def test_criteo_attribution(spark: SparkSession, tmp_path: Path) -> None:
+    def row(day: float, conversion_day: float | None, click: int) -> dict[str, Any]:
+        conversion = -1 if conversion_day is None else int(conversion_day * DAY)
+        columns = {"timestamp": int(day * DAY), "uid": int(day) % 2, "campaign": 7}
+        last = {"conversion_id": -1, "click": click, "cost": "0.0001", "cat1": 3}
+        return {**columns, "conversion": int(conversion > 0), "conversion_timestamp": conversion, **last}
+
+    rows = [
+        row(1, 2, 1),
+        row(2, None, 1),  # 30 days are not over by day 27
+        row(2, 3, 0),  # of another click
+        row(3, None, 0),
+        row(26, 26.5, 1),
+        row(26.5, 29, 1),  # not known by day 27
+    ]
+    content = documented(1)
+    content["logs"]["table"]["path"] = write(tmp_path / "raw/criteo_attribution.tsv", rows, "\t")
+    config, manifest, source = run(spark, tmp_path, content, ["user"])
+    assert source.notes == {"filtered": 1}
+    train = impressions_of(spark, config, manifest, "train")
+    assert [(row["click"], row["conversion"]) for row in train] == [(1, 1), (1, None), (0, 0)]
+    test = impressions_of(spark, config, manifest, "test")
+    assert [row["conversion"] for row in test] == [1, None]
+    assert [row["cost"] for row in test] == [0.0001, 0.0001]
+
+
+def test_a_nested_request_log(spark: SparkSession, tmp_path: Path) -> None:
+    content = documented(2)
+    user, empty = {"id": 7, "tags": ["a", "b"]}, {"request": "r0", "user": {"id": 8, "tags": []}, "shown": []}
+    for request, day in (("r1", "20261123"), ("r3", "20261124")):
+        shown = {"request": request, "user": user, "shown": [{"item": 1, "click": True}, {"item": 2}]}
+        path = tmp_path / f"raw/dt={day}/part.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps(line) + "\n" for line in (shown, empty)))
+    content["logs"]["table"]["path"] = str(tmp_path / "raw")
+    config, manifest, source = run(spark, tmp_path, content, ["user", "tags"])
+    assert (source.lines_read, source.notes) == (6, {"without_items": 2})
+    found = impressions_of(spark, config, manifest, "test")
+    assert [(row["impression_id"], row["click"]) for row in found] == [("r3-0", 1), ("r3-1", 0)]
+    assert [len(row["tags"]) for row in found] == [2, 2]
+
+
+def test_kuairand(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [
+        {
+            "user_id": row % 2,
+            "video_id": row,
+            "date": 20220408 + row,
+            "hourmin": 900,
+            "time_ms": 1649379600000 + row * DAY * 1000,
+            "is_click": row % 2,
+            "long_view": row // 3,
+            "duration_ms": 1000 + row,
+            "tab": 1,
+        }
+        for row in range(4)
+    ]
+    table = {
+        "path": write(tmp_path / "raw/log_standard_4_08_to_4_21_pure.csv", rows),
+        "file_format": "csv",
+        "context_key": "user_id",
+        "time": "time_ms",
+        "labels": {"click": "is_click", "long_view": "long_view"},
+        "features": {"user": "user_id", "video": "video_id", "tab": "tab"},
+        # `date` is a day of local time.
+        "splits": {"column": {"expr": "if(date < '20220411', 'train', 'test')"}},
+    }
+    content = {
+        "logs": {"format": "table", "table": table},
+        "tasks": {"click": {}, "long_view": {"given": "click"}},
+    }
+    config, manifest, _ = run(spark, tmp_path, content, ["user"])
+    assert {name: part.impressions for name, part in manifest.partitions.items()} == {
+        "split=train": 3,
+        "split=test": 1,
+    }
+    (found,) = impressions_of(spark, config, manifest, "test")
+    assert (found["click"], found["long_view"]) == (1, 1)
+    assert found["impression_id"] == "log_standard_4_08_to_4_21_pure.csv:4"
+
+
+def test_aliexpress(spark: SparkSession, tmp_path: Path) -> None:
+    categorical = {f"categorical_{number}": 3.0 for number in range(1, 4)}
+    rows = [
+        {"search_id": row // 3, **categorical, "numerical_1": 0.5 + row, "click": row % 2, "conversion": 0}
+        for row in range(12)
+    ]
+    table = {
+        "path": write(tmp_path / "raw/NL/train.csv", rows),
+        "file_format": "csv",
+        "context_key": "search_id",
+        "labels": {"click": "click", "conversion": "conversion"},
+        "features": {**{name: name for name in categorical}, "number": {"expr": "round(numerical_1)"}},
+        "splits": {"paths": {"test": write(tmp_path / "raw/NL/test.csv", rows)}},
+    }
+    content = {"logs": {"format": "table", "table": table}}
+    _, manifest, _ = run(spark, tmp_path, content, [])
+    counts = {name: (part.groups, part.impressions) for name, part in manifest.partitions.items()}
+    assert counts == {"split=train": (4, 12), "split=test": (4, 12)}
