@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.losses import Term
 from esmm_spark.contracts.objective import resolve
-from esmm_spark.contracts.tasks import DEFAULT_TASKS
+from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.esmm import Esmm, build_esmm
@@ -20,6 +21,7 @@ from tests.model.plain_model import (
     PlainModel,
     assert_twenty_steps_are_alike,
     batch,
+    bce,
     esmm,
     new_arena,
 )
@@ -140,6 +142,28 @@ def test_twenty_steps_are_those_of_the_papers_formula(
 
     assert any("slopes" in name for name, _ in model.named_parameters()) == (activation == "prelu")
     assert_twenty_steps_are_alike(model, arena, PlainModel(model, arena, network, esmm))
+
+
+def aitm_loss(click: Tensor, conversion: Tensor, y_1: Tensor, y_2: Tensor) -> Tensor:
+    """Xi et al. 2021: both cross entropies in the entire space, and alpha max(y_2 - y_1, 0), alpha 0.6."""
+    return bce(click, y_1) + bce(conversion, y_2) + 0.6 * (y_2 - y_1).clamp(min=0)
+
+
+def test_aitm_with_root_tasks_and_not_above_is_the_papers() -> None:
+    torch.manual_seed(5)
+    tasks = Tasks.model_validate({"click": {}, "conversion": {}})
+    terms = [Term(task="click"), Term(task="conversion")]
+    limit = Term(task="conversion", not_above="click", weight=0.6)
+    settings = Model(network="aitm", network_options=OPTIONS["aitm"], dim=DIM, objective="terms")
+    model, arena = build_esmm(settings, SPEC, resolve(settings, [*terms, limit], tasks)), new_arena()
+    with torch.no_grad():
+        # So that conversions are above clicks at first, and some of them stay there.
+        model.towers[0].get_parameter("last.bias")[1] += 1.5
+
+    def network(fields: Tensor, parameters: Parameters) -> Tensor:
+        return aitm(fields, {name.removeprefix("towers.0."): own for name, own in parameters.items()})
+
+    assert_twenty_steps_are_alike(model, arena, PlainModel(model, arena, network, aitm_loss))
 
 
 @pytest.mark.parametrize("network", ["mmoe", "ple", "aitm"])
