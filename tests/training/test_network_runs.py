@@ -41,9 +41,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 TOLERANCE = 2e-4
 
 
-def config_of(folder: Path, network: str) -> Config:
+def config_of(folder: Path, network: str, **options: Any) -> Config:
     content = config_content(folder, **OPTIONS)
-    content["model"] = {"dim": 4, "network": network, "network_options": NETWORKS[network]}
+    content["model"] = {"dim": 4, "network": network, "network_options": {**NETWORKS[network], **options}}
     return Config.model_validate(content)
 
 
@@ -61,20 +61,25 @@ def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory, network: str)
     return folder
 
 
-def test_a_run_resumes_to_the_bit(
-    new_run: NewRun, whole: Path, network: str, monkeypatch: pytest.MonkeyPatch
+def test_a_run_with_dropout_resumes_to_the_bit(
+    dataset: Path, tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = new_run().parent
+    folders = [tmp_path / "whole", tmp_path / "resumed"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "dataset").symlink_to(dataset)
+    whole, resumed = (config_of(folder, network, dropout=0.2) for folder in folders)
+    assert train(whole) is not None
     with monkeypatch.context() as patch:
         stop_at(7, patch)
         with pytest.raises(SystemExit):
-            train(config_of(folder, network))
-    assert train(config_of(folder, network)) is not None
-    ours, theirs = parameters(folder / "model"), parameters(whole / "model")
+            train(resumed)
+    assert train(resumed) is not None
+    theirs, ours = (parameters(folder / "model") for folder in folders)
     assert {name: value.tobytes() for name, value in ours.items()} == {
         name: value.tobytes() for name, value in theirs.items()
     }
-    assert curve(folder / "model") == curve(whole / "model")
+    assert curve(folders[0] / "model") == curve(folders[1] / "model")
 
 
 @pytest.mark.horovod
