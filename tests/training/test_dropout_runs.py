@@ -19,7 +19,8 @@ from tests.training.runs import assert_same_model, curve, parameters, run, stop_
 
 NewRun = Callable[..., Path]
 Whole = Callable[[str], Path]
-TRAIN = {**SETTINGS, "weight_decay": 0.1, "gradient_clip_norm": 0.05, "warmup_steps": 6}
+# With seed 42 one unit comes so near PReLU's kink that two ranks' rounding takes it to the other side.
+TRAIN = {**SETTINGS, "weight_decay": 0.1, "gradient_clip_norm": 0.05, "warmup_steps": 6, "seed": 5}
 NETWORKS = ["mlp", "mmoe"]
 # Sums of float32 in another order, over 32 steps.
 TOLERANCE = 2e-4
