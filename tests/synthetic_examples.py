@@ -49,6 +49,17 @@ SPEC = FeatureSpec.model_validate(
     }
 )
 
+# The same examples where the history isn't pooled: it reaches the network value by value.
+UNPOOLED = FeatureSpec.model_validate(
+    {
+        "tables": SPEC.model_dump()["tables"],
+        "fields": [
+            {**field, "pooling": "none", "max_length": 5} if field["name"] == "history" else field
+            for field in SPEC.model_dump()["fields"]
+        ],
+    }
+)
+
 SCHEMA = pa.schema(
     [
         ("group_key", pa.string()),
@@ -180,11 +191,13 @@ def rewrite(record: Path, content: str) -> None:
     record.with_name("_SUCCESS").write_text("")
 
 
-def write_dataset(dataset: Path, partitions: dict[str, PartitionCounts], **other: Any) -> Manifest:
+def write_dataset(
+    dataset: Path, partitions: dict[str, PartitionCounts], spec: FeatureSpec = SPEC, **other: Any
+) -> Manifest:
     """Completes a dataset of partitions that `write_partition` wrote; `other` goes into the manifest."""
     manifest = Manifest(
-        feature_spec=SPEC,
-        feature_spec_digest=SPEC.digest,
+        feature_spec=spec,
+        feature_spec_digest=spec.digest,
         sources=[],
         partitions=partitions,
         config={},
@@ -195,7 +208,7 @@ def write_dataset(dataset: Path, partitions: dict[str, PartitionCounts], **other
     return manifest
 
 
-def write_small_dataset(dataset: Path, num_groups: int = 400) -> Manifest:
+def write_small_dataset(dataset: Path, num_groups: int = 400, spec: FeatureSpec = SPEC) -> Manifest:
     """Writes a dataset with `split=train` in 7 uneven row groups of 3 files, and `split=validation` in 2."""
     tenth = num_groups // 10
     uneven = [[tenth * 3, tenth], [tenth // 2, tenth * 2, tenth // 3], [tenth]]
@@ -209,7 +222,7 @@ def write_small_dataset(dataset: Path, num_groups: int = 400) -> Manifest:
         random_groups(num_validation, 2),
         [[num_validation // 3], [num_validation - num_validation // 3]],
     )
-    return write_dataset(dataset, {"split=train": train, "split=validation": validation})
+    return write_dataset(dataset, {"split=train": train, "split=validation": validation}, spec)
 
 
 def config_content(folder: Path, **train: Any) -> dict[str, Any]:

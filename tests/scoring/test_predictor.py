@@ -6,24 +6,25 @@ import pyarrow as pa
 import pytest
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS
 from esmm_spark.feed.groups import Groups, Layout, read_groups
 from esmm_spark.scoring.predictor import Predictor, predictor_of
 from esmm_spark.scoring.score_file import score_schema
 from tests.scoring.random_model import write_model
-from tests.synthetic_examples import SCHEMA, SPEC, Group, config_content, random_groups
+from tests.synthetic_examples import SCHEMA, SPEC, UNPOOLED, Group, config_content, random_groups
 
 
-def config_of(folder: Path, **model: Any) -> Config:
-    content = config_content(folder)
+def config_of(folder: Path, spec: FeatureSpec = SPEC, **model: Any) -> Config:
+    content = {**config_content(folder), "features": spec.model_dump(mode="json")}
     return Config.model_validate({**content, "model": {**content["model"], **model}})
 
 
 LAYOUT = Layout(SPEC, for_scoring=True)
 
 
-def groups_of(rows: list[Group]) -> Groups:
-    return read_groups(pa.Table.from_pylist(rows, SCHEMA), LAYOUT)
+def groups_of(rows: list[Group], layout: Layout = LAYOUT) -> Groups:
+    return read_groups(pa.Table.from_pylist(rows, SCHEMA), layout)
 
 
 def probabilities(scores: pa.RecordBatch) -> Any:
@@ -64,6 +65,20 @@ def test_the_batch_size_does_not_change_the_scores(tmp_path: Path) -> None:
         np.testing.assert_allclose(
             probabilities(predictor.score_groups(read, LAYOUT, batch_size)), whole, rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 10**6])
+def test_scores_from_histories_value_by_value_equal_the_models_own_output(
+    tmp_path: Path, batch_size: int
+) -> None:
+    written = write_model(config_of(tmp_path, UNPOOLED, network="din"), num_shards=2)
+    groups, layout = random_groups(30, seed=5), Layout(UNPOOLED, for_scoring=True)
+
+    scores = Predictor(written.uri).score_groups(groups_of(groups, layout), layout, batch_size)
+
+    expected = written.own_output(groups)
+    assert expected[0].std() > 0.05  # not all the same
+    np.testing.assert_allclose(probabilities(scores), expected, rtol=5e-5)
 
 
 def test_no_groups_give_no_scores(tmp_path: Path) -> None:
