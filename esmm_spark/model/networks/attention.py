@@ -5,12 +5,12 @@ of an impression and a value.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.model.embedding.embedded import ValueSequence
@@ -72,38 +72,15 @@ class TargetAttention(nn.Module):
         of_key, of_query, of_difference, of_product = self.first.weight.chunk(4, dim=1)
         key_shares = F.linear(sequence.values, of_key + of_difference, self.first.bias)  # [G, M, A]
         query_shares = F.linear(query, of_query - of_difference)  # [N, A]
-        chunks = list(_chunks(sequence.mask, group_index))
-        groups, impressions = ([chunk[place] for chunk in chunks] for place in (0, 1))
-        # Split at once, whose backward pass is one concatenation: each slice's would be a tensor of zeros.
-        parts = zip(
-            chunks,
-            sequence.values.split(groups),
-            sequence.mask.split(groups),
-            key_shares.split(groups),
-            query.split(impressions),
-            query_shares.split(impressions),
-            group_index.split(impressions),
-            strict=True,
+        parameters = [parameter for parameter in self.rest.parameters() if parameter.requires_grad]
+        pairs = _Pairs(
+            sequence.values, sequence.mask, key_shares, query, query_shares, group_index, of_product
         )
-        attended = []
-        for chunk, keys, mask, key_share, of_chunk, query_share, index in parts:
-            pairs = _Pairs(
-                keys[:, : chunk.longest],
-                mask[:, : chunk.longest],
-                key_share[:, : chunk.longest],
-                of_chunk,
-                query_share,
-                index - chunk.first_group,
-                of_product,
-            )
-            attended.append(checkpoint(self._attended, *pairs, use_reentrant=False, preserve_rng_state=False))
-        return torch.cat(attended)
+        return cast(Tensor, _InChunks.apply(self, *pairs, *parameters))  # type: ignore[no-untyped-call]
 
-    def _attended(self, *of_chunk: Tensor) -> Tensor:
-        """Returns [n, D] for the tensors of `_Pairs`."""
-        pairs = _Pairs(*of_chunk)
-        keys, mask = pairs.keys, pairs.mask
-        key_shares = pairs.key_shares
+    def attended(self, pairs: "_Pairs") -> Tensor:
+        """Returns [n, D] of a chunk's pairs."""
+        keys, mask, key_shares = pairs.keys, pairs.mask, pairs.key_shares
         if len(keys) > 1:
             keys, mask, key_shares = (x.index_select(0, pairs.group_index) for x in (keys, mask, key_shares))
         hidden = F.linear(keys * pairs.query[:, None], pairs.of_product)  # [n, m, A]
@@ -140,23 +117,82 @@ class _Pairs(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Consecutive groups that are computed at a time."""
+    """Consecutive groups, those of their impressions that are computed at a time, and the longest history."""
 
-    groups: int
-    impressions: int
-    first_group: int
+    groups: slice
+    impressions: slice
     longest: int
+
+    def parts(self, keys: Tensor, key_shares: Tensor, query: Tensor, query_shares: Tensor) -> list[Tensor]:
+        """Returns views of what the chunk has of tensors of all groups and impressions."""
+        of_groups = [x[self.groups, : self.longest] for x in (keys, key_shares)]
+        return [*of_groups, *(x[self.impressions] for x in (query, query_shares))]
+
+    def pairs(self, whole: _Pairs, parts: list[Tensor], of_product: Tensor) -> _Pairs:
+        """Returns the chunk's pairs of `whole`, with these parts of its floats."""
+        keys, key_shares, query, query_shares = parts
+        mask = whole.mask[self.groups, : self.longest]
+        index = whole.group_index[self.impressions] - self.groups.start
+        return _Pairs(keys, mask, key_shares, query, query_shares, index, of_product)
+
+
+class _InChunks(torch.autograd.Function):
+    """The attention chunk by chunk, each computed once more in the backward pass.
+
+    All that outlives a chunk is allocated before the first: small tensors that stay between large ones that
+    go leave the heap in pieces, 500 MiB of them at 1,000 values.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, unit: TargetAttention, *inputs: Tensor) -> Tensor:
+        whole = _Pairs(*inputs[:7])
+        ctx.unit, ctx.chunks = unit, list(_chunks(whole.mask, whole.group_index))
+        kind = whole.query.device.type
+        ctx.precision = torch.autocast(
+            kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
+        )
+        ctx.save_for_backward(*inputs)
+        out = torch.empty_like(whole.query)
+        for chunk in ctx.chunks:
+            parts = chunk.parts(whole.keys, whole.key_shares, whole.query, whole.query_shares)
+            out[chunk.impressions] = unit.attended(chunk.pairs(whole, parts, whole.of_product))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        whole, parameters = _Pairs(*ctx.saved_tensors[:7]), ctx.saved_tensors[7:]
+        floats = (whole.keys, whole.key_shares, whole.query, whole.query_shares)
+        of_floats = [torch.zeros_like(x) for x in floats]
+        shared = [whole.of_product.detach().requires_grad_(), *parameters]
+        of_shared = [torch.zeros_like(x) for x in shared]
+        for chunk in ctx.chunks:
+            parts = [part.detach().requires_grad_() for part in chunk.parts(*floats)]
+            with torch.enable_grad(), ctx.precision:
+                attended = ctx.unit.attended(chunk.pairs(whole, parts, shared[0]))
+            of_chunk = gradient[chunk.impressions].to(attended.dtype)
+            found = torch.autograd.grad(attended, [*parts, *shared], of_chunk)
+            for own, more in zip([*chunk.parts(*of_floats), *of_shared], found, strict=True):
+                own += more
+        of_keys, of_key_shares, of_query, of_query_shares = of_floats
+        of_product, *of_parameters = of_shared
+        of_pairs = (of_keys, None, of_key_shares, of_query, of_query_shares, None, of_product)
+        return None, *of_pairs, *of_parameters
 
 
 def _chunks(mask: Tensor, group_index: Tensor) -> Iterator[_Chunk]:
-    """Yields chunks of at most `_PAIRS_OF_CHUNK` pairs, or of one group."""
-    lengths = mask.sum(dim=1).tolist()
+    """Yields chunks of at most `_PAIRS_OF_CHUNK` pairs, or of one impression; a large group is cut."""
+    lengths = mask.sum(dim=1).clamp(min=1).tolist()
     sizes = torch.bincount(group_index, minlength=len(lengths)).tolist()
-    first, impressions, longest = 0, 0, 1
+    first, start, stop, longest = 0, 0, 0, 1
     for group, (length, size) in enumerate(zip(lengths, sizes, strict=True)):
-        most = max(longest, length)
-        if group > first and (impressions + size) * most > _PAIRS_OF_CHUNK:
-            yield _Chunk(group - first, impressions, first, longest)
-            first, impressions, most = group, 0, max(1, length)
-        impressions, longest = impressions + size, most
-    yield _Chunk(len(lengths) - first, impressions, first, longest)
+        if start < stop and (stop + size - start) * max(longest, length) > _PAIRS_OF_CHUNK:
+            yield _Chunk(slice(first, group), slice(start, stop), longest)
+            first, start, longest = group, stop, 1
+        stop, longest = stop + size, max(longest, length)
+        most = max(1, _PAIRS_OF_CHUNK // longest)
+        while stop - start > most:
+            yield _Chunk(slice(first, group + 1), slice(start, start + most), longest)
+            first, start = group, start + most
+    if start < stop:
+        yield _Chunk(slice(first, len(lengths)), slice(start, stop), longest)

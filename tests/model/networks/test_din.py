@@ -1,5 +1,6 @@
 """din against flat float64 PyTorch that knows nothing of groups, and what it refuses."""
 
+import random
 from typing import Any
 
 import pytest
@@ -193,6 +194,26 @@ def test_padding_and_the_other_groups_of_a_batch_change_nothing() -> None:
         if lengths[group]:
             own = unit(alone, query[place : place + 1], torch.tensor([0]))
             torch.testing.assert_close(found[place : place + 1], own)
+
+
+def test_chunks_hold_each_impression_once_and_few_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draw = random.Random(7)
+    for _ in range(300):
+        sizes = [draw.choice([0, 1, 2, 5, 9]) for _ in range(draw.randint(1, 6))]
+        lengths = torch.tensor([draw.randint(0, 7) for _ in sizes])
+        groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        limit = draw.choice([1, 3, 8, 20, 1000])
+        monkeypatch.setattr(attention, "_PAIRS_OF_CHUNK", limit)
+        seen: list[int] = []
+        for chunk in attention._chunks(torch.arange(7) < lengths[:, None], groups):
+            own = groups[chunk.impressions].tolist()
+            assert chunk.groups.start <= own[0] <= own[-1] < chunk.groups.stop
+            assert max(lengths[own]) <= chunk.longest
+            assert len(own) * chunk.longest <= limit or len(own) == 1
+            seen += range(chunk.impressions.start, chunk.impressions.stop)
+        assert seen == list(range(sum(sizes)))
 
 
 @pytest.mark.parametrize("pairs_of_chunk", [1, 10**6])
