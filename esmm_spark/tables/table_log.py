@@ -1,10 +1,11 @@
 """A table to the canonical lines of its splits, for preprocessing and for scoring."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from functools import reduce
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.config import Config
@@ -13,7 +14,7 @@ from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.contracts.schemas.layout import REJECTS
 from esmm_spark.contracts.tables.table_config import TableLog
-from esmm_spark.events.canonical_lines import field_tokens, impression_line
+from esmm_spark.events.canonical_lines import field_tokens, impression_line, lost_numbers
 from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 from esmm_spark.logs.raw_files import CanonicalLines
@@ -24,6 +25,8 @@ from esmm_spark.tables.contexts import context_line, differing_fields, flat_cont
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
 from esmm_spark.tables.splits import TRAIN, wanted_splits
+
+_log = logging.getLogger(__name__)
 
 _ROWS, _CONTEXTS = "table-rows", "table-contexts"
 _SOURCE = "table"
@@ -81,8 +84,18 @@ def _staged(
     fields = [field.name for field in config.features.context_fields]
     texts = [f"context_{number}" for number in range(len(fields))]
     scratch = [storage.join(folder, name) for name in (_ROWS, _CONTEXTS)]
+    # Counted by the pass that reads the table.
+    lost, observed = lost_numbers(config.samples.carry), Observation("carried numbers")
+    if lost:
+        lines = lines.observe(observed, *lost)
     with step(spark, f"read {path}"):
         _rows_of(lines, config).write.parquet(filesystems.spark_path(scratch[0]))
+    for name, count in (observed.get if lost else {}).items():
+        if count:
+            kind = config.samples.carry[name]
+            _log.warning(
+                "samples.carry.%s: %d lines have a value that is no %s: they carry null", name, count, kind
+            )
     rows = spark.read.parquet(filesystems.spark_source(scratch[0]))
     source, by_split = _count(rows, path)
     if marks := sum(found.byte_order_marks for found in opened):

@@ -123,6 +123,27 @@ def test_an_expression_that_fails_on_a_value_is_told_in_one_line(spark: SparkSes
     assert "\n" not in str(raised.value)
 
 
+def test_a_carried_value_that_is_no_number_is_carried_as_null_and_told(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    features = {"age": "user", "item": "item", "price": "price"}
+    lines: list[Line | str] = [
+        {**line, "user": f"u{number}", "price": price}
+        for number, (line, price) in enumerate(zip(random_lines(3), ("2.5", "dear", None), strict=True))
+        if isinstance(line, dict)
+    ]
+    config = table_config(
+        tmp_path,
+        write_table(tmp_path / "log.parquet", lines),
+        features=features,
+        samples={"carry": {"price": "float"}},
+    )
+    with caplog.at_level("WARNING"):
+        manifest = run(spark, config)
+    assert [row["price"] for row in impressions_of(spark, config, manifest, "train")] == [2.5, None, None]
+    assert "samples.carry.price: 1 lines have a value that is no float" in caplog.text
+
+
 def test_a_split_of_the_config_without_lines_is_named(spark: SparkSession, tmp_path: Path) -> None:
     path = write_table(tmp_path / "log.parquet", differing_lines())
     table = {"time": "at", "time_unit": "s", "earliest_time": "1970-01-01", "on_difference": "first"}
