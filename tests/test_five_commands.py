@@ -12,7 +12,7 @@ import pytest
 from esmm_spark.contracts.schemas.run_record import RunRecord
 from tests.repository import ROOT
 
-pytestmark = [pytest.mark.spark, pytest.mark.horovod, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.spark, pytest.mark.horovod, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 UMASK = 0o027
 FILES = (("skeleton", "sample_skeleton"), ("common_features", "common_features"))
@@ -42,7 +42,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def run(*command: str) -> str:
         done = subprocess.run(
-            command, cwd=checkout, env=environment, umask=UMASK, capture_output=True, text=True, timeout=200
+            command, cwd=checkout, env=environment, umask=UMASK, capture_output=True, text=True, timeout=400
         )
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout
