@@ -44,11 +44,12 @@ ALLOWED: dict[str, set[str]] = {
     "model": _FILES | _EMBEDDING | _NETWORKS | {"model.objectives"},
     "training.ranks": {"contracts", "runtime"},
     "training.optimization": {"contracts"},
+    "training.tracking": {"contracts", "files"},
     "training": _FILES
     | _EMBEDDING
     | _NETWORKS
     | {"feed", "model", "model.objectives"}
-    | {"training.ranks", "training.optimization"},
+    | {"training.ranks", "training.tracking", "training.optimization"},
     "scoring": _SPARK | _SAMPLES | _EMBEDDING | {"logs", "tables", "feed", "model", "model.objectives"},
     "evaluation.kernels": {"runtime"},
     "evaluation.measure": _SPARK | {"evaluation.kernels"},

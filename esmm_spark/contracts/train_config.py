@@ -218,6 +218,15 @@ class Train(Section):
         int | None, Field(ge=1, description="Stop after this many steps of the whole run.")
     ] = None
     tensorboard: Annotated[bool, Field(description="Write TensorBoard logs below the model folder.")] = True
+    mlflow: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="MLflow's tracking server, such as `sqlite:////shared/mlflow.db` or "
+            "`http://host:5000`: a published model is a run there, with parameters, curves, metrics, and the "
+            "model as artifact. Needs the extra `mlflow`.",
+        ),
+    ] = None
     stall_timeout_s: Annotated[
         int,
         Field(

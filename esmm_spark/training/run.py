@@ -37,6 +37,7 @@ from esmm_spark.training.ranks.launch import first_rank_speaks
 from esmm_spark.training.ranks.seen import sum_seen
 from esmm_spark.training.resume import first_position
 from esmm_spark.training.summary import metrics_line
+from esmm_spark.training.tracking.mlflow_run import report_run, require_mlflow
 
 # A process that ends at a signal's request says so by 128 + its number.
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
@@ -57,6 +58,7 @@ def train(config: Config) -> str | None:
     """
     dataset = config.paths.dataset
     with first_rank_speaks():
+        require_mlflow(config)
         manifest = read_manifest(dataset)
         require_same_spec(config.features, "the config", manifest.feature_spec, f"dataset {dataset}")
         require_same_tasks(config.tasks, "the config", manifest.tasks, f"dataset {dataset}")
@@ -190,9 +192,11 @@ class _Run:
         if already:
             other = "train.resume=false" if self.config.train.run_id is None else "another train.run_id"
             return f"already trained: model {uri}; {other} starts over"
+        metrics = best.metrics_at(uri)
+        report_run(self.config, uri, metrics)
         steps, trained = read_info(uri).step, self.state.global_step
         after = f"{steps} steps" if steps == trained else f"{steps} of {trained} steps, the best epoch's end"
-        return f"model {uri} after {after}, validation: {self._metrics_line(best.metrics_at(uri))}"
+        return f"model {uri} after {after}, validation: {self._metrics_line(metrics)}"
 
     def _metrics_line(self, metrics: Mapping[str, float | None]) -> str:
         return metrics_line(metrics, self.config.tasks, self.validation, self.validation_counts)

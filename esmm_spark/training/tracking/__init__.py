@@ -1,0 +1,1 @@
+"""Finished trainings, told to a server that keeps track of them."""
