@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     if not is_events and (arguments.ds or arguments.as_of or looks_back or arguments.allow_missing):
         raise ConfigError(
             "--ds, --as-of, --backfill and --allow-missing are for event logs, and logs.format is "
-            f"{config.logs.format}"
+            f"{config.logs.format}" + (": set logs.table.as_of" if config.logs.format == "table" else "")
         )
     if is_events:
         if arguments.backfill_days is not None and arguments.backfill_days < 1:

@@ -36,6 +36,7 @@ _NAMES: Final = (
     "duplicate_context",  # another common features line of the split has this index and was kept
 )
 
+BAD_LABEL_NAME: Final = _NAMES[BAD_LABEL]
 UNKNOWN_CONTEXT_NAME: Final = _NAMES[UNKNOWN_CONTEXT]
 
 

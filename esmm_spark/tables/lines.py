@@ -40,15 +40,24 @@ from esmm_spark.events.reading.values import (
     quoted,
     text_value,
 )
+from esmm_spark.logs.reasons import BAD_LABEL_NAME
 from esmm_spark.tables.exploding import HAS_ITEM, exploded
 from esmm_spark.tables.files import OpenTable, TablePart
-from esmm_spark.tables.labels import label_columns_of
+from esmm_spark.tables.labels import BAD_LABEL, label_columns_of
 from esmm_spark.tables.row_ids import row_id, with_row_numbers
 from esmm_spark.tables.sources import source_column
 from esmm_spark.tables.splits import split_of_line
 
 UNKNOWN_SPLIT = "unknown_split"  # a value of `splits.column` that names none
-REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, UNKNOWN_SPLIT)
+REASONS = (
+    MALFORMED_LINE,
+    MISSING_ID,
+    BAD_ID,
+    UNPARSABLE_TIME,
+    TIME_OUT_OF_RANGE,
+    UNKNOWN_SPLIT,
+    BAD_LABEL_NAME,
+)
 
 WITHOUT_ITEMS = "without_items"  # the list that is exploded is empty or null
 FILTERED = "filtered"  # `where` isn't true of it
@@ -95,7 +104,7 @@ def _part_lines(part: TablePart, opened: OpenTable, wanted: Wanted) -> DataFrame
         raw = raw.withColumn(table.day_folders, day_of_folder(table.day_folders))
     raw = raw if table.explode is None else exploded(raw, table.explode, part.file)
     named, sources = _named(raw, part, opened, wanted)
-    return _judged(_as_text(named, sources, wanted), table)
+    return _judged(_as_text(named, sources, wanted), wanted)
 
 
 def _named(
@@ -151,8 +160,9 @@ def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Want
     )
 
 
-def _judged(lines: DataFrame, table: TableLog) -> DataFrame:
+def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
     """Returns the lines with `reason`, `note` and `raw`, without what they are made of."""
+    table = wanted.table
     time_us, is_malformed = F.col("time_us"), F.col(CORRUPT).isNotNull()
     is_left_out = F.lit(False)
     if HAS_ITEM in lines.columns:
@@ -167,6 +177,7 @@ def _judged(lines: DataFrame, table: TableLog) -> DataFrame:
         .when(F.col(_HAS_TIME) & time_us.isNull(), UNPARSABLE_TIME)
         .when(is_out_of_range(time_us, table.earliest_time), TIME_OUT_OF_RANGE)
         .when(F.col("split").isNull(), UNKNOWN_SPLIT)
+        .when(is_any([F.col(task) == BAD_LABEL for task in wanted.tasks.names]), BAD_LABEL_NAME)
     )
     judged = lines.withColumn("reason", reason)
     note = F.when(F.col("reason").isNotNull(), F.lit(None))

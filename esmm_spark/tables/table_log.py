@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.errors import InputError, TooManyRejectsError
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.contracts.schemas.layout import REJECTS
@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 _ROWS, _CONTEXTS = "table-rows", "table-contexts"
 _SOURCE = "table"
+# Characters of a bad line in a message.
+_SHOWN = 200
 # The note of a feature that differs within context keys: how many keys.
 DIFFERING = "differing_"
 
@@ -101,7 +103,7 @@ def _staged(
     if marks := sum(found.byte_order_marks for found in opened):
         source.notes[BYTE_ORDER_MARKS] = marks
     rejects = _write_rejects(rows, folder) if source.rejects else []
-    check_rejects(source, config.logs.max_reject_fraction)
+    _check_rejects(source, rows, config.logs.max_reject_fraction)
     accepted = rows.where("reason is null and note is null")
     if table.context_key is None:
         contexts = accepted.select(
@@ -166,6 +168,16 @@ def _count(rows: DataFrame, path: str) -> tuple[SourceCounts, list[str]]:
         notes=dict(sorted(notes.items())),
     )
     return source, sorted(accepted)
+
+
+def _check_rejects(source: SourceCounts, rows: DataFrame, max_reject_fraction: float) -> None:
+    """Raises TooManyRejectsError with a line as an example: nothing else is kept of those that are bad."""
+    try:
+        check_rejects(source, max_reject_fraction)
+    except TooManyRejectsError as error:
+        reason = max(source.rejects, key=lambda name: source.rejects[name])
+        line = rows.where(F.col("reason") == reason).agg(F.min("raw")).collect()[0][0]
+        raise TooManyRejectsError(f"{error}; {reason} is e.g. {' '.join(line.split())[:_SHOWN]}") from None
 
 
 def _write_rejects(rows: DataFrame, folder: str) -> list[str]:

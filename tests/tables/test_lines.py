@@ -86,7 +86,10 @@ def test_labels_are_flags_of_any_type_and_others_are_no_labels(spark: SparkSessi
     flags = ["0", "1", "1.0", "true", "False", None, "2", "x"]
     lines = [line(number, click=flag) for number, flag in enumerate(flags)]
     config = table_config(tmp_path, write_table(tmp_path / "log.parquet", lines))
-    assert column(lines_of(spark, config), "click") == ["0", "1", "1", "1", "0", "", "?", "?"]
+    found = lines_of(spark, config)
+    assert column(found, "click") == ["0", "1", "1", "1", "0", "", "?", "?"]
+    assert column(found, "reason") == [None] * 6 + ["bad_label"] * 2
+    assert '"labels.click":"2"' in found[6]["raw"]
 
 
 @pytest.mark.parametrize(

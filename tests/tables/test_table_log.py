@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import InputError
+from esmm_spark.contracts.errors import InputError, TooManyRejectsError
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.tables.table_log import read_table
@@ -142,6 +142,16 @@ def test_a_carried_value_that_is_no_number_is_carried_as_null_and_told(
         manifest = run(spark, config)
     assert [row["price"] for row in impressions_of(spark, config, manifest, "train")] == [2.5, None, None]
     assert "samples.carry.price: 1 lines have a value that is no float" in caplog.text
+
+
+def test_too_many_bad_lines_end_the_run_with_one_of_them(spark: SparkSession, tmp_path: Path) -> None:
+    lines = [line | {"click": "2"} for line in differing_lines() if isinstance(line, dict)]
+    config = table_config(
+        tmp_path, write_table(tmp_path / "log.csv", lines), logs={"max_reject_fraction": 0.5}
+    )
+    message = r"4 of 4 lines of table .*bad_label 4.*; bad_label is e\.g\. \{.*\"labels\.click\":\"2\""
+    with pytest.raises(TooManyRejectsError, match=message):
+        run(spark, config)
 
 
 def test_a_split_of_the_config_without_lines_is_named(spark: SparkSession, tmp_path: Path) -> None:
