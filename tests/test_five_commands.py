@@ -93,13 +93,17 @@ def test_every_command_leaves_a_record_with_its_stages_and_counts(checkout: Path
     assert stages["evaluate"] == ["start Spark", "evaluate"]
     assert stages["train"] == ["build the model", "epoch 1/1", "write checkpoints", "publish the model"]
     counts = {name: (record.rows_in, record.rows_out) for name, record in records.items()}
-    lines = sum(len(p.read_bytes().splitlines()) for p in (checkout / "my raw").rglob("part-*.csv"))
-    impressions = 60 * 20
-    assert counts["simulate"] == (None, impressions)
-    assert counts["preprocess"] == (lines, impressions)
-    assert counts["score"] == (impressions // 2, impressions // 2)
-    assert counts["evaluate"] == (impressions // 2, None)
-    assert 0 < (counts["train"][0] or 0) <= impressions // 2
+    lines = {
+        name: sum(len(part.read_bytes().splitlines()) for part in (checkout / "my raw" / name).iterdir())
+        for name in (f"{file}_{split}" for _, file in FILES for split in ("train", "test"))
+    }
+    train, test = lines["sample_skeleton_train"], lines["sample_skeleton_test"]
+    assert counts["simulate"] == (None, train + test)
+    assert counts["preprocess"] == (sum(lines.values()), train + test)
+    # So few groups that none is held out for validation.
+    assert counts["train"] == (train, None)
+    assert counts["score"] == (test, test)
+    assert counts["evaluate"] == (test, None)
     digests = {record.config_digest for name, record in records.items() if name != "simulate"}
     assert len(digests) == 1
 
