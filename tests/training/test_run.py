@@ -502,6 +502,6 @@ def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
         [sys.executable, "-X", "importtime", str(TRAIN), "--help"], capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0
-    assert "--config FILE [key=value ...]" in result.stdout
+    assert "--config FILE [key=value ...]" in " ".join(result.stdout.split())
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert loaded.isdisjoint({"torch", "horovod", "petastorm", "pyspark", "fbgemm_gpu", "pandas"})

@@ -272,7 +272,7 @@ class _Rounded(nn.Module):
 
     def forward(self, context: Tensor, impression: Tensor, index: Tensor) -> Tensor:
         (first, *others, last), activations = self.network.layers
-        width = self.network.first.context_width
+        width = context.flatten(1).shape[1]
         shares = _rounded_linear(context.flatten(1), first.weight[:, :width]) + first.bias
         x = activations[0](shares[index] + _rounded_linear(impression.flatten(1), first.weight[:, width:]))
         for linear, activation in zip(others, activations[1:], strict=True):

@@ -62,7 +62,7 @@ def test_the_documented_network_with_a_history_trains_as_its_formula_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
-    code = text[text.index("    import torch\n") : text.index("\n\nN is at least 1")]
+    code = text[text.index("    import torch\n") : text.index("\n\nIn training on the CPU")]
     (tmp_path / "with_history.py").write_text(textwrap.dedent(code))
     monkeypatch.syspath_prepend(str(tmp_path))
     content = SPEC.model_dump()
