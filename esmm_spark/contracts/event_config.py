@@ -19,7 +19,7 @@ _IMMATURE = (
 )
 
 
-class _Table(Section):
+class LogFiles(Section):
     """Files that one table lies in."""
 
     path: Annotated[
@@ -31,6 +31,11 @@ class _Table(Section):
             description="`json`: one object per line; `csv`: each file begins with the names of its columns."
         ),
     ] = "parquet"
+
+
+class _Table(LogFiles):
+    """Files of a log or catalog of events."""
+
     time_unit: Annotated[
         TimeUnit,
         Field(

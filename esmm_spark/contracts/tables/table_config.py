@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from esmm_spark.contracts.event_config import TimeUnit
-from esmm_spark.contracts.section import InputPath, Section
+from esmm_spark.contracts.event_config import LogFiles, TimeUnit
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.labels import TableLabel
 from esmm_spark.contracts.tables.splits import TableSplits
@@ -26,18 +25,9 @@ def _moment(value: Any) -> Any:
     return value
 
 
-class TableLog(Section):
+class TableLog(LogFiles):
     """A table with a line per impression: its labels, its features, what groups it."""
 
-    path: Annotated[
-        InputPath, Field(description="File or folder; files whose names begin with `.` or `_` are no part.")
-    ]
-    file_format: Annotated[
-        Literal["parquet", "json", "csv"],
-        Field(
-            description="`json`: one object per line; `csv`: each file begins with the names of its columns."
-        ),
-    ] = "parquet"
     delimiter: Annotated[
         str, Field(min_length=1, max_length=1, description='Of `csv`; of tab-separated files `"\\t"`.')
     ] = ","
