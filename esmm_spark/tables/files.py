@@ -3,15 +3,12 @@
 What a file holds is looked up on the driver, in footers and first lines; Spark's own readers do the parsing.
 """
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 import pyarrow as pa
-from pyarrow import parquet
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type
@@ -19,12 +16,12 @@ from pyspark.sql.types import DataType, LongType, StringType, StructField, Struc
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.tables.table_config import TableLog
-from esmm_spark.events.reading.column_types import parquet_type
+from esmm_spark.events.reading.columns import csv_header, parquet_columns
 from esmm_spark.events.reading.files import list_log_files
 from esmm_spark.events.reading.raw_columns import CORRUPT, PATH
 from esmm_spark.events.reading.values import quoted
 from esmm_spark.files import filesystems
-from esmm_spark.logs.heads import read_head
+from esmm_spark.logs.heads import Head, read_head
 from esmm_spark.tables.json_columns import json_schema
 
 # The number of a row in its file, from 1 on; of the block that Spark reads it with, its first byte.
@@ -113,34 +110,21 @@ def _layouts(files: Sequence[str], table: TableLog) -> tuple[dict[str, FileLayou
         texts = {file: head.text for file, head in heads.items()}
         layout = FileLayout(json_schema(texts, list(table.source_texts)))
         return dict.fromkeys(files, layout), marks
-    return {file: _csv_layout(file, head.text, table) for file, head in heads.items()}, marks
+    return {file: _csv_layout(file, head, table) for file, head in heads.items()}, marks
 
 
-def _csv_layout(file: str, text: str, table: TableLog) -> FileLayout:
-    lines = csv.reader(io.StringIO(text, newline=None), delimiter=table.delimiter)
-    try:
-        names = table.column_names or next(lines, [])
-    except csv.Error as error:
-        raise InputError(f"{file}: its first line is no CSV: {error}") from error
-    if not names:
-        raise InputError(f"{file} is empty: a CSV file must begin with the names of its columns")
+def _csv_layout(file: str, head: Head, table: TableLog) -> FileLayout:
+    names = table.column_names or csv_header(file, head, table.delimiter)
     _require_names(file, names)
     return FileLayout(StructType([StructField(name, _TEXT) for name in names]))
 
 
 def _parquet_layout(file: str) -> FileLayout:
-    filesystem, inner = filesystems.filesystem_of(file)
-    try:
-        schema = parquet.ParquetFile(inner, filesystem=filesystem).schema
-        arrow = schema.to_arrow_schema()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{file} is no whole Parquet file: {' '.join(str(error).split())[:200]}") from error
-    _require_names(file, arrow.names)
-    leaves = [schema.column(number) for number in range(len(schema))]
-    physical = {leaf.path: str(leaf.physical_type) for leaf in leaves}
+    schema, types = parquet_columns(file)
+    _require_names(file, schema.names)
     fields, nanoseconds = [], []
-    for column in arrow:
-        known = parquet_type(column.type, physical.get(column.name, ""))
+    for column in schema:
+        known = types[column.name]
         kind = known.spark or _nested_type(column.type)
         if kind is not None:
             fields.append(StructField(column.name, kind))

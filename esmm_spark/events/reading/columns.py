@@ -199,27 +199,30 @@ def _type_of(key: str, column: str, use: str, files: Sequence[LogFile]) -> Colum
 
 def _described(path: str, day: date | None, file_format: str) -> LogFile:
     if file_format == "parquet":
-        header, types = _parquet_columns(path)
-        return LogFile(path, day, types, header)
+        schema, types = parquet_columns(path)
+        return LogFile(path, day, types, tuple(schema.names))
     head = read_head(path)
     if file_format == "csv":
-        header = _csv_header(path, head)
-        if not header:
-            raise InputError(f"{path} is empty: a CSV file must begin with the names of its columns")
+        header = csv_header(path, head)
         return LogFile(path, day, dict.fromkeys(header, STRING), header, head.has_mark)
     return LogFile(path, day, _json_columns(path, head), has_mark=head.has_mark, is_sparse=True)
 
 
-def _csv_header(path: str, head: Head) -> tuple[str, ...]:
+def csv_header(path: str, head: Head, delimiter: str = ",") -> tuple[str, ...]:
+    """Returns the names in a CSV file's first line. Raises InputError where there are none."""
     try:
         # newline=None: carriage returns alone end lines, too, as they do for Spark.
-        return tuple(next(csv.reader(io.StringIO(head.text, newline=None)), []))
+        lines = csv.reader(io.StringIO(head.text, newline=None), delimiter=delimiter)
+        header = tuple(next(lines, []))
     except csv.Error as error:
         raise InputError(f"{path}: its first line is no CSV: {error}") from error
+    if not header:
+        raise InputError(f"{path} is empty: a CSV file must begin with the names of its columns")
+    return header
 
 
-def _parquet_columns(path: str) -> tuple[tuple[str, ...], dict[str, ColumnType]]:
-    """Returns the names and the types of a file's columns. Raises InputError where there is no footer."""
+def parquet_columns(path: str) -> tuple[pa.Schema, dict[str, ColumnType]]:
+    """Returns a file's schema and the types of its columns. Raises InputError where there is no footer."""
     filesystem, inner = filesystems.filesystem_of(path)
     try:
         schema = parquet.ParquetFile(inner, filesystem=filesystem).schema
@@ -229,7 +232,7 @@ def _parquet_columns(path: str) -> tuple[tuple[str, ...], dict[str, ColumnType]]
     leaves = [schema.column(number) for number in range(len(schema))]
     physical = {leaf.path: str(leaf.physical_type) for leaf in leaves}
     types = {column.name: parquet_type(column.type, physical.get(column.name, "")) for column in arrow}
-    return tuple(arrow.names), types
+    return arrow, types
 
 
 def _json_columns(path: str, head: Head) -> dict[str, ColumnType]:
