@@ -41,7 +41,8 @@ def user_errors(spark: SparkSession, remedy: str, what: str | None = None) -> It
     """Runs Spark jobs whose failures are raised as the EsmmSparkError behind them, where there is one.
 
     Spark's own log is silent meanwhile: it would print the stack trace of each attempt, and what it says is
-    in the exception too.
+    in the exception too. After a failure or Ctrl-C it stays so: tasks that are still at work are stopped, and
+    would say so at length.
 
     Args:
         spark: the session.
@@ -59,18 +60,13 @@ def user_errors(spark: SparkSession, remedy: str, what: str | None = None) -> It
         found = _cause_for_people(failure, remedy)
         found = found or _refusal(spark, failure, what or "Spark's scratch folder")
         if found is None:
-            spark.sparkContext.setLogLevel("ERROR")
             raise
-        # The log stays silent: tasks that are still at work are going to be stopped, and say so at length.
         raise found from failure
     except KeyboardInterrupt:
-        # Tasks would go on, and write into a folder that is being deleted. The log stays silent: executors
-        # that are stopped have much to say. There may be no JVM any more: it got the signal, too.
+        # Tasks would go on, and write into a folder that is being deleted. There may be no JVM any more: it got
+        # the signal, too.
         with suppress(Exception):
             spark.sparkContext.cancelAllJobs()
-        raise
-    except BaseException:
-        spark.sparkContext.setLogLevel("ERROR")
         raise
     spark.sparkContext.setLogLevel("ERROR")
 
