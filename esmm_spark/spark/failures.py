@@ -63,8 +63,8 @@ def user_errors(spark: SparkSession, remedy: str, what: str | None = None) -> It
             raise
         raise found from failure
     except KeyboardInterrupt:
-        # Tasks would go on, and write into a folder that is being deleted. There may be no JVM any more: it got
-        # the signal, too.
+        # Tasks would go on, and write into a folder that is being deleted. There may be no JVM any more:
+        # it got the signal, too.
         with suppress(Exception):
             spark.sparkContext.cancelAllJobs()
         raise
