@@ -25,14 +25,3 @@ def interval_of(kind: MetricKind, estimate: Estimate, signed: bool = False) -> s
     if interval is None:
         return "" if estimate.value is None or len(estimate.replicates) == 0 else NO_INTERVAL
     return " to ".join(number(kind, end, signed) for end in interval)
-
-
-def percent(part: float, whole: float) -> str:
-    """Returns `part / whole` as a percentage of three significant digits, `0.0541%`, or `n/a`."""
-    if whole == 0:
-        return "n/a"
-    if part == 0:
-        return "0%"
-    share = 100 * part / whole
-    digits = 0 if share >= 100 else 1 if share >= 10 else 2 if share >= 1 else 3
-    return f"{share:.{digits}f}%" if share >= 0.01 else f"{share:.2e}%"

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from esmm_spark.contracts.tasks import plural
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL
-from esmm_spark.evaluation.report import formats
-from esmm_spark.evaluation.report.page import PageSection, Tile, page
 from esmm_spark.evaluation.report.sections import (
     calibration,
     comparison,
@@ -20,6 +18,8 @@ from esmm_spark.evaluation.report.sections import (
 )
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import counts_of_tasks, rate_of
+from esmm_spark.pages.numbers import percent
+from esmm_spark.pages.page import Frame, PageSection, Tile, page
 
 MakeSection = Callable[[Subject, Measurements], PageSection | None]
 
@@ -45,7 +45,14 @@ def report_html(subject: Subject, measured: Measurements) -> str:
     lead += f", beside {' and '.join(beside)}." if beside else "."
     made = (make(subject, measured) for make in SECTIONS)
     sections = [section for section in made if section is not None]
-    return page(f"{name} evaluation: {subject.partition}", lead, _tiles(subject, measured), sections)
+    frame = Frame(
+        f"{name} evaluation: {subject.partition}",
+        lead,
+        "metrics.json holds the same numbers and the points of the curves.",
+        "esmm_spark.evaluation.report",
+        _tiles(subject, measured),
+    )
+    return page(frame, sections)
 
 
 def _tiles(subject: Subject, measured: Measurements) -> list[Tile]:
@@ -56,7 +63,7 @@ def _tiles(subject: Subject, measured: Measurements) -> list[Tile]:
         Tile("Contexts", f"{measured.num_groups:,}", f"{per_group:.1f} impressions each"),
     ]
     for task, counts in counts_of_tasks(measured, subject.tasks).items():
-        share = formats.percent(counts.positives, counts.impressions)
+        share = percent(counts.positives, counts.impressions)
         note = rate_of(task, subject.tasks, share)
         tiles.append(Tile(plural(task).capitalize(), f"{counts.positives:,}", note))
     return tiles

@@ -11,13 +11,13 @@ import pytest
 
 from tests.repository import ROOT
 
-TEMPLATES = "esmm_spark/evaluation/report/templates"
+TEMPLATES = [f"esmm_spark/{room}/templates" for room in ("evaluation/report", "pages")]
 SCRIPT = """
 import esmm_spark
-from esmm_spark.evaluation.report.page import PageSection, Table, page
+from esmm_spark.pages.page import Frame, PageSection, Table, page
 table = Table(["Day", "clicks"], [("1st", [7])])
 print(esmm_spark.__file__)
-print(page("title", "lead", (), [PageSection("Joined", "tables.html", {"texts": [], "tables": [table]})]))
+print(page(Frame("title", "lead"), [PageSection("Joined", "tables.html", {"texts": [], "tables": [table]})]))
 """
 
 
@@ -33,9 +33,9 @@ def test_an_installed_wheel_has_every_template_and_renders_without_the_repositor
     subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True, timeout=240)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
-        packed = {name for name in file.namelist() if name.startswith(TEMPLATES)}
+        packed = {name for name in file.namelist() if name.startswith(tuple(TEMPLATES))}
         file.extractall(site)
-    assert packed == {f"{TEMPLATES}/{path.name}" for path in (ROOT / TEMPLATES).iterdir()}
+    assert packed == {f"{folder}/{path.name}" for folder in TEMPLATES for path in (ROOT / folder).iterdir()}
     shutil.rmtree(source)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],

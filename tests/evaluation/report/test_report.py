@@ -22,14 +22,14 @@ from esmm_spark.evaluation.measure.measurement import Curves, Measurements
 from esmm_spark.evaluation.measure.targets import LabelCounts, Ranking
 from esmm_spark.evaluation.report import report
 from esmm_spark.evaluation.report.cautions import warnings_of
-from esmm_spark.evaluation.report.formats import percent
-from esmm_spark.evaluation.report.page import PageSection, Table, page
 from esmm_spark.evaluation.report.report import report_html
 from esmm_spark.evaluation.report.requirements import requirements_of
 from esmm_spark.evaluation.report.sections.comparison import verdict
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.evaluation.report.terminal import terminal_summary
+from esmm_spark.pages.numbers import percent
+from esmm_spark.pages.page import Frame, PageSection, Table, page
 
 ALL = ("model", "baseline", "oracle")
 HISTORY = TrainHistory(
@@ -177,7 +177,7 @@ def test_the_report_shows_numbers_with_intervals_and_escapes_names(html: str) ->
 def test_a_section_has_a_heading_and_a_link_and_what_it_shows_is_escaped() -> None:
     table = Table(["Day", "<b>"], [("1st", [12345]), ("2nd", ["<none>"])], "3 & 4")
     section = PageSection("Joined per day", "tables.html", {"texts": [], "tables": [table]})
-    html = page("t", "l", (), [section])
+    html = page(Frame("t", "l"), [section])
     assert '<a href="#joined-per-day">Joined per day</a>' in html
     assert '<section id="joined-per-day"><h2>Joined per day</h2>\n<h3>3 &amp; 4</h3>' in html
     assert '<td class="n" data-label="&lt;b&gt;">12,345</td>' in html

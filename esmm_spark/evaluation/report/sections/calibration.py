@@ -11,8 +11,9 @@ from esmm_spark.evaluation.measure.curves import CalibrationBin
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL, Ranking
 from esmm_spark.evaluation.report import drawing, formats
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.pages import plots
+from esmm_spark.pages.page import Figure, FigureGroup, PageSection
 
 
 def section(subject: Subject, measured: Measurements) -> PageSection:
@@ -62,7 +63,7 @@ def _calibration_plot(subject: Subject, measured: Measurements, target: Target) 
         axes.set_ylabel("observed")
         drawing.legend(axes, loc="upper left")
 
-    return drawing.svg(draw, f"{target.title}: calibration curve", height=3.7)
+    return plots.svg(draw, f"{target.title}: calibration curve", height=3.7)
 
 
 def _draw_bins(axes: Any, curve: Sequence[CalibrationBin], series: str, subject: Subject, low: float) -> None:

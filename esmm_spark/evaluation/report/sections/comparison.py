@@ -10,10 +10,11 @@ from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE
 from esmm_spark.evaluation.report import drawing, formats
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.paper_words import PAPER_TEXTS
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import words_of
+from esmm_spark.pages import plots
+from esmm_spark.pages.page import Figure, FigureGroup, PageSection
 
 _SCALE = (
     "Each axis has its own scale. A bar is a 95% interval. Two bars may overlap although the difference "
@@ -92,7 +93,7 @@ def _auc_plot(subject: Subject, measured: Measurements, target: Target) -> Marku
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("AUC")
 
-    return drawing.svg(draw, f"{target.title}: AUC with 95% intervals", height=1.0 + 0.28 * len(series))
+    return plots.svg(draw, f"{target.title}: AUC with 95% intervals", height=1.0 + 0.28 * len(series))
 
 
 def _gap(measured: Measurements, target: Target) -> str:

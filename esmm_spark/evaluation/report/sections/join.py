@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from esmm_spark.contracts.manifest import DayCounts
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX, MANIFEST_NAME
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.report.page import PageSection, Table
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.pages.page import PageSection, Table
 
 _MAX_DAYS = 31
 _TEXT = (

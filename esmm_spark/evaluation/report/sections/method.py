@@ -4,8 +4,8 @@ from esmm_spark.evaluation.measure.estimates import LEVEL
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.metrics import LOG_LOSS_EPSILON
 from esmm_spark.evaluation.measure.targets import BASELINE
-from esmm_spark.evaluation.report.page import PageSection
 from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.pages.page import PageSection
 
 
 def section(subject: Subject, measured: Measurements) -> PageSection:

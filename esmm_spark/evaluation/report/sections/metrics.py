@@ -9,9 +9,9 @@ from esmm_spark.evaluation.measure.metrics import METRICS
 from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE
 from esmm_spark.evaluation.report import drawing, formats
 from esmm_spark.evaluation.report.cautions import is_miscalibrated, warnings_of, why_no_interval
-from esmm_spark.evaluation.report.page import PageSection
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import meaning_of
+from esmm_spark.pages.page import PageSection
 
 
 class _Column(NamedTuple):

@@ -2,9 +2,9 @@
 
 from esmm_spark.contracts.schemas.requirements import Bounds
 from esmm_spark.evaluation.measure.measurement import Measurements
-from esmm_spark.evaluation.report.page import PageSection, Table
 from esmm_spark.evaluation.report.requirements import requirements_of
 from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.pages.page import PageSection, Table
 
 
 def section(subject: Subject, measured: Measurements) -> PageSection | None:

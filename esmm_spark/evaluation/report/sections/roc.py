@@ -8,9 +8,10 @@ from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import drawing, formats
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import words_of
+from esmm_spark.pages import plots
+from esmm_spark.pages.page import Figure, FigureGroup, PageSection
 
 
 def section(subject: Subject, measured: Measurements) -> PageSection:
@@ -48,4 +49,4 @@ def _roc_plot(subject: Subject, measured: Measurements, target: Target) -> Marku
         axes.set_ylabel("true positive rate")
         drawing.legend(axes, loc="lower right", title="AUC", alignment="right")
 
-    return drawing.svg(draw, f"{target.title}: ROC curves", height=3.7)
+    return plots.svg(draw, f"{target.title}: ROC curves", height=3.7)

@@ -9,9 +9,10 @@ from esmm_spark.evaluation.measure.curves import Histogram
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import ORACLE, Ranking
 from esmm_spark.evaluation.report import drawing
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import words_of
+from esmm_spark.pages import plots
+from esmm_spark.pages.page import Figure, FigureGroup, PageSection
 
 _LABEL_COLOURS = ("#8A94A3", "#009E73")
 _TICKS = (
@@ -62,7 +63,7 @@ def _histogram_plot(found: Histogram, title: str, name: str, labels: tuple[str, 
         axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.22)
         axes.legend(loc="upper left", ncols=2, handlelength=1.4, columnspacing=1.2)
 
-    return drawing.svg(draw, f"{name}, {title}: histogram of scores by label", height=2.7)
+    return plots.svg(draw, f"{name}, {title}: histogram of scores by label", height=2.7)
 
 
 def _probability_ticks(low: float, high: float) -> list[float]:

@@ -10,8 +10,9 @@ from esmm_spark.contracts.tasks import Tasks, noun
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import MODEL
 from esmm_spark.evaluation.report import drawing
-from esmm_spark.evaluation.report.page import Figure, FigureGroup, PageSection
 from esmm_spark.evaluation.report.subject import Subject
+from esmm_spark.pages import plots
+from esmm_spark.pages.page import Figure, FigureGroup, PageSection
 
 _MAX_CURVE_POINTS = 1000
 _LEGEND_COLUMNS = 2
@@ -65,9 +66,9 @@ def _loss_plot(history: TrainHistory) -> Markup:
             axes.axvline(epoch.step, color="#B8C0CA", linewidth=1, linestyle=(0, (2, 2)))
         axes.set_xlabel("step (dashed: end of an epoch)")
         axes.set_ylabel("training loss (nats)")
-        drawing.thousands(axes.xaxis)
+        plots.thousands(axes.xaxis)
 
-    return drawing.svg(draw, "Training loss by step", height=2.8)
+    return plots.svg(draw, "Training loss by step", height=2.8)
 
 
 def _validation_plot(history: TrainHistory, tasks: Tasks) -> Markup:
@@ -91,7 +92,7 @@ def _validation_plot(history: TrainHistory, tasks: Tasks) -> Markup:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.25), ncols=_LEGEND_COLUMNS, handlelength=1.2)
 
     rows = -(-len(names) // _LEGEND_COLUMNS)
-    return drawing.svg(draw, "Validation AUC by epoch", height=2.8 + 0.2 * rows)
+    return plots.svg(draw, "Validation AUC by epoch", height=2.8 + 0.2 * rows)
 
 
 def _speed_plot(history: TrainHistory) -> Markup:
@@ -100,11 +101,11 @@ def _speed_plot(history: TrainHistory) -> Markup:
 
     def draw(axes: Any) -> None:
         speeds = [step.impressions_per_s for step in steps]
-        axes.plot([step.step for step in steps], speeds, color=drawing.INK, linewidth=1.2)
+        axes.plot([step.step for step in steps], speeds, color=plots.INK, linewidth=1.2)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("step")
         axes.set_ylabel("impressions per second")
-        drawing.thousands(axes.xaxis)
-        drawing.thousands(axes.yaxis)
+        plots.thousands(axes.xaxis)
+        plots.thousands(axes.yaxis)
 
-    return drawing.svg(draw, "Training speed by step", height=2.8)
+    return plots.svg(draw, "Training speed by step", height=2.8)

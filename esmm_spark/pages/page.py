@@ -1,7 +1,8 @@
 """The HTML page: tiles, a navigation and sections, each rendered by a Jinja2 template of `templates/`.
 
 A section is a title, the name of a template and the values that it shows. `tables.html` and `figures.html`
-serve most sections. Templates escape whatever they are given but `Markup`, which our own plots alone are.
+serve most sections; a package that has others has a `templates/` of its own. Templates escape whatever they
+are given but `Markup`, which our own plots alone are.
 Nothing on the page is fetched from anywhere: no script, no font, no image but inline SVG.
 """
 
@@ -10,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 _MINUS = "\N{MINUS SIGN}"
+_PACKAGE = "esmm_spark.pages"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class PageSection:
 
     Args:
         title: plain text.
-        template: a file of `templates/`.
+        template: a file of `templates/`, here or in the page's own package.
         values: what the template shows, by the names that it gives them.
     """
 
@@ -73,27 +75,39 @@ class Table:
     heading: str = ""
 
 
-def page(title: str, lead: str, tiles: Sequence[Tile], sections: Sequence[PageSection]) -> str:
-    """Returns the whole page.
+@dataclass(frozen=True)
+class Frame:
+    """What stands around the sections.
 
     Args:
         title: plain text.
         lead: one sentence in plain text.
+        footer: the last line, in plain text.
+        package: where templates lie beside the shared ones.
         tiles: the numbers at the top.
-        sections: in their order; their titles make the navigation.
     """
-    templates = _templates()
+
+    title: str
+    lead: str
+    footer: str = ""
+    package: str = _PACKAGE
+    tiles: Sequence[Tile] = ()
+
+
+def page(frame: Frame, sections: Sequence[PageSection]) -> str:
+    """Returns the whole page; the titles of the sections, in their order, make the navigation."""
+    templates = _templates(frame.package)
     bodies = [
         # What a template of ours has rendered is HTML.
         (section.title, Markup(templates.get_template(section.template).render(section.values)))
         for section in sections
     ]
-    return templates.get_template("page.html").render(title=title, lead=lead, tiles=tiles, sections=bodies)
+    return templates.get_template("page.html").render(frame=frame, sections=bodies)
 
 
-def _templates() -> Environment:
+def _templates(package: str) -> Environment:
     templates = Environment(
-        loader=PackageLoader("esmm_spark.evaluation.report"),
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, _PACKAGE))]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

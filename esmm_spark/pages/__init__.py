@@ -1,0 +1,1 @@
+"""HTML pages for people: their look, their tables and their plots."""
