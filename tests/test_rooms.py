@@ -29,11 +29,12 @@ ALLOWED: dict[str, set[str]] = {
     "samples.lines": {"contracts", "runtime", "logs", "samples.hashing"},
     "samples.grouping": _FILES | {"logs", "samples.hashing"},
     "samples": _SPARK | {"logs", "samples.hashing", "samples.lines", "samples.grouping"},
-    "events.reading": _FILES | {"logs"},
+    "reading": _FILES | {"logs"},
+    "events.reading": _FILES | {"reading"},
     "events.features": {"contracts", "logs"},
-    "events.join": _FILES | {"events.reading", "events.features"},
-    "events": _SPARK | {"logs", "samples", "events.reading", "events.features", "events.join"},
-    "tables": _SPARK | {"logs", "samples", "samples.hashing", "events", "events.reading"},
+    "events.join": _FILES | {"reading", "events.reading", "events.features"},
+    "events": _SPARK | {"logs", "samples", "reading"} | {"events.reading", "events.features", "events.join"},
+    "tables": _SPARK | {"logs", "samples", "samples.hashing", "reading"},
     "feed": _FILES,
     "model.kernels": {"runtime"},
     "model.embedding": {"contracts", "runtime", "model.kernels"},
@@ -63,7 +64,8 @@ ALLOWED: dict[str, set[str]] = {
 
 # library -> the rooms that may import it, their sub-rooms included
 LIBRARIES: dict[str, set[str]] = {
-    "pyspark": {"spark", "simulation", "logs", "events", "samples", "tables", "scoring", "evaluation"},
+    "pyspark": {"spark", "simulation", "logs", "reading", "events", "samples", "tables", "scoring"}
+    | {"evaluation"},
     "torch": {"files", "feed", "model", "training", "scoring"},
     "petastorm": {"feed"},
     "horovod": {"model.embedding", "training"},

@@ -13,7 +13,7 @@ from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.events.join.sources import DayLogs
 from esmm_spark.events.reading.day import Day
-from esmm_spark.events.reading.lines import REASONS
+from esmm_spark.events.reading.lines import EVENT_REASONS
 from esmm_spark.events.whole_logs import by_utc_day, mattering_day
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 
@@ -94,7 +94,7 @@ def _is_of_folder(day: Day) -> Column:
 
 def _is_of_day(day: Day) -> Column:
     """Returns whether a line is the day's: a bad one by its folder, others, duplicates too, by their time."""
-    is_bad = F.coalesce(F.col("reason").isin(*REASONS), F.lit(False))
+    is_bad = F.coalesce(F.col("reason").isin(*EVENT_REASONS), F.lit(False))
     return F.when(is_bad, _is_of_folder(day)).otherwise(day.holds(F.col("time_us")))
 
 

@@ -16,9 +16,9 @@ from esmm_spark.contracts.manifest import (
 )
 from esmm_spark.contracts.schemas.columns import label_columns, names_of
 from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
-from esmm_spark.events.canonical_lines import canonical_lines, lost_numbers
 from esmm_spark.events.counts import Counted, count_lines, rejects_of_day
 from esmm_spark.events.day_folders import GROUPED
+from esmm_spark.events.day_lines import canonical_lines
 from esmm_spark.events.features.features import add_features
 from esmm_spark.events.join.labels import Labelled, label_day
 from esmm_spark.events.join.needed_folders import IsExcused
@@ -30,6 +30,7 @@ from esmm_spark.events.reading.day import Day
 from esmm_spark.events.whole_logs import require_whole
 from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.raw_files import CanonicalLines
+from esmm_spark.reading.attributes import lost_numbers
 from esmm_spark.samples.counting import account_for
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples

@@ -16,8 +16,8 @@ from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.events.join.needed_folders import IsExcused
 from esmm_spark.events.reading.day import DAY_US, Day
 from esmm_spark.events.reading.deduplication import DUPLICATE
-from esmm_spark.events.reading.lines import TIME_OUT_OF_RANGE
-from esmm_spark.events.reading.times import MICROSECONDS
+from esmm_spark.reading.reasons import TIME_OUT_OF_RANGE
+from esmm_spark.reading.times import MICROSECONDS
 from esmm_spark.samples.dataset import check_rejects
 
 # Of so many lines of a log that has no day folders one must be of the day. A log of ten years has 3,650 days.

@@ -13,7 +13,7 @@ from esmm_spark.contracts.funnel import IMPRESSIONS, EventLink, Funnel
 from esmm_spark.events.join.attribution import CAUSE_TIME_US
 from esmm_spark.events.join.labels import Labelled
 from esmm_spark.events.reading.day import Day
-from esmm_spark.events.reading.values import quoted
+from esmm_spark.reading.values import quoted
 
 # Of fewer events, a rate says little.
 _MIN_EVENTS = 100

@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.events.canonical_lines import TOKEN
+from esmm_spark.reading.attributes import TOKEN
 
 # Of a field: whether it differs within the key.
 DIFFERS = "differs"

@@ -6,7 +6,7 @@ from pyspark.sql.types import ArrayType
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.tables.column_source import ColumnSource
-from esmm_spark.events.reading.raw_columns import CORRUPT
+from esmm_spark.reading.raw_columns import CORRUPT
 from esmm_spark.tables.sources import source_column
 
 # Whether a row is an item; a line without any, or one that could not be parsed, stays one row.

@@ -16,12 +16,12 @@ from pyspark.sql.types import DataType, LongType, StringType, StructField, Struc
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.tables.table_config import TableLog
-from esmm_spark.events.reading.columns import csv_header, parquet_columns
-from esmm_spark.events.reading.files import list_log_files
-from esmm_spark.events.reading.raw_columns import CORRUPT, PATH
-from esmm_spark.events.reading.values import quoted
 from esmm_spark.files import filesystems
 from esmm_spark.logs.heads import Head, read_head
+from esmm_spark.reading.columns import csv_header, parquet_columns
+from esmm_spark.reading.files import list_log_files
+from esmm_spark.reading.raw_columns import CORRUPT, PATH
+from esmm_spark.reading.values import quoted
 from esmm_spark.tables.json_columns import json_schema
 
 # The number of a row in its file, from 1 on; of the block that Spark reads it with, its first byte.

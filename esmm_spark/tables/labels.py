@@ -9,11 +9,11 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.tables.labels import TableLabel
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Tasks
-from esmm_spark.events.reading.times import MICROSECONDS, microseconds_of
-from esmm_spark.events.reading.values import is_any, quoted, text_value
+from esmm_spark.reading.times import MICROSECONDS, microseconds_of
+from esmm_spark.reading.values import is_any, quoted, text_value
 
 # Of a label, as canonical lines have it: not known, and none at all, which is rejected as `bad_label`.
-NO_LABEL, BAD_LABEL = "", "?"
+NO_LABEL, NO_FLAG = "", "?"
 
 _SECOND_US = MICROSECONDS["s"]
 
@@ -56,7 +56,7 @@ def label_columns_of(
         known = F.when(is_event, "1").otherwise("0")
         if table.immature == "unknown":
             known = F.when(immature[task], NO_LABEL).otherwise(known)
-        labels[task] = F.when(is_bad, BAD_LABEL).otherwise(known)
+        labels[task] = F.when(is_bad, NO_FLAG).otherwise(known)
     if table.immature == "unknown":
         labels = _without_known_children(labels, tasks)
     return labels, is_any(list(immature.values()))
@@ -70,7 +70,7 @@ def _flag(named: DataFrame, key: str) -> Column:
         .when(text.isin("0", "1"), text)
         .when(text.isin("true", "True"), "1")
         .when(text.isin("false", "False"), "0")
-        .otherwise(BAD_LABEL)
+        .otherwise(NO_FLAG)
     )
 
 

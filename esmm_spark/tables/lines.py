@@ -6,8 +6,8 @@ time_us        bigint    microseconds since 1970; null where the table has no ti
 <task>         string    0, 1, nothing where it isn't known, ? where it is no label
 @<name>        string | array<string> | map<string, double>   an attribute, null where empty
 split          string    train, validation, test
-reason         string    null, or why the line is rejected: the first of REASONS that is true of it
-note           string    null, or why it is neither rejected nor an example: the first of NOTES
+reason         string    null, or why the line is rejected: the first of TABLE_REASONS that is true of it
+note           string    null, or why it is neither rejected nor an example: the first of TABLE_NOTES
 raw            string    of a rejected line: its text, or its sources as JSON
 """
 
@@ -23,16 +23,11 @@ from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Tasks
-from esmm_spark.events.reading.lines import (
-    BAD_ID,
-    MALFORMED_LINE,
-    MISSING_ID,
-    TIME_OUT_OF_RANGE,
-    UNPARSABLE_TIME,
-)
-from esmm_spark.events.reading.raw_columns import CORRUPT
-from esmm_spark.events.reading.times import day_of_folder, is_out_of_range, microseconds_of
-from esmm_spark.events.reading.values import (
+from esmm_spark.logs.reasons import BAD_LABEL_NAME
+from esmm_spark.reading.raw_columns import CORRUPT
+from esmm_spark.reading.reasons import BAD_ID, MALFORMED_LINE, NO_ID, TIME_OUT_OF_RANGE, UNPARSABLE_TIME
+from esmm_spark.reading.times import day_of_folder, is_out_of_range, microseconds_of
+from esmm_spark.reading.values import (
     attribute_value,
     is_any,
     is_bad_id,
@@ -40,18 +35,17 @@ from esmm_spark.events.reading.values import (
     quoted,
     text_value,
 )
-from esmm_spark.logs.reasons import BAD_LABEL_NAME
 from esmm_spark.tables.exploding import HAS_ITEM, exploded
 from esmm_spark.tables.files import OpenTable, TablePart
-from esmm_spark.tables.labels import BAD_LABEL, label_columns_of
+from esmm_spark.tables.labels import NO_FLAG, label_columns_of
 from esmm_spark.tables.row_ids import row_id, with_row_numbers
 from esmm_spark.tables.sources import source_column
 from esmm_spark.tables.splits import split_of_line
 
 UNKNOWN_SPLIT = "unknown_split"  # a value of `splits.column` that names none
-REASONS = (
+TABLE_REASONS = (
     MALFORMED_LINE,
-    MISSING_ID,
+    NO_ID,
     BAD_ID,
     UNPARSABLE_TIME,
     TIME_OUT_OF_RANGE,
@@ -63,7 +57,7 @@ WITHOUT_ITEMS = "without_items"  # the list that is exploded is empty or null
 FILTERED = "filtered"  # `where` isn't true of it
 AFTER_AS_OF = "after_as_of"  # its time is
 IMMATURE = "immature_dropped"
-NOTES = (WITHOUT_ITEMS, FILTERED, AFTER_AS_OF, IMMATURE)
+TABLE_NOTES = (WITHOUT_ITEMS, FILTERED, AFTER_AS_OF, IMMATURE)
 
 _KEY = "logs.table"
 _CONDITION, _HAS_TIME, _IS_INEXACT = "__where", "__has_time", "__is_inexact"
@@ -172,12 +166,12 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
     reason = (
         F.when(is_malformed, MALFORMED_LINE)
         .when(is_left_out, F.lit(None))
-        .when(F.col("impression_id").isNull() | F.col("context_key").isNull(), MISSING_ID)
+        .when(F.col("impression_id").isNull() | F.col("context_key").isNull(), NO_ID)
         .when(is_bad_id(_IDS) | F.col(_IS_INEXACT), BAD_ID)
         .when(F.col(_HAS_TIME) & time_us.isNull(), UNPARSABLE_TIME)
         .when(is_out_of_range(time_us, table.earliest_time), TIME_OUT_OF_RANGE)
         .when(F.col("split").isNull(), UNKNOWN_SPLIT)
-        .when(is_any([F.col(task) == BAD_LABEL for task in wanted.tasks.names]), BAD_LABEL_NAME)
+        .when(is_any([F.col(task) == NO_FLAG for task in wanted.tasks.names]), BAD_LABEL_NAME)
     )
     judged = lines.withColumn("reason", reason)
     note = F.when(F.col("reason").isNotNull(), F.lit(None))

@@ -10,7 +10,7 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.tables.column_source import ColumnSource
-from esmm_spark.events.reading.values import quoted, text_value
+from esmm_spark.reading.values import quoted, text_value
 from esmm_spark.spark.session import first_line
 
 _MAX_NAMED = 20

@@ -7,8 +7,8 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.tables.splits import SplitName, TableSplits
 from esmm_spark.contracts.tables.table_config import TableLog
-from esmm_spark.events.reading.times import microseconds_of, start_of_day_us
-from esmm_spark.events.reading.values import quoted, text_value
+from esmm_spark.reading.times import microseconds_of, start_of_day_us
+from esmm_spark.reading.values import quoted, text_value
 from esmm_spark.samples.hashing.held_out import SHARE_STEPS
 
 TRAIN: SplitName = "train"

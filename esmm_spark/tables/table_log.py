@@ -14,11 +14,11 @@ from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.contracts.schemas.layout import REJECTS
 from esmm_spark.contracts.tables.table_config import TableLog
-from esmm_spark.events.canonical_lines import field_tokens, impression_line, lost_numbers
 from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.splits import OpenLog, SplitLines
+from esmm_spark.reading.attributes import field_tokens, impression_line, lost_numbers
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.spark.steps import step
 from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal

@@ -15,9 +15,9 @@ from esmm_spark.contracts.event_config import EventLog
 from esmm_spark.contracts.manifest import DayCounts
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX, EXAMPLES
 from esmm_spark.events.reading.day import Day
-from esmm_spark.events.reading.files import day_of_time, holds_lines
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_day
+from esmm_spark.reading.files import day_of_time, holds_lines
 
 # (log, day) -> whether it is right that the log has no folder of the day.
 IsExcused = Callable[[str, date], bool]

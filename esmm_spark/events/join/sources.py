@@ -14,9 +14,9 @@ from esmm_spark.events.join.needed_folders import IsExcused, never_excused, requ
 from esmm_spark.events.reading.column_agreement import check_agreement
 from esmm_spark.events.reading.day import DAY_US, SECOND_US, Day
 from esmm_spark.events.reading.deduplication import reject_duplicates
-from esmm_spark.events.reading.files import days_around, files_between, list_log_files
 from esmm_spark.events.reading.lines import EventLines, read_catalog, read_events
 from esmm_spark.files.fingerprints import Fingerprint, fingerprints_of
+from esmm_spark.reading.files import days_around, files_between, list_log_files
 
 
 class DayFiles(NamedTuple):

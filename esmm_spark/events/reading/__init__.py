@@ -1,1 +1,1 @@
-"""Event logs and catalogs to canonical events: files, columns, times, ids, duplicates."""
+"""Event logs and catalogs to canonical events: lines, ids that can be equal, days, duplicates."""

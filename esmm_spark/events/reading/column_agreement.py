@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from esmm_spark.contracts.event_config import History
 from esmm_spark.contracts.funnel import IMPRESSIONS, Funnel
-from esmm_spark.events.reading.column_types import ColumnType
-from esmm_spark.events.reading.columns import Placed, check_equal
+from esmm_spark.reading.column_types import ColumnType
+from esmm_spark.reading.columns import Placed, check_equal
 
 
 def check_agreement(funnel: Funnel, types: Mapping[str, Mapping[str, ColumnType]]) -> None:

@@ -7,7 +7,7 @@ from pyspark.sql import Column
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX
-from esmm_spark.events.reading.files import parse_date
+from esmm_spark.reading.files import parse_date
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US

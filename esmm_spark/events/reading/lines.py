@@ -4,7 +4,7 @@ impression_id, click_id, conversion_id, user_id, item_id, context_key   string, 
 time_us      bigint   event time, microseconds since 1970, UTC
 @<name>      string | array<string> | map<string, double>   an attribute, null where empty
 folder_day   date     the day of its file's folder; null where the log has no day folders
-reason       string   null, or why the line is rejected: the first of REASONS that is true of it
+reason       string   null, or why the line is rejected: the first of EVENT_REASONS that is true of it
 line         string   the mapped columns as JSON, for rejects/
 """
 
@@ -17,11 +17,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.event_config import Catalog, EventLog
-from esmm_spark.events.reading.column_types import NOTHING, ColumnType
-from esmm_spark.events.reading.columns import LogFile, check_columns, read_log_schemas
-from esmm_spark.events.reading.files import list_log_files
-from esmm_spark.events.reading.raw_columns import CORRUPT, read_raw
-from esmm_spark.events.reading.times import (
+from esmm_spark.reading.column_types import NOTHING, ColumnType
+from esmm_spark.reading.columns import LogFile, check_columns, read_log_schemas
+from esmm_spark.reading.files import list_log_files
+from esmm_spark.reading.raw_columns import CORRUPT, read_raw
+from esmm_spark.reading.reasons import BAD_ID, MALFORMED_LINE, NO_ID, TIME_OUT_OF_RANGE, UNPARSABLE_TIME
+from esmm_spark.reading.times import (
     DAY_MICROSECONDS,
     END_US,
     day_of_folder,
@@ -29,7 +30,7 @@ from esmm_spark.events.reading.times import (
     microseconds_of,
     start_of_day_us,
 )
-from esmm_spark.events.reading.values import (
+from esmm_spark.reading.values import (
     attribute_value,
     is_any,
     is_bad_id,
@@ -38,16 +39,9 @@ from esmm_spark.events.reading.values import (
     text_value,
 )
 
-MALFORMED_LINE = "malformed_line"  # no JSON object of the mapped types, or another number of CSV columns
-MISSING_ID = "missing_id"  # a mapped id is null or empty
-# An id holds a comma or a control character, which the examples' writer could not tell apart, or was rounded.
-BAD_ID = "bad_id"
-UNPARSABLE_TIME = "unparsable_time"  # no time of the config's unit
-TIME_OUT_OF_RANGE = "time_out_of_range"  # before `earliest_time` or after 2099: most likely another unit
 WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is never looked for
 NEVER_VALID = "never_valid"  # a catalog's row whose valid_to is not after its valid_from
-REASONS = (MALFORMED_LINE, MISSING_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, WRONG_FOLDER)
-
+EVENT_REASONS = (MALFORMED_LINE, NO_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, WRONG_FOLDER)
 
 # An id is a double too large to be exact; an attribute is a list or an object where nobody knew of one.
 _INEXACT, _IS_OTHER_TYPE = "__inexact", "__is_other_type"
@@ -70,16 +64,6 @@ class EventLines:
     warnings: list[str]
     types: Mapping[str, ColumnType]
     byte_order_marks: int
-
-
-def attribute(name: str) -> Column:
-    """Returns the column of an attribute in canonical lines."""
-    return F.col(attribute_column(name))
-
-
-def attribute_column(name: str) -> str:
-    """Returns the quoted name of an attribute's column in canonical lines."""
-    return f"`@{name}`"
 
 
 def read_events(
@@ -185,7 +169,7 @@ def _parsed_catalog(
         unparsable |= ends.isNull() & F.col("raw").getField(times["valid_to"]).isNotNull()
     reason = (
         F.when(_is_malformed(), MALFORMED_LINE)
-        .when(F.col(key_id).isNull(), MISSING_ID)
+        .when(F.col(key_id).isNull(), NO_ID)
         .when(F.col(_INEXACT), BAD_ID)
         .when(unparsable, UNPARSABLE_TIME)
         .when(_is_out_of_validity(catalog), TIME_OUT_OF_RANGE)
@@ -234,7 +218,7 @@ def _reason(ids: Sequence[str], log: EventLog) -> Column:
     is_elsewhere = ~days_late.between(-1, log.late_days)
     return (
         F.when(_is_malformed(), MALFORMED_LINE)
-        .when(missing, MISSING_ID)
+        .when(missing, NO_ID)
         .when(bad, BAD_ID)
         .when(time_us.isNull(), UNPARSABLE_TIME)
         .when(is_out_of_range(time_us, log.earliest_time), TIME_OUT_OF_RANGE)

@@ -11,7 +11,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.impressions import ImpressionColumns
-from esmm_spark.events.canonical_lines import canonical_lines
+from esmm_spark.events.day_lines import canonical_lines
 from esmm_spark.events.features.features import Featured, add_features
 from tests.events.small_logs import at, config
 

@@ -14,7 +14,7 @@ from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES
 from esmm_spark.events.join.needed_folders import excuses, needed_days, never_excused, require_folders
 from esmm_spark.events.join.sources import time_ranges
 from esmm_spark.events.reading.day import parse_day
-from esmm_spark.events.reading.files import list_log_files
+from esmm_spark.reading.files import list_log_files
 from tests.events.small_logs import at, config, event, impression, write_log
 
 

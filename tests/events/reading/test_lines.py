@@ -16,9 +16,9 @@ from esmm_spark.contracts.errors import TooManyRejectsError
 from esmm_spark.contracts.event_config import ClickLog
 from esmm_spark.events.days import build_days
 from esmm_spark.events.reading.day import parse_day
-from esmm_spark.events.reading.files import list_log_files
 from esmm_spark.events.reading.lines import read_events
 from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.reading.files import list_log_files
 from tests.events.small_logs import (
     DAYS,
     at,

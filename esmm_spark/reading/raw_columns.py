@@ -11,10 +11,10 @@ from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, DoubleType, MapType, StringType, StructField, StructType
 
-from esmm_spark.events.reading.column_types import LIST, NOTHING, WEIGHTS, ColumnType
-from esmm_spark.events.reading.columns import LogFile
-from esmm_spark.events.reading.values import quoted
 from esmm_spark.files import filesystems
+from esmm_spark.reading.column_types import LIST, NOTHING, WEIGHTS, ColumnType
+from esmm_spark.reading.columns import LogFile
+from esmm_spark.reading.values import quoted
 
 # The line where it could not be parsed, and the file that a row comes from.
 CORRUPT, PATH = "__corrupt", "__path"

@@ -10,8 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.event_config import ClickLog
-from esmm_spark.events.reading.files import list_log_files
 from esmm_spark.events.reading.lines import read_events
+from esmm_spark.reading.files import list_log_files
 
 pytestmark = pytest.mark.spark
 

@@ -5,8 +5,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from esmm_spark.events.reading.raw_columns import PATH
-from esmm_spark.events.reading.values import quoted
+from esmm_spark.reading.raw_columns import PATH
+from esmm_spark.reading.values import quoted
 
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 DAY_MICROSECONDS = 86_400_000_000

@@ -1,8 +1,8 @@
-r"""Features of contexts and impressions to canonical lines, which the grouping kernel reads.
+r"""Attributes of impressions as the text of canonical lines, which the grouping kernel reads.
 
-So event logs go through the same hashing, grouping and checks as Ali-CCP's: a value with a control character
-of the format in it is rejected there as `bad_token`, several values of a field that isn't `multi` as
-`several_values`.
+An attribute is a column `@<name>`, as `values.attribute_value` makes it. So event logs and tables go through
+the same hashing, grouping and checks as Ali-CCP's: a value with a control character of the format in it is
+rejected there as `bad_token`, several values of a field that isn't `multi` as `several_values`.
 
 Worked example: impression `i` of context `c` with 206 = "7" and 508 = {7: 0.5}, clicked, is the line
 `i,1,0,c,2,206\x027\x031.0\x01508\x027\x030.5`.
@@ -17,49 +17,33 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec, FieldSpec
 from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
-from esmm_spark.events.features.features import Featured
-from esmm_spark.events.reading.lines import attribute
-from esmm_spark.logs.raw_files import CanonicalLines
 
 TOKEN, _VALUE, _WEIGHT = "\x01", "\x02", "\x03"
 # What can't stand in a carried text; the grouping kernel's tables read it back.
 _ESCAPES = (("%", "%25"), (",", "%2C"), ("\n", "%0A"), ("\r", "%0D"))
 
 
-def canonical_lines(featured: Featured, spec: FeatureSpec, brought: ImpressionColumns) -> CanonicalLines:
-    """Returns the lines of a day.
+def attribute(name: str) -> Column:
+    """Returns the column `@<name>` of an attribute."""
+    return F.col(f"`@{name}`")
+
+
+def impression_line(impressions: DataFrame, spec: FeatureSpec, brought: ImpressionColumns) -> Column:
+    """Returns the line of each impression: `impression_id`, a label of each task, `context_key`, attributes.
+
+    A label that isn't known is an empty text, not null.
 
     Args:
-        featured: with a label, 0 or 1, of each task in the impressions.
+        impressions: with a label of each task, and the attributes.
         spec: which attributes become tokens.
         brought: the tasks, and which attributes are carried.
 
     Raises:
         InputError: a carried attribute is a list or a map; one of a field that isn't pooled is a map.
     """
-    context_tokens = _tokens(featured.contexts, spec.context_fields)
-    key = F.col("context_key")
-    return CanonicalLines(
-        contexts=featured.contexts.select(
-            key.alias("key"), F.concat_ws(",", key, *context_tokens).alias("line")
-        ),
-        impressions=featured.impressions.select(
-            key.alias("key"), impression_line(featured.impressions, spec, brought).alias("line")
-        ),
-    )
-
-
-def impression_line(impressions: DataFrame, spec: FeatureSpec, brought: ImpressionColumns) -> Column:
-    """Returns the line of each impression: `impression_id`, a label of each task, `context_key`, attributes.
-
-    Args are those of `canonical_lines`. A label that isn't known is an empty text, not null.
-
-    Raises:
-        InputError: as `canonical_lines`.
-    """
     carried = [_carried(impressions, name, kind) for name, kind in brought.carry.items()]
-    tokens = _tokens(impressions, spec.impression_fields)
-    return F.concat_ws(",", "impression_id", *brought.tasks.names, "context_key", *carried, *tokens)
+    own = all_tokens(impressions, spec.impression_fields)
+    return F.concat_ws(",", "impression_id", *brought.tasks.names, "context_key", *carried, *own)
 
 
 def _carried(frame: DataFrame, name: str, kind: CarriedKind) -> Column:
@@ -94,8 +78,8 @@ def lost_numbers(carry: Mapping[str, CarriedKind]) -> list[Column]:
     ]
 
 
-def _tokens(frame: DataFrame, fields: Sequence[FieldSpec]) -> tuple[Column, Column]:
-    """Returns the number of tokens and the tokens, both as text."""
+def all_tokens(frame: DataFrame, fields: Sequence[FieldSpec]) -> tuple[Column, Column]:
+    """Returns the number of the fields' tokens and the tokens, both as text; as `field_tokens` otherwise."""
     pairs = [field_tokens(frame, field) for field in fields]
     number = reduce(Column.__add__, (count for count, _ in pairs), F.lit(0))
     return number.cast("string"), F.concat_ws(TOKEN, *(text for _, text in pairs))

@@ -15,7 +15,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from esmm_spark.contracts.errors import ConfigError, InputError
-from esmm_spark.events.reading.column_types import (
+from esmm_spark.files import filesystems
+from esmm_spark.logs.heads import Head, read_head
+from esmm_spark.reading.column_types import (
     ATTRIBUTES,
     IDS,
     LIST,
@@ -29,8 +31,6 @@ from esmm_spark.events.reading.column_types import (
     json_type,
     parquet_type,
 )
-from esmm_spark.files import filesystems
-from esmm_spark.logs.heads import Head, read_head
 
 _USES = {"id": IDS, "time": TIMES, "attribute": ATTRIBUTES}
 _WANTED = {

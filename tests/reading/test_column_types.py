@@ -13,11 +13,11 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.event_config import ClickLog
-from esmm_spark.events.reading.columns import CheckedColumns, check_columns, read_log_schemas
-from esmm_spark.events.reading.files import list_log_files
 from esmm_spark.events.reading.lines import read_events
-from esmm_spark.events.reading.raw_columns import read_raw
-from esmm_spark.events.reading.values import attribute_value, is_inexact, quoted, text_value
+from esmm_spark.reading.columns import CheckedColumns, check_columns, read_log_schemas
+from esmm_spark.reading.files import list_log_files
+from esmm_spark.reading.raw_columns import read_raw
+from esmm_spark.reading.values import attribute_value, is_inexact, quoted, text_value
 
 NOON = datetime(2026, 11, 23, 12)
 NOON_UTC = NOON.replace(tzinfo=UTC)
