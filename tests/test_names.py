@@ -15,23 +15,65 @@ ONE_MEANING = {
     "delete": "of a file system and a path in files/moving.py, of a URI in files/storage.py",
     "move": "of a file system and two paths in files/moving.py, of two URIs in files/storage.py",
     "section": "what every file of evaluation/report/sections/ has to define",
+    "kernel": "compiles a kernel, kept until a file of its room's kernels changes",
+    "inlined_kernel": "the same of a kernel that becomes part of its callers",
 }
+ARRAY_TYPES = "runtime/arrays.py"
+
+
+def public_names(source: str) -> Iterator[tuple[str, str]]:
+    """Yields what a module defines for others, functions, classes, constants and aliases, and its value."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found = [(node.name, "")]
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [name for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+            found = [(name.id, ast.unparse(node.value)) for name in names if isinstance(name.ctx, ast.Store)]
+        else:
+            continue
+        yield from ((name, value) for name, value in found if not name.startswith("_"))
+
+
+def names_of_package() -> Iterator[tuple[str, str, str]]:
+    """Yields file, name and value of each public name."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name, value in public_names(path.read_text(encoding="utf-8")):
+            yield path.relative_to(PACKAGE).as_posix(), name, value
 
 
 def test_no_public_name_is_defined_twice() -> None:
-    definitions, aliases = defaultdict(list), defaultdict(list)
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                definitions[node.name].append(str(path.relative_to(PACKAGE)))
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                aliases[node.targets[0].id].append(str(path.relative_to(PACKAGE)))
-    twice = {name: [*where, *aliases[name]] for name, where in definitions.items()}
-    twice = {name: where for name, where in twice.items() if len(where) > 1}
-    unknown = {name: where for name, where in twice.items() if name not in ONE_MEANING}
+    where = defaultdict(list)
+    for file, name, _ in names_of_package():
+        where[name].append(file)
+    twice = {name: files for name, files in where.items() if len(files) > 1}
+    unknown = {name: files for name, files in twice.items() if name not in ONE_MEANING}
     assert not unknown, f"rename one of each: {unknown}"
     gone = ONE_MEANING.keys() - twice.keys()
     assert not gone, f"no longer defined twice, take it from the list: {gone}"
+
+
+def test_arrays_of_one_type_have_one_name() -> None:
+    aliases = defaultdict(list)
+    for file, name, value in names_of_package():
+        if re.match(r"(npt\.)?NDArray\[np\.", value):
+            aliases[value.removeprefix("npt.")].append(f"{file}: {name}")
+    twice = {kind: names for kind, names in aliases.items() if len(names) > 1}
+    assert not twice, f"take it from {ARRAY_TYPES}: {twice}"
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("A = B = 1", ["A", "B"]),
+        ("A, (B, _c) = 1, (2, 3)", ["A", "B"]),
+        ("A: Final = 1", ["A"]),
+        ("def f(): A = 1", ["f"]),
+        ("A.b = 1", []),
+    ],
+)
+def test_constants_and_aliases_are_public_names(source: str, names: list[str]) -> None:
+    assert [name for name, _ in public_names(source)] == names
 
 
 # What may know the default tasks by name: their contract and score columns, the formats that bring them, the

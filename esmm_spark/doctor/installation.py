@@ -12,9 +12,9 @@ from pathlib import Path
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.doctor.finding import Finding, Outcome, right, wrong
-from esmm_spark.evaluation.kernels.compiling import KERNEL_FILES as EVALUATION_KERNELS
-from esmm_spark.logs.compiling import KERNEL_FILES as LOG_KERNELS
-from esmm_spark.model.kernels.compilation import KERNEL_FILES as MODEL_KERNELS
+from esmm_spark.evaluation.kernels.compiling import SCORE_KERNEL_FILES
+from esmm_spark.logs.compiling import LINE_KERNEL_FILES
+from esmm_spark.model.kernels.compilation import MODEL_KERNEL_FILES
 from esmm_spark.runtime.compiling import cache_folder
 from esmm_spark.runtime.memory import memory_limit_bytes
 
@@ -85,7 +85,8 @@ def check_java() -> Iterator[Finding]:
 
 def check_kernels() -> Iterator[Finding]:
     """Yields whether the kernels are compiled; if not, the first run does it."""
-    for name, files in (("logs", LOG_KERNELS), ("model", MODEL_KERNELS), ("evaluation", EVALUATION_KERNELS)):
+    kernels = {"logs": LINE_KERNEL_FILES, "model": MODEL_KERNEL_FILES, "evaluation": SCORE_KERNEL_FILES}
+    for name, files in kernels.items():
         what, folder = f"kernels of {name}", cache_folder(files)
         if folder is None:
             yield wrong(

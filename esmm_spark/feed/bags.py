@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec, FieldSpec
-
-IntArray = npt.NDArray[np.int64]
+from esmm_spark.runtime.arrays import Int64s
 
 
 class Tokens(NamedTuple):
@@ -45,7 +44,7 @@ class Bags:
     """
 
     tokens: Tokens
-    starts: IntArray
+    starts: Int64s
     num_fields: int
 
     def slice(self, start: int, stop: int) -> Tokens:
@@ -69,7 +68,7 @@ class DamagedGroupError(InputError):
         self.key, self.problem = key, problem
 
 
-def read_bags(columns: pa.RecordBatch, starts: IntArray, spec: FeatureSpec) -> tuple[Bags, Bags]:
+def read_bags(columns: pa.RecordBatch, starts: Int64s, spec: FeatureSpec) -> tuple[Bags, Bags]:
     """Returns the bags of the contexts and of the impressions.
 
     Args:
@@ -110,7 +109,7 @@ def _means_as_sums(
 
 
 def _read_level(
-    columns: pa.RecordBatch, level: str, owners: IntArray, num_fields: int, spec: FeatureSpec
+    columns: pa.RecordBatch, level: str, owners: Int64s, num_fields: int, spec: FeatureSpec
 ) -> Bags:
     """Returns the bags of one level.
 
@@ -156,7 +155,7 @@ def _read_level(
     return Bags(Tokens(rows, weights, lengths), starts, num_fields)
 
 
-def _tokens_of_owners(lengths: npt.NDArray[np.int32], num_fields: int, num_owners: int) -> IntArray:
+def _tokens_of_owners(lengths: npt.NDArray[np.int32], num_fields: int, num_owners: int) -> Int64s:
     """Returns [num_owners] the sum of each one's `num_fields` lengths.
 
     Field by field: numpy sums long columns ten times as fast as short rows.
@@ -169,7 +168,7 @@ def _tokens_of_owners(lengths: npt.NDArray[np.int32], num_fields: int, num_owner
 
 def _flat_list(
     columns: pa.RecordBatch, name: str, dtype: type[np.generic] | None
-) -> tuple[npt.NDArray[Any], IntArray]:
+) -> tuple[npt.NDArray[Any], Int64s]:
     """Returns a list column's values, group after group, and [G + 1] where each group's values start."""
     starts = list_starts(columns, name)
     values = columns.column(name).flatten()
@@ -179,29 +178,29 @@ def _flat_list(
     return (flat if dtype is None else flat.astype(dtype, copy=False)), starts
 
 
-def list_starts(columns: pa.RecordBatch, name: str) -> IntArray:
+def list_starts(columns: pa.RecordBatch, name: str) -> Int64s:
     """Returns [G + 1] where each group's values of a list column start, counted from the first group's."""
     lists = columns.column(name)
     if lists.null_count:
         raise InputError(f"{name} is missing in {lists.null_count} of {len(lists)} groups")
     offsets = lists.offsets.to_numpy().astype(np.int64)
-    starts: IntArray = offsets - offsets[0]
+    starts: Int64s = offsets - offsets[0]
     return starts
 
 
-def starts_of(counts: npt.NDArray[Any]) -> IntArray:
+def starts_of(counts: npt.NDArray[Any]) -> Int64s:
     """Returns [len + 1] int64: counts 2, 0, 3 give 0, 2, 2, 5."""
     starts = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=starts[1:])
     return starts
 
 
-def size_of(starts: IntArray, group: int) -> int:
+def size_of(starts: Int64s, group: int) -> int:
     """Returns how many values a group has; `starts` is [G + 1]."""
     return int(starts[group + 1] - starts[group])
 
 
-def any_of(flags: npt.NDArray[np.bool_], starts: IntArray) -> npt.NDArray[np.bool_]:
+def any_of(flags: npt.NDArray[np.bool_], starts: Int64s) -> npt.NDArray[np.bool_]:
     """Returns [G], whether some flag of the group is set."""
     if not flags.any():
         return np.zeros(len(starts) - 1, np.bool_)

@@ -16,20 +16,10 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, ImpressionColumns
 from esmm_spark.contracts.schemas.columns import Column, example_columns
 from esmm_spark.contracts.tasks import NO_PARENT
-from esmm_spark.feed.bags import (
-    Bags,
-    IntArray,
-    Tokens,
-    any_of,
-    list_starts,
-    read_bags,
-    refuse,
-    size_of,
-)
+from esmm_spark.feed.bags import Bags, Tokens, any_of, list_starts, read_bags, refuse, size_of
+from esmm_spark.runtime.arrays import Int8s, Int64s
 
 UNKNOWN_LABEL = -1
-
-Labels = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -76,10 +66,10 @@ class GroupSlice:
     start: int
     stop: int
     keys: pa.Array
-    hashes: IntArray
+    hashes: Int64s
     starts_group: npt.NDArray[np.bool_]
-    group_sizes: IntArray
-    labels: Labels
+    group_sizes: Int64s
+    labels: Int8s
     carried: Mapping[str, pa.Array]
     context: Tokens
     impression: Tokens
@@ -101,10 +91,10 @@ class Groups:
     """
 
     keys: pa.Array
-    hashes: IntArray
-    starts: IntArray
+    hashes: Int64s
+    starts: Int64s
     ids: pa.Array | None
-    labels: Labels
+    labels: Int8s
     carried: Mapping[str, pa.Array]
     context: Bags
     impression: Bags
@@ -115,7 +105,7 @@ class Groups:
         return int(self.starts[-1])
 
     @property
-    def sizes(self) -> IntArray:
+    def sizes(self) -> Int64s:
         """[G] int64, impressions of each group."""
         return np.diff(self.starts)
 
@@ -186,7 +176,7 @@ def read_groups(table: pa.Table, layout: Layout) -> Groups:
     )
 
 
-def _read_labels(columns: pa.RecordBatch, starts: IntArray, layout: Layout) -> Labels:
+def _read_labels(columns: pa.RecordBatch, starts: Int64s, layout: Layout) -> Int8s:
     """Returns [K, N] the labels of all tasks, UNKNOWN_LABEL where a group or an impression has none."""
     tasks, required = layout.brought.tasks, not (layout.for_scoring or layout.unknown_labels)
     labels = np.empty((len(tasks.names), int(starts[-1])), np.int8)
@@ -204,10 +194,10 @@ def _told(problem: str) -> Callable[[int], str]:
     return lambda group: problem
 
 
-def _read_labels_of_task(columns: pa.RecordBatch, name: str, starts: IntArray, required: bool) -> Labels:
+def _read_labels_of_task(columns: pa.RecordBatch, name: str, starts: Int64s, required: bool) -> Int8s:
     """Returns [N] the labels of the task `name`."""
     values = _values_of(columns, name, starts)
-    labels: Labels = values.fill_null(0).to_numpy(zero_copy_only=False)
+    labels: Int8s = values.fill_null(0).to_numpy(zero_copy_only=False)
     # As bytes without a sign, negative numbers are above 1, too.
     wrong = any_of(labels.view(np.uint8) > 1, starts)
     refuse(columns, wrong, lambda g: f"a {name} that is neither 0 nor 1")
@@ -220,7 +210,7 @@ def _read_labels_of_task(columns: pa.RecordBatch, name: str, starts: IntArray, r
     return np.where(is_unknown, np.int8(UNKNOWN_LABEL), labels)
 
 
-def _values_of(columns: pa.RecordBatch, name: str, starts: IntArray) -> pa.Array:
+def _values_of(columns: pa.RecordBatch, name: str, starts: Int64s) -> pa.Array:
     """Returns [N] a column's value of each impression, null where it or the group's list is missing."""
     lists = columns.column(name)
     has_list = lists.is_valid().to_numpy(zero_copy_only=False)

@@ -25,17 +25,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import TooFewRowGroupsError
 from esmm_spark.contracts.manifest import Block, PartitionCounts
 from esmm_spark.contracts.schemas.layout import EXAMPLES
 from esmm_spark.files.storage import join
+from esmm_spark.runtime.arrays import Int64s
 
 MIN_DEFAULT_STREAMS = 4
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -151,12 +149,12 @@ class EpochPlan:
         return -(-self.num_impressions // self.batch_size)
 
     @cached_property
-    def shares(self) -> IntArray:
+    def shares(self) -> Int64s:
         """[num_streams] impressions that a full step takes of each; some 0 if batch_size < num_streams."""
         return _split(self.batch_size, self.num_streams)
 
     @cached_property
-    def _segments(self) -> IntArray:
+    def _segments(self) -> Int64s:
         """[num_streams + 1] where each stream begins on the line.
 
         A stream holds its share of every full step and its part of what remains for the last one, which is
@@ -176,7 +174,7 @@ class EpochPlan:
         length = int(self._segments[stream + 1] - self._segments[stream])
         return max(0, min(share, length - step * share))
 
-    def places(self, step: int, rank: int, num_ranks: int) -> IntArray:
+    def places(self, step: int, rank: int, num_ranks: int) -> Int64s:
         """Returns [N] the place of each impression of a rank's share in the step's whole batch, from 0 on.
 
         The whole batch is what one rank would have: stream by stream. So places are the impressions' own,
@@ -198,7 +196,7 @@ class EpochPlan:
         order can serve all streams of the rank, holding one row group per stream.
         """
         reads: list[Read] = []
-        first_needed: list[IntArray] = []
+        first_needed: list[Int64s] = []
         for stream in self.streams_of_rank(rank, num_ranks):
             share = int(self.shares[stream])
             begin, end = int(self._segments[stream]), int(self._segments[stream + 1])
@@ -225,6 +223,6 @@ class EpochPlan:
         return [reads[i] for i in order]
 
 
-def _split(total: int, parts: int) -> IntArray:
+def _split(total: int, parts: int) -> Int64s:
     """Returns [parts] numbers that differ by at most 1 and add up to `total`. Example: 7 in 3 is 3, 2, 2."""
     return total // parts + (np.arange(parts) < total % parts).astype(np.int64)

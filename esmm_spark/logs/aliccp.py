@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 
 from esmm_spark.contracts.tasks import NO_PARENT, Tasks
-from esmm_spark.logs.arrays import Bytes, Int8s
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.reasons import (
     ACCEPTED,
@@ -27,6 +26,7 @@ from esmm_spark.logs.reasons import (
     MISSING_ID,
     TOO_FEW_COLUMNS,
 )
+from esmm_spark.runtime.arrays import Bytes, Int8s
 
 # A label that an unlabelled log leaves empty.
 NO_LABEL = -1

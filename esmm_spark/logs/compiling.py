@@ -4,14 +4,14 @@ from esmm_spark.runtime.compiling import KernelSet
 
 # The files that kernels are made of. A kernel holds a copy of every function and constant that it uses, from
 # whatever file, but numba looks at its own file only to see whether what it kept is out of date.
-KERNEL_FILES = (
+LINE_KERNEL_FILES = (
     "contracts/features.py",
     "contracts/tasks.py",
     "contracts/impressions.py",
+    "contracts/schemas/line_format.py",
     "runtime/byte_kernels.py",
     "runtime/hash_kernels.py",
     "logs/aliccp.py",
-    "logs/arrays.py",
     "logs/compiling.py",
     "logs/decimals.py",
     "logs/lines.py",
@@ -32,7 +32,7 @@ KERNEL_FILES = (
     "runtime/xxh64.py",
 )
 
-_KERNELS = KernelSet(KERNEL_FILES)
+_KERNELS = KernelSet(LINE_KERNEL_FILES)
 kernel = _KERNELS.kernel
 inlined_kernel = _KERNELS.inlined_kernel
 allocating_kernel = _KERNELS.allocating_kernel

@@ -12,8 +12,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from esmm_spark.logs.arrays import Bytes
 from esmm_spark.logs.compiling import kernel
+from esmm_spark.runtime.arrays import Bytes
 
 # 10^0 to 10^22 are exact in a double. A mantissa up to 2^53 is, too, so one multiplication or division of the
 # two rounds once: that is the nearest double, which is what float(text) gives. Source: Clinger, How to Read

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from esmm_spark.logs.arrays import Bytes, Int8s, Int64s
+from esmm_spark.runtime.arrays import Bytes, Int8s, Int64s
 
 # What a line is: its file, and of an impression whether another context's impression with the same id is kept
 # instead.

@@ -1,8 +1,7 @@
 r"""The tokens of a raw line: `field \x02 value \x03 weight`, joined by \x01.
 
 Worked example: `205\x0234\x031.0\x01853\x0277\x030.69315` holds two tokens, value 34 of field 205 with weight
-    1 and
-value 77 of field 853 with weight 0.69315.
+1 and value 77 of field 853 with weight 0.69315.
 """
 
 from collections.abc import Sequence
@@ -11,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.logs.arrays import Bytes, Float32s, Int32s, Int64s
+from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR
 from esmm_spark.logs.compiling import inlined_kernel, kernel
 from esmm_spark.logs.decimals import parse_float32
 from esmm_spark.logs.reasons import ACCEPTED, BAD_TOKEN
+from esmm_spark.runtime.arrays import Bytes, Float32s, Int32s, Int64s
 from esmm_spark.runtime.byte_kernels import same_bytes
 from esmm_spark.runtime.hash_kernels import find_slot
 
-TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR = 1, 2, 3
+_TOKEN_BYTE, _VALUE_BYTE, _WEIGHT_BYTE = map(ord, (TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR))
 # The shortest token that parses, e.g. "f\x02v\x03w".
 MIN_TOKEN_BYTES = 5
 UNKNOWN_FIELD = -1
@@ -124,19 +124,19 @@ def scan_tokens(
     position = start
     while True:
         name_start, name_hash = position, _FNV_OFFSET
-        while position < end and (data[position] > WEIGHT_SEPARATOR or data[position] == 0):
+        while position < end and (data[position] > _WEIGHT_BYTE or data[position] == 0):
             name_hash = ((name_hash ^ int(data[position])) * _FNV_PRIME) & _FNV_MASK
             position += 1
-        if position == name_start or position == end or data[position] != VALUE_SEPARATOR:
+        if position == name_start or position == end or data[position] != _VALUE_BYTE:
             return BAD_TOKEN, 0, 0
         name_end, value_start = position, position + 1
         position = _skip_part(data, value_start, end)
-        if position == value_start or position == end or data[position] != WEIGHT_SEPARATOR:
+        if position == value_start or position == end or data[position] != _WEIGHT_BYTE:
             return BAD_TOKEN, 0, 0
         value_end, weight_start = position, position + 1
         position = _skip_part(data, weight_start, end)
         is_number, weight = parse_float32(data, weight_start, position, tokens.scratch)
-        if not is_number or (position < end and data[position] != TOKEN_SEPARATOR):
+        if not is_number or (position < end and data[position] != _TOKEN_BYTE):
             return BAD_TOKEN, 0, 0
 
         field = _find_field(data, name_start, name_end, name_hash, names)
@@ -155,7 +155,7 @@ def scan_tokens(
 @inlined_kernel
 def _skip_part(data: Bytes, position: int, end: int) -> int:
     """Returns the position of the next separator of any kind, or `end`."""
-    while position < end and (data[position] > WEIGHT_SEPARATOR or data[position] == 0):
+    while position < end and (data[position] > _WEIGHT_BYTE or data[position] == 0):
         position += 1
     return position
 

@@ -17,8 +17,8 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.features import FeatureSpec, FieldSpec
 from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
+from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR
 
-TOKEN, _VALUE, _WEIGHT = "\x01", "\x02", "\x03"
 # What can't stand in a carried text; the grouping kernel's tables read it back.
 _ESCAPES = (("%", "%25"), (",", "%2C"), ("\n", "%0A"), ("\r", "%0D"))
 
@@ -82,31 +82,31 @@ def all_tokens(frame: DataFrame, fields: Sequence[FieldSpec]) -> tuple[Column, C
     """Returns the number of the fields' tokens and the tokens, both as text; as `field_tokens` otherwise."""
     pairs = [field_tokens(frame, field) for field in fields]
     number = reduce(Column.__add__, (count for count, _ in pairs), F.lit(0))
-    return number.cast("string"), F.concat_ws(TOKEN, *(text for _, text in pairs))
+    return number.cast("string"), F.concat_ws(TOKEN_SEPARATOR, *(text for _, text in pairs))
 
 
 def field_tokens(frame: DataFrame, field: FieldSpec) -> tuple[Column, Column]:
     """Returns the number of one field's tokens and the tokens; 0 and null where it is missing."""
     value = attribute(field.name)
     kind = frame.schema[f"@{field.name}"].dataType.typeName()
-    prefix = F.lit(f"{field.name}{_VALUE}")
+    prefix, unweighted = F.lit(f"{field.name}{VALUE_SEPARATOR}"), F.lit(f"{WEIGHT_SEPARATOR}1.0")
     if kind == "map" and not field.is_pooled:
         raise InputError(
             f"field {field.name} has pooling: none, but its attribute is an object value -> weight, which "
             "has no order: log a list, the newest value first, or pool it"
         )
     if kind == "string":
-        return F.when(value.isNull(), 0).otherwise(1), F.concat(prefix, value, F.lit(f"{_WEIGHT}1.0"))
+        return F.when(value.isNull(), 0).otherwise(1), F.concat(prefix, value, unweighted)
     number = F.coalesce(F.size(value), F.lit(0))
     if kind == "array":
-        tokens = F.transform(value, lambda item: F.concat(prefix, item, F.lit(f"{_WEIGHT}1.0")))
+        tokens = F.transform(value, lambda item: F.concat(prefix, item, unweighted))
     else:
         # By value: a map's own order says nothing. A weight is float32 in the examples.
         entries = F.array_sort(F.map_entries(value))
         tokens = F.transform(
             entries,
             lambda entry: F.concat(
-                prefix, entry["key"], F.lit(_WEIGHT), entry["value"].cast("float").cast("string")
+                prefix, entry["key"], F.lit(WEIGHT_SEPARATOR), entry["value"].cast("float").cast("string")
             ),
         )
-    return F.greatest(number, F.lit(0)), F.array_join(tokens, TOKEN)
+    return F.greatest(number, F.lit(0)), F.array_join(tokens, TOKEN_SEPARATOR)

@@ -1,11 +1,7 @@
 """Comparison of bytes: the one loop over two ranges of bytes of all kernels."""
 
-import numpy as np
-import numpy.typing as npt
-
+from esmm_spark.runtime.arrays import Bytes
 from esmm_spark.runtime.compiling import Function, compiled
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def _inlined(function: Function) -> Function:

@@ -9,12 +9,9 @@ Source: Collet, xxHash fast digest algorithm specification 0.1.1, "XXH64 algorit
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from esmm_spark.runtime.arrays import Bytes, Words
 from esmm_spark.runtime.compiling import Function, compiled
-
-Words = npt.NDArray[np.uint64]
-Bytes = npt.NDArray[np.uint8]
 
 _PRIME_1 = np.uint64(0x9E3779B185EBCA87)
 _PRIME_2 = np.uint64(0xC2B2AE3D27D4EB4F)

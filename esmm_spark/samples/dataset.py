@@ -15,7 +15,9 @@ from esmm_spark.contracts.schemas.layout import (
     PART_FILES,
     REJECTS,
     SPLIT_PREFIX,
+    TRAIN,
     TRAIN_PARTITION,
+    VALIDATION,
     VALIDATION_PARTITION,
     VOCABULARY,
 )
@@ -31,8 +33,6 @@ from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.samples.vocabulary import write_vocabulary
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.steps import step
-
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 # What a dataset holds whose marker lists nothing, see `replacing.require_own_folder`.
 _OURS = (

@@ -18,7 +18,7 @@ from esmm_spark.contracts.schemas.columns import REJECT_COLUMNS
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import BlockStream
 from esmm_spark.files.schemas import arrow_schema
-from esmm_spark.logs.arrays import Int64s
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.samples.grouping.batches import row_bytes
 
 REJECTS_SCHEMA = arrow_schema(REJECT_COLUMNS)

@@ -19,12 +19,12 @@ from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, add_cou
 from esmm_spark.contracts.schemas.layout import EXAMPLES, REJECTS
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.attempts import keep_attempt
-from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.heads import BYTE_ORDER_MARK, BYTE_ORDER_MARKS
 from esmm_spark.logs.line_files import file_ranges
 from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.reasons import ACCEPTED, reason_names
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.samples.example_files import write_empty_rejects
 from esmm_spark.samples.lines.sorting import pack_files, pack_frame, packing, sort_lines
 from esmm_spark.samples.plan import GroupingPlan, GroupingReport, LineCounts

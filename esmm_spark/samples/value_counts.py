@@ -9,11 +9,11 @@ import pyarrow as pa
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.logs.aliccp import LineColumns, line_columns, parse_context, parse_impression, trim
-from esmm_spark.logs.arrays import Int8s, Int32s, Int64s
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.lines import CONTEXT, Lines, lines_of
 from esmm_spark.logs.reasons import ACCEPTED
 from esmm_spark.logs.tokens import CONTEXT_LEVEL, IMPRESSION_LEVEL, MIN_TOKEN_BYTES
+from esmm_spark.runtime.arrays import Int8s, Int32s, Int64s
 from esmm_spark.runtime.hash_kernels import fibonacci_hash, fibonacci_slot, find_slot, floor_log2
 from esmm_spark.samples.grouping.placing import Workspace, parse_tokens, workspace
 from esmm_spark.samples.hashing.values import hash_value

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from esmm_spark.contracts.features import FeatureSpec, Level
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, ImpressionColumns
 from esmm_spark.contracts.schemas.columns import ddl_of, view_columns
-from esmm_spark.logs.arrays import Int64s
+from esmm_spark.runtime.arrays import Int64s
 
 
 def samples_view(

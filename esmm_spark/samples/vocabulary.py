@@ -19,9 +19,9 @@ from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.files import filesystems, seals, storage
-from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.lines import CONTEXT, IMPRESSION
 from esmm_spark.logs.raw_files import CanonicalLines
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.samples.hashing.held_out import HeldOut, is_held_out
 from esmm_spark.samples.value_counts import COUNTS_SCHEMA, count_values
 

@@ -8,12 +8,13 @@ import pyarrow as pa
 import torch
 
 from esmm_spark.feed.batch import batch_of
-from esmm_spark.feed.groups import UNKNOWN_LABEL, Groups, Labels, Layout
+from esmm_spark.feed.groups import UNKNOWN_LABEL, Groups, Layout
 from esmm_spark.files.local_copy import localize
 from esmm_spark.model.directory import load_dense, open_rows, read_info
 from esmm_spark.model.embedding.batch import embed_batch
 from esmm_spark.model.embedding.serving import ServingEmbedding
 from esmm_spark.model.objectives.probabilities import predict
+from esmm_spark.runtime.arrays import Int8s
 from esmm_spark.runtime.memory import keep_freed_memory
 from esmm_spark.scoring.score_file import score_schema
 
@@ -79,7 +80,7 @@ class Predictor:
         return scores
 
 
-def _nullable(labels: Labels) -> pa.Array:
+def _nullable(labels: Int8s) -> pa.Array:
     """Returns [N] int8: one task's labels, null where they aren't known."""
     is_unknown = labels == UNKNOWN_LABEL
     return pa.array(labels, mask=is_unknown) if is_unknown.any() else pa.array(labels)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esmm_spark.simulation.randomness import Ints
+from esmm_spark.runtime.arrays import Int64s
 
 # Ids lie below this, so that owner * _ID_SPAN + id is one sortable key.
 _ID_SPAN = 1 << 40
@@ -21,17 +21,17 @@ class IdBags:
         num_owners: contexts or impressions, also those without a token.
     """
 
-    owner: Ints
-    id: Ints
-    count: Ints
+    owner: Int64s
+    id: Int64s
+    count: Int64s
     num_owners: int
 
     @property
-    def lengths(self) -> Ints:
+    def lengths(self) -> Int64s:
         """Tokens of each owner [num_owners]."""
         return np.bincount(self.owner, minlength=self.num_owners).astype(np.int64)
 
-    def count_of(self, owner: Ints, identifier: Ints) -> Ints:
+    def count_of(self, owner: Int64s, identifier: Int64s) -> Int64s:
         """Returns the count of each pair [Q] of owner and id, 0 where the owner has no such token.
 
         Needs bags whose ids ascend within each owner, as `counted` makes them.
@@ -44,7 +44,7 @@ class IdBags:
         return np.where(keys[position] == queries, self.count[position], 0)
 
 
-def counted(owner: Ints, identifier: Ints, visits: Ints, num_owners: int) -> IdBags:
+def counted(owner: Int64s, identifier: Int64s, visits: Int64s, num_owners: int) -> IdBags:
     """Returns one token per owner and id with the sum of `visits` as its count.
 
     Example:
@@ -60,13 +60,13 @@ def counted(owner: Ints, identifier: Ints, visits: Ints, num_owners: int) -> IdB
     return IdBags(unique // _ID_SPAN, unique % _ID_SPAN, counts, num_owners)
 
 
-def single(identifier: Ints) -> IdBags:
+def single(identifier: Int64s) -> IdBags:
     """Returns bags of at most one token of weight 1: the ids [n] that aren't negative."""
     owner = np.flatnonzero(identifier >= 0)
     return IdBags(owner, identifier[owner], np.zeros(len(owner), dtype=np.int64), len(identifier))
 
 
-def within(owner: Ints, lengths: Ints) -> Ints:
+def within(owner: Int64s, lengths: Int64s) -> Int64s:
     """Returns the position of each token [T] among its owner's, from 0.
 
     Args:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esmm_spark.runtime.arrays import Float64s, Int64s
 from esmm_spark.simulation.presets import Preset
-from esmm_spark.simulation.randomness import Floats, IdHash, Ints, zipf_rank
+from esmm_spark.simulation.randomness import IdHash, zipf_rank
 
 NO_BRAND = -1
 
@@ -28,12 +29,12 @@ _BRANDS_PER_SHOP = 2
 class Items:
     """Items with what belongs to them; arrays [M], int64."""
 
-    item: Ints
-    category: Ints
-    shop: Ints
-    brand: Ints
+    item: Int64s
+    category: Int64s
+    shop: Int64s
+    brand: Int64s
 
-    def at(self, index: Ints) -> "Items":
+    def at(self, index: Int64s) -> "Items":
         """Returns the items at `index`."""
         return Items(self.item[index], self.category[index], self.shop[index], self.brand[index])
 
@@ -49,16 +50,16 @@ class Catalogue:
         self._has_brand = IdHash(seed, "has a brand")
         self._intention = IdHash(seed, "intentions of an item")
 
-    def draw_shop(self, category: Ints, uniform: Floats) -> Ints:
+    def draw_shop(self, category: Int64s, uniform: Float64s) -> Int64s:
         """Returns a shop of each category [M], popular ones more often."""
         first = self._first_shop[category]
         return first + zipf_rank(uniform, self._first_shop[category + 1] - first)
 
-    def category_of_shop(self, shop: Ints) -> Ints:
+    def category_of_shop(self, shop: Int64s) -> Int64s:
         """Returns the category that each shop [M] belongs to."""
         return np.searchsorted(self._first_shop, shop, side="right").astype(np.int64) - 1
 
-    def items_of(self, shop: Ints, category: Ints, uniform: Floats) -> Items:
+    def items_of(self, shop: Int64s, category: Int64s, uniform: Float64s) -> Items:
         """Returns an item of each shop [M], popular ones more often.
 
         Args:
@@ -75,7 +76,7 @@ class Catalogue:
         missing = self._has_brand.uniform(item) < self.preset.brand_missing
         return Items(item, category, shop, np.where(missing, NO_BRAND, brand))
 
-    def intentions_of(self, items: Items, most: int | None = None) -> tuple[Ints, Ints]:
+    def intentions_of(self, items: Items, most: int | None = None) -> tuple[Int64s, Int64s]:
         """Returns the intentions of items: which item each belongs to [T], and the intention [T].
 
         An item has 1 to `intentions_per_category` of them, all different: a walk of random stride through the
@@ -102,7 +103,7 @@ class Catalogue:
         return owner, items.category[owner] * pool + intention
 
 
-def _first_of_category(num_ids: int, num_categories: int) -> Ints:
+def _first_of_category(num_ids: int, num_categories: int) -> Int64s:
     """Returns [num_categories + 1] bounds of ids: each category has one, the rest go by Zipf's law."""
     category = np.arange(num_categories + 1)
     share = np.log(category + 1.0) / np.log(num_categories + 1.0)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esmm_spark.runtime.arrays import Float64s, Int64s
 from esmm_spark.simulation.bags import IdBags, counted, single
 from esmm_spark.simulation.catalogue import NO_BRAND, Catalogue
 from esmm_spark.simulation.presets import Preset
-from esmm_spark.simulation.randomness import Floats, IdHash, Ints, zipf_rank
+from esmm_spark.simulation.randomness import IdHash, zipf_rank
 
 # Field -> number of values, as public benchmarks on Ali-CCP count them. 122, the group, is gender x age.
 _PROFILE_SIZES = {"121": 98, "124": 2, "125": 7, "126": 3, "127": 3, "128": 2, "129": 4}
@@ -35,13 +36,13 @@ class Contexts:
         event_context, event_category, event_shop: [E] the events, context by context.
     """
 
-    user: Ints
-    num_impressions: Ints
-    profile: dict[str, Ints]
+    user: Int64s
+    num_impressions: Int64s
+    profile: dict[str, Int64s]
     histories: dict[str, IdBags]
-    event_context: Ints
-    event_category: Ints
-    event_shop: Ints
+    event_context: Int64s
+    event_category: Int64s
+    event_shop: Int64s
 
     @property
     def bags(self) -> dict[str, IdBags]:
@@ -84,7 +85,7 @@ class ContextModel:
         }
         return Contexts(user, num_impressions, self._profiles(user), histories, context, category, shop)
 
-    def sizes(self, random: np.random.Generator, num_contexts: int) -> tuple[Ints, Ints]:
+    def sizes(self, random: np.random.Generator, num_contexts: int) -> tuple[Int64s, Int64s]:
         """Returns impressions [G] and events [G] of each context: correlated log-normals, rounded and capped.
 
         They are the first that `draw` draws: on a fresh generator of the block these are the block's.
@@ -99,20 +100,20 @@ class ContextModel:
             _log_normal_sizes(tied, preset.mean_events, preset.events_sigma, preset.max_events),
         )
 
-    def _event_categories(self, random: np.random.Generator, user: Ints) -> Ints:
+    def _event_categories(self, random: np.random.Generator, user: Int64s) -> Int64s:
         preset = self._preset
         interest = zipf_rank(random.random(len(user)), preset.num_interests)
         usual = zipf_rank(self._interest.uniform(user, interest), preset.num_categories)
         anything = zipf_rank(random.random(len(user)), preset.num_categories)
         return np.where(random.random(len(user)) < preset.exploration, anything, usual)
 
-    def _event_shops(self, random: np.random.Generator, user: Ints, category: Ints) -> Ints:
+    def _event_shops(self, random: np.random.Generator, user: Int64s, category: Int64s) -> Int64s:
         which = random.integers(_SHOPS_IN_FAVOUR, size=len(user))
         favourite = self._favourite.uniform(user, category, which)
         usual = random.random(len(user)) < self._preset.favourite_shops
         return self._catalogue.draw_shop(category, np.where(usual, favourite, random.random(len(user))))
 
-    def _profiles(self, user: Ints) -> dict[str, Ints]:
+    def _profiles(self, user: Int64s) -> dict[str, Int64s]:
         """Returns field -> [G] values from 0, -1 where missing; all are functions of the user."""
         values = {
             field: self._profile.below(size, user, np.int64(int(field)))
@@ -127,7 +128,7 @@ class ContextModel:
         return {field: values[field] for field in sorted(values)}
 
 
-def _log_normal_sizes(normal: Floats, mean: float, sigma: float, most: int) -> Ints:
+def _log_normal_sizes(normal: Float64s, mean: float, sigma: float, most: int) -> Int64s:
     """Returns sizes in [1, most] whose mean, before the cap, is about `mean`."""
     # Rounding down and the floor of 1 take half a unit away.
     drawn = 0.5 + mean * np.exp(sigma * normal - sigma * sigma / 2.0)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from esmm_spark.contracts.schemas.columns import TRUTH_COLUMNS
 from esmm_spark.files.schemas import arrow_schema
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.simulation.catalogue import Catalogue
-from esmm_spark.simulation.randomness import Ints, block_generator
+from esmm_spark.simulation.randomness import block_generator
 from esmm_spark.simulation.repurchases import draw_repurchases, with_truth
 from esmm_spark.simulation.world import GROUPS_PER_BLOCK, DrawnBlock, World
 
@@ -126,7 +127,7 @@ def draw_event_part(
     return EventTables(logs, pa.concat_tables(truths))
 
 
-def item_table(catalogue: Catalogue, items: Ints, valid_from_ms: int) -> pa.Table:
+def item_table(catalogue: Catalogue, items: Int64s, valid_from_ms: int) -> pa.Table:
     """Returns the catalog rows of items: category, shop, brand (null where it has none), intentions."""
     shop, slot = np.divmod(items, catalogue.preset.items_per_shop)
     # The uniform number that zipf_rank turns into the item's slot.
@@ -206,7 +207,7 @@ def _draw_block(
     }
 
 
-def _repurchases(block: DrawnBlock, conversions: pa.Table, drawn: Ints, seed: int, number: int) -> pa.Table:
+def _repurchases(block: DrawnBlock, conversions: pa.Table, drawn: Int64s, seed: int, number: int) -> pa.Table:
     """Returns the repurchases after a block's conversions, none after those that are nobody's."""
     bought = np.flatnonzero(block.labels.conversion)
     again = np.flatnonzero(drawn[bought])
@@ -240,7 +241,7 @@ def _past_clicks(
     return _clicks(ids, time_ms, ids, users, _text(items).to_numpy(zero_copy_only=False))
 
 
-def _clicks(ids: object, time_ms: Ints, impression_ids: object, users: object, items: object) -> pa.Table:
+def _clicks(ids: object, time_ms: Int64s, impression_ids: object, users: object, items: object) -> pa.Table:
     return pa.table(
         {
             "event_time": time_ms,
@@ -252,7 +253,7 @@ def _clicks(ids: object, time_ms: Ints, impression_ids: object, users: object, i
     )
 
 
-def _conversions(ids: object, time_ms: Ints, users: object, items: object) -> pa.Table:
+def _conversions(ids: object, time_ms: Int64s, users: object, items: object) -> pa.Table:
     return pa.table(
         {
             "event_time": time_ms,
@@ -276,21 +277,21 @@ def _into_folders(
     return {int(each): table.filter(pa.array(folder == each)) for each in np.unique(folder)}
 
 
-def _delays_ms(random: np.random.Generator, size: int, mean_s: float, most_s: float) -> Ints:
+def _delays_ms(random: np.random.Generator, size: int, mean_s: float, most_s: float) -> Int64s:
     delays = np.minimum(random.exponential(mean_s, size), most_s)
     return np.asarray((delays * 1000).astype(np.int64))
 
 
-def _numbered(kind: str, prefix: str, numbers: Ints) -> NDArray[np.str_]:
+def _numbered(kind: str, prefix: str, numbers: Int64s) -> NDArray[np.str_]:
     """Returns ids like `i7-12`: kind, block, number."""
     return np.char.add(f"{kind}{prefix}-", numbers.astype(str))
 
 
-def _text(numbers: Ints) -> pa.Array:
+def _text(numbers: Int64s) -> pa.Array:
     return pa.array(numbers).cast(pa.string())
 
 
-def _optional(numbers: Ints) -> pa.Array:
+def _optional(numbers: Int64s) -> pa.Array:
     """Returns numbers as text, null where they are negative."""
     return pa.array(numbers, mask=numbers < 0).cast(pa.string())
 

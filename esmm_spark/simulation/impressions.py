@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.simulation.bags import IdBags, single
 from esmm_spark.simulation.catalogue import Catalogue, Items
 from esmm_spark.simulation.contexts import Contexts
 from esmm_spark.simulation.presets import Preset
-from esmm_spark.simulation.randomness import Ints, zipf_rank
+from esmm_spark.simulation.randomness import zipf_rank
 
 # Cross -> the history field and the item field that it joins.
 CROSSES = {
@@ -39,10 +40,10 @@ class Impressions:
         bags: all impression fields in the order in which they are written.
     """
 
-    context: Ints
-    number: Ints
+    context: Int64s
+    number: Int64s
     items: Items
-    position: Ints
+    position: Int64s
     bags: dict[str, IdBags]
 
 
@@ -73,7 +74,7 @@ class ImpressionModel:
             bags[cross] = _cross(contexts.histories[history], bags[item], context)
         return Impressions(context, number, items, position, bags)
 
-    def _items(self, random: np.random.Generator, contexts: Contexts, context: Ints) -> Items:
+    def _items(self, random: np.random.Generator, contexts: Contexts, context: Int64s) -> Items:
         preset = self._preset
         num_events = np.bincount(contexts.event_context, minlength=len(contexts.user))
         first_event = np.cumsum(num_events) - num_events
@@ -88,7 +89,7 @@ class ImpressionModel:
         return self._catalogue.items_of(shop, category, random.random(len(context)))
 
 
-def _cross(history: IdBags, item: IdBags, context: Ints) -> IdBags:
+def _cross(history: IdBags, item: IdBags, context: Int64s) -> IdBags:
     """Returns the tokens of `item` that the impression's context has in `history`, with the history's counts.
 
     Example:

@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.simulation.bags import IdBags
-from esmm_spark.simulation.randomness import Ints
 from esmm_spark.simulation.world import DrawnBlock
 
 # Random bits that say where in its step a common feature index lies.
 JITTER_BITS = 52
-
-TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR = "\x01", "\x02", "\x03"
 
 
 def content_of(lines: pa.StringArray) -> pa.Buffer:
@@ -62,7 +61,7 @@ def sample_ids(first: int, num_impressions: int) -> pa.StringArray:
     return _text_of(np.arange(first, first + num_impressions))
 
 
-def common_feature_indices(number: Ints, num_groups: int, is_test: bool, jitter: Ints) -> pa.StringArray:
+def common_feature_indices(number: Int64s, num_groups: int, is_test: bool, jitter: Int64s) -> pa.StringArray:
     """Returns 16 hex digits per group, ascending by number as text and as numbers, unique over the splits.
 
     The range of 64 bits is cut into one even step per group; where in its step an index lies is the jitter's
@@ -102,7 +101,7 @@ def _joined_tokens(bags: dict[str, IdBags]) -> tuple[pa.StringArray, pa.StringAr
     return _text_of(lengths), pc.binary_join(lists, TOKEN_SEPARATOR)
 
 
-def _weight_suffixes(count: Ints) -> pa.StringArray:
+def _weight_suffixes(count: Int64s) -> pa.StringArray:
     """Returns the separator and the weight's text per count: ln(1 + count); 1.0 for 0, 'not counted'."""
     most = int(count.max(initial=0))
     return _weight_table(1 << most.bit_length()).take(pa.array(count))
@@ -119,5 +118,5 @@ def _comma_separated(*columns: pa.StringArray) -> pa.StringArray:
     return pc.binary_join_element_wise(joined, "\n", "")
 
 
-def _text_of(numbers: Ints) -> pa.StringArray:
+def _text_of(numbers: Int64s) -> pa.StringArray:
     return pa.array(numbers).cast(pa.string())

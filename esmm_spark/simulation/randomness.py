@@ -8,12 +8,9 @@ generator keyed by the seed and the block.
 import zlib
 
 import numpy as np
-from numpy.typing import NDArray
 
+from esmm_spark.runtime.arrays import Float64s, Int64s
 from esmm_spark.runtime.splitmix import GOLDEN, splitmix64
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 _SQRT_12 = 12.0**0.5
 
@@ -43,7 +40,7 @@ class IdHash:
         salt = np.array([seed], dtype=np.uint64) * GOLDEN + np.uint64(zlib.crc32(purpose.encode()))
         self._salt = splitmix64(salt)[0]
 
-    def uniform(self, *ids: Ints | np.int64) -> Floats:
+    def uniform(self, *ids: Int64s | np.int64) -> Float64s:
         """Returns one number in [0, 1) per tuple of ids; the arrays broadcast."""
         state = np.full((), self._salt, dtype=np.uint64)
         with np.errstate(over="ignore"):
@@ -51,11 +48,11 @@ class IdHash:
                 state = splitmix64((state ^ np.asarray(part).astype(np.uint64)) + GOLDEN)
         return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
-    def below(self, bound: int, *ids: Ints | np.int64) -> Ints:
+    def below(self, bound: int, *ids: Int64s | np.int64) -> Int64s:
         """Returns one integer in [0, bound) per tuple of ids."""
         return (self.uniform(*ids) * bound).astype(np.int64)
 
-    def factor(self, *ids: Ints | np.int64) -> Floats:
+    def factor(self, *ids: Int64s | np.int64) -> Float64s:
         """Returns one number of mean 0 and variance 1 per tuple of ids: uniform in [-sqrt(3), sqrt(3)].
 
         Bounded on purpose: no single id dominates a logit.
@@ -63,7 +60,7 @@ class IdHash:
         return (self.uniform(*ids) - 0.5) * _SQRT_12
 
 
-def zipf_rank(uniform: Floats, size: Ints | int) -> Ints:
+def zipf_rank(uniform: Float64s, size: Int64s | int) -> Int64s:
     """Returns ranks in [0, size) that follow Zipf's law: P(rank r) = log((r + 2) / (r + 1)) / log(size + 1).
 
     Args:

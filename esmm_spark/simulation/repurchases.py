@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from esmm_spark.simulation.randomness import Floats, IdHash, Ints, block_generator
+from esmm_spark.runtime.arrays import Float64s, Int64s
+from esmm_spark.simulation.randomness import IdHash, block_generator
 from esmm_spark.simulation.world import DrawnBlock
 
 _STREAM = 5
@@ -30,11 +31,11 @@ class Repurchases(NamedTuple):
         if_converted: 0 or 1, int64: what a conversion leads to, or would have led to.
     """
 
-    probability: Floats
-    if_converted: Ints
+    probability: Float64s
+    if_converted: Int64s
 
 
-def repurchase_probabilities(block: DrawnBlock, seed: int) -> Floats:
+def repurchase_probabilities(block: DrawnBlock, seed: int) -> Float64s:
     """Returns P(repurchase | conversion, impression) [N], also of impressions without a conversion."""
     factors = IdHash(seed, "repurchase factor")
     category = block.impressions.items.category

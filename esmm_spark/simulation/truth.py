@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esmm_spark.runtime.arrays import Float64s, Int64s
 from esmm_spark.simulation.contexts import Contexts
 from esmm_spark.simulation.impressions import CROSSES, Impressions
 from esmm_spark.simulation.presets import Preset
-from esmm_spark.simulation.randomness import Floats, IdHash, Ints
+from esmm_spark.simulation.randomness import IdHash
 
 # Correlation of an id's click factor and conversion factor.
 SHARED = 0.8
@@ -52,13 +53,13 @@ class DrawnLabels:
         conversion_if_clicked: 0 or 1, int64: what a click leads or would have led to.
     """
 
-    pctr: Floats
-    pcvr: Floats
-    click: Ints
-    conversion_if_clicked: Ints
+    pctr: Float64s
+    pcvr: Float64s
+    click: Int64s
+    conversion_if_clicked: Int64s
 
     @property
-    def conversion(self) -> Ints:
+    def conversion(self) -> Int64s:
         """What the log shows [N]: a conversion only after a click."""
         return self.click * self.conversion_if_clicked
 
@@ -67,8 +68,8 @@ class DrawnLabels:
 class TrueLogits:
     """Logits [N] before sigmoid."""
 
-    click: Floats
-    conversion: Floats
+    click: Float64s
+    conversion: Float64s
 
     def __add__(self, other: "TrueLogits") -> "TrueLogits":
         return TrueLogits(self.click + other.click, self.conversion + other.conversion)
@@ -94,7 +95,7 @@ class TruthModel:
         terms += TrueLogits(_POSITION_EFFECTS[impressions.position], np.zeros(len(context)))
         return TrueLogits(preset.click_scale * terms.click, preset.conversion_scale * terms.conversion)
 
-    def _factors(self, field: str, identifier: Ints, dim: int = 0) -> TrueLogits:
+    def _factors(self, field: str, identifier: Int64s, dim: int = 0) -> TrueLogits:
         """Returns each id's click and conversion factors [M], correlated by SHARED; 0 where the id is -1."""
         kind = np.int64(int(field) * 100 + dim)
         known = identifier >= 0
@@ -110,7 +111,7 @@ class TruthModel:
     def _profile_terms(self, contexts: Contexts) -> TrueLogits:
         return self._sum_of_factors(contexts.profile, _PROFILE_EFFECTS)
 
-    def _sum_of_factors(self, ids: dict[str, Ints], effects: dict[str, float]) -> TrueLogits:
+    def _sum_of_factors(self, ids: dict[str, Int64s], effects: dict[str, float]) -> TrueLogits:
         size = len(next(iter(ids.values())))
         total = TrueLogits(np.zeros(size), np.zeros(size))
         for field, effect in effects.items():
@@ -118,7 +119,7 @@ class TruthModel:
             total += TrueLogits(effect * factors.click, effect * factors.conversion)
         return total
 
-    def _tastes(self, contexts: Contexts) -> Floats:
+    def _tastes(self, contexts: Contexts) -> Float64s:
         """Returns tanh of the weighted sums of history factors: [G, 2 + _TASTE_DIMS] in (-1, 1).
 
         The columns: a bias of the user for clicks, one for conversions, then what meets the item's factors.
@@ -132,7 +133,7 @@ class TruthModel:
                 sums[:, dim] += np.bincount(bags.owner, weights * factors, minlength=len(sums))
         return np.asarray(np.tanh(sums / self._preset.taste_scale))
 
-    def _taste_terms(self, taste: Floats, impressions: Impressions) -> TrueLogits:
+    def _taste_terms(self, taste: Float64s, impressions: Impressions) -> TrueLogits:
         """Returns the user's biases plus taste times the item's factors, from tastes [N, 2 + _TASTE_DIMS]."""
         rest = np.sqrt(1.0 - SHARED**2)
         click = _BIAS * taste[:, 0]
@@ -165,7 +166,7 @@ def calibrate(sample: TrueLogits, ctr: float, cvr: float) -> tuple[float, float]
     return click, _intercept(sample.conversion, pctr, cvr)
 
 
-def _intercept(logits: Floats, weights: Floats, rate: float) -> float:
+def _intercept(logits: Float64s, weights: Float64s, rate: float) -> float:
     """Returns x with weighted mean of sigmoid(logits + x) = rate, by bisection, rounded to 1e-6."""
     low, high = -40.0, 40.0
     while high - low > 1e-9:
@@ -177,7 +178,7 @@ def _intercept(logits: Floats, weights: Floats, rate: float) -> float:
     return round(low, 6)
 
 
-def _sigmoid(logits: Floats) -> Floats:
+def _sigmoid(logits: Float64s) -> Float64s:
     return 1.0 / (1.0 + np.exp(-logits))
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def share_out(items: Sequence[T], size: Callable[[T], int], tasks: int) -> list[list[T]]:
+def share_out(items: Sequence[_T], size: Callable[[_T], int], tasks: int) -> list[list[_T]]:
     """Returns what each task gets: every item once, in order, about as much per task; nobody gets nothing.
 
     Args:
@@ -19,7 +19,7 @@ def share_out(items: Sequence[T], size: Callable[[T], int], tasks: int) -> list[
     """
     sizes = [size(item) for item in items]
     total = sum(sizes)
-    shares: list[list[T]] = [[] for _ in range(tasks)]
+    shares: list[list[_T]] = [[] for _ in range(tasks)]
     for item, item_size, end in zip(items, sizes, accumulate(sizes), strict=True):
         # The share that the item's middle falls to; twice the middle, to stay whole.
         middle = 2 * end - item_size

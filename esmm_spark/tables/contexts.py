@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.reading.attributes import TOKEN
+from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR
 
 # Of a field: whether it differs within the key.
 DIFFERS = "differs"
@@ -45,11 +45,11 @@ def context_line(texts: Sequence[Column]) -> Column:
     """Returns the canonical line of the context `key`; `texts`: its fields' tokens, null where missing."""
     numbers = [_num_tokens(text) for text in texts]
     number = reduce(Column.__add__, numbers, F.lit(0))
-    return F.concat_ws(",", "key", number.cast("string"), F.concat_ws(TOKEN, *texts))
+    return F.concat_ws(",", "key", number.cast("string"), F.concat_ws(TOKEN_SEPARATOR, *texts))
 
 
 def _num_tokens(text: Column) -> Column:
-    separators = F.length(text) - F.length(F.replace(text, F.lit(TOKEN), F.lit("")))
+    separators = F.length(text) - F.length(F.replace(text, F.lit(TOKEN_SEPARATOR), F.lit("")))
     return F.when(text.isNull() | (text == ""), 0).otherwise(separators + 1)
 
 

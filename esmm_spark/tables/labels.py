@@ -13,7 +13,7 @@ from esmm_spark.reading.times import MICROSECONDS, microseconds_of
 from esmm_spark.reading.values import is_any, quoted, text_value
 
 # Of a label, as canonical lines have it: not known, and none at all, which is rejected as `bad_label`.
-NO_LABEL, NO_FLAG = "", "?"
+UNKNOWN_FLAG, BAD_FLAG = "", "?"
 
 _SECOND_US = MICROSECONDS["s"]
 
@@ -38,7 +38,7 @@ def label_columns_of(
     for task in tasks.names:
         key = f"labels.{task}"
         if task not in table.labels or key not in named.columns:
-            labels[task] = F.lit(NO_LABEL)
+            labels[task] = F.lit(UNKNOWN_FLAG)
             continue
         label, parent = table.labels[task], tasks.parent(task)
         if label.time is None:
@@ -55,8 +55,8 @@ def label_columns_of(
         is_bad = F.col(quoted(key)).isNotNull() & event.isNull()
         known = F.when(is_event, "1").otherwise("0")
         if table.immature == "unknown":
-            known = F.when(immature[task], NO_LABEL).otherwise(known)
-        labels[task] = F.when(is_bad, NO_FLAG).otherwise(known)
+            known = F.when(immature[task], UNKNOWN_FLAG).otherwise(known)
+        labels[task] = F.when(is_bad, BAD_FLAG).otherwise(known)
     if table.immature == "unknown":
         labels = _without_known_children(labels, tasks)
     return labels, is_any(list(immature.values()))
@@ -66,11 +66,11 @@ def _flag(named: DataFrame, key: str) -> Column:
     kind = named.schema[key].dataType
     text = text_value(F.col(quoted(key)), kind)
     return (
-        F.when(text.isNull(), NO_LABEL)
+        F.when(text.isNull(), UNKNOWN_FLAG)
         .when(text.isin("0", "1"), text)
         .when(text.isin("true", "True"), "1")
         .when(text.isin("false", "False"), "0")
-        .otherwise(NO_FLAG)
+        .otherwise(BAD_FLAG)
     )
 
 
@@ -96,5 +96,5 @@ def _without_known_children(labels: Mapping[str, Column], tasks: Tasks) -> dict[
     for task in tasks.names:
         parent = tasks.parent(task)
         if parent is not None:
-            found[task] = F.when(found[parent] == NO_LABEL, NO_LABEL).otherwise(found[task])
+            found[task] = F.when(found[parent] == UNKNOWN_FLAG, UNKNOWN_FLAG).otherwise(found[task])
     return found

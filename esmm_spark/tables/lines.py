@@ -37,7 +37,7 @@ from esmm_spark.reading.values import (
 )
 from esmm_spark.tables.exploding import HAS_ITEM, exploded
 from esmm_spark.tables.files import OpenTable, TablePart
-from esmm_spark.tables.labels import NO_FLAG, label_columns_of
+from esmm_spark.tables.labels import BAD_FLAG, label_columns_of
 from esmm_spark.tables.row_ids import row_id, with_row_numbers
 from esmm_spark.tables.sources import source_column
 from esmm_spark.tables.splits import split_of_line
@@ -171,7 +171,7 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
         .when(F.col(_HAS_TIME) & time_us.isNull(), UNPARSABLE_TIME)
         .when(is_out_of_range(time_us, table.earliest_time), TIME_OUT_OF_RANGE)
         .when(F.col("split").isNull(), UNKNOWN_SPLIT)
-        .when(is_any([F.col(task) == NO_FLAG for task in wanted.tasks.names]), BAD_LABEL_NAME)
+        .when(is_any([F.col(task) == BAD_FLAG for task in wanted.tasks.names]), BAD_LABEL_NAME)
     )
     judged = lines.withColumn("reason", reason)
     note = F.when(F.col("reason").isNotNull(), F.lit(None))

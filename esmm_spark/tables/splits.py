@@ -5,15 +5,12 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.tables.splits import SplitName, TableSplits
+from esmm_spark.contracts.schemas.layout import TEST, TRAIN, VALIDATION, SplitName
+from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.reading.times import microseconds_of, start_of_day_us
 from esmm_spark.reading.values import quoted, text_value
 from esmm_spark.samples.hashing.held_out import SHARE_STEPS
-
-TRAIN: SplitName = "train"
-VALIDATION: SplitName = "validation"
-TEST: SplitName = "test"
 
 
 def split_of_line(named: DataFrame, table: TableLog) -> Column:

@@ -12,7 +12,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError, TooManyRejectsError
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import SourceCounts
-from esmm_spark.contracts.schemas.layout import REJECTS
+from esmm_spark.contracts.schemas.layout import REJECTS, TRAIN
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
@@ -24,7 +24,7 @@ from esmm_spark.spark.steps import step
 from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
-from esmm_spark.tables.splits import TRAIN, wanted_splits
+from esmm_spark.tables.splits import wanted_splits
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ BEST_PREFIX = "best-"
 
 _LEASE = ".train.lease"
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def best_name(run_number: int) -> str:
@@ -108,7 +108,7 @@ def write_folder(
     cluster.together(lambda: told(what, finish), "folder.end")
 
 
-def told(what: str, work: Callable[[], T]) -> T:
+def told(what: str, work: Callable[[], _T]) -> _T:
     """Returns what `work` returns; what the file system refuses meanwhile ends in one line."""
     with told_in_one_line(what):
         return work()

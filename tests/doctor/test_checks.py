@@ -14,9 +14,9 @@ from esmm_spark.doctor import hosts, installation
 from esmm_spark.doctor.finding import Finding, Outcome
 from esmm_spark.doctor.hosts import check_hosts, hosts_of
 from esmm_spark.doctor.paths import check_paths, check_row_counts
-from esmm_spark.evaluation.kernels.compiling import KERNEL_FILES as EVALUATION_KERNELS
-from esmm_spark.logs.compiling import KERNEL_FILES as LOG_KERNELS
-from esmm_spark.model.kernels.compilation import KERNEL_FILES as MODEL_KERNELS
+from esmm_spark.evaluation.kernels.compiling import SCORE_KERNEL_FILES
+from esmm_spark.logs.compiling import LINE_KERNEL_FILES
+from esmm_spark.model.kernels.compilation import MODEL_KERNEL_FILES
 from tests.files.disks import read_only_folder
 from tests.synthetic_examples import config_content, random_groups, write_dataset, write_partition
 
@@ -136,7 +136,7 @@ def test_kernels_that_are_not_compiled_are_a_note(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(installation, "cache_folder", folder_of)
     assert {f.outcome for f in installation.check_kernels()} == {Outcome.NOTE}
-    assert asked == [LOG_KERNELS, MODEL_KERNELS, EVALUATION_KERNELS]
+    assert asked == [LINE_KERNEL_FILES, MODEL_KERNEL_FILES, SCORE_KERNEL_FILES]
     (tmp_path / "kernel.nbi").touch()
     assert {f.text for f in installation.check_kernels()} == {f"1 are compiled, in {tmp_path}"}
     monkeypatch.setattr(installation, "cache_folder", lambda files: None)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmm_spark.runtime.byte_kernels import Bytes, compare_bytes, same_bytes
+from esmm_spark.runtime.arrays import Bytes
+from esmm_spark.runtime.byte_kernels import compare_bytes, same_bytes
 from esmm_spark.runtime.compiling import compiled
 
 _FILES = ("runtime/byte_kernels.py",)

@@ -27,12 +27,20 @@ def imported_files(path: Path) -> set[str]:
     return names
 
 
+# Compiles kernels, and types that numba does not look at.
+_NO_PART = {"runtime/compiling.py", "runtime/arrays.py"}
+
+
 @pytest.mark.parametrize(
     ("rooms", "named", "drivers"),
     [
         # What drives a kernel from Python is no part of it.
-        (("logs", "samples"), of_lines.KERNEL_FILES, {"samples/grouping/grouper.py", "runtime/compiling.py"}),
-        (("model",), of_model.KERNEL_FILES, {"runtime/compiling.py"}),
+        (
+            ("logs", "samples"),
+            of_lines.LINE_KERNEL_FILES,
+            {"samples/grouping/grouper.py", *_NO_PART},
+        ),
+        (("model",), of_model.MODEL_KERNEL_FILES, _NO_PART),
     ],
 )
 def test_every_file_that_a_kernel_is_made_of_makes_its_kept_copy_out_of_date(
@@ -77,7 +85,7 @@ def test_without_a_folder_to_write_a_kernel_is_compiled_and_not_kept(
         def add(a: int, b: int) -> int:
             return a + b
 
-        assert compiling.cache_folder(of_lines.KERNEL_FILES) is None
+        assert compiling.cache_folder(of_lines.LINE_KERNEL_FILES) is None
         assert add(1, 2) == 3
     finally:
         compiling.cache_folder.cache_clear()

@@ -19,6 +19,8 @@ docs/architecture.md shows the models folder, the scores and the report. What on
 such as a checkpoint's `state.json`, has its name there.
 """
 
+from typing import Final, Literal
+
 # In every folder that is complete; see files/replacing.py.
 MARKER = "_SUCCESS"
 # The Parquet files that tasks write, for globs.
@@ -34,10 +36,14 @@ LABELS = "labels"
 VOCABULARY = "vocabulary"
 
 # Partitions of the examples, and of the scores.
+SplitName = Literal["train", "validation", "test"]
+TRAIN: Final[SplitName] = "train"
+VALIDATION: Final[SplitName] = "validation"
+TEST: Final[SplitName] = "test"
 SPLIT_PREFIX = "split="
-TRAIN_PARTITION = f"{SPLIT_PREFIX}train"
-VALIDATION_PARTITION = f"{SPLIT_PREFIX}validation"
-TEST_PARTITION = f"{SPLIT_PREFIX}test"
+TRAIN_PARTITION = f"{SPLIT_PREFIX}{TRAIN}"
+VALIDATION_PARTITION = f"{SPLIT_PREFIX}{VALIDATION}"
+TEST_PARTITION = f"{SPLIT_PREFIX}{TEST}"
 DAY_PREFIX = "ds="
 
 # A models folder.

@@ -5,12 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from esmm_spark.contracts.schemas.layout import TEST, TRAIN, VALIDATION, SplitName
 from esmm_spark.contracts.section import InputPath, Section
 from esmm_spark.contracts.tables.column_source import ColumnSource
 
-SplitName = Literal["train", "validation", "test"]
-
-_IDENTITY: dict[SplitName, list[str]] = {"train": ["train"], "validation": ["validation"], "test": ["test"]}
+_IDENTITY: dict[SplitName, list[str]] = {split: [split] for split in (TRAIN, VALIDATION, TEST)}
 
 
 class TableSplits(Section):

@@ -4,7 +4,7 @@ from esmm_spark.runtime.compiling import KernelSet
 
 # A kernel holds a copy of every function and constant that it uses, from whatever file, but numba looks at
 # its own file only to see whether what it kept is out of date.
-KERNEL_FILES = (
+SCORE_KERNEL_FILES = (
     "runtime/hash_kernels.py",
     "runtime/splitmix.py",
     "runtime/xxh64.py",
@@ -17,6 +17,6 @@ KERNEL_FILES = (
     "evaluation/kernels/weights.py",
 )
 
-_KERNELS = KernelSet(KERNEL_FILES)
+_KERNELS = KernelSet(SCORE_KERNEL_FILES)
 kernel = _KERNELS.kernel
 inlined_kernel = _KERNELS.inlined_kernel

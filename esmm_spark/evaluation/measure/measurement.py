@@ -30,8 +30,7 @@ from esmm_spark.evaluation.measure.running import Results, run_job
 from esmm_spark.evaluation.measure.sampling import sampled_splitters
 from esmm_spark.evaluation.measure.summing import NUM_GROUPS, Vector, swept_of
 from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE, LabelCounts, Ranking, scans_of
-
-Floats = NDArray[np.float64]
+from esmm_spark.runtime.arrays import Float64s
 
 
 @dataclass(frozen=True)
@@ -160,10 +159,10 @@ def measurements_of(
     )
 
 
-def _joined(vectors: Sequence[Vector]) -> tuple[dict[str, Swept], dict[str, Floats]]:
+def _joined(vectors: Sequence[Vector]) -> tuple[dict[str, Swept], dict[str, Float64s]]:
     """Returns ranking's name -> the sums over all its parts, and the groups' sums by their key."""
-    parts: dict[tuple[str, int], dict[str, Floats]] = {}
-    sums: dict[str, Floats] = {}
+    parts: dict[tuple[str, int], dict[str, Float64s]] = {}
+    sums: dict[str, Float64s] = {}
     for vector in vectors:
         name, _, field = vector.key.rpartition("/")
         if field in Swept._fields:
@@ -180,7 +179,7 @@ def _joined(vectors: Sequence[Vector]) -> tuple[dict[str, Swept], dict[str, Floa
 def _estimate(
     ranking: Ranking,
     metric: Metric,
-    found: tuple[Mapping[str, Swept], Mapping[str, Floats]],
+    found: tuple[Mapping[str, Swept], Mapping[str, Float64s]],
     labels: LabelCounts,
     num_samples: int,
 ) -> Estimate:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from esmm_spark.contracts.schemas.targets import MetricKind
 from esmm_spark.evaluation.kernels.group_aucs import GroupAucs, group_aucs
-
-Floats = NDArray[np.float64]
+from esmm_spark.runtime.arrays import Float64s
 
 # The spacing of float32 just below 1: a float32 score can't be nearer to 1 than this, so 0 and 1 are read as
 # this far from certainty, and one sure mistake costs 16.6 nats instead of infinity.
@@ -34,18 +33,18 @@ class GroupedScores:
         starts: `[G]` int64, where each group begins.
     """
 
-    scores: Floats
+    scores: Float64s
     labels: NDArray[np.bool_]
     is_known: NDArray[np.bool_]
     starts: NDArray[np.int64]
 
-    def total(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:
+    def total(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> Float64s:
         """Returns `[G]`, the sums of `values` [N] over each group's impressions that count."""
         # Zeros, not a product: what doesn't count may be NaN.
         counted = np.where(self.is_known, values, 0.0)
         return np.add.reduceat(counted, self.starts)
 
-    def sums(self, names: Iterable[str]) -> dict[str, Floats]:
+    def sums(self, names: Iterable[str]) -> dict[str, Float64s]:
         """Returns the values `[G]` of sums by name."""
         return {name: SUMS[name](self) for name in names}
 
@@ -55,7 +54,7 @@ class GroupedScores:
         return group_aucs(self.scores, self.labels, self.is_known, self.starts)
 
 
-def _loss(of: GroupedScores) -> Floats:
+def _loss(of: GroupedScores) -> Float64s:
     clipped = np.clip(of.scores, LOG_LOSS_EPSILON, 1 - LOG_LOSS_EPSILON)
     loss = -np.log1p(-clipped)
     loss[of.labels] = -np.log(clipped[of.labels])
@@ -63,7 +62,7 @@ def _loss(of: GroupedScores) -> Floats:
 
 
 # Name -> its value of each group, [G].
-SUMS: Mapping[str, Callable[[GroupedScores], Floats]] = {
+SUMS: Mapping[str, Callable[[GroupedScores], Float64s]] = {
     "impressions": lambda of: of.total(of.is_known),
     "labels": lambda of: of.total(of.labels),
     "predictions": lambda of: of.total(of.scores),

@@ -33,7 +33,7 @@ from esmm_spark.evaluation.report.requirements import requirements_of
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.words import counts_of_tasks
 
-FORMAT_VERSION = 1
+METRICS_VERSION = 1
 
 
 def metrics_json(subject: Subject, measured: Measurements) -> str:
@@ -48,7 +48,7 @@ def metrics_json(subject: Subject, measured: Measurements) -> str:
     for ranking, found in measured.curves.items():
         curves[ranking.series][ranking.target.name] = _curves(found)
     content = {
-        "format_version": FORMAT_VERSION,
+        "format_version": METRICS_VERSION,
         "partition": subject.partition,
         "dataset": subject.dataset,
         "scores": subject.scores,

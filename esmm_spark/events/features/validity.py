@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmm_spark.logs.arrays import Bools, Int64s
+from esmm_spark.runtime.arrays import Bools, Int64s
 
 # Later than every time.
 FOREVER_US = 2**62

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from numba import prange
 
 from esmm_spark.model.embedding.row_kernels import partition_of
-from esmm_spark.model.kernels.compilation import Ints, kernel, parallel_kernel
+from esmm_spark.model.kernels.compilation import kernel, parallel_kernel
+from esmm_spark.runtime.arrays import Ints
 from esmm_spark.runtime.hash_kernels import fibonacci_slot, find_slot, floor_log2
 
 _FREE = -1

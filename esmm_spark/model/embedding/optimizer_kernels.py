@@ -9,7 +9,8 @@ import numpy as np
 
 from esmm_spark.model.embedding.row_kernels import AHEAD, Columns, prefetch_row
 from esmm_spark.model.embedding.row_optimizer import BETA_1, BETA_2, RowOptimizer
-from esmm_spark.model.kernels.compilation import Floats, Ints, kernel
+from esmm_spark.model.kernels.compilation import kernel
+from esmm_spark.runtime.arrays import Float32s, Ints
 
 _ADAGRAD, _ADAM, _SGD = 0, 1, 2
 _KINDS = {"rowwise_adagrad": _ADAGRAD, "adam": _ADAM, "sgd": _SGD}
@@ -43,7 +44,9 @@ def row_step(optimizer: RowOptimizer, number: int) -> RowStep:
 
 
 @kernel
-def step_rows(columns: Columns, table: Floats, rows: Ints, sums: Floats, count: int, step: RowStep) -> None:
+def step_rows(
+    columns: Columns, table: Float32s, rows: Ints, sums: Float32s, count: int, step: RowStep
+) -> None:
     """Steps `count` rows.
 
     Args:
@@ -66,7 +69,7 @@ def step_rows(columns: Columns, table: Floats, rows: Ints, sums: Floats, count: 
 
 @kernel
 def _add_penalty(
-    columns: Columns, table: Floats, rows: Ints, sums: Floats, count: int, l2: np.float32
+    columns: Columns, table: Float32s, rows: Ints, sums: Float32s, count: int, l2: np.float32
 ) -> None:
     """Adds the gradient of the L2 penalty to that of each row."""
     for place in range(np.uint64(count)):
@@ -79,7 +82,7 @@ def _add_penalty(
 
 @kernel
 def _step_adagrad(
-    columns: Columns, table: Floats, rows: Ints, sums: Floats, count: int, step: RowStep
+    columns: Columns, table: Float32s, rows: Ints, sums: Float32s, count: int, step: RowStep
 ) -> None:
     size = len(columns)
     for place in range(np.uint64(count)):
@@ -96,7 +99,9 @@ def _step_adagrad(
 
 
 @kernel
-def _step_adam(columns: Columns, table: Floats, rows: Ints, sums: Floats, count: int, step: RowStep) -> None:
+def _step_adam(
+    columns: Columns, table: Float32s, rows: Ints, sums: Float32s, count: int, step: RowStep
+) -> None:
     size = len(columns)
     keep_1, keep_2 = np.float32(BETA_1), np.float32(BETA_2)
     take_1, take_2 = np.float32(1 - BETA_1), np.float32(1 - BETA_2)
@@ -115,7 +120,9 @@ def _step_adam(columns: Columns, table: Floats, rows: Ints, sums: Floats, count:
 
 
 @kernel
-def _step_sgd(columns: Columns, table: Floats, rows: Ints, sums: Floats, count: int, step: RowStep) -> None:
+def _step_sgd(
+    columns: Columns, table: Float32s, rows: Ints, sums: Float32s, count: int, step: RowStep
+) -> None:
     for place in range(np.uint64(count)):
         if place + np.uint64(AHEAD) < np.uint64(count):
             prefetch_row(columns, table, rows[place + np.uint64(AHEAD)], 0)

@@ -15,14 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from esmm_spark.model.kernels.compilation import (
-    Floats,
-    Ints,
-    inlined_kernel,
-    kernel,
-    parallel_kernel,
-    prefetch,
-)
+from esmm_spark.model.kernels.compilation import inlined_kernel, kernel, parallel_kernel, prefetch
+from esmm_spark.runtime.arrays import Float32s, Ints
 from esmm_spark.runtime.hash_kernels import fibonacci_hash
 
 Columns = tuple[int, ...] | npt.NDArray[np.int8]
@@ -43,7 +37,7 @@ class BagTokens(NamedTuple):
     """
 
     rows: Ints
-    weights: Floats
+    weights: Float32s
     offsets: Ints
 
 
@@ -84,7 +78,7 @@ def columns_of(dim: int) -> Columns:
 
 
 @kernel
-def prefetch_row(columns: Columns, table: Floats, row: int, more: int) -> None:
+def prefetch_row(columns: Columns, table: Float32s, row: int, more: int) -> None:
     """Prefetches the cache lines of a float32 row of as many columns as `columns`, and `more`."""
     size = 4 * (len(columns) + more)
     for start in range(0, size, 64):
@@ -94,7 +88,7 @@ def prefetch_row(columns: Columns, table: Floats, row: int, more: int) -> None:
 
 
 @parallel_kernel
-def pool(columns: Columns, table: Floats, tokens: BagTokens, num_threads: int, out: Floats) -> None:
+def pool(columns: Columns, table: Float32s, tokens: BagTokens, num_threads: int, out: Float32s) -> None:
     """Sum pooling: out[b] = sum of weights[t] * table[rows[t]] over the tokens t of bag b.
 
     Args:
@@ -122,7 +116,7 @@ def pool(columns: Columns, table: Floats, tokens: BagTokens, num_threads: int, o
 
 @parallel_kernel
 def pool_backward(
-    columns: Columns, tokens: BagTokens, gradient: Floats, num_threads: int, out: Floats
+    columns: Columns, tokens: BagTokens, gradient: Float32s, num_threads: int, out: Float32s
 ) -> None:
     """Backward of sum pooling: out[u] = sum of weights[t] * gradient[bag of t] over the tokens t of row u.
 

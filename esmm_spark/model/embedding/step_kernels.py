@@ -22,7 +22,8 @@ from esmm_spark.model.embedding.row_kernels import (
     partition_of,
     prefetch_row,
 )
-from esmm_spark.model.kernels.compilation import Floats, Ints, fetch_and_add, kernel, parallel_kernel
+from esmm_spark.model.kernels.compilation import fetch_and_add, kernel, parallel_kernel
+from esmm_spark.runtime.arrays import Float32s, Ints
 from esmm_spark.runtime.hash_kernels import fibonacci_slot, find_slot, floor_log2
 
 _FREE = -1
@@ -38,7 +39,7 @@ class SortedTokens(NamedTuple):
     """
 
     rows: Ints
-    weights: Floats
+    weights: Float32s
     bags: Ints
 
 
@@ -55,7 +56,7 @@ class RowSums(NamedTuple):
     keys: Ints
     places: Ints
     rows: Ints
-    sums: Floats
+    sums: Float32s
 
 
 class Partitions(NamedTuple):
@@ -73,9 +74,9 @@ class Partitions(NamedTuple):
 @parallel_kernel
 def sum_and_step_rows(
     columns: Columns,
-    table: Floats,
+    table: Float32s,
     tokens: BagTokens,
-    gradient: Floats,
+    gradient: Float32s,
     row_step: RowStep,
     partitions: Partitions,
     sorted_tokens: SortedTokens,
@@ -163,7 +164,7 @@ def _sort_tokens(tokens: BagTokens, block: int, next_places: Ints, out: SortedTo
 
 
 @kernel
-def _sum_rows(columns: Columns, tokens: SortedTokens, gradient: Floats, out: RowSums) -> int:
+def _sum_rows(columns: Columns, tokens: SortedTokens, gradient: Float32s, out: RowSums) -> int:
     """Sums the gradients of each distinct row of a partition's tokens; returns how many rows those are."""
     rows, weights, bags = tokens
     num_tokens = rows.shape[0]

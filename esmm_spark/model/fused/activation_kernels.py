@@ -6,11 +6,12 @@ element would keep the loops from being vectorised.
 
 import numpy as np
 
-from esmm_spark.model.kernels.compilation import Floats, kernel
+from esmm_spark.model.kernels.compilation import kernel
+from esmm_spark.runtime.arrays import Float32s
 
 
 @kernel
-def add(out: Floats, out_at: int, added: Floats, added_at: int, count: int) -> None:
+def add(out: Float32s, out_at: int, added: Float32s, added_at: int, count: int) -> None:
     """Adds `count` elements of `added` to those of `out`."""
     to, fro = np.uint64(out_at), np.uint64(added_at)
     for column in range(np.uint64(count)):
@@ -18,7 +19,7 @@ def add(out: Floats, out_at: int, added: Floats, added_at: int, count: int) -> N
 
 
 @kernel
-def scale(out: Floats, out_at: int, factor: float, x: Floats, x_at: int, count: int) -> None:
+def scale(out: Float32s, out_at: int, factor: float, x: Float32s, x_at: int, count: int) -> None:
     """Sets `count` elements of `out` to `factor` times those of `x`."""
     to, fro = np.uint64(out_at), np.uint64(x_at)
     for column in range(np.uint64(count)):
@@ -27,7 +28,7 @@ def scale(out: Floats, out_at: int, factor: float, x: Floats, x_at: int, count: 
 
 @kernel
 def prelu_forward(
-    x: Floats, x_at: int, slopes: Floats, slopes_at: int, out: Floats, out_at: int, count: int
+    x: Float32s, x_at: int, slopes: Float32s, slopes_at: int, out: Float32s, out_at: int, count: int
 ) -> None:
     """PReLU forward: sets `count` elements of `out`, each with a slope of its own."""
     to, fro, of = np.uint64(out_at), np.uint64(x_at), np.uint64(slopes_at)
@@ -38,7 +39,7 @@ def prelu_forward(
 
 @kernel
 def add_slope_gradients(
-    gradient: Floats, gradient_at: int, x: Floats, x_at: int, out: Floats, out_at: int, count: int
+    gradient: Float32s, gradient_at: int, x: Float32s, x_at: int, out: Float32s, out_at: int, count: int
 ) -> None:
     """PReLU backward for its slopes: adds their gradients to `count` elements of `out`.
 
@@ -59,7 +60,7 @@ def add_slope_gradients(
 
 @kernel
 def prelu_backward(
-    gradient: Floats, gradient_at: int, x: Floats, x_at: int, slopes: Floats, slopes_at: int, count: int
+    gradient: Float32s, gradient_at: int, x: Float32s, x_at: int, slopes: Float32s, slopes_at: int, count: int
 ) -> None:
     """PReLU backward, in place: `gradient` holds the output's gradient before, the input's afterwards."""
     to, fro, of = np.uint64(gradient_at), np.uint64(x_at), np.uint64(slopes_at)

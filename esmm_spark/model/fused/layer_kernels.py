@@ -26,7 +26,8 @@ from esmm_spark.model.fused.product_kernels import (
     linear_backward,
     linear_forward,
 )
-from esmm_spark.model.kernels.compilation import Floats, Ints, fetch_and_add, kernel
+from esmm_spark.model.kernels.compilation import fetch_and_add, kernel
+from esmm_spark.runtime.arrays import Float32s, Ints
 
 
 class TowerPlan(NamedTuple):
@@ -62,7 +63,7 @@ class Weights(NamedTuple):
         packed_at: where in `packed` they begin.
     """
 
-    parameters: Floats
+    parameters: Float32s
     packed: BFloat16s | None
     packed_at: int
 
@@ -77,9 +78,9 @@ class LayerBuffers(NamedTuple):
         bfloat16: of `bfloat16_scratch_size` for CHUNK; of no size in float32.
     """
 
-    inputs: Floats
-    outputs: Floats
-    gradients: Floats
+    inputs: Float32s
+    outputs: Float32s
+    gradients: Float32s
     bfloat16: BFloat16s
 
 
@@ -105,11 +106,11 @@ def forward_layers(
     addresses: GemmAddresses,
     plan: TowerPlan,
     weights: Weights,
-    impressions: Floats,
-    projections: Floats,
+    impressions: Float32s,
+    projections: Float32s,
     group_index: Ints,
     buffers: LayerBuffers,
-    logits: Floats,
+    logits: Float32s,
 ) -> None:
     """Forward of all layers.
 
@@ -164,8 +165,8 @@ def backward_layers(
     addresses: GemmAddresses,
     plan: TowerPlan,
     weights: Weights,
-    impressions: Floats,
-    logit_gradients: Floats,
+    impressions: Float32s,
+    logit_gradients: Float32s,
     buffers: LayerBuffers,
     gradients: LinearGradients,
 ) -> None:

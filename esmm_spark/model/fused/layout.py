@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numba.extending import register_jitable
 
-from esmm_spark.model.kernels.compilation import Ints, kernel
+from esmm_spark.model.kernels.compilation import kernel
+from esmm_spark.runtime.arrays import Ints
 
 # Impressions taken through all layers at a time, a multiple of M_MULTIPLE. Fewer make slower products in
 # float32, more leave the core's cache.

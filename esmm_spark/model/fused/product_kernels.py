@@ -17,7 +17,8 @@ from numba import prange
 
 from esmm_spark.model.fused.blas import GemmAddresses, brgemm, gemm
 from esmm_spark.model.fused.layout import M_MULTIPLE, even, layer_place, padded
-from esmm_spark.model.kernels.compilation import Floats, Ints, inlined_kernel, kernel, parallel_kernel
+from esmm_spark.model.kernels.compilation import inlined_kernel, kernel, parallel_kernel
+from esmm_spark.runtime.arrays import Float32s, Ints
 
 # The bits of bfloat16.
 BFloat16s = npt.NDArray[np.uint16]
@@ -48,14 +49,14 @@ class LinearGradients(NamedTuple):
         accumulate: whether to add to `x` instead.
     """
 
-    weights: Floats
-    x: Floats
+    weights: Float32s
+    x: Float32s
     accumulate: bool
 
 
 @parallel_kernel
 def pack_bfloat16_weights(
-    parameters: Floats, context_features: int, widths: Ints, num_threads: int, out: BFloat16s
+    parameters: Float32s, context_features: int, widths: Ints, num_threads: int, out: BFloat16s
 ) -> None:
     """Rounds the towers' weights to bfloat16, in the layouts that `linear_forward` and `_backward` take.
 
@@ -72,7 +73,12 @@ def pack_bfloat16_weights(
 
 @kernel
 def _pack_towers(
-    parameters: Floats, context_features: int, widths: Ints, out: BFloat16s, thread: int, num_threads: int
+    parameters: Float32s,
+    context_features: int,
+    widths: Ints,
+    out: BFloat16s,
+    thread: int,
+    num_threads: int,
 ) -> None:
     """Rounds one thread's share of all weights."""
     num_towers, num_layers = parameters.shape[0], widths.shape[0] - 1
@@ -88,7 +94,7 @@ def _pack_towers(
 
 @kernel
 def _pack_layer(
-    weights: Floats, in_features: int, out_features: int, out: BFloat16s, thread: int, num_threads: int
+    weights: Float32s, in_features: int, out_features: int, out: BFloat16s, thread: int, num_threads: int
 ) -> None:
     """Rounds one thread's share of a layer's weights [O, I], for both passes."""
     pairs = even(in_features) // 2
@@ -120,11 +126,11 @@ def _pack_layer(
 def linear_forward(
     addresses: GemmAddresses,
     shape: LinearShape,
-    x: Floats,
-    weights: Floats,
+    x: Float32s,
+    weights: Float32s,
     packed: BFloat16s | None,
     scratch: BFloat16s,
-    out: Floats,
+    out: Float32s,
 ) -> None:
     """Linear layer forward, without biases: sets `out` to x W^T. All arrays are flat.
 
@@ -150,9 +156,9 @@ def linear_forward(
 def linear_backward(
     addresses: GemmAddresses,
     shape: LinearShape,
-    output_gradient: Floats,
-    x: Floats,
-    weights: Floats,
+    output_gradient: Float32s,
+    x: Float32s,
+    weights: Float32s,
     packed: BFloat16s | None,
     scratch: BFloat16s,
     gradients: LinearGradients,
@@ -198,7 +204,7 @@ def to_bfloat16(value: Any) -> Any:
 
 
 @kernel
-def _round(x: Floats, m: int, columns: int, out: BFloat16s) -> None:
+def _round(x: Float32s, m: int, columns: int, out: BFloat16s) -> None:
     """Rounds a matrix `x` [M, columns] to `out` [M', even columns], padded with zeros."""
     stride = np.uint64(even(columns))
     for i in range(np.uint64(m)):
@@ -226,7 +232,7 @@ def _transpose(x: BFloat16s, m: int, columns: int, out: BFloat16s) -> None:
 
 
 @kernel
-def _pack_vnni(x: Floats, m: int, columns: int, out: BFloat16s) -> None:
+def _pack_vnni(x: Float32s, m: int, columns: int, out: BFloat16s) -> None:
     """Rounds a matrix `x` [M, columns] to VNNI layout, `out` [M' / 2, columns, 2], padded with zeros."""
     whole = m // 2
     for pair in range(np.uint64(whole)):

@@ -17,12 +17,13 @@ from esmm_spark.model.fused.product_kernels import (
     linear_backward,
     linear_forward,
 )
-from esmm_spark.model.kernels.compilation import Floats, Ints, kernel
+from esmm_spark.model.kernels.compilation import kernel
+from esmm_spark.runtime.arrays import Float32s, Ints
 
 
 @kernel
 def add_projection_gradients(
-    group_index: Ints, cut_group: int, gradients: Floats, out: Floats, boundary_sum: Floats
+    group_index: Ints, cut_group: int, gradients: Float32s, out: Float32s, boundary_sum: Float32s
 ) -> None:
     """Adds the impressions' gradients to those of their groups' projections.
 
@@ -47,10 +48,10 @@ def forward_projections(
     addresses: GemmAddresses,
     plan: TowerPlan,
     weights: Weights,
-    contexts: Floats,
+    contexts: Float32s,
     scratch: BFloat16s,
     counter: Ints,
-    projections: Floats,
+    projections: Float32s,
 ) -> None:
     """Forward: takes blocks of groups of one tower each until none is left.
 
@@ -90,11 +91,11 @@ def backward_projections(
     addresses: GemmAddresses,
     plan: TowerPlan,
     weights: Weights,
-    contexts: Floats,
-    projection_gradients: Floats,
+    contexts: Float32s,
+    projection_gradients: Float32s,
     scratch: BFloat16s,
     counter: Ints,
-    gradients: tuple[Floats, Floats],
+    gradients: tuple[Float32s, Float32s],
 ) -> None:
     """Backward: takes blocks of groups until none is left.
 

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from esmm_spark.model.fused.layout import CHUNK
 from esmm_spark.model.fused.product_kernels import BFloat16s
-from esmm_spark.model.kernels.compilation import Floats, Ints
-from esmm_spark.model.objectives.term_kernels import Doubles
+from esmm_spark.runtime.arrays import Float32s, Float64s, Ints
 
 
 class TowerInputs(NamedTuple):
@@ -25,11 +24,11 @@ class TowerInputs(NamedTuple):
         carried: [columns, N], what terms read beside.
     """
 
-    impressions: Floats
-    contexts: Floats
+    impressions: Float32s
+    contexts: Float32s
     group_index: Ints
-    labels: Floats
-    carried: Floats
+    labels: Float32s
+    carried: Float32s
 
 
 class TowerGradients(NamedTuple):
@@ -41,9 +40,9 @@ class TowerGradients(NamedTuple):
         parameters: [T, Q].
     """
 
-    impressions: Floats
-    contexts: Floats
-    parameters: Floats
+    impressions: Float32s
+    contexts: Float32s
+    parameters: Float32s
 
 
 class PartialSums(NamedTuple):
@@ -58,11 +57,11 @@ class PartialSums(NamedTuple):
         context_weights: [B, T, H_1 * C], the gradients of the contexts' weights.
     """
 
-    losses: Doubles
-    weights: Doubles
-    parameters: Floats
-    boundary: Floats
-    context_weights: Floats
+    losses: Float64s
+    weights: Float64s
+    parameters: Float32s
+    boundary: Float32s
+    context_weights: Float32s
 
 
 class Scratch(NamedTuple):
@@ -78,11 +77,11 @@ class Scratch(NamedTuple):
             threads that have begun with impressions.
     """
 
-    projections: Floats
-    projection_gradients: Floats
-    layers: Floats
+    projections: Float32s
+    projection_gradients: Float32s
+    layers: Float32s
     bfloat16: BFloat16s
-    losses: Doubles
+    losses: Float64s
     counters: Ints
 
 

@@ -33,9 +33,10 @@ from esmm_spark.model.fused.projection_kernels import (
     forward_projections,
 )
 from esmm_spark.model.fused.step_arrays import PartialSums, Scratch, TowerGradients, TowerInputs
-from esmm_spark.model.kernels.compilation import Floats, Ints, fetch_and_add, kernel, parallel_kernel
+from esmm_spark.model.kernels.compilation import fetch_and_add, kernel, parallel_kernel
 from esmm_spark.model.objectives.pointwise_kernels import loss_of_chunk
 from esmm_spark.model.objectives.spec import LossSpec
+from esmm_spark.runtime.arrays import Float32s, Ints
 
 
 @parallel_kernel
@@ -188,7 +189,7 @@ def _layer_buffers(scratch: Scratch, thread: int, tower: int) -> LayerBuffers:
 
 
 @kernel
-def _logit_buffers(layers: Floats, num_towers: int) -> tuple[Floats, Floats]:
+def _logit_buffers(layers: Float32s, num_towers: int) -> tuple[Float32s, Float32s]:
     """Returns the logits and their gradients, [T, CHUNK] each, the end of a thread's `scratch.layers`."""
     both = layers[layers.shape[0] - 2 * num_towers * CHUNK :].reshape(2, num_towers, CHUNK)
     return both[0], both[1]
@@ -196,7 +197,7 @@ def _logit_buffers(layers: Floats, num_towers: int) -> tuple[Floats, Floats]:
 
 @kernel
 def _add_boundary_sums(
-    plan: TowerPlan, group_index: Ints, boundary_sums: Floats, projection_gradients: Floats
+    plan: TowerPlan, group_index: Ints, boundary_sums: Float32s, projection_gradients: Float32s
 ) -> None:
     """Adds the blocks' sums for groups that began in an earlier block to the groups' gradients."""
     width = plan.widths[1]
@@ -208,7 +209,7 @@ def _add_boundary_sums(
 
 
 @kernel
-def _reduce(partial_sums: Floats, tower: int, out: Floats, thread: int, num_threads: int) -> None:
+def _reduce(partial_sums: Float32s, tower: int, out: Float32s, thread: int, num_threads: int) -> None:
     """Sets one thread's share of `out` to the sum over all blocks, in their order."""
     first, end = out.shape[0] * thread // num_threads, out.shape[0] * (thread + 1) // num_threads
     out[first:end] = 0

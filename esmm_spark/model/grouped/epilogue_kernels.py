@@ -10,11 +10,12 @@ any number of threads.
 import numpy as np
 from numba import prange
 
-from esmm_spark.model.kernels.compilation import KERNEL_FILES, Floats, Ints, kernel, parallel_kernel
+from esmm_spark.model.kernels.compilation import MODEL_KERNEL_FILES, kernel, parallel_kernel
+from esmm_spark.runtime.arrays import Float32s, Ints
 from esmm_spark.runtime.compiling import compiled
 
 
-def _dot(left: Floats, right: Floats) -> np.float32:
+def _dot(left: Float32s, right: Float32s) -> np.float32:
     total = np.float32(0)
     for j in range(left.shape[0]):
         total += left[j] * right[j]
@@ -22,12 +23,12 @@ def _dot(left: Floats, right: Floats) -> np.float32:
 
 
 # Its sums may be reordered, by the compiler once and for all, so that they are made side by side.
-_dot = compiled(_dot, KERNEL_FILES, _nrt=False, fastmath={"contract", "reassoc"})
+_dot = compiled(_dot, MODEL_KERNEL_FILES, _nrt=False, fastmath={"contract", "reassoc"})
 
 
 @parallel_kernel
 def grouped_forward(
-    starts: Ints, group_index: Ints, shares: Floats, slopes: Floats, pre: Floats, out: Floats
+    starts: Ints, group_index: Ints, shares: Float32s, slopes: Float32s, pre: Float32s, out: Float32s
 ) -> None:
     """Adds each impression's share, then PReLU.
 
@@ -45,7 +46,7 @@ def grouped_forward(
 
 @kernel
 def _grouped_forward(
-    span: Ints, group_index: Ints, shares: Floats, slopes: Floats, pre: Floats, out: Floats
+    span: Ints, group_index: Ints, shares: Float32s, slopes: Float32s, pre: Float32s, out: Float32s
 ) -> None:
     num_perceptrons, num_impressions, width = out.shape
     row = num_perceptrons * width
@@ -63,12 +64,12 @@ def _grouped_forward(
 def grouped_backward(
     starts: Ints,
     group_index: Ints,
-    slopes: Floats,
-    pre: Floats,
-    gradient: Floats,
-    pre_gradient: Floats,
-    share_gradient: Floats,
-    slope_sums: Floats,
+    slopes: Float32s,
+    pre: Float32s,
+    gradient: Float32s,
+    pre_gradient: Float32s,
+    share_gradient: Float32s,
+    slope_sums: Float32s,
 ) -> None:
     """Backward of `grouped_forward`.
 
@@ -91,10 +92,10 @@ def grouped_backward(
 def _grouped_backward(
     span: Ints,
     group_index: Ints,
-    slopes: Floats,
-    pre: Floats,
-    gradient: Floats,
-    outputs: tuple[Floats, Floats, Floats],
+    slopes: Float32s,
+    pre: Float32s,
+    gradient: Float32s,
+    outputs: tuple[Float32s, Float32s, Float32s],
 ) -> None:
     num_perceptrons, num_impressions, width = gradient.shape
     row = num_perceptrons * width
@@ -120,7 +121,7 @@ def _grouped_backward(
 
 
 @parallel_kernel
-def batched_forward(num_blocks: int, slopes: Floats, pre: Floats, out: Floats) -> None:
+def batched_forward(num_blocks: int, slopes: Float32s, pre: Float32s, out: Float32s) -> None:
     """PReLU: sets out [B, N, H] for pre [B, N, H] and slopes [B, H], in blocks of impressions."""
     num_perceptrons, num_impressions = pre.shape[0], pre.shape[1]
     for part in prange(num_perceptrons * num_blocks):
@@ -131,7 +132,7 @@ def batched_forward(num_blocks: int, slopes: Floats, pre: Floats, out: Floats) -
 
 @parallel_kernel
 def batched_backward(
-    slopes: Floats, pre: Floats, gradient: Floats, pre_gradient: Floats, slope_sums: Floats
+    slopes: Float32s, pre: Float32s, gradient: Float32s, pre_gradient: Float32s, slope_sums: Float32s
 ) -> None:
     """Backward of `batched_forward`.
 
@@ -150,7 +151,7 @@ def batched_backward(
 
 
 @parallel_kernel
-def mix_forward(num_blocks: int, gates: Floats, experts: Floats, out: Floats) -> None:
+def mix_forward(num_blocks: int, gates: Float32s, experts: Float32s, out: Float32s) -> None:
     """Sets out [S, N, H] to the sums of experts [B, N, H] that gates [N, S, B] weigh."""
     num_impressions = gates.shape[0]
     for block in prange(num_blocks):
@@ -159,7 +160,7 @@ def mix_forward(num_blocks: int, gates: Floats, experts: Floats, out: Floats) ->
 
 
 @kernel
-def _mix(gates: Floats, experts: Floats, out: Floats, i: int) -> None:
+def _mix(gates: Float32s, experts: Float32s, out: Float32s, i: int) -> None:
     for s in range(gates.shape[0]):
         out[s, i] = 0
         for e in range(gates.shape[1]):
@@ -171,11 +172,11 @@ def _mix(gates: Floats, experts: Floats, out: Floats, i: int) -> None:
 @parallel_kernel
 def mix_backward(
     num_blocks: int,
-    gates: Floats,
-    experts: Floats,
-    gradient: Floats,
-    gate_gradient: Floats,
-    expert_gradient: Floats,
+    gates: Float32s,
+    experts: Float32s,
+    gradient: Float32s,
+    gate_gradient: Float32s,
+    expert_gradient: Float32s,
 ) -> None:
     """Backward of `mix_forward`.
 
@@ -195,7 +196,12 @@ def mix_backward(
 
 @kernel
 def _mix_backward(
-    gates: Floats, experts: Floats, gradient: Floats, gate_gradient: Floats, expert_gradient: Floats, i: int
+    gates: Float32s,
+    experts: Float32s,
+    gradient: Float32s,
+    gate_gradient: Float32s,
+    expert_gradient: Float32s,
+    i: int,
 ) -> None:
     for e in range(gates.shape[1]):
         expert_gradient[e, i] = 0
@@ -206,25 +212,27 @@ def _mix_backward(
 
 
 @kernel
-def _add(out: Floats, added: Floats) -> None:
+def _add(out: Float32s, added: Float32s) -> None:
     for j in range(out.shape[0]):
         out[j] += added[j]
 
 
 @kernel
-def _add_scaled(out: Floats, factor: float, added: Floats) -> None:
+def _add_scaled(out: Float32s, factor: float, added: Float32s) -> None:
     for j in range(out.shape[0]):
         out[j] += factor * added[j]
 
 
 @kernel
-def _prelu(x: Floats, slopes: Floats, out: Floats) -> None:
+def _prelu(x: Float32s, slopes: Float32s, out: Float32s) -> None:
     for j in range(out.shape[0]):
         out[j] = x[j] if x[j] > 0 else x[j] * slopes[j]
 
 
 @kernel
-def _prelu_backward(gradient: Floats, x: Floats, slopes: Floats, out: Floats, slope_sums: Floats) -> None:
+def _prelu_backward(
+    gradient: Float32s, x: Float32s, slopes: Float32s, out: Float32s, slope_sums: Float32s
+) -> None:
     for j in range(out.shape[0]):
         is_positive = x[j] > 0
         out[j] = gradient[j] if is_positive else gradient[j] * slopes[j]

@@ -23,7 +23,8 @@ from esmm_spark.model.grouped.epilogue_kernels import (
     mix_backward,
     mix_forward,
 )
-from esmm_spark.model.kernels.compilation import Ints, arrays_of, num_threads
+from esmm_spark.model.kernels.compilation import arrays_of, num_threads
+from esmm_spark.runtime.arrays import Ints
 
 # Blocks of impressions, each with sums of its own of what is added up over all of them.
 _BLOCKS = 16

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numba
-import numpy as np
 import numpy.typing as npt
 import torch
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -14,11 +13,8 @@ from torch import Tensor
 
 from esmm_spark.runtime.compiling import Function, KernelSet, compiled
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.integer[Any]]
-
 # The files that kernels are made of, `compiling.compiled`'s `files`.
-KERNEL_FILES = (
+MODEL_KERNEL_FILES = (
     "runtime/hash_kernels.py",
     "model/fused/activation_kernels.py",
     "model/fused/blas.py",
@@ -43,7 +39,7 @@ KERNEL_FILES = (
 
 # Products may be contracted with sums: one rounding instead of two.
 _CONTRACT = {"contract"}
-_KERNELS = KernelSet(KERNEL_FILES, fastmath=_CONTRACT)
+_KERNELS = KernelSet(MODEL_KERNEL_FILES, fastmath=_CONTRACT)
 kernel = _KERNELS.kernel
 inlined_kernel = _KERNELS.inlined_kernel
 
@@ -56,7 +52,7 @@ def parallel_kernel(function: Function) -> Function:
     It must not itself assign to an array that is an element of a tuple: numba's dead code elimination for
     parallel functions doesn't know that the caller sees it, and removes the assignment. A `kernel` may.
     """
-    return compiled(function, KERNEL_FILES, parallel=True, fastmath=_CONTRACT)
+    return compiled(function, MODEL_KERNEL_FILES, parallel=True, fastmath=_CONTRACT)
 
 
 def num_threads() -> int:

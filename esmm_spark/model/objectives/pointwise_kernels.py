@@ -20,7 +20,7 @@ chunk.
 
 import math
 
-from esmm_spark.model.kernels.compilation import Floats, Ints, kernel
+from esmm_spark.model.kernels.compilation import kernel
 from esmm_spark.model.objectives.spec import CONSTRAINT, COUNTERFACTUAL, IMPUTATION, NONE, LossSpec
 from esmm_spark.model.objectives.term_kernels import (
     CLIP,
@@ -35,7 +35,6 @@ from esmm_spark.model.objectives.term_kernels import (
     PROPENSITY,
     SAMPLE_WEIGHT,
     WEIGHT,
-    Doubles,
     P,
     Q,
     add_constraint,
@@ -44,6 +43,7 @@ from esmm_spark.model.objectives.term_kernels import (
     add_own_cross_entropy,
     propensity_of,
 )
+from esmm_spark.runtime.arrays import Float32s, Float64s, Ints
 
 
 def loss_scratch_rows(num_heads: int, num_tasks: int) -> int:
@@ -54,13 +54,13 @@ def loss_scratch_rows(num_heads: int, num_tasks: int) -> int:
 @kernel
 def loss_of_chunk(
     spec: LossSpec,
-    logits: Floats,
-    labels: Floats,
-    carried: Floats,
+    logits: Float32s,
+    labels: Float32s,
+    carried: Float32s,
     scale: float,
-    scratch: Doubles,
-    gradients: Floats,
-    weight_sums: Doubles,
+    scratch: Float64s,
+    gradients: Float32s,
+    weight_sums: Float64s,
 ) -> float:
     """Returns the sum of the losses of n impressions; sets the gradients of their logits.
 
@@ -102,7 +102,7 @@ def loss_of_chunk(
 
 
 @kernel
-def _set_head(logits: Floats, head: Doubles, count: int) -> float:
+def _set_head(logits: Float32s, head: Float64s, count: int) -> float:
     """Sets what is held of a head, its gradient to 0; returns 0, or NaN where a logit is NaN or infinite.
 
     A NaN must reach the loss, though no term may read this head for this impression.
@@ -123,7 +123,7 @@ def _set_head(logits: Floats, head: Doubles, count: int) -> float:
 
 
 @kernel
-def _set_labels(labels: Floats, parent: int, task: int, known: Doubles) -> None:
+def _set_labels(labels: Float32s, parent: int, task: int, known: Float64s) -> None:
     """Sets the labels of a task, 0 where that of its parent is; the parent's are set."""
     for i in range(labels.shape[1]):
         known[task, i] = labels[task, i]
@@ -138,7 +138,7 @@ def _has_propensity(spec: LossSpec, term: int) -> bool:
 
 
 @kernel
-def _set_factors(spec: LossSpec, term: int, known: Doubles, carried: Floats, factors: Doubles) -> None:
+def _set_factors(spec: LossSpec, term: int, known: Float64s, carried: Float32s, factors: Float64s) -> None:
     """Sets what the cross entropies of a plain term are multiplied by [n], 0 where it does not apply."""
     given, task, weight = spec.given[term], spec.task[term], spec.factors[term, WEIGHT]
     positive, negative = weight * spec.factors[term, POSITIVES], weight * spec.factors[term, NEGATIVES]
@@ -160,11 +160,11 @@ def _set_factors(spec: LossSpec, term: int, known: Doubles, carried: Floats, fac
 def _weigh_inversely(
     spec: LossSpec,
     term: int,
-    known: Doubles,
-    carried: Floats,
-    heads: Doubles,
-    factors: Doubles,
-    weight_sums: Doubles,
+    known: Float64s,
+    carried: Float32s,
+    heads: Float64s,
+    factors: Float64s,
+    weight_sums: Float64s,
 ) -> None:
     """Divides a plain term's factors by the propensities, where the parent happened."""
     given, task, clip = spec.given[term], spec.task[term], spec.factors[term, CLIP]
@@ -181,7 +181,7 @@ def _weigh_inversely(
 
 @kernel
 def _add_cross_entropy(
-    spec: LossSpec, term: int, labels: Doubles, factors: Doubles, logits: Floats, heads: Doubles
+    spec: LossSpec, term: int, labels: Float64s, factors: Float64s, logits: Float32s, heads: Float64s
 ) -> float:
     """Returns the sum of `factors` times the cross entropies of the product of a chain's probabilities.
 
@@ -204,7 +204,7 @@ def _add_cross_entropy(
 
 @kernel
 def _add_product_cross_entropy(
-    chain: Ints, i: int, happened: bool, factor: float, logits: Floats, heads: Doubles
+    chain: Ints, i: int, happened: bool, factor: float, logits: Float32s, heads: Float64s
 ) -> float:
     """Returns `factor` times the cross entropy of the product of a chain's probabilities."""
     log_p, p = 0.0, 1.0
@@ -224,7 +224,7 @@ def _add_product_cross_entropy(
 
 
 @kernel
-def _add_likely(chain: Ints, i: int, log_p: float, factor: float, logits: Floats, heads: Doubles) -> float:
+def _add_likely(chain: Ints, i: int, log_p: float, factor: float, logits: Float32s, heads: Float64s) -> float:
     """Returns `factor` times -log(1 - p) of a chain with p >= 1/2, so that no logit is below 0."""
     lowest = chain[0]
     for head in chain:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from esmm_spark.contracts.losses import Term
 from esmm_spark.contracts.objective import Objective
-from esmm_spark.model.kernels.compilation import Ints
+from esmm_spark.runtime.arrays import Ints
 
 NONE = -1
 # Kinds of terms: a cross entropy alone, with a counterfactual twin, or with an imputed error; a limit of a

@@ -3,13 +3,9 @@
 Shapes are those of `pointwise_kernels`.
 """
 
-import numpy as np
-import numpy.typing as npt
-
-from esmm_spark.model.kernels.compilation import Floats, Ints, kernel
+from esmm_spark.model.kernels.compilation import kernel
 from esmm_spark.model.objectives.spec import NONE, LossSpec
-
-Doubles = npt.NDArray[np.float64]
+from esmm_spark.runtime.arrays import Float32s, Float64s, Ints
 
 # What is held of each head, [HEAD_ROWS, H, M]: its p, 1 - p, the logarithms of both, and its gradient.
 HEAD_ROWS = 5
@@ -20,7 +16,7 @@ PROPENSITY, SAMPLE_WEIGHT = 0, 1
 
 
 @kernel
-def propensity_of(spec: LossSpec, term: int, carried: Floats, heads: Doubles, i: int) -> float:
+def propensity_of(spec: LossSpec, term: int, carried: Float32s, heads: Float64s, i: int) -> float:
     """Returns an impression's propensity: a carried column, or the product of a chain's probabilities."""
     if spec.columns[term, PROPENSITY] != NONE:
         return float(carried[spec.columns[term, PROPENSITY], i])
@@ -28,7 +24,7 @@ def propensity_of(spec: LossSpec, term: int, carried: Floats, heads: Doubles, i:
 
 
 @kernel
-def weight_of(spec: LossSpec, term: int, carried: Floats, i: int) -> float:
+def weight_of(spec: LossSpec, term: int, carried: Float32s, i: int) -> float:
     """Returns a term's weight times the impression's, if it has one."""
     weight = spec.factors[term, WEIGHT]
     if spec.columns[term, SAMPLE_WEIGHT] != NONE:
@@ -37,7 +33,7 @@ def weight_of(spec: LossSpec, term: int, carried: Floats, i: int) -> float:
 
 
 @kernel
-def add_own_cross_entropy(heads: Doubles, head: int, i: int, happened: bool, factor: float) -> float:
+def add_own_cross_entropy(heads: Float64s, head: int, i: int, happened: bool, factor: float) -> float:
     """Returns `factor` times the cross entropy of one head's probability."""
     if happened:
         heads[GRADIENT, head, i] -= factor * heads[Q, head, i]
@@ -48,7 +44,7 @@ def add_own_cross_entropy(heads: Doubles, head: int, i: int, happened: bool, fac
 
 @kernel
 def add_counterfactual(
-    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, weight_sums: Doubles
+    spec: LossSpec, term: int, known: Float64s, carried: Float32s, heads: Float64s, weight_sums: Float64s
 ) -> float:
     """Returns DCMT's term: each head's cross entropy where it applies, and the regulariser of both."""
     head, twin = spec.chain[spec.chain_at[term]], spec.extra_head[term]
@@ -79,7 +75,7 @@ def add_counterfactual(
 
 @kernel
 def add_imputation(
-    spec: LossSpec, term: int, known: Doubles, carried: Floats, heads: Doubles, count: int
+    spec: LossSpec, term: int, known: Float64s, carried: Float32s, heads: Float64s, count: int
 ) -> float:
     """Returns the doubly robust term, whose imputed error is softplus of its head's logit."""
     head, imputing = spec.chain[spec.chain_at[term]], spec.extra_head[term]
@@ -106,7 +102,7 @@ def add_imputation(
 
 
 @kernel
-def add_constraint(spec: LossSpec, term: int, carried: Floats, heads: Doubles, count: int) -> float:
+def add_constraint(spec: LossSpec, term: int, carried: Float32s, heads: Float64s, count: int) -> float:
     """Returns `weight` times what a task's probability has above another's, whatever the labels."""
     chain = spec.chain[spec.chain_at[term] : spec.chain_at[term + 1]]
     limiting = spec.propensity_chain[spec.propensity_at[term] : spec.propensity_at[term + 1]]
@@ -124,7 +120,7 @@ def add_constraint(spec: LossSpec, term: int, carried: Floats, heads: Doubles, c
 
 
 @kernel
-def _product(chain: Ints, heads: Doubles, i: int) -> float:
+def _product(chain: Ints, heads: Float64s, i: int) -> float:
     """Returns the product of a chain's probabilities."""
     p = 1.0
     for head in chain:

@@ -12,7 +12,7 @@ from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.schemas.columns import example_columns
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.logs.aliccp import NO_LABEL
-from esmm_spark.logs.arrays import Bytes, Int8s, Int64s
+from esmm_spark.runtime.arrays import Bytes, Int8s, Int64s
 from esmm_spark.samples.grouping.buffers import NUM_PARTS, GroupBuffers
 from esmm_spark.samples.hashing.keys import hash_parts
 

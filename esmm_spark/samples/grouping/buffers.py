@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from esmm_spark.logs.arrays import Bytes, Float32s, Int8s, Int32s, Int64s
 from esmm_spark.logs.reasons import FIRST_ORPHAN
+from esmm_spark.runtime.arrays import Bytes, Float32s, Int8s, Int32s, Int64s
 
 Rows = npt.NDArray[Any]  # int32, or int64 in an arena of 2^31 rows and more
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.logs.aliccp import line_columns
-from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.lines import Lines
 from esmm_spark.logs.reasons import ACCEPTED
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.samples.grouping.batches import closed_parts, examples_schema, row_dtype
 from esmm_spark.samples.grouping.buffers import (
     NUM_PARTS,

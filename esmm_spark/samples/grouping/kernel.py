@@ -8,7 +8,6 @@ whose key isn't the open group's has no context.
 from typing import NamedTuple
 
 from esmm_spark.logs.aliccp import LineColumns, parse_context, parse_impression, trim
-from esmm_spark.logs.arrays import Bytes
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.lines import CONTEXT, REPEATED_IMPRESSION, Lines
 from esmm_spark.logs.reasons import (
@@ -18,6 +17,7 @@ from esmm_spark.logs.reasons import (
     UNKNOWN_CONTEXT,
 )
 from esmm_spark.logs.tokens import CONTEXT_LEVEL, IMPRESSION_LEVEL, MIN_TOKEN_BYTES
+from esmm_spark.runtime.arrays import Bytes
 from esmm_spark.runtime.byte_kernels import same_bytes
 from esmm_spark.samples.grouping.buffers import (
     IS_OPEN,

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from esmm_spark.contracts.features import FeatureSpec
-from esmm_spark.logs.arrays import Bytes, Float32s, Int32s, Int64s
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.reasons import ACCEPTED, SEVERAL_VALUES, TOKEN_COUNT_MISMATCH
 from esmm_spark.logs.tokens import FieldNames, TokenBuffers, field_names, scan_tokens, token_buffers
+from esmm_spark.runtime.arrays import Bytes, Float32s, Int32s, Int64s
 from esmm_spark.samples.grouping.buffers import Rows
 from esmm_spark.samples.hashing.values import FieldTable, field_table, hash_value, row_of_hash
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from esmm_spark.logs.arrays import Bools
+from esmm_spark.runtime.arrays import Bools
 from esmm_spark.samples.hashing.keys import hash_texts
 
 SHARE_STEPS = 1_000_000

@@ -3,8 +3,8 @@
 import numpy as np
 
 from esmm_spark.contracts.features import HASH_SEED
-from esmm_spark.logs.arrays import Bytes, Int32s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel
+from esmm_spark.runtime.arrays import Bytes, Int32s, Int64s
 from esmm_spark.runtime.xxh64 import xxh64
 
 _SEED = np.uint64(HASH_SEED)

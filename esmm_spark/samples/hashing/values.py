@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from esmm_spark.contracts.features import HASH_SEED, RARE_BUCKET, FeatureSpec
-from esmm_spark.logs.arrays import Bools, Bytes, Int64s, Words
 from esmm_spark.logs.compiling import inlined_kernel
+from esmm_spark.runtime.arrays import Bools, Bytes, Int64s, Words
 from esmm_spark.runtime.xxh64 import xxh64
 
 _SEED = np.uint64(HASH_SEED)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.compiling import kernel
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.runtime.hash_kernels import fibonacci_slot, find_slot, floor_log2
 
 _MIN_SLOTS = 1 << 12

@@ -6,9 +6,9 @@ import numpy as np
 
 from esmm_spark.contracts.features import HASH_SEED
 from esmm_spark.logs.aliccp import find_comma, find_impression_key
-from esmm_spark.logs.arrays import Bytes, Int64s, Words
 from esmm_spark.logs.compiling import allocating_kernel, kernel
 from esmm_spark.logs.lines import CONTEXT, Lines
+from esmm_spark.runtime.arrays import Bytes, Int64s, Words
 from esmm_spark.runtime.byte_kernels import same_bytes
 from esmm_spark.runtime.xxh64 import xxh64
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from esmm_spark.logs.arrays import Bytes, Int8s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel, kernel
 from esmm_spark.logs.lines import Lines, lines_at
+from esmm_spark.runtime.arrays import Bytes, Int8s, Int64s
 from esmm_spark.runtime.byte_kernels import compare_bytes, same_bytes
 from esmm_spark.samples.lines.ids import IdTable
 from esmm_spark.samples.lines.order import sort_range

@@ -1,8 +1,8 @@
 """The order in which lines are grouped, by key, kind and bytes: its comparison and a merge sort."""
 
-from esmm_spark.logs.arrays import Int64s
 from esmm_spark.logs.compiling import kernel
 from esmm_spark.logs.lines import Lines
+from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.runtime.byte_kernels import compare_bytes
 
 

@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from esmm_spark.logs.aliccp import trim
-from esmm_spark.logs.arrays import Bools, Bytes, Int32s, Int64s
 from esmm_spark.logs.compiling import allocating_kernel
 from esmm_spark.logs.lines import CONTEXT, Lines, lines_at
+from esmm_spark.runtime.arrays import Bools, Bytes, Int32s, Int64s
 from esmm_spark.runtime.byte_kernels import same_bytes
 from esmm_spark.samples.lines.keys import LOWEST, LineKeys, hash_line_keys
 from esmm_spark.samples.lines.order import sort_range

@@ -26,7 +26,7 @@ _SECONDS_BETWEEN_SIGNS = 1.0
 # Within this time the watch has seen who ended.
 _SECONDS_TO_LEARN_WHO = 2.0
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Cluster:
         pieces = torch.split(joined, lengths)
         return [bytes(piece.tolist()).decode() for piece in pieces]
 
-    def together(self, work: Callable[[], T], name: str) -> T:
+    def together(self, work: Callable[[], _T], name: str) -> _T:
         """Returns what `work` returns here, once it is done on all ranks; if it fails on one, all fail.
 
         Only the first rank that failed tells why. While some ranks are still at work, all of them keep in
@@ -123,7 +123,7 @@ class Cluster:
         with inside(f'at work on "{name}"'):
             return self._together(work, name)
 
-    def _together(self, work: Callable[[], T], name: str) -> T:
+    def _together(self, work: Callable[[], _T], name: str) -> _T:
         # Not `with`: if a rank is lost meanwhile, nobody waits for this one's work.
         pool = ThreadPoolExecutor(1)
         future = pool.submit(work)
