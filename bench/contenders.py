@@ -14,6 +14,8 @@ from bench.workspace import Workspace, say
 
 UNIT = "impressions/s"
 _TURNS = 2
+# What is added to our title -> the mode of `bench.workers.train`. The others train in one way alone.
+_KINDS = {"": "loader", ", batches in memory": "memory", ", a validation pass": "validation"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Contender:
 def in_turns(
     workspace: Workspace, result: StageResult, stage: str, contenders: Sequence[Contender]
 ) -> dict[str, float]:
-    """Adds a figure for each contender, ours also on batches in memory; returns the best rate by title."""
+    """Adds a figure for each contender, ours for each mode; returns the best rate by title."""
     found: dict[str, list[dict[str, Any]]] = {contender.title: [] for contender in contenders}
     for turn in range(_TURNS):
         for number, contender in enumerate(contenders):
@@ -42,9 +44,10 @@ def in_turns(
     best: dict[str, float] = {}
     for title, turns in found.items():
         rates = [turn["rates"] for turn in turns]
-        # Of ours there are two kinds, of the others one, on batches in memory.
-        kinds = {"": "loader", ", batches in memory": "memory"} if isinstance(rates[0], dict) else {"": ""}
+        kinds = _KINDS if isinstance(rates[0], dict) else {"": ""}
         for suffix, kind in kinds.items():
+            if kind and kind not in rates[0]:
+                continue
             every = [list(rate[kind] if kind else rate) for rate in rates]
             best[title + suffix] = max(map(max, every))
             details = {**turns[0], "rates": every}

@@ -89,3 +89,10 @@ class Session:
         """Returns impressions/s over all ranks from the step `warm_up` on."""
         times = self.step_times(batches, steps)
         return self.config.train.batch_size * (len(times) - 1 - warm_up) / (times[-1] - times[warm_up])
+
+    def validation_rate(self) -> float:
+        """Returns impressions/s over all ranks of a validation pass, the loader included."""
+        started = time.perf_counter()
+        with self.feed() as batches:
+            self.trainer.validate(batches, self.counts)
+        return self.counts.impressions / (time.perf_counter() - started)

@@ -19,6 +19,7 @@ _REFERENCES = {
 }
 _SPARE_MIB = 1.5 * 1024
 _ROUNDS = ("--rounds", "2")
+_MODES = ("loader", "memory", "validation")
 
 
 def run(workspace: Workspace) -> StageResult:
@@ -27,7 +28,7 @@ def run(workspace: Workspace) -> StageResult:
     grouped, single = workspace.grouped(), workspace.single_valued()
     bfloat16 = f"{OURS}, train.bf16"
     contenders = [
-        Contender(OURS, "bench.workers.train", [str(grouped), *_ROUNDS]),
+        Contender(OURS, "bench.workers.train", [str(grouped), *_ROUNDS, "--modes", *_MODES]),
         Contender(bfloat16, "bench.workers.train", [str(grouped), "train.bf16=true", *_ROUNDS]),
         *(
             Contender(title, "bench.workers.reference", [str(grouped), order, *_ROUNDS])
@@ -48,6 +49,8 @@ def run(workspace: Workspace) -> StageResult:
         0.05,
         at_least=False,
     )
+    validation = best[f"{OURS}, a validation pass"]
+    result.ask("a validation pass / training with loader", validation / best[OURS], 2.0)
     own = f"{OURS}, single-valued"
     peers = _peers(workspace, single, _PEER_SINGLE_VALUED, "single-valued")
     contender = Contender(own, "bench.workers.train", [str(single), *_ROUNDS])

@@ -1,7 +1,7 @@
-"""Trains with the loader and, in turns, on batches in memory; under horovodrun on several ranks.
+"""Trains with the loader, on batches in memory, and validates, in turns; under horovodrun on several ranks.
 
-Writes impressions/s over all ranks, the bytes that a rank sends in a step and what it computes in it, from
-the first rank.
+Writes impressions/s of each over all ranks, the bytes that a rank sends in a step and what it computes in it,
+from the first rank.
 """
 
 import argparse
@@ -43,6 +43,8 @@ def main() -> None:
             if "loader" in rates:
                 with session.feed(epoch) as batches:
                     rates["loader"].append(session.rate(batches, steps, warm_up))
+            if "validation" in rates:
+                rates["validation"].append(session.validation_rate())
         thread_s, process_s = time.thread_time() - thread_s, time.process_time() - process_s
         all_steps = arguments.rounds * len(arguments.modes) * steps
         dense = sum(parameter.numel() for parameter in session.trainer.model.parameters())
