@@ -14,7 +14,7 @@ from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.files import filesystems, storage
 from esmm_spark.model import directory
-from esmm_spark.runtime.xxh64 import checksum_of
+from esmm_spark.runtime.checksums import checksum_of
 from esmm_spark.scoring.predictor import Predictor
 from esmm_spark.training.ranks.cluster import Cluster
 

@@ -36,7 +36,7 @@ class SourceCounts(_Strict):
 
 
 class Block(NamedTuple):
-    """A stretch of a file: where it begins, its bytes, and their checksum as `xxh64.checksum_of` gives it."""
+    """A stretch of a file: where it begins, its bytes, and their checksum (`runtime/checksums.py`)."""
 
     offset: int
     num_bytes: int
@@ -55,7 +55,11 @@ class ExamplesFile(_Strict):
         list[int], Field(description="Bytes of each row group, then of the footer: the whole file.")
     ] = []
     checksums: Annotated[
-        list[str], Field(description="XXH64 of each of these; datasets of before have none.")
+        list[str],
+        Field(
+            description="Of each of these, `xxh3_64:<16 hex digits>`; datasets of before have 16 hex digits "
+            "of XXH64, or none."
+        ),
     ] = []
 
     @property

@@ -17,7 +17,7 @@ from esmm_spark.contracts.manifest import Block, PartitionCounts
 from esmm_spark.contracts.schemas.columns import Column
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.schemas import arrow_schema
-from esmm_spark.runtime.xxh64 import checksum_of
+from esmm_spark.runtime.checksums import checksum_of, is_checksum_of
 
 _OTHER_CONTENT = "its content is not what the manifest says"
 
@@ -79,7 +79,7 @@ def read_footer(file: pa.NativeFile, footer: Block | None) -> pq.FileMetaData:
     if size != expected:
         raise DamagedBlockError(f"it has {size} bytes, the manifest says {expected}")
     content = file.read_at(footer.num_bytes, footer.offset)
-    if checksum_of(content) != footer.checksum:
+    if not is_checksum_of(footer.checksum, content):
         raise DamagedBlockError(f"{_OTHER_CONTENT} (footer)")
     return pq.read_metadata(pa.BufferReader(content))
 
@@ -103,7 +103,7 @@ def read_row_group(
     source = file
     if block is not None:
         content = pa.py_buffer(file.read_at(block.num_bytes, block.offset))
-        if checksum_of(content) != block.checksum:
+        if not is_checksum_of(block.checksum, content):
             raise DamagedBlockError(_OTHER_CONTENT)
         source = _as_file(content, metadata, index, block)
     # One thread: the others belong to training, or to Spark's other tasks.

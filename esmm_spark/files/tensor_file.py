@@ -6,8 +6,9 @@ to write it, which a shard of half the memory doesn't survive. Its reader maps t
 MB in 13 ms, none of it read; as numpy arrays it copies them, 392 ms), but doesn't hand out the header's
 bytes: whoever compares their checksum has parsed them, and the package would save one `np.memmap`.
 
-The header's `__metadata__` holds the XXH64 of each tensor (`xxh64/<name>`), and of the header itself with
-that checksum as zeros (`xxh64`). Whoever reads a tensor compares them. Files without are taken as they are.
+The header's `__metadata__` holds the checksum of each tensor (`checksum/<name>`), and of the header itself
+with that checksum's digits as zeros (`checksum`). Whoever reads a tensor compares them. Files of before have
+XXH64 at `xxh64/<name>` and `xxh64`, which are compared likewise. Files without are taken as they are.
 
 Source: https://github.com/huggingface/safetensors, README.md, section "Format".
 """
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.files import storage
-from esmm_spark.runtime.xxh64 import Checksum, checksum_of
+from esmm_spark.runtime.checksums import NUM_DIGITS, checksum_of, checksum_of_pieces, is_checksum_of
 
 _DTYPES: dict[str, type[np.generic]] = {
     "F64": np.float64,
@@ -36,9 +37,7 @@ _DTYPES: dict[str, type[np.generic]] = {
 }
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _WRITE_BYTES = 32 << 20
-# A checksum takes pieces of whole stripes: rows of any length, so many at a time, are some.
-_STRIPE_ROWS = 32
-_METADATA, _CHECKSUM, _NO_CHECKSUM = "__metadata__", "xxh64", "0" * 16
+_METADATA, _CHECKSUM, _CHECKSUM_BEFORE = "__metadata__", "checksum", "xxh64"
 # The format's own limit, so that a corrupt length doesn't ask for petabytes.
 _MAX_HEADER_BYTES = 100_000_000
 
@@ -127,14 +126,17 @@ def read_tensors(uri: str) -> dict[str, Tensor]:
 
 def _compare(where: str, name: str, array: npt.NDArray[Any], checksums: Mapping[str, str] | None) -> None:
     """Raises InputError unless the tensor has its checksum; without checksums it is taken as it is."""
-    if checksums is not None and checksums.get(name) != checksum_of(array):
+    if checksums is not None and not is_checksum_of(checksums.get(name, ""), array):
         raise InputError(f"{where} is corrupt: tensor {name} is not what was written")
 
 
 def _header(tensors: Mapping[str, Tensor]) -> bytes:
     """Returns the length of the header and the header, padded, with the checksums of all tensors."""
-    metadata = {_CHECKSUM: _NO_CHECKSUM}
-    metadata |= {f"{_CHECKSUM}/{name}": _checksum_of(tensor) for name, tensor in tensors.items()}
+    no_checksum = _without_digits(checksum_of(b""))
+    metadata = {_CHECKSUM: no_checksum}
+    metadata |= {
+        f"{_CHECKSUM}/{name}": checksum_of_pieces(_blocks(tensor)) for name, tensor in tensors.items()
+    }
     entries: dict[str, Any] = {_METADATA: metadata}
     begin = 0
     for name, tensor in tensors.items():
@@ -145,22 +147,19 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
     text = json.dumps(entries, separators=(",", ":")).encode()
     # Padded, as the format asks, so that the first tensor begins at a multiple of 8.
     text += b" " * (-len(text) % 8)
-    text = text.replace(_NO_CHECKSUM.encode(), checksum_of(text).encode(), 1)
+    text = text.replace(no_checksum.encode(), checksum_of(text).encode(), 1)
     return struct.pack("<Q", len(text)) + text
 
 
-def _checksum_of(tensor: Tensor) -> str:
-    checksum = Checksum()
-    for block in _blocks(tensor):
-        checksum.update(block)
-    return checksum.text()
+def _without_digits(checksum: str) -> str:
+    return checksum[:-NUM_DIGITS] + "0" * NUM_DIGITS
 
 
 def _blocks(tensor: Tensor) -> Iterator[npt.NDArray[Any]]:
     """Yields the tensor's elements as contiguous arrays of at most about 32 MiB."""
     flat = tensor.detach().reshape(1) if tensor.dim() == 0 else tensor.detach()
     row_bytes = flat[:1].numel() * flat.element_size()
-    step = max(1, _WRITE_BYTES // max(1, row_bytes) // _STRIPE_ROWS) * _STRIPE_ROWS
+    step = max(1, _WRITE_BYTES // max(1, row_bytes))
     for start in range(0, len(flat), step):
         yield flat[start : start + step].contiguous().cpu().numpy()
 
@@ -201,13 +200,13 @@ def _parse_header(
 
 def _checksums_in(where: str, header: bytes, metadata: Mapping[str, str]) -> dict[str, str] | None:
     """Returns name -> checksum, None if there are none. Raises InputError unless the header has its own."""
-    prefix = f"{_CHECKSUM}/"
+    key = _CHECKSUM if _CHECKSUM in metadata else _CHECKSUM_BEFORE
     checksums = {
-        name.removeprefix(prefix): text for name, text in metadata.items() if name.startswith(prefix)
+        name.removeprefix(f"{key}/"): text for name, text in metadata.items() if name.startswith(f"{key}/")
     }
-    own = metadata.get(_CHECKSUM)
+    own = metadata.get(key)
     if own is None and not checksums:
         return None
-    if own is None or checksum_of(header.replace(own.encode(), _NO_CHECKSUM.encode(), 1)) != own:
+    if own is None or not is_checksum_of(own, header.replace(own.encode(), _without_digits(own).encode(), 1)):
         raise InputError(f"{where} is corrupt: its header is not what was written")
     return checksums

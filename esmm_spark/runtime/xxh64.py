@@ -1,12 +1,9 @@
-"""XXH64: of values that are hashed to buckets, and of bytes that are to be the same when they are read again.
+"""XXH64 in compiled kernels: of values that are hashed to buckets, and of keys and ids.
 
 Python's `xxhash.xxh64(data, seed)` and Spark's `xxhash64(string)`, whose seed is 42, give the same 64 bits.
-As a checksum it runs at 11 to 13 GB/s of a core, zlib's CRC-32 at 4 and SHA-256 at 1.7.
 
 Source: Collet, xxHash fast digest algorithm specification 0.1.1, "XXH64 algorithm description".
 """
-
-from typing import Any
 
 import numpy as np
 
@@ -18,54 +15,11 @@ _PRIME_2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _PRIME_3 = np.uint64(0x165667B19E3779F9)
 _PRIME_4 = np.uint64(0x85EBCA77C2B2AE63)
 _PRIME_5 = np.uint64(0x27D4EB2F165667C5)
-_STRIPE_BYTES = 32
 
 
 def _kernel(function: Function) -> Function:
     # _nrt=False as in KernelSet.kernel: no array is made here.
     return compiled(function, ("runtime/xxh64.py",), _nrt=False)
-
-
-class Checksum:
-    """The XXH64, seed 0, of bytes that come in pieces."""
-
-    def __init__(self) -> None:
-        primes = int(_PRIME_1), int(_PRIME_2)
-        starts = [sum(primes) % 2**64, primes[1], 0, -primes[0] % 2**64]
-        self._accumulators = np.array(starts, dtype=np.uint64)
-        self._rest = np.zeros(_STRIPE_BYTES // 8, dtype=np.uint64)
-        self._length = 0
-
-    def update(self, data: Any) -> None:
-        """Adds the bytes of a contiguous array or buffer.
-
-        All pieces but the last must be a multiple of 32 bytes long, and aligned as the memory of arrays,
-        Arrow buffers and `bytes` is: so no piece is ever copied.
-        """
-        assert self._length % _STRIPE_BYTES == 0, self._length
-        is_array = isinstance(data, np.ndarray)
-        content = data.reshape(-1).view(np.uint8) if is_array else np.frombuffer(data, dtype=np.uint8)
-        # For the kernel another type of array: it would be compiled once more.
-        content = content.view()
-        content.flags.writeable = False
-        rest = len(content) % _STRIPE_BYTES
-        _add_stripes(self._accumulators, content[: len(content) - rest].view(np.uint64))
-        self._rest.view(np.uint8)[:rest] = content[len(content) - rest :]
-        self._length += len(content)
-
-    def text(self) -> str:
-        """Returns the 16 hex digits of all bytes so far."""
-        return f"{_finish(self._accumulators, self._rest, self._rest.view(np.uint8), self._length):016x}"
-
-
-def checksum_of(data: Any) -> str:
-    """Returns 16 hex digits: the XXH64, seed 0, of a contiguous array or buffer.
-
-    Example: `checksum_of(b"abc")` is `44bc2cf5ad770999`.
-    """
-    checksum = Checksum()
-    checksum.update(data)
-    return checksum.text()
 
 
 @_kernel
@@ -114,32 +68,6 @@ def _hash_stripes(words: Words, start: int, end: int, seed: np.uint64) -> np.uin
         third = _round(third, words[word + 2])
         fourth = _round(fourth, words[word + 3])
     return _converge(first, second, third, fourth)
-
-
-@_kernel
-def _add_stripes(accumulators: Words, words: Words) -> None:
-    """Adds `words`, a multiple of 4, to the four accumulators."""
-    first, second, third, fourth = accumulators[0], accumulators[1], accumulators[2], accumulators[3]
-    # Unsigned places: numba looks at each signed one whether it is negative, a quarter of the time.
-    word, end = np.uint64(0), np.uint64(len(words))
-    while word < end:
-        first = _round(first, words[word])
-        second = _round(second, words[word + np.uint64(1)])
-        third = _round(third, words[word + np.uint64(2)])
-        fourth = _round(fourth, words[word + np.uint64(3)])
-        word += np.uint64(4)
-    accumulators[0], accumulators[1], accumulators[2], accumulators[3] = first, second, third, fourth
-
-
-@_kernel
-def _finish(accumulators: Words, rest: Words, rest_text: Bytes, length: int) -> np.uint64:
-    """Returns the hash of `length` bytes, of which the last, less than a stripe, are in `rest`."""
-    seed = np.uint64(0)
-    if length >= 32:
-        state = _converge(accumulators[0], accumulators[1], accumulators[2], accumulators[3])
-        # What `xxh64` adds to the seed of so few bytes, it has not to add here.
-        seed = state + np.uint64(length - (length & 31)) - _PRIME_5
-    return xxh64(rest, rest_text, 0, length & 31, seed)
 
 
 @_kernel

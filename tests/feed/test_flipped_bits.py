@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.manifest import Manifest
@@ -69,6 +70,20 @@ def test_a_dataset_of_before_is_read_without_checksums(tmp_path: Path) -> None:
     manifest = write_dataset(tmp_path, {TRAIN: counts})
     check_files(str(tmp_path), counts)
     assert read_all(tmp_path, manifest) == counts.impressions
+
+
+def test_a_dataset_of_before_is_held_against_its_xxh64(tmp_path: Path) -> None:
+    counts = dataset_in(tmp_path).partitions[TRAIN]
+    (file,) = counts.files
+    content = (tmp_path / FILE).read_bytes()
+    file.checksums = [
+        xxhash.xxh64_hexdigest(content[block.offset :][: block.num_bytes]) for block in file.blocks
+    ]
+    manifest = write_dataset(tmp_path, {TRAIN: counts})
+    assert read_all(tmp_path, manifest) == counts.impressions
+    for _ in flips_of(tmp_path / FILE, 5):
+        with pytest.raises(InputError, match=r"part-00000\.parquet.*preprocess again"):
+            read_all(tmp_path, manifest)
 
 
 def test_the_digest_of_a_partition_follows_from_its_bytes_and_not_from_its_paths(tmp_path: Path) -> None:

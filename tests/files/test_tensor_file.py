@@ -1,5 +1,6 @@
 """Our safetensors files against the safetensors package, both ways."""
 
+import json
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xxhash
 from safetensors.torch import load_file, save_file
 
 from esmm_spark.contracts.errors import InputError
@@ -142,3 +144,34 @@ def test_only_the_tensors_that_are_asked_for_are_read(tmp_path: Path) -> None:
     assert list(map_tensors(str(path), ["rows"])) == ["rows"]
     with pytest.raises(InputError, match="tensor bytes is not what was written"):
         map_tensors(str(path), ["bytes"])
+
+
+def bytes_of_before(tensors: dict[str, torch.Tensor]) -> bytes:
+    """Returns a file as it was written when its checksums were XXH64."""
+    content = tensor_bytes(tensors)
+    end = 8 + struct.unpack_from("<Q", content)[0]
+    entries = json.loads(content[8:end])
+    metadata = {"xxh64": "0" * 16}
+    for name, tensor in tensors.items():
+        metadata[f"xxh64/{name}"] = xxhash.xxh64_hexdigest(tensor.numpy().tobytes())
+    text = json.dumps({**entries, "__metadata__": metadata}).encode()
+    text = text.replace(b"0" * 16, xxhash.xxh64_hexdigest(text).encode(), 1)
+    return struct.pack("<Q", len(text)) + text + content[end:]
+
+
+@pytest.mark.parametrize("read", [map_tensors, read_tensors])
+def test_a_file_of_before_is_held_against_its_xxh64(tmp_path: Path, read: object) -> None:
+    path = tmp_path / "all.safetensors"
+    path.write_bytes(bytes_of_before(TENSORS))
+    found = read(str(path))  # type: ignore[operator]
+    assert_same({name: torch.as_tensor(np.asarray(value)) for name, value in found.items()}, TENSORS)
+    size = len(path.read_bytes())
+    body = size - sum(t.numel() * t.element_size() for t in TENSORS.values())
+    own = path.read_bytes().index(b'"xxh64"') + len(b'"xxh64": "')
+    for place in (own, path.read_bytes().index(b'"xxh64/rows"') + 20, body, size - 1):
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"^\S+all\.safetensors is corrupt"):
+            read(str(path))  # type: ignore[operator]
+        path.write_bytes(bytes_of_before(TENSORS))
