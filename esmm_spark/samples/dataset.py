@@ -15,12 +15,11 @@ from esmm_spark.contracts.schemas.layout import (
     PART_FILES,
     REJECTS,
     SPLIT_PREFIX,
-    TRAIN,
     TRAIN_PARTITION,
-    VALIDATION,
     VALIDATION_PARTITION,
     VOCABULARY,
 )
+from esmm_spark.contracts.schemas.split_names import TRAIN, VALIDATION
 from esmm_spark.files import seals, storage
 from esmm_spark.files.manifest_file import write_manifest
 from esmm_spark.files.replacing import Replacement, replacing

@@ -5,7 +5,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.schemas.layout import TEST, TRAIN, VALIDATION, SplitName
+from esmm_spark.contracts.schemas.split_names import TEST, TRAIN, VALIDATION, SplitName
 from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.reading.times import microseconds_of, start_of_day_us

@@ -12,7 +12,8 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError, TooManyRejectsError
 from esmm_spark.contracts.impressions import ImpressionColumns
 from esmm_spark.contracts.manifest import SourceCounts
-from esmm_spark.contracts.schemas.layout import REJECTS, TRAIN
+from esmm_spark.contracts.schemas.layout import REJECTS
+from esmm_spark.contracts.schemas.split_names import TRAIN
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS

@@ -19,7 +19,7 @@ docs/architecture.md shows the models folder, the scores and the report. What on
 such as a checkpoint's `state.json`, has its name there.
 """
 
-from typing import Final, Literal
+from esmm_spark.contracts.schemas import split_names
 
 # In every folder that is complete; see files/replacing.py.
 MARKER = "_SUCCESS"
@@ -36,14 +36,10 @@ LABELS = "labels"
 VOCABULARY = "vocabulary"
 
 # Partitions of the examples, and of the scores.
-SplitName = Literal["train", "validation", "test"]
-TRAIN: Final[SplitName] = "train"
-VALIDATION: Final[SplitName] = "validation"
-TEST: Final[SplitName] = "test"
 SPLIT_PREFIX = "split="
-TRAIN_PARTITION = f"{SPLIT_PREFIX}{TRAIN}"
-VALIDATION_PARTITION = f"{SPLIT_PREFIX}{VALIDATION}"
-TEST_PARTITION = f"{SPLIT_PREFIX}{TEST}"
+TRAIN_PARTITION = f"{SPLIT_PREFIX}{split_names.TRAIN}"
+VALIDATION_PARTITION = f"{SPLIT_PREFIX}{split_names.VALIDATION}"
+TEST_PARTITION = f"{SPLIT_PREFIX}{split_names.TEST}"
 DAY_PREFIX = "ds="
 
 # A models folder.

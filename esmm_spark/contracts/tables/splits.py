@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from esmm_spark.contracts.schemas.layout import TEST, TRAIN, VALIDATION, SplitName
+from esmm_spark.contracts.schemas.split_names import TEST, TRAIN, VALIDATION, SplitName
 from esmm_spark.contracts.section import InputPath, Section
 from esmm_spark.contracts.tables.column_source import ColumnSource
 
