@@ -4,11 +4,10 @@ from pathlib import Path
 
 from esmm_spark.contracts.manifest import DayCounts, DayPartition, Manifest, SourceCounts
 from esmm_spark.contracts.schemas.layout import DAY_PARTITION, EXAMPLES, MARKER
-from esmm_spark.evaluation.report.report import report_html
 from esmm_spark.evaluation.report.sections.join import read_days
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import write_manifest
-from tests.evaluation.report.test_report import measured, subject
+from tests.evaluation.report.test_report import measured, page_with_blank_plots, subject
 from tests.events.small_logs import config
 
 
@@ -58,7 +57,7 @@ def write(tmp_path: Path, days: dict[str, DayCounts] | None) -> str:
 
 def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) -> None:
     days = read_days(write(tmp_path, {"ds=2026-11-23": counts(1), "ds=2026-11-24": counts(20)}))
-    html = report_html(subject(days=days), measured())
+    html = page_with_blank_plots(subject(days=days), measured())
     section = html.partition("<h2>Join of the event logs</h2>")[2].partition("</section>")[0]
     for expected in (
         "<th>2026-11-23</th>",
@@ -79,4 +78,4 @@ def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) ->
 def test_a_dataset_without_days_or_none_at_all_has_no_section(tmp_path: Path) -> None:
     assert read_days(str(tmp_path / "nowhere")) == {}
     assert read_days(write(tmp_path, None)) == {}
-    assert "Join of the event logs" not in report_html(subject(days={}), measured())
+    assert "Join of the event logs" not in page_with_blank_plots(subject(days={}), measured())

@@ -5,12 +5,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
+from unittest import mock
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from markupsafe import escape
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from esmm_spark.contracts.schemas.records import EpochRecord, StepRecord, TrainHistory
@@ -100,6 +102,16 @@ def shown(subject: Subject, measurements: Measurements, width: int = 100) -> str
     return written.getvalue()
 
 
+def page_with_blank_plots(subject: Subject, measurements: Measurements) -> str:
+    """Returns the report with plots that are drawn, but not rendered: those of a page take two seconds."""
+
+    def blank(self: Figure, file: IO[str], **options: Any) -> None:
+        file.write("<svg></svg>")
+
+    with mock.patch.object(Figure, "savefig", blank):
+        return report_html(subject, measurements)
+
+
 @pytest.fixture(scope="module")
 def html() -> str:
     return report_html(subject(), measured())
@@ -147,12 +159,12 @@ def test_what_was_required_is_told_on_the_page_on_the_terminal_and_in_metrics_js
 def test_a_required_metric_that_is_not_defined_is_not_met_and_says_why() -> None:
     (first, _) = requirements_of(subject(), measured(reason="one class only")).values()
     assert (first.is_met, first.found, first.reason) == (False, None, "one class only")
-    assert "none: one class only" in report_html(subject(), measured(reason="one class only"))
+    assert "none: one class only" in page_with_blank_plots(subject(), measured(reason="one class only"))
 
 
 def test_where_nothing_is_required_nothing_is_said() -> None:
     without = subject(required={})
-    assert "Requirements" not in report_html(without, measured())
+    assert "Requirements" not in page_with_blank_plots(without, measured())
     assert "required" not in shown(without, measured())
     assert json.loads(metrics_json(without, measured()))["requirements"] == {}
 
@@ -191,7 +203,7 @@ def test_another_section_of_the_report_is_a_function_and_a_line(monkeypatch: pyt
         return PageSection("Mine", "tables.html", {"texts": ["A text."], "tables": [table]})
 
     monkeypatch.setattr(report, "SECTIONS", (section, lambda subject, measured: None))
-    html = report_html(subject(), measured(("model",)))
+    html = page_with_blank_plots(subject(), measured(("model",)))
     assert re.findall("<h2>(.*?)</h2>", html) == ["Mine"]
     assert '<tr><th>ESMM</th>\n<td class="n" data-label="contexts">100</td>' in html
 
@@ -199,7 +211,7 @@ def test_another_section_of_the_report_is_a_function_and_a_line(monkeypatch: pyt
 @pytest.mark.parametrize("series", [("model",), ("model", "baseline"), ("model", "oracle")])
 def test_baseline_and_truth_may_be_missing(series: tuple[str, ...]) -> None:
     alone = subject(baseline_scores=None, truth=None, history=None, history_note="there is no h.json")
-    html = report_html(alone, measured(series))
+    html = page_with_blank_plots(alone, measured(series))
     assert ("CVR over the entire space</th>" in html) == ("oracle" in series)
     assert ("BASE" in html) == ("baseline" in series)
     assert "No training curves: there is no h.json" in html
@@ -208,7 +220,7 @@ def test_baseline_and_truth_may_be_missing(series: tuple[str, ...]) -> None:
 
 def test_what_is_undefined_says_why_everywhere() -> None:
     nothing = measured(reason="one class only: no positive label")
-    html = report_html(subject(num_samples=0), nothing)
+    html = page_with_blank_plots(subject(num_samples=0), nothing)
     assert html.count("n/a (one class only: no positive label)") > 30
     assert "<figure>" not in html.split('id="training"')[0]
     assert "n/a (one" in shown(subject(), nothing)
@@ -280,7 +292,7 @@ def test_a_score_whose_level_is_wrong_is_a_warning_in_the_report_and_metrics_jso
         "CTCVR: ESMM's pctcvr add up to 1.490 times the labels (95% interval 1.395 to 1.585): "
         "a bid computed from them is off by that factor"
     )
-    html = report_html(subject(), numbers)
+    html = page_with_blank_plots(subject(), numbers)
     assert str(escape(warning)) in html
     assert html.count('<span class="bad">1.490</span>') == 1
 
@@ -295,7 +307,7 @@ def test_a_level_is_wrong_if_it_is_off_by_a_tenth_and_not_by_chance(
 ) -> None:
     numbers = calibrated(value, half_width, replicates)
     assert len(warnings_of(subject(), numbers)) == warned
-    assert ('class="note"' in report_html(subject(), numbers)) == warned
+    assert ('class="note"' in page_with_blank_plots(subject(), numbers)) == warned
 
 
 def test_resamples_that_are_all_alike_give_no_interval_but_a_reason() -> None:
@@ -305,7 +317,7 @@ def test_resamples_that_are_all_alike_give_no_interval_but_a_reason() -> None:
     numbers = measured(("model",))
     one_context = replace(numbers, num_groups=1, estimates=dict.fromkeys(numbers.estimates, alike))
     why = "all impressions are of one context, and contexts are what is resampled"
-    html = report_html(subject(), one_context)
+    html = page_with_blank_plots(subject(), one_context)
     assert f"Interval n/a: {why}." in html
     assert html.count("<small>interval n/a</small>") == html.count('<td class="n"')
     text = " ".join(shown(subject(), one_context).split())

@@ -10,10 +10,11 @@ from esmm_spark.contracts.schemas.targets import TARGETS, Target, targets_of
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.evaluation.measure.measurement import Measurements
 from esmm_spark.evaluation.measure.targets import LabelCounts, Ranking
-from esmm_spark.evaluation.report.report import report_html
+from esmm_spark.evaluation.report import report
+from esmm_spark.evaluation.report.sections import training
 from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.evaluation.report.words import meaning_of, words_of
-from tests.evaluation.report.test_report import ALL, measured, shown, subject
+from tests.evaluation.report.test_report import ALL, measured, page_with_blank_plots, shown, subject
 
 FUNNEL = Tasks.model_validate(
     {"click": {}, "conversion": {"given": "click"}, "re_buy": {"given": "conversion"}, "like": {}}
@@ -47,7 +48,7 @@ def with_more_tasks() -> Measurements:
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return report_html(subject(tasks=FUNNEL), with_more_tasks())
+    return page_with_blank_plots(subject(tasks=FUNNEL), with_more_tasks())
 
 
 def test_each_task_has_a_tile_with_its_rate_of_its_parents_positives(html: str) -> None:
@@ -105,11 +106,14 @@ def test_metrics_json_and_the_terminal_count_every_task() -> None:
     assert "…" not in narrow
 
 
-def test_validation_curves_are_drawn_of_whatever_the_training_measured() -> None:
+def test_validation_curves_are_drawn_of_whatever_the_training_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     epochs = [EpochRecord.model_validate({"epoch": e, "step": e, "re_buy_auc": 0.7}) for e in (1, 2)]
     history = TrainHistory(
         epochs=[*epochs, EpochRecord.model_validate({"epoch": 3, "step": 3, "re_buy_auc": None})]
     )
     assert [list(epoch.aucs) for epoch in history.epochs] == [["re_buy"], ["re_buy"], []]
-    html = report_html(subject(history=history), measured(("model",)))
+    monkeypatch.setattr(report, "SECTIONS", (training.section,))
+    html = report.report_html(subject(history=history), measured(("model",)))
     assert ">re buy</text>" in html
