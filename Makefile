@@ -1,9 +1,10 @@
 # Every target sets up .venv by itself when needed: scripts/setup.sh does nothing when it is there and complete.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage test-stress lint format docs bench clean
+.PHONY: help setup demo test test-fast test-rest coverage test-stress lint format docs bench clean
 
 BIN := .venv/bin
-FAST := -n 2 -m "not spark and not horovod and not slow and not stress"
+# A file's tests share its fixtures and what it compiles, so they run in one process.
+FAST := -n 2 --dist loadfile -m "not spark and not horovod and not slow and not stress"
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -20,7 +21,10 @@ test: setup ## Run every test
 test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and none that takes over ten seconds
 	@$(BIN)/python -m pytest $(FAST)
 
-coverage: setup ## The same, and how much of esmm_spark/ it runs, file by file; what numba compiles doesn't count as run
+test-rest: setup ## Run the others: with coverage, whose tests are those of test-fast, every test
+	@$(BIN)/python -m pytest -m "(spark or horovod or slow) and not stress"
+
+coverage: setup ## Those of test-fast, and how much of esmm_spark/ it runs, file by file; what numba compiles doesn't count as run
 	@$(BIN)/python -m pytest $(FAST) --cov=esmm_spark --cov-report=term
 
 test-stress: setup ## Two runs on one target, again and again: some minutes

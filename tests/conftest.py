@@ -51,6 +51,13 @@ def _require_marker(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_require_marker)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small tensors on many threads mostly wait for each other."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One small session for the whole run: two cores, UTC, four shuffle partitions, no UI."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import esmm_spark
+from tests.commands.forked import run_script
 from tests.repository import ROOT
 
 COMMANDS = (
@@ -19,15 +20,9 @@ COMMANDS = (
 )
 
 
-def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_missing_argument_is_one_line_and_exit_code_2(command: str) -> None:
-    done = run(command)
+    done = run_script(command)
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -36,7 +31,9 @@ def test_a_missing_argument_is_one_line_and_exit_code_2(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_tells_its_version(command: str) -> None:
-    done = run(command, "--version")
+    # As users start it, so the script's first lines count, too.
+    start = [sys.executable, command, "--version"]
+    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, f"esmm_spark {esmm_spark.__version__}\n")
 
 
@@ -77,7 +74,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130_and_leaves_nothing(tmp_path: Path)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_explains_the_command(command: str) -> None:
-    done = run(command, "--help")
+    done = run_script(command, "--help")
     assert done.returncode == 0
     assert "usage:" in done.stdout
 
@@ -98,7 +95,7 @@ def test_help_explains_the_command(command: str) -> None:
 def test_a_path_that_cannot_be_used_is_one_line_and_exit_code_2(
     command: str, override: str, expected: str
 ) -> None:
-    done = run(command, "--config", "conf/demo.yaml", override)
+    done = run_script(command, "--config", "conf/demo.yaml", override)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert expected in line
@@ -113,7 +110,7 @@ def test_a_path_that_cannot_be_used_is_one_line_and_exit_code_2(
     ],
 )
 def test_an_output_that_cannot_be_used_is_one_line_and_exit_code_2(output: str, expected: str) -> None:
-    done = run(COMMANDS[0], "--output", output, "--num-groups", "2", "--seed", "1")
+    done = run_script(COMMANDS[0], "--output", output, "--num-groups", "2", "--seed", "1")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert expected in line
@@ -122,7 +119,7 @@ def test_an_output_that_cannot_be_used_is_one_line_and_exit_code_2(output: str, 
 
 @pytest.mark.parametrize("command", COMMANDS[1:])
 def test_an_unknown_key_is_one_line_and_exit_code_2(command: str) -> None:
-    done = run(command, "--config", "conf/demo.yaml", "train.batch_sise=1")
+    done = run_script(command, "--config", "conf/demo.yaml", "train.batch_sise=1")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "unknown key train.batch_sise: allowed here are batch_size" in line
@@ -139,7 +136,7 @@ def test_an_unknown_key_is_one_line_and_exit_code_2(command: str) -> None:
     ],
 )
 def test_a_wrong_flag_of_a_day_is_one_line_and_exit_code_2(arguments: tuple[str, ...], said: str) -> None:
-    done = run("jobs/preprocess.py", "--config", "conf/events.yaml", "--ds", "2026-11-23", *arguments)
+    done = run_script("jobs/preprocess.py", "--config", "conf/events.yaml", "--ds", "2026-11-23", *arguments)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert said in line

@@ -1,8 +1,7 @@
 """The record of a run, and the same as Prometheus's text, of commands that do little."""
 
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from esmm_spark.contracts.errors import ConfigError, TargetBusyError
 from esmm_spark.contracts.schemas.run_record import RunRecord, record_uri
 from esmm_spark.runtime import run_notes
 from esmm_spark.runtime.run_notes import Output, RunNotes, stage
+from tests.commands.forked import run_code, run_script
 from tests.repository import ROOT
 
 # What a command does is its first argument, code; the others are noted as its output and partition.
@@ -40,9 +40,8 @@ this_run().counted(rows_in=7, rows_out=5, rejects={"bad_line": 2})
 """
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+def run(*arguments: str | Path) -> CompletedProcess[str]:
+    return run_code(COMMAND, *arguments)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -159,10 +158,8 @@ def test_metrics_of_a_failed_run_have_its_exit_code_and_no_counts(tmp_path: Path
 
 
 def test_a_run_whose_config_cannot_be_read_has_metrics_and_no_record(tmp_path: Path) -> None:
-    command = ["jobs/score.py", "--config", str(tmp_path / "no.yaml"), "--metrics-file", str(tmp_path / "m")]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+    options = ("--config", tmp_path / "no.yaml", "--metrics-file", tmp_path / "m")
+    done = run_script("jobs/score.py", *options)
     assert done.returncode == 2
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     assert parsed((tmp_path / "m").read_text())["exit_code"][0] == ({"command": "score", "output": ""}, 2)

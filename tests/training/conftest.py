@@ -6,19 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from esmm_spark.training.run import train
 from tests.synthetic_examples import small_config, write_config, write_small_dataset
 
 # The runs that are compared: 2 epochs of 16 steps, a checkpoint every 5.
 SETTINGS: dict[str, Any] = {"checkpoint_every_steps": 5, "keep_checkpoints": 100}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Small tensors on many threads mostly wait for each other."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
