@@ -5,6 +5,8 @@
 BIN := .venv/bin
 # A file's tests share its fixtures and what it compiles, so they run in one process.
 FAST := -n 2 --dist loadfile -m "not spark and not horovod and not slow and not stress"
+# make test PROCESSES=2: one of the two has the Spark session, see tests/conftest.py.
+ALL := $(if $(PROCESSES),-n $(PROCESSES) --dist loadgroup)
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -15,14 +17,14 @@ setup: ## Make .venv: pinned packages, Horovod built from source (cached outside
 demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 2 minutes, below ./demo; EVENTS=1: of event logs, 4 minutes; FUNNEL=1: of three tasks
 	@scripts/demo$(if $(EVENTS)$(FUNNEL),_events).sh
 
-test: setup ## Run every test
-	@$(BIN)/python -m pytest
+test: setup ## Run every test, PROCESSES=2 in two processes
+	@$(BIN)/python -m pytest $(ALL)
 
 test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and none that takes over ten seconds
 	@$(BIN)/python -m pytest $(FAST)
 
 test-rest: setup ## Run the others: with coverage, whose tests are those of test-fast, every test
-	@$(BIN)/python -m pytest -m "(spark or horovod or slow) and not stress"
+	@$(BIN)/python -m pytest $(ALL) -m "(spark or horovod or slow) and not stress"
 
 coverage: setup ## Those of test-fast, and how much of esmm_spark/ it runs, file by file; what numba compiles doesn't count as run
 	@$(BIN)/python -m pytest $(FAST) --cov=esmm_spark --cov-report=term

@@ -29,11 +29,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         _at_work.pop()
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Refuses tests that use the Spark session without the marker, which another test may have started."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> Iterator[None]:
+    """Refuses tests that use the Spark session without the marker, and groups tests for `--dist loadgroup`.
+
+    Another test may have started the session. Of the processes that run tests, one has the session and all
+    tests that use it; the tests that start Spark or ranks of their own are in one process, too.
+    """
     for item in items:
-        if "spark" in getattr(item, "fixturenames", ()) and item.get_closest_marker("spark") is None:
+        uses_session = "spark" in getattr(item, "fixturenames", ())
+        if uses_session and item.get_closest_marker("spark") is None:
             raise pytest.UsageError(f"{item.nodeid} uses Spark: mark it with pytest.mark.spark")
+        if uses_session:
+            item.add_marker(pytest.mark.xdist_group("session"))
+        elif any(item.get_closest_marker(marker) for marker in ("spark", "horovod", "slow")):
+            item.add_marker(pytest.mark.xdist_group("processes"))
+    # xdist's own hook, which looks for groups, comes in here.
+    return (yield)
 
 
 def _require_marker(event: str, arguments: tuple[Any, ...]) -> None:

@@ -41,7 +41,7 @@ def run(
         command(num_ranks, config, *overrides, launched=launched),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env=environment(),
         check=False,
     )
@@ -66,7 +66,7 @@ def run_and_signal(
         text=True,
         env=environment(),
     ) as process:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 200
         while not ready():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
