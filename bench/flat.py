@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esmm_spark.contracts.features import FeatureSpec, FieldSpec
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.feed.batch import Batch
 
 IntArray = npt.NDArray[np.integer[Any]]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.fields.field_spec import require_kinds
 from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.impressions import ImpressionColumns, numbers
 from esmm_spark.contracts.losses import Term
@@ -172,6 +173,11 @@ class Config(Section):
                     f"samples.carry names {', '.join(self.samples.carry)}, but logs.format "
                     f"{self.logs.format} has no columns beside its features"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> Self:
+        require_kinds(self.features.fields, self.logs.format)
         return self
 
     @model_validator(mode="before")

@@ -11,17 +11,15 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from esmm_spark.contracts.fields.field_spec import KIND_KEYS, FieldSpec, Level
 from esmm_spark.contracts.section import Section
 
 HASH_FUNCTION = "xxhash64"
 HASH_SEED = 42
-RARE_BUCKET = 0
-
-Level = Literal["context", "impression"]
 
 
 class TableSpec(Section):
@@ -30,82 +28,45 @@ class TableSpec(Section):
     num_buckets: Annotated[int, Field(ge=2, description="Buckets of the table; bucket 0 holds rare values.")]
 
 
-class FieldSpec(Section):
-    """One feature field, as it is named in the log."""
-
-    name: Annotated[str, Field(min_length=1, description="The field's name in the log.")]
-    level: Annotated[
-        Level,
-        Field(description="`context`: shared by a group's impressions; `impression`: each has its own."),
-    ]
-    table: Annotated[
-        str | None,
-        Field(description="The table whose buckets it uses; without one, the table of the field's own name."),
-    ] = None
-    weighted: Annotated[bool, Field(description="Whether token weights count; else every weight is 1.")] = (
-        False
-    )
-    multi: Annotated[bool, Field(description="Whether a line may hold several values of the field.")] = False
-    pooling: Annotated[
-        Literal["sum", "mean", "none"],
-        Field(
-            description="How several values become one vector: `sum` of weight x row, or `mean`, that sum / "
-            "number of values; `none`: they don't, the network gets each, e.g. `din`."
-        ),
-    ] = "sum"
-    max_length: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=1_000_000,
-            description="With `pooling: none`: so many values are kept, the first of the line, which are "
-            "the newest; the others are counted.",
-        ),
-    ] = None
-    min_count: Annotated[
-        int,
-        Field(
-            ge=1,
-            description="A value on fewer lines of the training split than this goes to bucket 0 ('rare').",
-        ),
-    ] = 1
-
-    @property
-    def table_name(self) -> str:
-        """The name of the field's table, which is also what its values are hashed with."""
-        return self.table or self.name
-
-    @property
-    def is_pooled(self) -> bool:
-        """Whether its values become one vector."""
-        return self.pooling != "none"
-
-    @model_validator(mode="after")
-    def _check_length(self) -> Self:
-        if self.is_pooled:
-            if self.max_length is not None:
-                raise ValueError(
-                    f"field {self.name} is pooled by {self.pooling}, but has max_length = {self.max_length}, "
-                    "which is for pooling: none"
-                )
-            return self
-        problem = "has no max_length: set how many of the newest values are kept"
-        if self.level != "context":
-            problem = f"level: {self.level}: only a context has values that are not pooled"
-        elif not self.multi:
-            problem = "holds one value: set multi: true"
-        elif self.max_length is not None:
-            return self
-        raise ValueError(f"field {self.name} has pooling: none, but {problem}")
-
-
 class FeatureSpec(Section):
     """All fields and tables. Two specs with the same `digest` turn the same log into the same rows."""
 
-    tables: Annotated[dict[str, TableSpec], Field(min_length=1, description="Table name -> its size.")]
+    tables: Annotated[
+        dict[str, TableSpec],
+        Field(min_length=1, description="Table name -> its size. Numbers and vectors need none."),
+    ]
     fields: Annotated[
         list[FieldSpec], Field(min_length=1, description="The fields, in the order of the examples.")
     ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_numbered_tables(cls, content: Any) -> Any:
+        """Declares the tables of numbers and vectors, whose size follows from the field."""
+        if not isinstance(content, dict) or not isinstance(content.get("fields"), list):
+            return content
+        tables = dict(content.get("tables") or {})
+        for field in content["fields"]:
+            field = FieldSpec.model_validate(field) if isinstance(field, dict) else field
+            if isinstance(field, FieldSpec) and field.is_numbered and field.name not in tables:
+                tables[field.name] = TableSpec(num_buckets=field.num_numbered_buckets)
+        return {**content, "tables": tables}
+
+    @model_validator(mode="after")
+    def _check_numbered_tables(self) -> Self:
+        for field in self.fields:
+            if not field.is_numbered:
+                continue
+            found, needed = self.tables[field.name].num_buckets, field.num_numbered_buckets
+            if found < needed:
+                raise ValueError(
+                    f"field {field.name} of kind {field.kind} needs {needed} buckets, and features.tables "
+                    f"has {found}: leave its table out"
+                )
+            sharing = [o.name for o in self.fields if o.table_name == field.name and o.name != field.name]
+            if sharing:
+                raise ValueError(f"field {field.name} of kind {field.kind} shares its table with {sharing}")
+        return self
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -170,6 +131,11 @@ class FeatureSpec(Section):
         return "int" if self.num_rows < 2**31 else "bigint"
 
     @property
+    def fitted_fields(self) -> list[FieldSpec]:
+        """The fields whose boundaries, mean or scale come from the training split."""
+        return [field for field in self.fields if field.is_fitted]
+
+    @property
     def needs_vocabulary(self) -> bool:
         """Whether a field has `min_count` > 1, so that its frequent values must be known to hash it."""
         return any(field.min_count > 1 for field in self.fields)
@@ -182,6 +148,10 @@ class FeatureSpec(Section):
             # Specs of before there was a maximum keep their digests.
             if field["max_length"] is None:
                 del field["max_length"]
+            if field["kind"] in (None, "categorical"):
+                # Nor did they know of kinds.
+                for key in KIND_KEYS:
+                    del field[key]
         # A dict's order decides the offsets, so the tables are hashed as a list of pairs.
         content["tables"] = [[name, table.num_buckets] for name, table in self.tables.items()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from esmm_spark.contracts.errors import InputError, SpecMismatchError
 from esmm_spark.contracts.features import HASH_FUNCTION, HASH_SEED, FeatureSpec, describe_difference
+from esmm_spark.contracts.fields.fitted import FittedNumber
 from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns, numbers
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
 
@@ -166,6 +167,10 @@ class Manifest(_Strict):
     hash_seed: int = HASH_SEED
     tasks: Tasks = DEFAULT_TASKS
     carry: Annotated[dict[str, CarriedKind], Field(description="The config's samples.carry.")] = {}
+    fitted: Annotated[
+        dict[str, FittedNumber],
+        Field(description="Numeric field -> the boundaries, mean and scale that its numbers were placed by."),
+    ] = {}
     sources: list[SourceCounts]
     partitions: Annotated[dict[str, PartitionCounts], Field(description="`split=train` -> its counts.")]
     config: Annotated[dict[str, Any], Field(description="The config that made the dataset.")]

@@ -3,7 +3,8 @@
 from contextlib import suppress
 
 from py4j.protocol import Py4JError
-from pyspark.sql import Observation, SparkSession
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError
@@ -30,7 +31,7 @@ from esmm_spark.events.reading.day import Day
 from esmm_spark.events.whole_logs import require_whole
 from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.raw_files import CanonicalLines
-from esmm_spark.reading.attributes import lost_numbers
+from esmm_spark.reading.lost_values import describe_lost, lost_values, observing
 from esmm_spark.samples.counting import account_for
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
@@ -132,22 +133,20 @@ def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str
     counted = {link.log_name: logs.accepted(link.log_name) for link in funnel.links}
     featured = add_features(labelled.impressions, catalogs, counted, funnel.events, config.features)
     contexts, impressions = featured.contexts.persist(), featured.impressions
-    # Counted by the pass that writes the lines.
-    lost, observed = lost_numbers(config.samples.carry), Observation("carried numbers")
-    if lost:
-        impressions = impressions.observe(observed, *lost)
-    featured = featured._replace(contexts=contexts, impressions=impressions)
-    lines = canonical_lines(featured, config.features, config.brought)
+    spec, carry = config.features, config.samples.carry
+    # Counted by the passes that write the lines.
+    every = F.lit(True)
+    lost_of_contexts = lost_values(contexts, spec.context_fields, {}, every)
+    lost_of_impressions = lost_values(impressions, spec.impression_fields, carry, every)
+    counted_contexts, counts_of_contexts = observing(contexts, lost_of_contexts)
+    counted_impressions, counts_of_impressions = observing(impressions, lost_of_impressions)
+    featured = featured._replace(contexts=counted_contexts, impressions=counted_impressions)
+    lines = canonical_lines(featured, spec, config.brought, {})
     lines.contexts.write.parquet(filesystems.spark_path(storage.join(staging, _CONTEXT_LINES)))
     lines.impressions.write.parquet(filesystems.spark_path(storage.join(staging, _IMPRESSION_LINES)))
     warnings = unused_catalogs(contexts, labelled.impressions, catalogs)
     contexts.unpersist()
-    kinds = config.samples.carry
-    return warnings + [
-        f"samples.carry.{name}: {count} impressions have a value that is no {kinds[name]}: they carry null"
-        for name, count in (observed.get if lost else {}).items()
-        if count
-    ]
+    return warnings + describe_lost(counts_of_contexts() | counts_of_impressions(), spec.fields, carry)
 
 
 def _write_examples(

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.features import FeatureSpec, FieldSpec
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.runtime.arrays import Int64s
 
 

@@ -6,6 +6,7 @@ from esmm_spark.runtime.compiling import KernelSet
 # whatever file, but numba looks at its own file only to see whether what it kept is out of date.
 LINE_KERNEL_FILES = (
     "contracts/features.py",
+    "contracts/fields/field_spec.py",
     "contracts/tasks.py",
     "contracts/impressions.py",
     "contracts/schemas/line_format.py",

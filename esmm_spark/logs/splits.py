@@ -1,7 +1,9 @@
 """A log that comes in splits, opened: what every format of `logs.format` but events becomes."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from esmm_spark.contracts.fields.fitted import FittedNumber
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.logs.raw_files import CanonicalLines
 
@@ -30,8 +32,10 @@ class OpenLog(NamedTuple):
         splits: each of another name.
         rejects_files: of lines that were rejected already, relative to the folder that is written.
         scratch: folders that can be deleted once the splits are written.
+        fitted: what placed the numbers in its lines.
     """
 
     splits: list[SplitLines]
     rejects_files: list[str]
     scratch: list[str]
+    fitted: Mapping[str, FittedNumber] = {}

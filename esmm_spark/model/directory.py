@@ -24,6 +24,7 @@ from torch import Tensor
 
 from esmm_spark.contracts.errors import IncompleteError, InputError
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.fields.fitted import FittedNumbers, digest_of_fitted
 from esmm_spark.contracts.objective import LISTED
 from esmm_spark.contracts.schemas.layout import (
     CONFIG_NAME,
@@ -45,20 +46,28 @@ from esmm_spark.model.embedding.sharding import ShardedRows
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.shards import open_shards, shard_name
 
+_NOTHING_FITTED: FittedNumbers = {}
 _TRAIN = "run esmm_spark/train.py"
 # What parameters were called in models of before, which had two towers.
 _FORMER_NAMES = {"ctr_tower.": "towers.0.", "cvr_tower.": "towers.1."}
 
 
 def new_version(
-    root: str, model: Model, spec: FeatureSpec, esmm: Esmm, *, step: int, num_shards: int
+    root: str,
+    model: Model,
+    spec: FeatureSpec,
+    esmm: Esmm,
+    *,
+    step: int,
+    num_shards: int,
+    fitted: FittedNumbers = _NOTHING_FITTED,
 ) -> ModelInfo:
     """Returns the info of the next version under `root`.
 
     Only rank 0 calls it, while its run holds the lease on `root`. The version is the next sequence number and
-    8 hex digits of a hash over the dense parameters, the spec, tasks, losses, the model section and the step:
-    no clock, so a repeated run has the same version. What a killed run left half-written under `root` is
-    removed.
+    8 hex digits of a hash over the dense parameters, the spec, what was fitted for it, tasks, losses, the
+    model section and the step: no clock, so a repeated run has the same version. What a killed run left
+    half-written under `root` is removed.
     """
     versions = storage.join(root, VERSIONS)
     for name in storage.list_directories(versions):
@@ -68,12 +77,20 @@ def new_version(
     losses = list(esmm.objective.terms) if esmm.objective.name == LISTED else []
     sections = [model.model_dump(mode="json"), [term.model_dump(mode="json") for term in losses]]
     tasks = esmm.objective.tasks
-    identity = json.dumps([spec.digest, tasks.described(), sections, step], sort_keys=True).encode()
+    content = [
+        spec.digest,
+        tasks.described(),
+        sections,
+        step,
+        *([digest_of_fitted(fitted)] if fitted else []),
+    ]
+    identity = json.dumps(content, sort_keys=True).encode()
     digest = hashlib.sha256(identity + tensor_bytes(_parameters(esmm))).hexdigest()[:8]
     return ModelInfo(
         model_version=f"{sequence:06d}-{digest}",
         feature_spec=spec,
         feature_spec_digest=spec.digest,
+        fitted=dict(fitted),
         tasks=tasks,
         losses=losses,
         model=model,

@@ -8,14 +8,13 @@ Worked example: impression `i` of context `c` with 206 = "7" and 508 = {7: 0.5},
 `i,1,0,c,2,206\x027\x031.0\x01508\x027\x030.5`.
 """
 
-from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.features import FeatureSpec, FieldSpec
+from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.contracts.impressions import CarriedKind, ImpressionColumns
 from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR
 
@@ -28,22 +27,20 @@ def attribute(name: str) -> Column:
     return F.col(f"`@{name}`")
 
 
-def impression_line(impressions: DataFrame, spec: FeatureSpec, brought: ImpressionColumns) -> Column:
-    """Returns the line of each impression: `impression_id`, a label of each task, `context_key`, attributes.
+def impression_head(impressions: DataFrame, brought: ImpressionColumns) -> Column:
+    """Returns a line up to its tokens: `impression_id`, a label of each task, `context_key`, what is carried.
 
     A label that isn't known is an empty text, not null.
 
     Args:
         impressions: with a label of each task, and the attributes.
-        spec: which attributes become tokens.
         brought: the tasks, and which attributes are carried.
 
     Raises:
-        InputError: a carried attribute is a list or a map; one of a field that isn't pooled is a map.
+        InputError: a carried attribute is a list or a map.
     """
     carried = [_carried(impressions, name, kind) for name, kind in brought.carry.items()]
-    own = all_tokens(impressions, spec.impression_fields)
-    return F.concat_ws(",", "impression_id", *brought.tasks.names, "context_key", *carried, *own)
+    return F.concat_ws(",", "impression_id", *brought.tasks.names, "context_key", *carried)
 
 
 def _carried(frame: DataFrame, name: str, kind: CarriedKind) -> Column:
@@ -69,24 +66,17 @@ def _number(value: Column, kind: CarriedKind) -> Column:
     return F.when(~F.isnan(number), number.cast("string"))
 
 
-def lost_numbers(carry: Mapping[str, CarriedKind]) -> list[Column]:
-    """Returns, for each carried number, how many impressions have a value that is none: they carry null."""
-    return [
-        F.count_if(attribute(name).isNotNull() & _number(attribute(name), kind).isNull()).alias(name)
-        for name, kind in carry.items()
-        if kind != "string"
-    ]
-
-
-def all_tokens(frame: DataFrame, fields: Sequence[FieldSpec]) -> tuple[Column, Column]:
-    """Returns the number of the fields' tokens and the tokens, both as text; as `field_tokens` otherwise."""
-    pairs = [field_tokens(frame, field) for field in fields]
-    number = reduce(Column.__add__, (count for count, _ in pairs), F.lit(0))
-    return number.cast("string"), F.concat_ws(TOKEN_SEPARATOR, *(text for _, text in pairs))
+def is_lost_carried(name: str, kind: CarriedKind) -> Column:
+    """Returns whether an attribute that is carried is there, but no number of its kind: it carries null."""
+    return attribute(name).isNotNull() & _number(attribute(name), kind).isNull()
 
 
 def field_tokens(frame: DataFrame, field: FieldSpec) -> tuple[Column, Column]:
-    """Returns the number of one field's tokens and the tokens; 0 and null where it is missing."""
+    """Returns the number of a categorical field's tokens and the tokens; 0 and null where it is missing.
+
+    Raises:
+        InputError: the attribute of a field that isn't pooled is a map.
+    """
     value = attribute(field.name)
     kind = frame.schema[f"@{field.name}"].dataType.typeName()
     prefix, unweighted = F.lit(f"{field.name}{VALUE_SEPARATOR}"), F.lit(f"{WEIGHT_SEPARATOR}1.0")

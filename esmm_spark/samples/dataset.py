@@ -101,7 +101,7 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement, read_l
         )
     log = read_log(spark, config, staging)
     rejects, splits = list(log.rejects_files), {split.name: split for split in log.splits}
-    manifest.sources = _sources_of(log)
+    manifest.sources, manifest.fitted = _sources_of(log), dict(log.fitted)
     # train first: the other splits need its vocabulary.
     for split in sorted(log.splits, key=lambda split: split.name != TRAIN):
         plan = grouping_plan(config, split.name, staging, VALIDATION in splits)

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from esmm_spark.contracts.features import FeatureSpec, Level
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.fields.field_spec import Level
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, ImpressionColumns
 from esmm_spark.contracts.schemas.columns import ddl_of, view_columns
 from esmm_spark.runtime.arrays import Int64s

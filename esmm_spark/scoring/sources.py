@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, InputError
+from esmm_spark.contracts.fields.fitted import require_same_fitted
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, CarriedKind
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, require_same_spec, require_same_tasks
 from esmm_spark.contracts.schemas.layout import REJECTS, VOCABULARY
@@ -60,7 +61,7 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
         ConfigError: raw files of a format that doesn't come in splits.
         InputError: no dataset, no such partition, or a file is missing.
         IncompleteError, UnsafeFileError: the dataset is half-written, or carries a pickle.
-        SpecMismatchError: the dataset was made with another spec than the model.
+        SpecMismatchError: the dataset was made with another spec, or other boundaries, than the model.
     """
     section = config.score
     if section.source == "raw":
@@ -71,6 +72,7 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
         manifest = read_manifest(dataset)
         names = f"dataset {dataset}", f"model {info.model_version} in {config.paths.model}"
         require_same_spec(manifest.feature_spec, names[0], info.feature_spec, names[1])
+        require_same_fitted(manifest.fitted, names[0], info.fitted, names[1])
         require_same_tasks(manifest.tasks, names[0], info.tasks, names[1])
         counts = manifest.partition(section.partition, dataset)
         files = [storage.join(dataset, file.path) for file in counts.files]
@@ -166,7 +168,7 @@ def _group_raw_files(
         vocabulary=storage.join(model_uri, VOCABULARY) if info.feature_spec.needs_vocabulary else None,
         for_scoring=True,
     )
-    log = read_scored_table(spark, config, folder) if is_table else _read_raw(spark, config)
+    log = read_scored_table(spark, config, folder, info.fitted) if is_table else _read_raw(spark, config)
     if not log.splits:
         raise InputError(f"no line of {config.score.table} can be scored: all are rejected")
     (split,) = log.splits

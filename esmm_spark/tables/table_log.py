@@ -5,26 +5,29 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import reduce
 
-from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError, TooManyRejectsError
-from esmm_spark.contracts.impressions import ImpressionColumns
+from esmm_spark.contracts.fields.fitted import FittedNumber
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.contracts.schemas.layout import REJECTS
-from esmm_spark.contracts.schemas.split_names import TRAIN
+from esmm_spark.contracts.schemas.split_names import TRAIN, VALIDATION
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.files import filesystems, storage
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.splits import OpenLog, SplitLines
-from esmm_spark.reading.attributes import field_tokens, impression_line, lost_numbers
-from esmm_spark.samples.dataset import check_rejects
+from esmm_spark.reading.fitting import fit_numbers
+from esmm_spark.reading.lost_values import describe_lost, lost_notes, lost_values, observing
+from esmm_spark.samples.dataset import check_rejects, grouping_plan
+from esmm_spark.samples.hashing.held_out import is_held_out
 from esmm_spark.spark.steps import step
 from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
+from esmm_spark.tables.rows import context_texts, is_accepted, placed_rows, staged_rows
 from esmm_spark.tables.splits import wanted_splits
 
 _log = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
         read_lines(found, Wanted(table, config.tasks, split))
         for split, found in zip(paths, opened, strict=True)
     ]
-    log = _staged(spark, config, opened, reduce(DataFrame.unionByName, lines), folder)
+    log = _staged(spark, config, opened, reduce(DataFrame.unionByName, lines), folder, None)
     for split in wanted_splits(table.splits):
         if split not in [lines_of.name for lines_of in log.splits]:
             raise InputError(
@@ -64,13 +67,22 @@ def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
     return log
 
 
-def read_scored_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
-    """Returns `score.table` as one split, read as `logs.table` says; labels need not be there."""
+def read_scored_table(
+    spark: SparkSession, config: Config, folder: str, fitted: dict[str, FittedNumber]
+) -> OpenLog:
+    """Returns `score.table` as one split, read as `logs.table` says; labels need not be there.
+
+    Args:
+        spark: the session.
+        config: the config.
+        folder: where its lines are staged.
+        fitted: the model's.
+    """
     table = _table_of(config)
     assert config.score.table is not None
     opened = open_table(spark, table, config.score.table)
     lines = read_lines(opened, Wanted(table, config.tasks, "raw", is_scored=True))
-    return _staged(spark, config, [opened], lines, folder)
+    return _staged(spark, config, [opened], lines, folder, fitted)
 
 
 def _table_of(config: Config) -> TableLog:
@@ -79,33 +91,41 @@ def _table_of(config: Config) -> TableLog:
 
 
 def _staged(
-    spark: SparkSession, config: Config, opened: Sequence[OpenTable], lines: DataFrame, folder: str
+    spark: SparkSession,
+    config: Config,
+    opened: Sequence[OpenTable],
+    lines: DataFrame,
+    folder: str,
+    fitted: dict[str, FittedNumber] | None,
 ) -> OpenLog:
-    """Returns the splits; the table itself is read once, what comes after reads the staged rows."""
+    """Returns the splits; the table itself is read once, what comes after reads the staged rows.
+
+    What places the numbers is `fitted`, or is fitted on the train split.
+    """
     path = ", ".join(found.path for found in opened)
     table = _table_of(config)
     fields = [field.name for field in config.features.context_fields]
-    texts = [f"context_{number}" for number in range(len(fields))]
+    texts = context_texts(config.features)
     scratch = [storage.join(folder, name) for name in (_ROWS, _CONTEXTS)]
     # Counted by the pass that reads the table.
-    lost, observed = lost_numbers(config.samples.carry), Observation("carried numbers")
-    if lost:
-        lines = lines.observe(observed, *lost)
+    every_field, carry = config.features.fields, config.samples.carry
+    lines, counts_of = observing(lines, lost_values(lines, every_field, carry, is_accepted()))
     with step(spark, f"read {path}"):
-        _rows_of(lines, config).write.parquet(filesystems.spark_path(scratch[0]))
-    for name, count in (observed.get if lost else {}).items():
-        if count:
-            kind = config.samples.carry[name]
-            _log.warning(
-                "samples.carry.%s: %d lines have a value that is no %s: they carry null", name, count, kind
-            )
+        staged_rows(lines, config).write.parquet(filesystems.spark_path(scratch[0]))
+    counts = counts_of()
+    for warning in describe_lost(counts, every_field, carry):
+        _log.warning(warning)
     rows = spark.read.parquet(filesystems.spark_source(scratch[0]))
     source, by_split = _count(rows, path)
     if marks := sum(found.byte_order_marks for found in opened):
         source.notes[BYTE_ORDER_MARKS] = marks
+    source.notes |= lost_notes(counts)
     rejects = _write_rejects(rows, folder) if source.rejects else []
     _check_rejects(source, rows, config.logs.max_reject_fraction)
-    accepted = rows.where("reason is null and note is null")
+    accepted = rows.where(is_accepted())
+    if fitted is None:
+        fitted = _fit(accepted, config, by_split)
+    accepted = placed_rows(accepted, config.features, fitted)
     if table.context_key is None:
         contexts = accepted.select(
             "split", "key", context_line([F.col(text) for text in texts]).alias("line")
@@ -127,24 +147,20 @@ def _staged(
             accepted.where(is_of_split).select("line", "key"),
         )
         splits.append(SplitLines(split, canonical, (path, path), source))
-    return OpenLog(splits, rejects, scratch)
+    return OpenLog(splits, rejects, scratch, fitted)
 
 
-def _rows_of(lines: DataFrame, config: Config) -> DataFrame:
-    """Returns what is staged: `split`, `key`, `line`, the tokens of each context field, `reason`, `raw`."""
-    brought = ImpressionColumns(config.tasks, config.samples.carry)
-    is_accepted = F.col("reason").isNull() & F.col("note").isNull()
-    tokens = [field_tokens(lines, field)[1] for field in config.features.context_fields]
-    return lines.select(
-        "split",
-        F.when(is_accepted, F.col("context_key")).alias("key"),
-        F.when(is_accepted, impression_line(lines, config.features, brought)).alias("line"),
-        *(F.when(is_accepted, text).alias(f"context_{number}") for number, text in enumerate(tokens)),
-        "time_us",
-        "reason",
-        "note",
-        "raw",
-    )
+def _fit(accepted: DataFrame, config: Config, splits: Sequence[str]) -> dict[str, FittedNumber]:
+    """Returns what is fitted on the train split, without the groups of it that are held out."""
+    fields = config.features.fitted_fields
+    if not fields:
+        return {}
+    numbers = accepted.where(F.col("split") == TRAIN)
+    held_out = grouping_plan(config, TRAIN, "", VALIDATION in splits).held_out
+    if held_out is not None:
+        numbers = numbers.where(~is_held_out(held_out))
+    with step(numbers.sparkSession, "fit boundaries, means and scales"):
+        return fit_numbers(numbers, fields)
 
 
 def _count(rows: DataFrame, path: str) -> tuple[SourceCounts, list[str]]:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import IncompleteError, InputError
+from esmm_spark.contracts.fields.fitted import FittedNumbers
 from esmm_spark.contracts.schemas.layout import CHECKPOINTS, DENSE_NAME, METRICS_NAME, VOCABULARY
 from esmm_spark.contracts.schemas.model_info import ModelInfo
 from esmm_spark.files import replacing, seals, storage
@@ -90,10 +91,19 @@ def write_best(
     write_folder(best_uri(holder.root, state.run_number), write_shard, write_rest, rest, cluster, holder)
 
 
-def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster: Cluster) -> str:
+def publish_best(
+    holder: ModelLease, config: Config, state: TrainState, cluster: Cluster, fitted: FittedNumbers
+) -> str:
     """Makes the best model of a finished run the newest version and returns its URI. All ranks call this.
 
     A run that was published before has no best model any more: then the newest version is returned.
+
+    Args:
+        holder: the lease on the models folder.
+        config: the whole config.
+        state: of the run.
+        cluster: the ranks.
+        fitted: the dataset's.
 
     Raises:
         UserError: the best model or the newest version can't be read, or there is neither.
@@ -110,7 +120,13 @@ def publish_best(holder: ModelLease, config: Config, state: TrainState, cluster:
         model = build_esmm(config.model, config.features, config.objective)
         directory.load_parameters(model, storage.join(best, DENSE_NAME))
         info = directory.new_version(
-            root, config.model, config.features, model, step=facts.step, num_shards=facts.num_shards
+            root,
+            config.model,
+            config.features,
+            model,
+            step=facts.step,
+            num_shards=facts.num_shards,
+            fitted=fitted,
         )
         return _Publication(facts, model, info, directory.begin_version(root, info, holder.lease))
 

@@ -186,7 +186,7 @@ class _Run:
 
     def _publish(self, already: bool) -> str | None:
         with stage("publish the model"):
-            uri = best.publish_best(self.holder, self.config, self.state, self.cluster)
+            uri = best.publish_best(self.holder, self.config, self.state, self.cluster, self.manifest.fitted)
         if not self.cluster.is_first:
             return None
         if already:

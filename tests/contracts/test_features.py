@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from esmm_spark.contracts.errors import SpecMismatchError
-from esmm_spark.contracts.features import FeatureSpec, FieldSpec, TableSpec, describe_difference
+from esmm_spark.contracts.features import FeatureSpec, TableSpec, describe_difference
+from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.contracts.manifest import require_same_spec
 
 

@@ -14,7 +14,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.config_file import load_config
 from esmm_spark.contracts.errors import IncompleteError, InputError
-from esmm_spark.contracts.features import FeatureSpec, FieldSpec, TableSpec
+from esmm_spark.contracts.features import FeatureSpec, TableSpec
+from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.contracts.schemas.model_info import ModelInfo
 from esmm_spark.contracts.train_config import Model

@@ -230,5 +230,5 @@ def test_attributes_of_the_log_are_carried_into_the_examples(spark: SparkSession
     }
     days = read_manifest(small.paths.dataset).days
     assert days is not None
-    told = "samples.carry.shelf: 2 impressions have a value that is no int: they carry null"
+    told = "samples.carry.shelf: 2 lines have a value that is no int: they carry null"
     assert told in days[f"ds={DAYS[1]}"].warnings

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.fields.fitted import FittedNumbers
 from esmm_spark.feed.batch import TokenBatch
 from esmm_spark.files.lease import leased
 from esmm_spark.model.directory import begin_version, new_version, publish
@@ -20,6 +21,8 @@ from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.objectives.probabilities import predict
 from esmm_spark.model.shards import write_shard
 from tests.synthetic_examples import Group
+
+_NOTHING_FITTED: FittedNumbers = {}
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,21 @@ class RandomModel:
 
 
 def write_model(
-    config: Config, *, num_shards: int = 1, seed: int = 0, vocabulary: str | None = None
+    config: Config,
+    *,
+    num_shards: int = 1,
+    seed: int = 0,
+    vocabulary: str | None = None,
+    fitted: FittedNumbers = _NOTHING_FITTED,
 ) -> RandomModel:
     """Publishes a version of random parameters, large enough that scores are spread over (0, 1)."""
     torch.manual_seed(seed)
     esmm = build_esmm(config.model, config.features, config.objective).eval()
     rows = torch.randn(config.features.num_rows * config.objective.num_embeddings, config.model.dim)
     root = config.paths.model
-    info = new_version(root, config.model, config.features, esmm, step=seed, num_shards=num_shards)
+    info = new_version(
+        root, config.model, config.features, esmm, step=seed, num_shards=num_shards, fitted=fitted
+    )
     with leased(f"{root}/.lease", "the model") as lease:
         new = begin_version(root, info, lease)
         for rank in range(num_shards):

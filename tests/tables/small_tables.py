@@ -49,18 +49,19 @@ def _csv_row(line: Line, delimiter: str) -> str:
     return delimiter.join("" if value is None else str(value) for value in line.values())
 
 
-def table_config(folder: Path, path: str, fields: Sequence[str] = (), **table: Any) -> Config:
+def table_config(folder: Path, path: str, fields: Sequence[str | Line] = (), **table: Any) -> Config:
     """Returns a config that writes below `folder`: COLUMNS and keys of `logs.table` in their place.
 
     Args:
         folder: where it writes.
         path: of the table.
-        fields: feature fields; those of a context begin with `+`. By default age, of a context, and item.
+        fields: feature fields, by name or as the config has them; names of a context's begin with `+`. By
+            default age, of a context, and item.
         table: keys of `logs.table`, and the sections `tasks`, `samples`, `score`, `model`, `logs`.
     """
     sections = {name: table.pop(name) for name in ("tasks", "samples", "score", "model") if name in table}
     logs = table.pop("logs", {})
-    names = fields or ("+age", "item")
+    specs = [_field(field) for field in fields or ("+age", "item")]
     file_format = {"csv": "csv", "tsv": "csv", "json": "json"}.get(path.rpartition(".")[2], "parquet")
     return Config.model_validate(
         {
@@ -72,19 +73,24 @@ def table_config(folder: Path, path: str, fields: Sequence[str] = (), **table: A
                 **logs,
             },
             "features": {
-                "tables": {name.removeprefix("+"): {"num_buckets": 1000} for name in names},
-                "fields": [
-                    {
-                        "name": name.removeprefix("+"),
-                        "level": "context" if name.startswith("+") else "impression",
-                    }
-                    for name in names
-                ],
+                "tables": {
+                    field["name"]: {"num_buckets": 1000}
+                    for field in specs
+                    if field.get("kind") not in ("numeric", "vector")
+                },
+                "fields": specs,
             },
             "samples": {"validation_fraction": 0, "num_files": 2, **sections.pop("samples", {})},
             **sections,
         }
     )
+
+
+def _field(field: str | Line) -> Line:
+    if not isinstance(field, str):
+        return {"level": "impression", **field}
+    level = "context" if field.startswith("+") else "impression"
+    return {"name": field.removeprefix("+"), "level": level}
 
 
 def impressions_of(spark: SparkSession, config: Config, manifest: Manifest, split: str) -> list[Line]:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.fields.fitted import FittedNumber
 from esmm_spark.contracts.losses import Term
 from esmm_spark.contracts.objective import Objective, resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks
@@ -25,6 +26,9 @@ class ModelInfo(BaseModel):
     model_version: Annotated[str, Field(pattern=VERSION_PATTERN.pattern, description="`000001-3f9a12bc`.")]
     feature_spec: FeatureSpec
     feature_spec_digest: str
+    fitted: Annotated[
+        dict[str, FittedNumber], Field(description="The dataset's: by what its numbers were placed.")
+    ] = {}
     tasks: Annotated[Tasks, Field(description="What it predicts.")] = DEFAULT_TASKS
     losses: Annotated[list[Term], Field(description="The config's, where they are no preset's.")] = []
     model: Annotated[Model, Field(description="The config's model section.")]

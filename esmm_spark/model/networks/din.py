@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.contracts.features import FeatureSpec, FieldSpec
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.model.embedding.embedded import ValueSequence
 from esmm_spark.model.networks.attention import TargetAttention
 from esmm_spark.model.networks.mlp import Mlp

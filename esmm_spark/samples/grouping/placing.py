@@ -10,7 +10,7 @@ from esmm_spark.logs.reasons import ACCEPTED, SEVERAL_VALUES, TOKEN_COUNT_MISMAT
 from esmm_spark.logs.tokens import FieldNames, TokenBuffers, field_names, scan_tokens, token_buffers
 from esmm_spark.runtime.arrays import Bytes, Float32s, Int32s, Int64s
 from esmm_spark.samples.grouping.buffers import Rows
-from esmm_spark.samples.hashing.values import FieldTable, field_table, hash_value, row_of_hash
+from esmm_spark.samples.hashing.values import FieldTable, field_table, hash_value, row_of_hash, row_of_number
 
 
 class Workspace(NamedTuple):
@@ -105,9 +105,12 @@ def place_tokens(
         place += lengths[position]
     for token in range(num_tokens):
         field = tokens.field[token]
-        value_hash = hash_value(data, tokens.value_start[token], tokens.value_end[token], field, table)
+        start, end = tokens.value_start[token], tokens.value_end[token]
         position = table.position[field]
         place = next_place[position]
-        rows[place] = row_of_hash(value_hash, field, table)
+        if table.numbered[field]:
+            rows[place] = row_of_number(data, start, end, field, table)
+        else:
+            rows[place] = row_of_hash(hash_value(data, start, end, field, table), field, table)
         weights[place] = tokens.weight[token] if table.weighted[field] else np.float32(1.0)
         next_place[position] = place + 1

@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from esmm_spark.contracts.features import HASH_SEED, RARE_BUCKET, FeatureSpec
+from esmm_spark.contracts.features import HASH_SEED, FeatureSpec
+from esmm_spark.contracts.fields.field_spec import RARE_BUCKET
 from esmm_spark.logs.compiling import inlined_kernel
 from esmm_spark.runtime.arrays import Bools, Bytes, Int64s, Words
 from esmm_spark.runtime.xxh64 import xxh64
 
 _SEED = np.uint64(HASH_SEED)
 _NO_MAXIMUM = 2**62
+_ZERO = ord("0")
 
 
 class FieldTable(NamedTuple):
@@ -30,6 +32,7 @@ class FieldTable(NamedTuple):
         max_length: int64 [F], as in the spec, or what no line reaches.
         position: int64 [F], the field's place among those of its level.
         counted: bool [F], whether the field has min_count > 1.
+        numbered: bool [F], whether values are numbers of rows, which are not hashed.
         vocabulary: int64, the hashes that were seen often enough, field by field, ascending within a field.
         vocabulary_offsets: int64 [F + 1].
     """
@@ -45,6 +48,7 @@ class FieldTable(NamedTuple):
     max_length: Int64s
     position: Int64s
     counted: Bools
+    numbered: Bools
     vocabulary: Int64s
     vocabulary_offsets: Int64s
 
@@ -82,11 +86,12 @@ def field_table(spec: FeatureSpec, max_value_bytes: int, frequent_hashes: dict[s
         prefix_length=np.array([len(prefix) for prefix in prefixes], dtype=np.int64),
         first_row=np.array([spec.offsets[field.table_name] for field in fields], dtype=np.int64),
         num_buckets=np.array([spec.tables[field.table_name].num_buckets for field in fields], dtype=np.int64),
-        weighted=np.array([field.weighted for field in fields]),
-        multi=np.array([field.multi for field in fields]),
+        weighted=np.array([field.weighted or field.is_numbered for field in fields]),
+        multi=np.array([field.multi or field.is_numbered for field in fields]),
         max_length=np.array([field.max_length or _NO_MAXIMUM for field in fields], dtype=np.int64),
         position=np.array([positions[field.name] for field in fields], dtype=np.int64),
         counted=np.array([field.min_count > 1 for field in fields]),
+        numbered=np.array([field.is_numbered for field in fields]),
         vocabulary=np.concatenate(vocabularies).astype(np.int64),
         vocabulary_offsets=np.cumsum([0, *map(len, vocabularies)], dtype=np.int64),
     )
@@ -111,6 +116,19 @@ def row_of_hash(value_hash: int, field: int, table: FieldTable) -> int:
     if table.counted[field] and not _is_frequent(value_hash, field, table):
         bucket = RARE_BUCKET
     return int(table.first_row[field] + bucket)
+
+
+@inlined_kernel
+def row_of_number(data: Bytes, start: int, end: int, field: int, table: FieldTable) -> int:
+    """Returns the arena row of the digits n: offset + 1 + n, or offset if the table has none such."""
+    number = 0
+    for i in range(start, end):
+        digit = int(data[i]) - _ZERO
+        if digit < 0 or digit > 9:
+            return int(table.first_row[field] + RARE_BUCKET)
+        number = min(10 * number + digit, _NO_MAXIMUM // 20)
+    bucket = 1 + number
+    return int(table.first_row[field] + (bucket if bucket < table.num_buckets[field] else RARE_BUCKET))
 
 
 @inlined_kernel

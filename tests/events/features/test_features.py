@@ -123,7 +123,7 @@ def test_features_become_the_lines_that_the_grouping_kernel_reads(
     small = with_brands(tmp_path)
     found = featured(spark, small)
     labelled = found.impressions.selectExpr("*", "1 as click", "0 as conversion")
-    lines = canonical_lines(Featured(found.contexts, labelled), small.features, small.brought)
+    lines = canonical_lines(Featured(found.contexts, labelled), small.features, small.brought, {})
     for frame in (lines.contexts, lines.impressions):
         plan = frame._jdf.queryExecution().executedPlan().toString()
         assert "NestedLoop" not in plan
@@ -147,9 +147,9 @@ def test_features_become_the_lines_that_the_grouping_kernel_reads(
     )
     # An attribute of a catalog is carried behind the key; one with several values can't be.
     carrying = ImpressionColumns(small.tasks, {"brand": "string", "item": "float"})
-    carried = canonical_lines(Featured(found.contexts, labelled), small.features, carrying)
+    carried = canonical_lines(Featured(found.contexts, labelled), small.features, carrying, {})
     starts = {row.line.split(",")[0]: row.line.split(",")[:7] for row in carried.impressions.collect()}
     assert starts["a"] == ["a", "1", "0", "r", "q", "", "6"]
     several = carrying._replace(carry={"tags": "string"})
     with pytest.raises(InputError, match=r"samples.carry names tags, of which .* several values \(array\)"):
-        canonical_lines(Featured(found.contexts, labelled), small.features, several)
+        canonical_lines(Featured(found.contexts, labelled), small.features, several, {})

@@ -1,0 +1,1 @@
+"""The fields of a feature spec, and what is fitted for them on a training split."""
