@@ -3,10 +3,9 @@
 .PHONY: help setup demo test test-fast test-rest coverage test-stress lint format docs bench clean
 
 BIN := .venv/bin
-# A file's tests share its fixtures and what it compiles, so they run in one process.
-FAST := -n 2 --dist loadfile -m "not spark and not horovod and not slow and not stress"
-# make test PROCESSES=2: one of the two has the Spark session, see tests/conftest.py.
-ALL := $(if $(PROCESSES),-n $(PROCESSES) --dist loadgroup)
+# tests/conftest.py says which of two processes runs what.
+FAST := -n 2 -m "not spark and not horovod and not slow and not stress"
+ALL := $(if $(PROCESSES),-n $(PROCESSES))
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -23,7 +22,7 @@ test: setup ## Run every test, PROCESSES=2 in two processes
 test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and none that takes over ten seconds
 	@$(BIN)/python -m pytest $(FAST)
 
-test-rest: setup ## Run the others: with coverage, whose tests are those of test-fast, every test
+test-rest: setup ## Run the tests that test-fast leaves out
 	@$(BIN)/python -m pytest $(ALL) -m "(spark or horovod or slow) and not stress"
 
 coverage: setup ## Those of test-fast, and how much of esmm_spark/ it runs, file by file; what numba compiles doesn't count as run

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+from tests.repository import ROOT
 
 # Spark starts its Python workers by name: without this they may be another Python than the one that runs the
 # tests.
@@ -29,23 +32,30 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         _at_work.pop()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> Iterator[None]:
-    """Refuses tests that use the Spark session without the marker, and groups tests for `--dist loadgroup`.
-
-    Another test may have started the session. Of the processes that run tests, one has the session and all
-    tests that use it; the tests that start Spark or ranks of their own are in one process, too.
-    """
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Refuses tests that use the Spark session without the marker, which another test may have started."""
     for item in items:
-        uses_session = "spark" in getattr(item, "fixturenames", ())
-        if uses_session and item.get_closest_marker("spark") is None:
+        if "spark" in getattr(item, "fixturenames", ()) and item.get_closest_marker("spark") is None:
             raise pytest.UsageError(f"{item.nodeid} uses Spark: mark it with pytest.mark.spark")
-        if uses_session:
-            item.add_marker(pytest.mark.xdist_group("session"))
-        elif any(item.get_closest_marker(marker) for marker in ("spark", "horovod", "slow")):
-            item.add_marker(pytest.mark.xdist_group("processes"))
-    # xdist's own hook, which looks for groups, comes in here.
-    return (yield)
+
+
+class _ByStarts(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives one process all files with tests that start Spark, one those that start ranks, others by file.
+
+    xdist's own groups (`loadgroup`) are void: xdist 3.8 sets what pytest 9.2 no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        text = (ROOT / path).read_text(encoding="utf-8")
+        starts = (name for name in NEEDED_MARKERS.values() if f"pytest.mark.{name}" in text)
+        return next(starts, path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Returns how tests are dealt to processes, where there are several."""
+    return _ByStarts(config, log)
 
 
 def _require_marker(event: str, arguments: tuple[Any, ...]) -> None:
