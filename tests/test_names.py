@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from esmm_spark.logs.formats import FORMATS
 from tests.repository import ROOT
 
 PACKAGE = ROOT / "esmm_spark"
@@ -87,6 +88,8 @@ KNOWS_TASKS = (
     "simulation/",
     "evaluation/report/paper_words.py",
     "model/directory.py",  # reads models of before, whose towers were called after them
+    # A format may have columns of these names.
+    *(reader.__module__.removeprefix("esmm_spark.").replace(".", "/") + ".py" for reader in FORMATS.values()),
 )
 TASK_NAME = re.compile(
     r"(?<![a-z])(clicks?|clicked|conversions?|converted|p?ctr|p?cvr|p?ctcvr|repurchases?)(?![a-z])",

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.sample_config import SplitLogs
+from esmm_spark.contracts.schemas.line_format import VALUE_SEPARATOR, WEIGHT_SEPARATOR
 from esmm_spark.logs import formats
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.samples.dataset import preprocess
@@ -24,7 +25,7 @@ def read_tables(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:
     shown = spark.read.option("header", True).csv(logs.skeleton)
 
     def token(field: str, column: str) -> Column:
-        return F.concat(F.lit(f"{field}\x02"), column, F.lit("\x031.0"))
+        return F.concat(F.lit(f"{field}{VALUE_SEPARATOR}"), column, F.lit(f"{WEIGHT_SEPARATOR}1.0"))
 
     context = F.concat_ws(",", "user", F.lit("1"), token("101", "age"))
     impression = F.concat_ws(",", "id", "click", "buy", "user", F.lit("1"), token("205", "item"))
