@@ -21,7 +21,7 @@ parent, and bce(y, q) = -y log q - (1 - y) log(1 - q):
     not_above: other     no cross entropy but weight * max(p(task) - p(other), 0), p of the entire space, on
                          all impressions, whatever their labels: for tasks that follow each other without
                          being given each other (AITM's calibrator: Xi et al., KDD 2021, arXiv 2105.08489)
-    positives, negatives factors on rows by their label y, as drawing rows several times or seldom has them
+    positives, negatives factors on impressions by their label y, as if drawn several times, or seldom
     sample_weight        a carried column that multiplies the term
 
 An impression of which a term needs an unknown label has no such term; the label of a task is known to be 0
@@ -116,8 +116,8 @@ class Term(Section):
     sample_weight: Annotated[
         str | None, Field(min_length=1, description="A carried column that multiplies the term.")
     ] = None
-    positives: Annotated[Factor, Field(description="Factor on rows whose label is 1.")] = 1.0
-    negatives: Annotated[Factor, Field(description="Factor on rows whose label is 0.")] = 1.0
+    positives: Annotated[Factor, Field(description="Factor on impressions whose label is 1.")] = 1.0
+    negatives: Annotated[Factor, Field(description="Factor on impressions whose label is 0.")] = 1.0
     missing: Annotated[
         Factor,
         Field(description="`given`: impressions whose parent's label is 0 count as negatives, this often."),

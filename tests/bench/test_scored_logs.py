@@ -17,7 +17,7 @@ def test_both_models_and_truth_can_be_evaluated(tmp_path: Path) -> None:
         "baseline": find_scores(str(tmp_path / "base" / PARTITION), DEFAULT_TASKS),
         "oracle": find_truth(str(tmp_path / "truth.parquet"), DEFAULT_TASKS),
     }
-    assert sources["oracle"].num_rows == 2 * sources["model"].num_rows == 60_000
+    assert sources["oracle"].num_impressions == 2 * sources["model"].num_impressions == 60_000
     found = measure_locally(sources, 20)
     aucs = [found.estimates[name, "ctr_auc"].value or 0 for name in ("baseline", "model", "oracle")]
     assert 0.6 < aucs[0] < aucs[1] < aucs[2] < 0.9

@@ -108,8 +108,8 @@ def test_a_partition_of_three_tasks_is_scored_as_its_model_predicts(
     assert f", p_entire_repurchase {means['p_entire_repurchase']:.4g}" in str(scored)
     assert find_record(scored.folder) == scored.record
     # What evaluation reads of it.
-    assert find_scores(scored.folder, FUNNEL).num_rows == len(ids)
-    assert find_scores(scored.folder, DEFAULT_TASKS).num_rows == len(ids)
+    assert find_scores(scored.folder, FUNNEL).num_impressions == len(ids)
+    assert find_scores(scored.folder, DEFAULT_TASKS).num_impressions == len(ids)
     other = FUNNEL.model_validate({"like": {}})
     with pytest.raises(InputError, match="lacks the columns p_like, like of scores"):
         find_scores(scored.folder, other)

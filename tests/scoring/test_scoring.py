@@ -128,7 +128,7 @@ def test_scores_equal_the_models_own_output_on_the_same_impressions(
 def test_evaluation_reads_what_is_written(config: Config, run: Callable[..., Scored]) -> None:
     write_model(config)
     found = find_scores(run(config).folder, config.tasks)
-    assert found.num_rows == sum(len(group["click"]) for group in GROUPS)
+    assert found.num_impressions == sum(len(group["click"]) for group in GROUPS)
 
 
 @pytest.mark.spark

@@ -136,7 +136,7 @@ def test_every_impression_is_in_the_truth_once(logs: dict[str, RawLog], truth: p
 
 def test_evaluation_can_read_the_truth(simulated: Simulated) -> None:
     found = find_truth(str(simulated.folder / "truth.parquet"), DEFAULT_TASKS)
-    assert found.num_rows == simulated.summary.impressions
+    assert found.num_impressions == simulated.summary.impressions
 
 
 def test_a_click_converts_exactly_where_the_truth_says_so(

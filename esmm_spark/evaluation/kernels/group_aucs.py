@@ -67,9 +67,9 @@ def _wins2(scores: Any, labels: Any, size: int) -> Any:
 
 
 @kernel
-def _small_groups(rows: Any, starts: Any, ends: Any, scratch: Any, found: Any) -> None:
+def _small_groups(columns: Any, starts: Any, ends: Any, scratch: Any, found: Any) -> None:
     """Fills in the AUCs of groups no larger than the scratch arrays, each sorted by insertion."""
-    scores, labels, is_known = rows
+    scores, labels, is_known = columns
     sorted_scores, sorted_labels = scratch
     auc, impressions = found
     for group in range(starts.shape[0]):

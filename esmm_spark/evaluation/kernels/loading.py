@@ -22,5 +22,5 @@ def load_kernels() -> None:
     group_aucs(scores, labels, both, np.zeros(1, dtype=np.int64))
     table = WeightTable(1, 1)
     swept = SortedPass(table.weights.shape[1], 2, 1, 1, np.array([0.5]))
-    swept.add(scores, labels, table.rows_of(hashes.view(np.int64)), table.weights)
+    swept.add(scores, labels, table.places_of(hashes.view(np.int64)), table.weights)
     swept.finish()

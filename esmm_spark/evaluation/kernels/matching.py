@@ -22,18 +22,18 @@ class Matched(NamedTuple):
         missing: ours that aren't among the others, repetitions counted once.
         surplus: theirs that aren't among ours, likewise.
         duplicates: ids that come more than once among the others and are among ours.
-        duplicate_rows: how often those come.
+        repetitions: how often those come, in all.
         surplus_duplicates: ids that come more than once among the others and not among ours.
-        surplus_duplicate_rows: how often those come.
+        surplus_repetitions: how often those come, in all.
     """
 
     places: Any
     missing: int
     surplus: int
     duplicates: int
-    duplicate_rows: int
+    repetitions: int
     surplus_duplicates: int
-    surplus_duplicate_rows: int
+    surplus_repetitions: int
 
 
 def id_order(first: Any, second: Any) -> Any:

@@ -6,23 +6,23 @@ from typing import Any
 
 import numpy as np
 
-# What a task holds in memory of one part's rows, and of any array made of them; beyond that it lies in files.
+# What a task holds in memory of one part, and of any array made of it; beyond that it lies in files.
 MEMORY_BYTES = 384 << 20
 
 
-def empty(num_rows: int, kind: Any, memory_bytes: int | None = None) -> Any:
+def empty(length: int, kind: Any, memory_bytes: int | None = None) -> Any:
     """Returns an array of one dimension, its content anything: in a file where it is large."""
-    size = num_rows * np.dtype(kind).itemsize
+    size = length * np.dtype(kind).itemsize
     if size <= (MEMORY_BYTES if memory_bytes is None else memory_bytes):
-        return np.empty(num_rows, kind)
+        return np.empty(length, kind)
     with open_file() as file:
         file.truncate(size)
-        return mapped(file, kind, num_rows)
+        return mapped(file, kind, length)
 
 
-def mapped(file: Any, kind: Any, num_rows: int) -> Any:
+def mapped(file: Any, kind: Any, length: int) -> Any:
     """Returns the content of an open file as an array, which keeps it though the file is closed."""
-    return np.memmap(file, kind, "r+", shape=(num_rows,)).view(np.ndarray)
+    return np.memmap(file, kind, "r+", shape=(length,)).view(np.ndarray)
 
 
 def open_file() -> Any:

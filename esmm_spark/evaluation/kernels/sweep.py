@@ -26,7 +26,7 @@ from esmm_spark.evaluation.kernels.weights import MAX_WEIGHT
 _MOST_IN_16_BITS = ((1 << 16) - 1) // MAX_WEIGHT
 
 # Places of `PairSums.counts`.
-_IS_OPEN, _OPEN_ROWS, _OPEN_POSITIVES, _ROWS, _POSITIVES, _IN_16_BITS, _ROC_POINTS, _CELL = range(8)
+_IS_OPEN, _OPEN, _OPEN_POSITIVES, _CLOSED, _CLOSED_POSITIVES, _IN_16_BITS, _ROC_POINTS, _CELL = range(8)
 
 
 class PairSums(NamedTuple):
@@ -42,7 +42,7 @@ class PairSums(NamedTuple):
         open_positives: float64 [W], of the open score.
         open_negatives: float64 [W].
         recent: uint16 [W], weighted negatives since the last time that they were added to `negatives`.
-        counts: int64 [8], numbers of the places named above; rows and positives are those below the open one.
+        counts: int64 [8], numbers of the places named above; what is closed is below the open score.
         open_score: float64 [1].
     """
 
@@ -120,18 +120,18 @@ class SortedPass:
         )
         self._ends: tuple[float, float] | None = None
 
-    def add(self, scores: Any, labels: Any, rows: Any, weights: Any) -> None:
+    def add(self, scores: Any, labels: Any, places: Any, weights: Any) -> None:
         """Adds the next chunk.
 
         Args:
             scores: float64 `[N]`, N > 0, ascending, none below those added before.
             labels: bool `[N]`.
-            rows: int32 `[N]`, the row of `weights` of each impression.
+            places: int32 `[N]`, where in `weights` those of each impression's group are.
             weights: uint8 `[G, W]`.
         """
         first = float(scores[0]) if self._ends is None else self._ends[0]
         self._ends = first, float(scores[-1])
-        _sweep(scores, labels, rows, weights, self._sums, self._curve)
+        _sweep(scores, labels, places, weights, self._sums, self._curve)
 
     def finish(self) -> Swept:
         """Returns the sums of all chunks added, of which there must be one at least."""
@@ -171,56 +171,56 @@ def _close(sums: Any, curve: Any) -> None:
         positives[column] += open_positives[column]
     open_positives[:] = 0.0
     open_negatives[:] = 0.0
-    _count(counts[_OPEN_ROWS], counts[_OPEN_POSITIVES], counts, curve)
-    counts[_IS_OPEN] = counts[_OPEN_ROWS] = counts[_OPEN_POSITIVES] = 0
+    _count(counts[_OPEN], counts[_OPEN_POSITIVES], counts, curve)
+    counts[_IS_OPEN] = counts[_OPEN] = counts[_OPEN_POSITIVES] = 0
 
 
 @inlined_kernel
-def _count(rows: int, positives: int, counts: Any, curve: Any) -> None:
+def _count(impressions: int, positives: int, counts: Any, curve: Any) -> None:
     """Counts the impressions of one score, all of them, and samples the ROC curve behind it.
 
     A point is kept where either count enters another stride: exact vertices of the curve.
     """
-    negatives_before = counts[_ROWS] - counts[_POSITIVES]
-    positives_before = counts[_POSITIVES]
-    counts[_ROWS] += rows
-    counts[_POSITIVES] += positives
-    negatives = counts[_ROWS] - counts[_POSITIVES]
+    negatives_before = counts[_CLOSED] - counts[_CLOSED_POSITIVES]
+    positives_before = counts[_CLOSED_POSITIVES]
+    counts[_CLOSED] += impressions
+    counts[_CLOSED_POSITIVES] += positives
+    negatives = counts[_CLOSED] - counts[_CLOSED_POSITIVES]
     entered = negatives // curve.strides[0] > negatives_before // curve.strides[0]
-    entered |= counts[_POSITIVES] // curve.strides[1] > positives_before // curve.strides[1]
+    entered |= counts[_CLOSED_POSITIVES] // curve.strides[1] > positives_before // curve.strides[1]
     if entered:
         point = counts[_ROC_POINTS]
-        curve.roc[0, point] = counts[_POSITIVES]
+        curve.roc[0, point] = counts[_CLOSED_POSITIVES]
         curve.roc[1, point] = negatives
         counts[_ROC_POINTS] = point + 1
 
 
 @inlined_kernel
-def _add_negatives(first: int, end: int, rows: Any, weights: Any, sums: Any) -> None:
+def _add_negatives(first: int, end: int, places: Any, weights: Any, sums: Any) -> None:
     """Adds impressions `first` to `end`, which are negative, to the recent ones."""
     counts, recent = sums.counts, sums.recent
     for i in range(first, end):
         if counts[_IN_16_BITS] == _MOST_IN_16_BITS:
             _add_recent(sums)
         counts[_IN_16_BITS] += 1
-        own = weights[rows[i]]
+        own = weights[places[i]]
         for column in range(recent.shape[0]):
             recent[column] = np.uint16(recent[column] + own[column])
 
 
 @inlined_kernel
-def _add_to_open(first: int, end: int, labels: Any, rows: Any, weights: Any, sums: Any) -> None:
+def _add_to_open(first: int, end: int, labels: Any, places: Any, weights: Any, sums: Any) -> None:
     """Adds impressions `first` to `end` to the open score."""
     open_positives, open_negatives = sums.open_positives, sums.open_negatives
     for i in range(first, end):
-        own = weights[rows[i]]
+        own = weights[places[i]]
         summed = open_positives if labels[i] else open_negatives
         for column in range(summed.shape[0]):
             summed[column] += own[column]
 
 
 @kernel
-def _sweep(scores: Any, labels: Any, rows: Any, weights: Any, sums: Any, curve: Any) -> None:
+def _sweep(scores: Any, labels: Any, places: Any, weights: Any, sums: Any, curve: Any) -> None:
     """Adds a chunk, see `SortedPass.add`."""
     counts, size = sums.counts, scores.shape[0]
     cell = counts[_CELL]
@@ -240,12 +240,12 @@ def _sweep(scores: Any, labels: Any, rows: Any, weights: Any, sums: Any, curve: 
             _close(sums, curve)
         # The chunk's last score may go on in the next one.
         if counts[_IS_OPEN] == 0 and positives == 0 and end < size:
-            _add_negatives(i, end, rows, weights, sums)
+            _add_negatives(i, end, places, weights, sums)
             _count(end - i, 0, counts, curve)
         else:
-            _add_to_open(i, end, labels, rows, weights, sums)
+            _add_to_open(i, end, labels, places, weights, sums)
             counts[_IS_OPEN] = 1
-            counts[_OPEN_ROWS] += end - i
+            counts[_OPEN] += end - i
             counts[_OPEN_POSITIVES] += positives
             sums.open_score[0] = score
         i = end

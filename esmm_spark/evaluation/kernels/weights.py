@@ -65,8 +65,8 @@ class WeightTable:
         seed: of the bootstrap.
 
     Attributes:
-        weights: `[capacity, W]` uint8, a row per group.
-        capacity: the most groups that `rows_of` may be asked for at once.
+        weights: `[capacity, W]` uint8, the weights of a group each.
+        capacity: the most groups that `places_of` may be asked for at once.
     """
 
     def __init__(self, num_samples: int, seed: int) -> None:
@@ -76,35 +76,35 @@ class WeightTable:
         self._num_samples, self._seed_word = num_samples, _seed_word(seed)
         self._bits = (2 * self.capacity - 1).bit_length()
         self._keys = np.full(1 << self._bits, FREE, dtype=np.int64)
-        self._rows = np.empty(1 << self._bits, dtype=np.int32)
+        self._places = np.empty(1 << self._bits, dtype=np.int32)
         self._used = 0
 
-    def rows_of(self, group_hashes: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Returns the groups' rows of `weights`: valid until the next call.
+    def places_of(self, group_hashes: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Returns where in `weights` those of the groups are: valid until the next call.
 
         Args:
             group_hashes: `[N]` int64, N at most `capacity`; may repeat.
         """
         assert len(group_hashes) <= self.capacity, len(group_hashes)
-        rows = np.empty(len(group_hashes), dtype=np.int32)
+        places = np.empty(len(group_hashes), dtype=np.int32)
         if self._used + len(group_hashes) > self.capacity:
             # Perhaps most of them are there; if not, all are forgotten.
-            found = _look_up(group_hashes, self._keys, self._rows, self._bits, rows)
+            found = _look_up(group_hashes, self._keys, self._places, self._bits, places)
             if found == len(group_hashes):
-                return rows
+                return places
             if self._used + len(group_hashes) - found > self.capacity:
                 self._keys.fill(FREE)
                 self._used = 0
         before = self._used
-        self._used = _insert(group_hashes, self._keys, self._rows, self._bits, rows, before)
+        self._used = _insert(group_hashes, self._keys, self._places, self._bits, places, before)
         scratch = _scratch(self._num_samples)
         new = np.empty(self._used - before, dtype=np.int64)
         # A group's first impression tells its hash.
-        is_new = rows >= before
-        new[rows[is_new] - before] = group_hashes[is_new]
+        is_new = places >= before
+        new[places[is_new] - before] = group_hashes[is_new]
         bits = scratch, scratch.view("<u2")
         _draw_all(new, self._seed_word, bits, self._num_samples, self.weights[before : self._used])
-        return rows
+        return places
 
 
 def _seed_word(seed: int) -> np.uint64:
@@ -151,12 +151,12 @@ def _draw_all(groups: Any, seed_word: Any, scratch: Any, num_samples: int, weigh
         base = _mix(np.uint64(groups[group]) ^ seed_word)
         for word in range(words.shape[0]):
             words[word] = _mix(base + np.uint64(word + 1) * GOLDEN)
-        row = weights[group]
-        row[0] = 1
+        own = weights[group]
+        own[0] = 1
         # Comparisons, which vectorise, where a table of 65,536 weights would be looked up.
         for sample in range(num_samples):
             bits = words_16[sample]
-            row[sample + 1] = (
+            own[sample + 1] = (
                 np.uint8(bits >= _T0)
                 + np.uint8(bits >= _T1)
                 + np.uint8(bits >= _T2)
@@ -169,25 +169,25 @@ def _draw_all(groups: Any, seed_word: Any, scratch: Any, num_samples: int, weigh
 
 
 @kernel
-def _look_up(groups: Any, keys: Any, rows_of_keys: Any, bits: int, rows: Any) -> int:
-    """Fills in the `rows` of the groups that are there; returns their number, repetitions included."""
+def _look_up(groups: Any, keys: Any, places_of_keys: Any, bits: int, places: Any) -> int:
+    """Fills in the `places` of the groups that are there; returns their number, repetitions included."""
     found = 0
     for i in range(groups.shape[0]):
         slot = find_slot(keys, groups[i], FREE, fibonacci_slot(groups[i], bits))
         if keys[slot] != FREE:
-            rows[i] = rows_of_keys[slot]
+            places[i] = places_of_keys[slot]
             found += 1
     return found
 
 
 @kernel
-def _insert(groups: Any, keys: Any, rows_of_keys: Any, bits: int, rows: Any, used: int) -> int:
-    """Fills in the `rows` of all groups, new ones from row `used` on; returns the rows in use then."""
+def _insert(groups: Any, keys: Any, places_of_keys: Any, bits: int, places: Any, used: int) -> int:
+    """Fills in the `places` of all groups, new ones from `used` on; returns how many are in use then."""
     for i in range(groups.shape[0]):
         slot = find_slot(keys, groups[i], FREE, fibonacci_slot(groups[i], bits))
         if keys[slot] == FREE:
             keys[slot] = groups[i]
-            rows_of_keys[slot] = used
+            places_of_keys[slot] = used
             used += 1
-        rows[i] = rows_of_keys[slot]
+        places[i] = places_of_keys[slot]
     return used

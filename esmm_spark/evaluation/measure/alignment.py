@@ -1,6 +1,6 @@
-"""Joins all sides of a range of impression ids to a row per impression, and proves that none is lost.
+"""Joins all sides of a range of impression ids by impression, and proves that none is lost.
 
-Every side's rows are sorted by id and merged, so duplicates, missing and surplus impressions are found at
+Every side's impressions are sorted by id and merged, so duplicates, missing and surplus ones are found at
 once. Where anything is wrong nothing but its counts goes on.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from esmm_spark.contracts.schemas.targets import Target
 from esmm_spark.evaluation.kernels.matching import NOT_FOUND, count_repeated, id_order, match
-from esmm_spark.evaluation.measure.blocks import BlockRows, ColumnBlock, split
+from esmm_spark.evaluation.measure.blocks import ColumnBlock, JoinedBlocks, split
 from esmm_spark.evaluation.measure.layout import GROUP, NOTES_ON, RANK, Job
 from esmm_spark.evaluation.measure.plan import parts_by_hash, parts_by_score
 from esmm_spark.evaluation.measure.sides import (
@@ -31,7 +31,7 @@ from esmm_spark.evaluation.measure.targets import BASELINE, MODEL, ORACLE
 
 @dataclass
 class Side:
-    """One side's rows of a range of ids, by ascending id.
+    """One side's impressions of a range of ids, by ascending id.
 
     Attributes:
         ids: two hashes, uint64 [N] each.
@@ -46,7 +46,7 @@ class Side:
     labels: dict[str, Any]
 
     def taken(self, places: Any) -> "Side":
-        """Returns the rows at `places`."""
+        """Returns the impressions at `places`."""
         scores = {name: column[places] for name, column in self.scores.items()}
         labels = {name: column[places] for name, column in self.labels.items()}
         ids = self.ids[0][places], self.ids[1][places]
@@ -54,25 +54,26 @@ class Side:
 
 
 def align_part(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator[ColumnBlock]:
-    """Yields the rows of a part for those that rank and those that sum by group, and notes for the driver.
+    """Yields the impressions of a part for what ranks and what sums by group, and notes for the driver.
 
     Args:
         part: a range of ids.
         blocks: of this part, `reading.read_share`'s.
         job: what is evaluated.
     """
-    rows: dict[str, BlockRows] = {}
+    joined: dict[str, JoinedBlocks] = {}
     layouts = {name: side_columns(name, job.tasks) for name in job.series}
     for block in blocks:
         if block.kind == NOTES:
             yield ColumnBlock(0, NOTES_ON, block.source, bytes(block.content))
             continue
         series = SIDES[block.kind]
-        if series not in rows:
-            rows[series] = BlockRows(layouts[series].layout)
-        rows[series].add(block.content)
+        if series not in joined:
+            joined[series] = JoinedBlocks(layouts[series].layout)
+        joined[series].add(block.content)
     sides = {
-        name: _side(rows.get(name) or BlockRows(layouts[name].layout), layouts[name]) for name in job.series
+        name: _side(joined.get(name) or JoinedBlocks(layouts[name].layout), layouts[name])
+        for name in job.series
     }
     counts, aligned = _align(sides, job)
     yield ColumnBlock(0, NOTES_ON, part, json.dumps({"counts": counts}).encode())
@@ -82,8 +83,8 @@ def align_part(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator[C
         yield from _grouped(part, sides[MODEL].group, scores, labels, job)
 
 
-def _side(rows: BlockRows, columns: SideColumns) -> Side:
-    first, second, *rest = rows.columns()
+def _side(blocks: JoinedBlocks, columns: SideColumns) -> Side:
+    first, second, *rest = blocks.columns()
     order = id_order(first, second)
     first, second, *rest = (column[order] for column in (first, second, *rest))
     group = rest.pop(0) if columns.has_group else None
@@ -99,9 +100,9 @@ Aligned = tuple[dict[str, dict[str, Any]], dict[str, Any]]
 def _align(sides: Mapping[str, Side], job: Job) -> tuple[dict[str, int], Aligned | None]:
     """Returns the counts of what is wrong, and the impressions; None where anything is."""
     model = sides[MODEL]
-    duplicates, duplicate_rows = count_repeated(model.ids)
+    duplicates, repetitions = count_repeated(model.ids)
     counts = {"impressions": len(model.ids[0])}
-    wrong = {"model_duplicates": duplicates, "model_duplicate_rows": duplicate_rows}
+    wrong = {"model_duplicates": duplicates, "model_repetitions": repetitions}
     taken = {MODEL: model}
     for series, side in sides.items():
         if series == MODEL:
@@ -109,11 +110,11 @@ def _align(sides: Mapping[str, Side], job: Job) -> tuple[dict[str, int], Aligned
         found = match(model.ids, side.ids)
         wrong[f"{series}_missing"] = found.missing
         wrong[f"{series}_duplicates"] = found.duplicates
-        wrong[f"{series}_duplicate_rows"] = found.duplicate_rows
+        wrong[f"{series}_repetitions"] = found.repetitions
         if series == BASELINE:
             wrong["baseline_surplus"] = found.surplus
             wrong["baseline_duplicates"] += found.surplus_duplicates
-            wrong["baseline_duplicate_rows"] += found.surplus_duplicate_rows
+            wrong["baseline_repetitions"] += found.surplus_repetitions
         taken[series] = side.taken(found.places[found.places != NOT_FOUND])
     for series, side in taken.items():
         wrong[f"{series}_bad_scores"] = int(np.count_nonzero(bad_scores(side.scores)))

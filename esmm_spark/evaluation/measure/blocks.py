@@ -1,7 +1,7 @@
-"""Serializes columns of numbers between Spark tasks: blocks of bytes, one Spark row per block.
+"""Serializes columns of numbers between Spark tasks: blocks of bytes, one record per block.
 
-Spark shuffles and sorts a few thousand blocks instead of millions of rows, see docs/decisions/009. A block is
-its columns one after the other; the number of its rows follows from its size.
+Spark shuffles and sorts a few thousand blocks instead of millions of impressions, see docs/decisions/009.
+A block is its columns one after the other; its number of impressions follows from its size.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,11 +29,11 @@ _FLUSH_BYTES = 6 << 20
 
 
 class ColumnBlock(NamedTuple):
-    """Columns of numbers that travel as one Spark row.
+    """Columns of numbers that travel together.
 
     Attributes:
         part: who gets it.
-        kind: what its rows are.
+        kind: what they are of.
         source: where it comes from: blocks of a part and kind are read in this order.
         content: the columns.
     """
@@ -45,16 +45,16 @@ class ColumnBlock(NamedTuple):
 
 
 def pack(columns: Sequence[Any]) -> bytes:
-    """Returns the columns as one block; all must have the same number of rows."""
+    """Returns the columns as one block; all must have the same length."""
     return b"".join(np.ascontiguousarray(column).data for column in columns)
 
 
 def split(columns: Sequence[Any], parts: Any, num_parts: int) -> Iterator[tuple[int, bytes]]:
-    """Yields (part, block) of each part that has rows, rows in their order.
+    """Yields (part, block) of each part that has any, in their order.
 
     Args:
         columns: [N] each.
-        parts: [N], which part a row goes to.
+        parts: [N], the part that each goes to.
         num_parts: all parts are below.
     """
     # Of 16 bits numpy sorts by radix.
@@ -69,8 +69,8 @@ def split(columns: Sequence[Any], parts: Any, num_parts: int) -> Iterator[tuple[
         start = end
 
 
-class BlockRows:
-    """The rows of many blocks of one layout: in memory, or in files where they are too many.
+class JoinedBlocks:
+    """The columns of many blocks of one layout, joined: in memory, or in files where they are too many.
 
     Args:
         layout: the columns' types.
@@ -79,29 +79,29 @@ class BlockRows:
 
     def __init__(self, layout: _Dtypes, memory_bytes: int | None = None) -> None:
         self._types = [np.dtype(kind) for kind in layout]
-        self._row_bytes = sum(kind.itemsize for kind in self._types)
+        self._item_bytes = sum(kind.itemsize for kind in self._types)
         self._memory_bytes = scratch.MEMORY_BYTES if memory_bytes is None else memory_bytes
         self._blocks: list[Any] = []
         self._held = 0
         self._files: list[Any] = []
-        self.num_rows = 0
+        self.length = 0
 
     def add(self, content: Any) -> None:
-        """Adds the rows of a block."""
+        """Adds a block."""
         size = memoryview(content).nbytes
-        assert size % self._row_bytes == 0, (size, self._row_bytes)
-        self.num_rows += size // self._row_bytes
+        assert size % self._item_bytes == 0, (size, self._item_bytes)
+        self.length += size // self._item_bytes
         self._blocks.append(content)
         self._held += size
         if self._held > self._memory_bytes:
             self._spill()
 
     def columns(self) -> list[Any]:
-        """Returns the columns, [num_rows] each. No more rows may be added."""
+        """Returns the columns, [length] each. No more blocks may be added."""
         if self._files:
             self._spill()
             pairs = zip(self._files, self._types, strict=True)
-            columns = [scratch.mapped(file, kind, self.num_rows) for file, kind in pairs]
+            columns = [scratch.mapped(file, kind, self.length) for file, kind in pairs]
             for file in self._files:
                 file.close()
             return columns
@@ -120,7 +120,7 @@ class BlockRows:
         self._blocks, self._held = [], 0
 
     def _columns_of(self, content: Any) -> list[Any]:
-        count = memoryview(content).nbytes // self._row_bytes
+        count = memoryview(content).nbytes // self._item_bytes
         columns, start = [], 0
         for kind in self._types:
             columns.append(np.frombuffer(content, kind, count, start))
@@ -150,10 +150,10 @@ def parts_of(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Iterator[
 def _blocks_of(batches: Iterable[pa.RecordBatch]) -> Iterator[ColumnBlock]:
     for batch in batches:
         parts, kinds, sources, contents = (batch.column(name) for name in BLOCKS_SCHEMA.names)
-        for row in range(batch.num_rows):
+        for place in range(batch.num_rows):
             # No copy: the block holds on to its batch.
-            content = contents[row].as_buffer()
-            yield ColumnBlock(parts[row].as_py(), kinds[row].as_py(), sources[row].as_py(), content)
+            content = contents[place].as_buffer()
+            yield ColumnBlock(parts[place].as_py(), kinds[place].as_py(), sources[place].as_py(), content)
 
 
 def _batch(blocks: list[ColumnBlock]) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ class NoteCounts:
     """The sums of all tasks' notes.
 
     Args:
-        notes: of tasks that read, `{"side", "rows", ...}`, and of those that align, `{"counts": ...}`.
+        notes: of tasks that read, `{"side", "impressions", ...}`, and of those that align, `{"counts": ...}`.
 
     Attributes:
         read: series -> count -> its sum over the tasks that read it.
@@ -41,7 +41,7 @@ def check(counts: NoteCounts, sources: Mapping[str, Source]) -> dict[str, str]:
     Raises:
         InputError: an impression id that comes twice, one that the other side lacks, a score outside [0, 1],
             an impossible label, labels that differ: with the number of them; several model versions.
-        CountMismatchError: not every row of the scores came through.
+        CountMismatchError: not every impression of the scores came through.
     """
     aligned = counts.aligned
     versions = {
@@ -51,10 +51,10 @@ def check(counts: NoteCounts, sources: Mapping[str, Source]) -> dict[str, str]:
     }
     read = counts.read[MODEL]
     came_through = aligned["impressions"] + read["without_id"]
-    if came_through != sources[MODEL].num_rows:
+    if came_through != sources[MODEL].num_impressions:
         raise CountMismatchError(
-            f"the scores' files hold {sources[MODEL].num_rows} rows, {came_through} came through the "
-            "alignment"
+            f"the scores' files hold {sources[MODEL].num_impressions} impressions, {came_through} came "
+            "through the alignment"
         )
     if read["without_id"] or read["without_group"]:
         raise InputError(
@@ -81,7 +81,7 @@ def _problems(counts: Mapping[str, int], series: str) -> list[tuple[int, str]]:
     return [
         (
             counts[f"{series}_duplicates"],
-            f"impression ids come more than once in {name} ({counts[f'{series}_duplicate_rows']} rows): "
+            f"impression ids come more than once in {name} ({counts[f'{series}_repetitions']} times): "
             f"an impression is evaluated once, write {name} again",
         ),
         (

@@ -36,17 +36,17 @@ class Source:
     spans: tuple[Span, ...]
 
     @property
-    def num_rows(self) -> int:
-        """Rows of all row groups, from the files' footers."""
-        return sum(span.num_rows for span in self.spans)
+    def num_impressions(self) -> int:
+        """Impressions of all row groups, from the files' footers."""
+        return sum(span.num_impressions for span in self.spans)
 
 
 def find_scores(folder: str, tasks: Tasks) -> Source:
     """Returns the scores in a partition's folder.
 
     Raises:
-        InputError: nothing there, no rows, a file that isn't Parquet, lacks a column or is damaged, or
-            another number of rows than the scorer wrote.
+        InputError: nothing there, no impressions, a file that isn't Parquet, lacks a column or is damaged, or
+            another number of impressions than the scorer wrote.
         IncompleteError: the partition is half-written.
     """
     storage.require_complete(folder, "scores", "run jobs/score.py")
@@ -54,7 +54,7 @@ def find_scores(folder: str, tasks: Tasks) -> Source:
     names = [name for name, _ in storage.list_files(folder, ".parquet", recursive=False) if _is_data(name)]
     seals.verify(folder, names, _SCORE_AGAIN)
     found = _check_files(folder, score_columns(tasks.all_score_columns, tasks.names, {}), "scores")
-    _check_record(folder, found.num_rows)
+    _check_record(folder, found.num_impressions)
     return found
 
 
@@ -104,13 +104,13 @@ def _check_files(uri: str, columns: Sequence[Column], what: str) -> Source:
         uris = [storage.join(uri, name) for name in names]
     # Footers only: a file of any size costs a few reads from its end.
     spans = [span for file in uris for span in _check_file(filesystems.absolute(file), columns, what)]
-    if sum(span.num_rows for span in spans) == 0:
-        raise InputError(f"the {what} at {uri} have no rows in {len(uris)} Parquet files")
+    if sum(span.num_impressions for span in spans) == 0:
+        raise InputError(f"the {what} at {uri} have no impressions in {len(uris)} Parquet files")
     return Source(uri, tuple(spans))
 
 
 def _check_file(uri: str, columns: Sequence[Column], what: str) -> list[Span]:
-    """Returns the row groups of one Parquet file that hold rows."""
+    """Returns the row groups of one Parquet file that hold impressions."""
     filesystem, file = filesystems.filesystem_of(uri)
     try:
         with filesystem.open_input_file(file) as stream:
@@ -137,15 +137,15 @@ def _check_file(uri: str, columns: Sequence[Column], what: str) -> list[Span]:
     return [Span(uri, index, size) for index, size in enumerate(sizes) if size]
 
 
-def _check_record(folder: str, num_rows: int) -> None:
-    """Raises InputError if the scorer's own record tells of other rows: a file came or went since."""
+def _check_record(folder: str, num_impressions: int) -> None:
+    """Raises InputError if the scorer's own record tells of another number: a file came or went since."""
     uri = storage.join(folder, SCORE_NAME)
     if not storage.exists(uri):
         return
     expected = read_record(uri, ScoreRecord, _SCORE_AGAIN).impressions
-    if expected != num_rows:
+    if expected != num_impressions:
         raise InputError(
-            f"the scores at {folder} have {num_rows} rows, {SCORE_NAME} tells of {expected} impressions: "
+            f"the scores at {folder} have {num_impressions} impressions, {SCORE_NAME} tells of {expected}: "
             f"{_SCORE_AGAIN}"
         )
 

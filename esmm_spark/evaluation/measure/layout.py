@@ -1,4 +1,4 @@
-"""The parameters that all tasks of an evaluation share: what is evaluated, and how rows are partitioned."""
+"""The parameters that all tasks of an evaluation share: what is evaluated, and into which parts."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,11 +67,11 @@ class Job:
         return int(np.searchsorted(self.first_parts, part, side="right")) - 1
 
     def rank_layout(self, scan: Scan) -> list[Any]:
-        """Returns the types of a scan's rows: score, group's hash, code of the labels (`codes_of`)."""
+        """Returns the types of a scan's columns: score, group's hash, code of the labels (`codes_of`)."""
         return [score_type(scan), np.int64, np.uint8]
 
     def group_layout(self) -> list[Any]:
-        """Returns the types of a group's rows: its hash, a code per column of scores, a score per scan."""
+        """Returns the types of what is summed by group: hash, a code per score column, a score per scan."""
         return [
             np.int64,
             *[np.uint8] * len(self.targets_by_score),

@@ -109,9 +109,9 @@ def plan_job(config: Evaluate, tasks: Tasks, sources: Mapping[str, Source]) -> J
         targets=targets,
         series=tuple(sources),
         scans=scans,
-        id_parts=num_parts(sum(source.num_rows for source in sources.values())),
+        id_parts=num_parts(sum(source.num_impressions for source in sources.values())),
         splitters=sampled_splitters(sources, scans, tasks),
-        group_parts=num_parts(sources[MODEL].num_rows),
+        group_parts=num_parts(sources[MODEL].num_impressions),
         num_samples=config.bootstrap_samples,
         seed=config.seed,
     )

@@ -1,17 +1,17 @@
-"""Partitioning of rows by ranges of score or of id hash. Pure arithmetic.
+"""Partitioning of impressions by ranges of score or of id hash. Pure arithmetic.
 
-Numbers of parts follow from numbers of rows alone, not from the machine, so that sums are made in one order
-wherever they are made.
+Numbers of parts follow from numbers of impressions alone, not from the machine, so that sums are made in one
+order wherever they are made.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# A part of so many rows takes a core about a second, and some 60 MB.
-_ROWS_PER_PART = 1 << 20
-_LEAST_ROWS_PER_PART = 1 << 18
-_PARTS_OF_FEW_ROWS = 8
+# A part of so many impressions takes a core about a second, and some 60 MB.
+_IMPRESSIONS_PER_PART = 1 << 20
+_LEAST_PER_PART = 1 << 18
+_PARTS_OF_FEW = 8
 MOST_PARTS = 1 << 15
 
 _BITS_32 = np.uint64(32)
@@ -23,21 +23,21 @@ class Span(NamedTuple):
     Attributes:
         uri: of the file, not relative.
         row_group: its number in the file.
-        num_rows: in it.
+        num_impressions: in it.
     """
 
     uri: str
     row_group: int
-    num_rows: int
+    num_impressions: int
 
 
-def num_parts(num_rows: float) -> int:
-    """Returns how many parts rows are shared out to: one of few rows, eight of two million or more.
+def num_parts(num_impressions: float) -> int:
+    """Returns how many parts impressions are shared out to: one of few, eight of two million or more.
 
-    Further on each part has a million rows, until there are MOST_PARTS.
+    Further on each part has a million, until there are MOST_PARTS.
     """
-    few = min(int(num_rows) // _LEAST_ROWS_PER_PART, _PARTS_OF_FEW_ROWS)
-    return min(max(1, few, int(num_rows) // _ROWS_PER_PART), MOST_PARTS)
+    few = min(int(num_impressions) // _LEAST_PER_PART, _PARTS_OF_FEW)
+    return min(max(1, few, int(num_impressions) // _IMPRESSIONS_PER_PART), MOST_PARTS)
 
 
 def parts_by_hash(hashes: Any, parts: int) -> Any:

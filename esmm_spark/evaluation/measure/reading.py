@@ -18,9 +18,9 @@ from esmm_spark.evaluation.measure.plan import Span, parts_by_hash
 from esmm_spark.evaluation.measure.sides import IMPOSSIBLE, NOTES, SIDES, TITLES, UNKNOWN, SideColumns
 from esmm_spark.files import filesystems
 
-# Rows that are shared out at a time: some 10 MB.
-_ROWS_AT_ONCE = 1 << 18
-_BATCH_ROWS = 1 << 16
+# Impressions that are shared out at a time: some 10 MB.
+_SHARED_OUT_AT_ONCE = 1 << 18
+_BATCH_IMPRESSIONS = 1 << 16
 _SECOND_SEED = 43
 _ID = "impression_id"
 _GROUP = "group_key"
@@ -30,7 +30,7 @@ _MOST_VERSIONS = 3
 
 
 def read_share(spans: Sequence[Span], columns: SideColumns, parts: int, task: int) -> Iterator[ColumnBlock]:
-    """Yields the rows of row groups, each to the part that its id's hash belongs to, and notes on them.
+    """Yields the impressions of row groups, each to the part of its id's hash, and notes on them.
 
     Args:
         spans: what to read.
@@ -43,21 +43,21 @@ def read_share(spans: Sequence[Span], columns: SideColumns, parts: int, task: in
     """
     dictionaries = (_GROUP, _VERSION) if columns.has_group else ()
     names = [_ID, *dictionaries, *columns.scores, *columns.labels]
-    notes: dict[str, Any] = {"side": columns.series, "rows": 0, "without_id": 0, "without_group": 0}
+    notes: dict[str, Any] = {"side": columns.series, "impressions": 0, "without_id": 0, "without_group": 0}
     versions: set[str | None] = set()
     pending: list[list[Any]] = []
     num_pending = flushed = 0
     for span in spans:
         for batch in _read(span, names, dictionaries, TITLES[columns.series]):
-            rows, without_id, without_group = _numbers(batch, columns)
-            notes["rows"] += batch.num_rows
+            numbers, without_id, without_group = _numbers(batch, columns)
+            notes["impressions"] += batch.num_rows
             notes["without_id"] += without_id
             notes["without_group"] += without_group
             if columns.has_group and len(versions) < _MOST_VERSIONS:
                 versions.update(pc.unique(batch.column(_VERSION)).to_pylist())
-            pending.append(rows)
+            pending.append(numbers)
             num_pending += batch.num_rows
-            if num_pending >= _ROWS_AT_ONCE:
+            if num_pending >= _SHARED_OUT_AT_ONCE:
                 yield from _blocks(pending, columns, parts, (task << 24) + flushed)
                 pending, num_pending, flushed = [], 0, flushed + 1
     if pending:
@@ -67,24 +67,24 @@ def read_share(spans: Sequence[Span], columns: SideColumns, parts: int, task: in
 
 
 def read_columns(
-    span: Span, columns: SideColumns, most_rows: int
+    span: Span, columns: SideColumns, most: int
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yields the scores and labels of a row group's first rows, `most_rows` and perhaps a batch more."""
+    """Yields the scores and labels of a row group's first impressions, `most` and perhaps a batch more."""
     names = [*columns.scores, *columns.labels]
     for batch in _read(span, names, (), TITLES[columns.series]):
         yield (
             {name: _scores(batch.column(name), columns.score_type) for name in columns.scores},
             {name: _labels(batch.column(name)) for name in columns.labels},
         )
-        most_rows -= batch.num_rows
-        if most_rows <= 0:
+        most -= batch.num_rows
+        if most <= 0:
             return
 
 
 def _blocks(pending: list[list[Any]], columns: SideColumns, parts: int, source: int) -> Iterator[ColumnBlock]:
-    rows = [np.concatenate(column) for column in zip(*pending, strict=True)]
+    together = [np.concatenate(column) for column in zip(*pending, strict=True)]
     kind = SIDES.index(columns.series)
-    for part, content in split(rows, parts_by_hash(rows[0], parts), parts):
+    for part, content in split(together, parts_by_hash(together[0], parts), parts):
         yield ColumnBlock(part, kind, source, content)
 
 
@@ -93,12 +93,12 @@ def _read(
 ) -> Iterator[pa.RecordBatch]:
     """Yields the columns `names` of a row group, those of `dictionaries` as such."""
     filesystem, path = filesystems.filesystem_of(span.uri)
-    rows = 0
+    read = 0
     try:
         with filesystem.open_input_file(path) as stream:
             file = pq.ParquetFile(stream, read_dictionary=list(dictionaries))
-            for batch in file.iter_batches(_BATCH_ROWS, [span.row_group], names):
-                rows += batch.num_rows
+            for batch in file.iter_batches(_BATCH_IMPRESSIONS, [span.row_group], names):
+                read += batch.num_rows
                 yield batch
     except FileNotFoundError as error:
         raise InputError(f"{span.uri} was deleted while it was read: write it again") from error
@@ -107,17 +107,17 @@ def _read(
         raise InputError(
             f"{title} can't be read, {span.uri} is corrupt ({reason}): write it again"
         ) from error
-    if rows != span.num_rows:
+    if read != span.num_impressions:
         raise InputError(
-            f"{title}: row group {span.row_group} of {span.uri} has {rows} rows, "
-            f"{span.num_rows} by its footer: write it again"
+            f"{title}: row group {span.row_group} of {span.uri} has {read} impressions, "
+            f"{span.num_impressions} by its footer: write it again"
         )
 
 
 def _numbers(batch: pa.RecordBatch, columns: SideColumns) -> tuple[list[Any], int, int]:
-    """Returns the columns of a row by `columns.layout`, without rows that have no id; how many have none.
+    """Returns a batch's columns by `columns.layout`, without impressions that have no id; how many have none.
 
-    The last number is that of rows without a group.
+    The last number is that of impressions without a group.
     """
     ids = batch.column(_ID)
     without_id = ids.null_count

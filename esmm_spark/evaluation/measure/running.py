@@ -43,7 +43,7 @@ class Results:
 
 
 def run_job(spark: SparkSession, sources: Mapping[str, Source], job: Job) -> Results:
-    """Runs the job; each task's rows are in memory or files of bounded size, whatever the inputs'.
+    """Runs the job; what each task holds is in memory or files of bounded size, whatever the inputs'.
 
     Args:
         spark: the session.
@@ -91,7 +91,7 @@ def read_tasks(
         (share, side_columns(series, job.tasks))
         for series, source in sources.items()
         for share in share_out(
-            source.spans, lambda span: span.num_rows, max(at_least, num_parts(source.num_rows))
+            source.spans, lambda span: span.num_impressions, max(at_least, num_parts(source.num_impressions))
         )
     ]
 
@@ -112,7 +112,7 @@ def part_vectors(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator
     """Yields a part's results, and the notes of tasks before it as they are."""
     notes: list[ColumnBlock] = []
 
-    def rows() -> Iterator[ColumnBlock]:
+    def blocks_of_part() -> Iterator[ColumnBlock]:
         for block in blocks:
             if block.kind == NOTES_ON:
                 notes.append(block)
@@ -120,13 +120,13 @@ def part_vectors(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator
                 yield block
 
     function = rank_part if part < job.first_group_part else group_part
-    yield from function(part, rows(), job)
+    yield from function(part, blocks_of_part(), job)
     for note in notes:
         yield Vector(part, _NOTE, np.frombuffer(note.content, np.uint8))
 
 
 def vector_batch(vectors: Iterable[Vector]) -> pa.RecordBatch:
-    """Returns a row per vector, by `_VECTORS_DDL`."""
+    """Returns a record per vector, by `_VECTORS_DDL`."""
     parts, keys, values = [], [], []
     for vector in vectors:
         parts.append(vector.part)
@@ -137,11 +137,11 @@ def vector_batch(vectors: Iterable[Vector]) -> pa.RecordBatch:
 
 
 def results_of(table: pa.Table) -> Results:
-    """Returns what the rows of `vector_batch` hold."""
+    """Returns what the records of `vector_batch` hold."""
     notes, vectors = [], []
-    for row in table.sort_by([("part", "ascending")]).to_pylist():
-        if row["key"] == _NOTE:
-            notes.append(json.loads(row["values"]))
+    for record in table.sort_by([("part", "ascending")]).to_pylist():
+        if record["key"] == _NOTE:
+            notes.append(json.loads(record["values"]))
         else:
-            vectors.append(Vector(row["part"], row["key"], np.frombuffer(row["values"])))
+            vectors.append(Vector(record["part"], record["key"], np.frombuffer(record["values"])))
     return Results(notes, vectors)

@@ -14,7 +14,7 @@ from esmm_spark.evaluation.measure.sides import fill_entire, fill_labels, side_c
 from esmm_spark.evaluation.measure.targets import MODEL, ORACLE, Scan
 
 _MOST_SPANS = 16
-_MOST_ROWS = 1 << 19
+_MOST_IMPRESSIONS = 1 << 19
 
 
 def sampled_splitters(sources: Mapping[str, Source], scans: Sequence[Scan], tasks: Tasks) -> tuple[Any, ...]:
@@ -23,8 +23,8 @@ def sampled_splitters(sources: Mapping[str, Source], scans: Sequence[Scan], task
     Raises:
         InputError: a file is damaged.
     """
-    num_rows = sources[MODEL].num_rows
-    if num_parts(num_rows) == 1:
+    num_impressions = sources[MODEL].num_impressions
+    if num_parts(num_impressions) == 1:
         return tuple(np.empty(0) for _ in scans)
     samples = {series: _sample(series, source, tasks) for series, source in sources.items()}
     found = []
@@ -36,7 +36,7 @@ def sampled_splitters(sources: Mapping[str, Source], scans: Sequence[Scan], task
         if all(target.label in labels for target in scan.targets):
             counts = codes_of(scan.targets, labels) > 0
         share = counts.mean() if len(counts) else 0.0
-        found.append(splitters_of(score[counts & (score >= 0)], num_parts(share * num_rows)))
+        found.append(splitters_of(score[counts & (score >= 0)], num_parts(share * num_impressions)))
     return tuple(found)
 
 
@@ -44,9 +44,9 @@ def _sample(series: str, source: Source, tasks: Tasks) -> tuple[dict[str, Any], 
     """Returns scores and labels of some impressions."""
     columns = side_columns(series, tasks)
     spans = _spread(source.spans)
-    rows = [part for span in spans for part in read_columns(span, columns, _MOST_ROWS // len(spans))]
-    scores = {name: np.concatenate([part[0][name] for part in rows]) for name in columns.scores}
-    labels = {name: np.concatenate([part[1][name] for part in rows]) for name in columns.labels}
+    parts = [part for span in spans for part in read_columns(span, columns, _MOST_IMPRESSIONS // len(spans))]
+    scores = {name: np.concatenate([part[0][name] for part in parts]) for name in columns.scores}
+    labels = {name: np.concatenate([part[1][name] for part in parts]) for name in columns.labels}
     return (fill_entire(scores, tasks), {}) if series == ORACLE else (scores, fill_labels(labels, tasks))
 
 

@@ -1,6 +1,6 @@
 """The sides of an evaluation as columns of numbers.
 
-A side is a set of files with a row per impression: the scores, a baseline's scores, the truth.
+A side is a set of files with all impressions: the scores, a baseline's scores, the truth.
 """
 
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ class SideColumns:
 
     @property
     def has_group(self) -> bool:
-        """Whether rows have the hash of their group's key."""
+        """Whether impressions have the hash of their group's key."""
         return self.series != ORACLE
 
     @property
     def layout(self) -> list[Any]:
-        """Types of a row: two hashes of the id, the group's, scores, labels."""
+        """Types of the columns: two hashes of the id, the group's, scores, labels."""
         group = [np.int64] if self.has_group else []
         return [
             np.uint64,

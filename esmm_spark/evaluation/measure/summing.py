@@ -1,6 +1,6 @@
 """Sums for metrics: those of AUCs over ranges of scores, those of all others over ranges of groups.
 
-What a task hands on is a few vectors per ranking, however many rows it has read.
+What a task hands on is a few vectors per ranking, however many impressions it has read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,14 @@ import numpy as np
 from esmm_spark.evaluation.kernels.ordering import sorted_order
 from esmm_spark.evaluation.kernels.sweep import SortedPass, Swept
 from esmm_spark.evaluation.kernels.weights import WeightTable, num_columns, poisson_weights
-from esmm_spark.evaluation.measure.blocks import BlockRows, ColumnBlock
+from esmm_spark.evaluation.measure.blocks import ColumnBlock, JoinedBlocks
 from esmm_spark.evaluation.measure.curves import CELL_BORDERS
 from esmm_spark.evaluation.measure.layout import Job
 from esmm_spark.evaluation.measure.metrics import GroupedScores, sums_of
 from esmm_spark.evaluation.measure.targets import Ranking
 
 # Impressions whose sorted copies are in memory at a time.
-_CHUNK_ROWS = 1 << 17
+_CHUNK_IMPRESSIONS = 1 << 17
 # Points of a ROC curve along either axis, of each part and of all parts together.
 _POINTS_OF_PART, _POINTS_OF_ALL, _LEAST_POINTS = 200, 20_000, 20
 # Groups whose weights are made at a time: so many cells of float64.
@@ -51,10 +51,10 @@ def rank_part(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator[Ve
     """Yields the fields of `Swept` of each of the scan's rankings that has impressions in this part."""
     place = job.scan_of(part)
     scan = job.scans[place]
-    rows = BlockRows(job.rank_layout(scan))
+    joined = JoinedBlocks(job.rank_layout(scan))
     for block in blocks:
-        rows.add(block.content)
-    scores, groups, codes = rows.columns()
+        joined.add(block.content)
+    scores, groups, codes = joined.columns()
     order = sorted_order(scores)
     num_parts = len(job.splitters[place]) + 1
     points = min(_POINTS_OF_PART, max(_LEAST_POINTS, _POINTS_OF_ALL // num_parts))
@@ -74,7 +74,7 @@ def _sweep(scores: Any, groups: Any, codes: Any, order: Any, points: int, table:
     if impressions == 0:
         return None
     running = SortedPass(table.weights.shape[1], impressions, positives, points, CELL_BORDERS)
-    step = min(_CHUNK_ROWS, table.capacity)
+    step = min(_CHUNK_IMPRESSIONS, table.capacity)
     for start in range(0, len(order), step):
         places = order[start : start + step]
         code = codes[places]
@@ -82,17 +82,17 @@ def _sweep(scores: Any, groups: Any, codes: Any, order: Any, points: int, table:
             counts = np.flatnonzero(code)
             places, code = places[counts], code[counts]
         if len(places):
-            rows = table.rows_of(groups[places])
-            running.add(scores[places].astype(np.float64), code == 2, rows, table.weights)
+            own = table.places_of(groups[places])
+            running.add(scores[places].astype(np.float64), code == 2, own, table.weights)
     return running.finish()
 
 
 def group_part(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator[Vector]:
     """Yields `[1 + B]` weighted sums over the part's groups, and their number."""
-    rows = BlockRows(job.group_layout())
+    joined = JoinedBlocks(job.group_layout())
     for block in blocks:
-        rows.add(block.content)
-    groups, *columns = rows.columns()
+        joined.add(block.content)
+    groups, *columns = joined.columns()
     order = sorted_order(groups)
     groups = groups[order]
     starts = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]]))

@@ -24,7 +24,7 @@ _MOST_COLUMNS = 4
 def terminal_summary(subject: Subject, measured: Measurements) -> RenderableType:
     """Returns the metrics as tables that fit 80 columns, of at most four targets each.
 
-    A block of rows per metric, a row per series, a column per target. A value stands with half the width of
+    A block of lines per metric, a line per series, a column per target. A value stands with half the width of
     its interval: `0.7312 ±0.0040`.
     """
     starts = range(0, len(measured.targets), _MOST_COLUMNS)

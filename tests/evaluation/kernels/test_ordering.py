@@ -70,8 +70,8 @@ def test_ids_are_matched_as_a_dictionary_would(
     shared = [count for pair, count in repeated.items() if pair in ours]
     others = [count for pair, count in repeated.items() if pair not in ours]
     assert (found.missing, found.surplus) == (len(set(ours) - set(theirs)), len(set(theirs) - set(ours)))
-    assert (found.duplicates, found.duplicate_rows) == (len(shared), sum(shared))
-    assert (found.surplus_duplicates, found.surplus_duplicate_rows) == (len(others), sum(others))
+    assert (found.duplicates, found.repetitions) == (len(shared), sum(shared))
+    assert (found.surplus_duplicates, found.surplus_repetitions) == (len(others), sum(others))
     assert count_repeated(sides[1]) == (len(repeated), sum(repeated.values()))
 
 

@@ -69,11 +69,11 @@ def test_a_table_gives_each_group_its_weights_even_when_it_was_full() -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
         groups = rng.choice(HASHES, 700)
-        rows = table.rows_of(groups)
+        rows = table.places_of(groups)
         assert rows.max() < 1000
         np.testing.assert_array_equal(table.weights[rows], poisson_weights(groups, 200, 5))
 
 
 def test_the_free_place_is_no_hash_of_a_group() -> None:
     assert FREE == -(2**63)
-    assert (WeightTable(3, 1).rows_of(np.array([0, -1, FREE + 1, 0])) == [0, 1, 2, 0]).all()
+    assert (WeightTable(3, 1).places_of(np.array([0, -1, FREE + 1, 0])) == [0, 1, 2, 0]).all()

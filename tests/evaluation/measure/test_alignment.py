@@ -92,7 +92,7 @@ def test_unknown_labels_are_counted_and_left_out_of_their_targets(tmp_path: Path
     [
         (
             rows(impression_id=["a", "a", "c"]),
-            r"1 impression ids come more than once in the scores \(2 rows\)",
+            r"1 impression ids come more than once in the scores \(2 times\)",
         ),
         (rows(impression_id=["a", None, "c"]), "1 scores lack an impression_id, 0 a group_key"),
         (rows(group_key=["g", None, None]), "0 scores lack an impression_id, 2 a group_key"),
@@ -121,7 +121,7 @@ def test_bad_scores_are_counted_in_the_error(tmp_path: Path, scores: pd.DataFram
         ),
         (
             pd.concat([rows(), rows()]),
-            r"3 impression ids come more than once in the baseline's scores \(6 rows\)",
+            r"3 impression ids come more than once in the baseline's scores \(6 times\)",
         ),
         (rows(click=[1, 1, 1]), "1 impressions have other labels in the baseline's scores"),
         (rows(pctcvr=[0.5, np.nan, 0.1]), "1 impressions have a score outside .* in the baseline's scores"),
@@ -137,7 +137,7 @@ def test_a_baseline_of_other_impressions_is_refused(
     ("truth", "message"),
     [
         (TRUTH[1:], "1 of 3 scored impressions are not in the truth"),
-        (pd.concat([TRUTH, TRUTH[:2]]), r"2 impression ids come more than once in the truth \(4 rows\)"),
+        (pd.concat([TRUTH, TRUTH[:2]]), r"2 impression ids come more than once in the truth \(4 times\)"),
         (TRUTH.assign(conversion_if_clicked=3), "3 impressions have impossible labels in the truth"),
     ],
 )
@@ -152,7 +152,7 @@ def test_rows_that_got_lost_on_the_way_are_noticed(tmp_path: Path) -> None:
     one_less = Source(sources["model"].uri, sources["model"].spans[1:])
     job = plan_job(Evaluate(bootstrap_samples=0), DEFAULT_TASKS, sources)
     found = run_locally({"model": one_less}, job)
-    with pytest.raises(CountMismatchError, match="files hold 3 rows, 2 came through"):
+    with pytest.raises(CountMismatchError, match="files hold 3 impressions, 2 came through"):
         measurements_of(found, sources, job, 20)
 
 
@@ -173,4 +173,4 @@ def test_scores_of_two_models_are_refused(tmp_path: Path, versions: list[object]
 
 def test_a_file_of_one_id_is_told_without_being_held_in_memory_twice(tmp_path: Path) -> None:
     many = pd.concat([rows(impression_id=["a", "a", "a"])] * 1000)
-    assert "1 impression ids come more than once in the scores (3000 rows)" in rejected(tmp_path, many)
+    assert "1 impression ids come more than once in the scores (3000 times)" in rejected(tmp_path, many)

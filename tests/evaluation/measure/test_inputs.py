@@ -33,7 +33,7 @@ def folder(tmp_path: Path, data: pd.DataFrame) -> Path:
 
 def test_scores_are_found_with_their_number_of_rows(folder: Path) -> None:
     found = find_scores(str(folder), DEFAULT_TASKS)
-    assert (found.num_rows, len(found.spans)) == (40, 2)
+    assert (found.num_impressions, len(found.spans)) == (40, 2)
     assert one_version({"000001-aaaa"}, str(folder)) == "000001-aaaa"
 
 
@@ -94,15 +94,15 @@ def test_a_file_without_a_column_or_of_another_type_is_named(folder: Path) -> No
 
 def test_no_rows_are_no_scores(tmp_path: Path, data: pd.DataFrame) -> None:
     empty = write_scores(tmp_path / "split=test", data[:0])
-    with pytest.raises(InputError, match=r"scores at .* have no rows in 2 Parquet files"):
+    with pytest.raises(InputError, match=r"scores at .* have no impressions in 2 Parquet files"):
         find_scores(str(empty), DEFAULT_TASKS)
 
 
 def test_a_lost_file_is_noticed_by_the_scorers_record(folder: Path) -> None:
     write_record(folder, 40)
-    assert find_scores(str(folder), DEFAULT_TASKS).num_rows == 40
+    assert find_scores(str(folder), DEFAULT_TASKS).num_impressions == 40
     (folder / "part-1.parquet").unlink()
-    with pytest.raises(InputError, match=r"have 20 rows, _score\.json tells of 40 impressions"):
+    with pytest.raises(InputError, match=r"have 20 impressions, _score\.json tells of 40"):
         find_scores(str(folder), DEFAULT_TASKS)
     (folder / "_score.json").write_text("[")
     with pytest.raises(InputError, match=r"is not a _score\.json of this version"):
@@ -124,7 +124,7 @@ def test_scores_of_two_models_are_refused(folder: Path) -> None:
 def test_truth_may_be_a_file_or_a_folder(tmp_path: Path, data: pd.DataFrame, as_folder: bool) -> None:
     path = tmp_path / "truth.parquet"
     write_truth(path / "split=test" / "part-0.parquet" if as_folder else path, truth_of(data[:7]))
-    assert find_truth(str(path), DEFAULT_TASKS).num_rows == 7
+    assert find_truth(str(path), DEFAULT_TASKS).num_impressions == 7
 
 
 def test_missing_or_corrupt_truth_is_named(tmp_path: Path) -> None:
@@ -160,4 +160,4 @@ def test_a_flipped_bit_of_scores_is_told_in_one_line(
     for _ in flips_of(folder / name, 40):
         with pytest.raises(InputError, match=rf"^\S+{name} has another SHA-256 than in .*--force$"):
             find_scores(str(folder), DEFAULT_TASKS)
-    assert find_scores(str(folder), DEFAULT_TASKS).num_rows == 40
+    assert find_scores(str(folder), DEFAULT_TASKS).num_impressions == 40

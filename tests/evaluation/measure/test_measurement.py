@@ -136,8 +136,8 @@ def assert_same(first: Measurements, second: Measurements, tolerance: float = 0.
 def test_parts_chunks_and_files_change_nothing(
     sources: dict[str, Source], found: Measurements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_LEAST_ROWS_PER_PART", 100)
-    monkeypatch.setattr(summing, "_CHUNK_ROWS", 37)
+    monkeypatch.setattr(plan, "_LEAST_PER_PART", 100)
+    monkeypatch.setattr(summing, "_CHUNK_IMPRESSIONS", 37)
     monkeypatch.setattr(summing, "_CELLS_AT_ONCE", 64)
     parted = measure_locally(sources, SAMPLES, SEED)
     assert_same(parted, found, 1e-13)

@@ -75,16 +75,16 @@ def verdict(subject: Subject, measured: Measurements, target: Target) -> Verdict
 
 
 def _auc_plot(subject: Subject, measured: Measurements, target: Target) -> Markup:
-    """Returns the AUCs of all series with their intervals, a row per series."""
+    """Returns the AUCs of all series with their intervals, a line per series."""
     series = [name for name in measured.series if measured.estimate(name, target, "auc").value is not None]
 
     def draw(axes: Any) -> None:
-        for row, name in enumerate(series):
+        for height, name in enumerate(series):
             estimate = measured.estimate(name, target, "auc")
             low, high = estimate.interval or (estimate.value, estimate.value)
-            axes.plot([low, high], [row, row], color=drawing.COLOURS[name], linewidth=3, alpha=0.45)
+            axes.plot([low, high], [height, height], color=drawing.COLOURS[name], linewidth=3, alpha=0.45)
             axes.plot(
-                [estimate.value], [row], drawing.MARKERS[name], color=drawing.COLOURS[name], markersize=7
+                [estimate.value], [height], drawing.MARKERS[name], color=drawing.COLOURS[name], markersize=7
             )
         axes.set_yticks(range(len(series)), [subject.names[name] for name in series])
         axes.set_ylim(len(series) - 0.4, -0.6)

@@ -48,17 +48,17 @@ def section(subject: Subject, measured: Measurements) -> PageSection | None:
     return PageSection("Join of the event logs", "tables.html", values)
 
 
-def _table(heading: str, heads: list[str], rows: Mapping[str, list[int | str]]) -> Table:
+def _table(heading: str, heads: list[str], lines: Mapping[str, list[int | str]]) -> Table:
     return Table(
-        ["Day", *heads], [(name.removeprefix(DAY_PREFIX), cells) for name, cells in rows.items()], heading
+        ["Day", *heads], [(name.removeprefix(DAY_PREFIX), cells) for name, cells in lines.items()], heading
     )
 
 
 def _warnings(days: _Days) -> Table:
-    rows: dict[str, list[int | str]] = {
+    lines: dict[str, list[int | str]] = {
         name: ["; ".join(day.warnings)] for name, day in days.items() if day.warnings
     }
-    return _table("Warnings", ["what was noticed"], rows)
+    return _table("Warnings", ["what was noticed"], lines)
 
 
 def _logs(days: _Days) -> list[str]:
@@ -68,7 +68,7 @@ def _logs(days: _Days) -> list[str]:
 
 def _matches(days: _Days, log: str) -> Table:
     heads = [f"impressions with {log}", log, "of earlier causes", "matched", "orphans", "before cause"]
-    rows: dict[str, list[int | str]] = {}
+    lines: dict[str, list[int | str]] = {}
     for name, day in days.items():
         counts = day.join[log]
         numbers = [
@@ -78,15 +78,15 @@ def _matches(days: _Days, log: str) -> Table:
             counts["orphans"] + counts["of_orphan_causes"],
             counts["before_cause"],
         ]
-        rows[name] = [day.join["impressions"][f"with_{log}"], *numbers]
-    return _table(log.capitalize(), heads, rows)
+        lines[name] = [day.join["impressions"][f"with_{log}"], *numbers]
+    return _table(log.capitalize(), heads, lines)
 
 
 def _losses(days: _Days) -> Table:
     logs = _logs(days)
     repeated = [f"repeated {log}" for log in logs]
     heads = ["impressions", *repeated, "immature impressions", "rejected lines"]
-    rows: dict[str, list[int | str]] = {}
+    lines: dict[str, list[int | str]] = {}
     for name, day in days.items():
         rejects = [
             f"{source.name.rpartition('.')[2]}: {reason} {count:,}"
@@ -95,8 +95,8 @@ def _losses(days: _Days) -> Table:
         ]
         total, repeats = day.join["impressions"]["total"], day.join["repeats"]
         of_logs = [repeats[log] for log in logs]
-        rows[name] = [total, *of_logs, day.immature, "; ".join(rejects) or "none"]
-    return _table("Repeats and rejects", heads, rows)
+        lines[name] = [total, *of_logs, day.immature, "; ".join(rejects) or "none"]
+    return _table("Repeats and rejects", heads, lines)
 
 
 def _delays(days: _Days, log: str) -> Table:
@@ -104,12 +104,12 @@ def _delays(days: _Days, log: str) -> Table:
     for day in days.values():
         bins += [name for name in day.join["delay_s"][log] if name not in bins]
     bins.sort(key=_end_of_bin)
-    rows: dict[str, list[int | str]] = {}
+    lines: dict[str, list[int | str]] = {}
     for name, day in days.items():
         counts = day.join["delay_s"][log]
         total = sum(counts.values())
-        rows[name] = [_percent(counts.get(each, 0) / total if total else None) for each in bins]
-    return _table(f"Seconds from cause to event: {log}", bins, rows)
+        lines[name] = [_percent(counts.get(each, 0) / total if total else None) for each in bins]
+    return _table(f"Seconds from cause to event: {log}", bins, lines)
 
 
 def _end_of_bin(name: str) -> float:
@@ -118,14 +118,14 @@ def _end_of_bin(name: str) -> float:
 
 
 def _top_keys(days: _Days) -> Table:
-    rows: dict[str, list[int | str]] = {}
+    lines: dict[str, list[int | str]] = {}
     for name, day in days.items():
-        rows[name] = [
+        lines[name] = [
             "; ".join(f"{key}: {count:,} ({_percent(share)})" for key, count, share in keys[:3]) or "none"
             for keys in day.join["top_keys"].values()
         ]
     heads = [title.replace("_id", "s", 1) for title in next(iter(days.values())).join["top_keys"]]
-    return _table("Most frequent keys", heads, rows)
+    return _table("Most frequent keys", heads, lines)
 
 
 def _percent(share: float | None) -> str:

@@ -26,21 +26,21 @@ class _Cell(NamedTuple):
     is_long: bool
 
 
-class _Row(NamedTuple):
+class _Line(NamedTuple):
     title: str
     cells: list[_Cell]
     meaning: str
 
 
 def section(subject: Subject, measured: Measurements) -> PageSection:
-    """Returns a block of rows per metric, a row per target, a column per series and one for differences."""
+    """Returns a block of lines per metric, a line per target, a column per series and one for differences."""
     columns = [_Column(subject.names[series], drawing.COLOURS[series]) for series in measured.series]
     if measured.differences:
         columns.append(_Column(f"{subject.names[MODEL]} \N{MINUS SIGN} {subject.names[BASELINE]}", ""))
     blocks = [
         (
             metric.title,
-            [_row(subject, measured, target, kind) for target in measured.targets if kind in target.kinds],
+            [_line(subject, measured, target, kind) for target in measured.targets if kind in target.kinds],
         )
         for kind, metric in METRICS.items()
     ]
@@ -53,7 +53,7 @@ def section(subject: Subject, measured: Measurements) -> PageSection:
     return PageSection("Metrics", "metrics.html", values)
 
 
-def _row(subject: Subject, measured: Measurements, target: Target, kind: MetricKind) -> _Row:
+def _line(subject: Subject, measured: Measurements, target: Target, kind: MetricKind) -> _Line:
     cells = []
     for series in measured.series:
         found = measured.estimate(series, target, kind)
@@ -62,7 +62,7 @@ def _row(subject: Subject, measured: Measurements, target: Target, kind: MetricK
     if measured.differences:
         found = measured.differences[target.metric(kind)]
         cells.append(_cell(kind, found, _mark(kind, found), signed=True))
-    return _Row(target.title, cells, meaning_of(target, kind, subject.tasks))
+    return _Line(target.title, cells, meaning_of(target, kind, subject.tasks))
 
 
 def _cell(kind: MetricKind, estimate: Estimate, mark: str, signed: bool = False) -> _Cell:

@@ -8,11 +8,11 @@ from esmm_spark.pages.page import PageSection, Table
 
 
 def section(subject: Subject, measured: Measurements) -> PageSection | None:
-    """Returns a table with a row per required metric; None where none is required."""
+    """Returns a table with a line per required metric; None where none is required."""
     found = requirements_of(subject, measured)
     if not found:
         return None
-    rows: list[tuple[str, list[int | str]]] = [
+    lines: list[tuple[str, list[int | str]]] = [
         (
             name,
             [
@@ -25,5 +25,5 @@ def section(subject: Subject, measured: Measurements) -> PageSection | None:
     ]
     unmet = sum(not of.is_met for of in found.values())
     text = f"{unmet} of {len(found)} are not met." if unmet else "All are met."
-    values = {"texts": [text], "tables": [Table(["Metric", "required", "found", "met"], rows)]}
+    values = {"texts": [text], "tables": [Table(["Metric", "required", "found", "met"], lines)]}
     return PageSection("Requirements", "tables.html", values)

@@ -91,8 +91,8 @@ def _validation_plot(history: TrainHistory, tasks: Tasks) -> Markup:
         # Below the axes: there may be many series, with long names.
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.25), ncols=_LEGEND_COLUMNS, handlelength=1.2)
 
-    rows = -(-len(names) // _LEGEND_COLUMNS)
-    return plots.svg(draw, "Validation AUC by epoch", height=2.8 + 0.2 * rows)
+    legend_lines = -(-len(names) // _LEGEND_COLUMNS)
+    return plots.svg(draw, "Validation AUC by epoch", height=2.8 + 0.2 * legend_lines)
 
 
 def _speed_plot(history: TrainHistory) -> Markup:
