@@ -78,7 +78,7 @@ def publish_day(dataset: str, staging: str, name: str, partition: DayPartition, 
         lease: this run's on the day.
 
     Raises:
-        CountMismatchError: the files hold other rows than `partition` says.
+        CountMismatchError: the files hold other lines than `partition` says.
         LeaseLostError: another run took the day over.
         InputError: something foreign lies in the day's folders.
     """
@@ -99,7 +99,7 @@ def publish_day(dataset: str, staging: str, name: str, partition: DayPartition, 
 
 
 def _arrange(staging: str, name: str, partition: DayPartition) -> dict[str, str]:
-    """Returns kind -> the folder that will be the day's, once all rows in them are counted."""
+    """Returns kind -> the folder that will be the day's, once all lines in them are counted."""
     grouped = storage.join(staging, GROUPED)
     staged = {
         LABELS: storage.join(staging, LABELS),
@@ -129,7 +129,7 @@ def _arrange(staging: str, name: str, partition: DayPartition) -> dict[str, str]
 
 
 def require_one_value_rule(dataset: str, days: Mapping[str, DayCounts], name: str) -> None:
-    """Raises ConfigError if a day that is built now would have other rows for its values than the others.
+    """Raises ConfigError if a day that is built now would hash its values to other rows than the others.
 
     Args:
         dataset: URI of the dataset.
@@ -147,7 +147,7 @@ def require_one_value_rule(dataset: str, days: Mapping[str, DayCounts], name: st
         more = f" and {len(others) - 1} more" if others[1:] else ""
         raise ConfigError(
             f"{others[0]}{more} in {dataset} are from when 11 and 11.0 were two values; they are one now, so "
-            f"{name} would have other rows for them: set paths.dataset to another folder and build all days "
+            f"{name} would hash them to other rows: set paths.dataset to another folder and build all days "
             "there"
         )
 

@@ -7,7 +7,7 @@ clicks ...   of each log, events of the day: how many, matched to an impression,
              part in the match rate
 repeats      events of each log beyond the first one of an impression
 delay_s      {"clicks": {"<= 60": 12, ...}, ...}: of what belongs to the day's impressions, since its cause
-top_keys     {"user_id": [[key, rows, share], ...], ...}: the most frequent keys
+top_keys     {"user_id": [[key, lines, share], ...], ...}: the most frequent keys
 """
 
 from collections.abc import Sequence
@@ -86,13 +86,13 @@ def _collect(parts: dict[str, DataFrame]) -> dict[str, dict[str, int]]:
     """Returns name -> key -> count of frames of (key, count): one job for all of them."""
     named = [frame.select(F.lit(name).alias("name"), "key", "count") for name, frame in parts.items()]
     found: dict[str, dict[str, int]] = {name: {} for name in parts}
-    for row in reduce(DataFrame.unionByName, named).collect():
-        found[row.name][row.key] = int(row["count"])
+    for count in reduce(DataFrame.unionByName, named).collect():
+        found[count.name][count.key] = int(count["count"])
     return found
 
 
 def _long(totals: DataFrame) -> DataFrame:
-    """Returns one row of totals as (key, count)."""
+    """Returns totals in one line as (key, count)."""
     columns = [F.col(name).cast("bigint") for name in totals.columns]
     return totals.select(*columns).unpivot([], [*totals.columns], "key", "count")
 
@@ -150,10 +150,10 @@ def _with_rate(counts: dict[str, int]) -> dict[str, Any]:
     return {**counts, "match_rate": rate}
 
 
-def _top_keys(rows: DataFrame, key: str) -> DataFrame:
-    if key not in rows.columns:
-        return rows.groupBy(F.lit("").alias("key")).count().where("false")
-    counts = rows.groupBy(F.col(key).alias("key")).count()
+def _top_keys(lines: DataFrame, key: str) -> DataFrame:
+    if key not in lines.columns:
+        return lines.groupBy(F.lit("").alias("key")).count().where("false")
+    counts = lines.groupBy(F.col(key).alias("key")).count()
     return counts.orderBy(F.col("count").desc(), "key").limit(_TOP)
 
 

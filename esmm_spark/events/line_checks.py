@@ -65,7 +65,7 @@ def check_lines(
         check_rejects(source, max_reject_fraction)
         if source.lines_read == 0:
             raise MissingLogError(
-                f"{source.path} holds no rows, and no impression would find an attribute there: write the "
+                f"{source.path} holds no lines, and no impression would find an attribute there: write the "
                 f"catalog, or take it out of logs.events.catalogs; {_NOTHING_REPLACED}"
             )
 

@@ -33,8 +33,8 @@ def count_events_per_day(logs: DayLogs, funnel: Funnel, day: Day) -> dict[str, d
         for name in funnel.logs
     ]
     counts = reduce(DataFrame.unionByName, frames).groupBy("log", "day").count()
-    rows = [(row.log, row.day, row["count"]) for row in counts.collect()]
-    return by_utc_day(rows, funnel.logs)
+    lines = [(found.log, found.day, found["count"]) for found in counts.collect()]
+    return by_utc_day(lines, funnel.logs)
 
 
 def mattering_day(name: str, funnel: Funnel, day: Day) -> Column:

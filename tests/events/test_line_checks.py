@@ -87,7 +87,7 @@ def test_an_empty_catalog_is_refused_and_one_of_bad_rows_too() -> None:
 
     checked(10, {"missing_id": 1})
     with pytest.raises(
-        MissingLogError, match=r"^raw/items holds no rows, and no impression would find an attri"
+        MissingLogError, match=r"^raw/items holds no lines, and no impression would find an attri"
     ):
         checked(0, {})
     with pytest.raises(

@@ -110,6 +110,6 @@ def test_a_day_is_not_built_beside_an_empty_catalog(spark: SparkSession, tmp_pat
         catalogs=[catalog],
     )
     with pytest.raises(
-        UserError, match=r"items\.csv holds no rows, and no impression would find an attribute"
+        UserError, match=r"items\.csv holds no lines, and no impression would find an attribute"
     ):
         build_days(spark, small, DAY)

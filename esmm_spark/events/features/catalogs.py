@@ -12,40 +12,42 @@ _FROM, _TO = "__valid_from_us", "__valid_to_us"
 _CATALOG_KEY = "__catalog_key"
 
 
-def join_catalog(rows: DataFrame, catalog: DataFrame, key: str, is_versioned: bool) -> DataFrame:
-    """Returns `rows` with the catalog's attributes, null where it has no row of that key at that time.
+def join_catalog(asked: DataFrame, catalog: DataFrame, key: str, is_versioned: bool) -> DataFrame:
+    """Returns `asked` with the catalog's attributes, null where it has no entry of that key at that time.
 
-    A catalog row holds in [valid_from, valid_to); without valid_to until the key's next later valid_from. Of
+    An entry holds in [valid_from, valid_to); without valid_to until the key's next later valid_from. Of
     several that hold, the one with the latest valid_from is taken; of several of these the first by a hash of
     its content.
 
     Args:
-        rows: `key`, `time_us`, any other columns.
+        asked: `key`, `time_us`, any other columns.
         catalog: accepted lines of `read_catalog`.
         key: `item_id` or `user_id`.
-        is_versioned: whether rows have times; else each holds always.
+        is_versioned: whether entries have times; else each holds always.
 
     Example:
-        Item i has brand x in [10, 40) and brand y in [20, 30): a row of i at 9 gets null, at 10 and 19 x, at
-        20 y, at 30 x again.
+        Item i has brand x in [10, 40) and brand y in [20, 30): asked of i at 9 it gives null, at 10 and 19
+        x, at 20 y, at 30 x again.
     """
     attributes = [name for name in catalog.columns if name.startswith("@")]
-    versions = _disjoint(catalog, key, attributes) if is_versioned else _first_rows(catalog, key, attributes)
-    condition = rows[key] == versions[_CATALOG_KEY]
+    versions = (
+        _disjoint(catalog, key, attributes) if is_versioned else _first_entries(catalog, key, attributes)
+    )
+    condition = asked[key] == versions[_CATALOG_KEY]
     if is_versioned:
-        condition &= (rows["time_us"] >= versions[_FROM]) & (rows["time_us"] < versions[_TO])
-    return rows.join(versions, condition, how="left").drop(_CATALOG_KEY, _FROM, _TO)
+        condition &= (asked["time_us"] >= versions[_FROM]) & (asked["time_us"] < versions[_TO])
+    return asked.join(versions, condition, how="left").drop(_CATALOG_KEY, _FROM, _TO)
 
 
-def _first_rows(catalog: DataFrame, key: str, attributes: Sequence[str]) -> DataFrame:
-    """Returns one row per key."""
+def _first_entries(catalog: DataFrame, key: str, attributes: Sequence[str]) -> DataFrame:
+    """Returns one entry per key."""
     rank = F.row_number().over(Window.partitionBy(key).orderBy(_content_hash(catalog, attributes)))
     chosen = catalog.withColumn("__rank", rank).where(F.col("__rank") == 1)
     return chosen.select(F.col(key).alias(_CATALOG_KEY), *(F.col(f"`{name}`") for name in attributes))
 
 
 def _disjoint(catalog: DataFrame, key: str, attributes: Sequence[str]) -> DataFrame:
-    """Returns the catalog with rows of which at most one of a key holds at a time."""
+    """Returns the catalog with entries of which at most one of a key holds at a time."""
     versions = catalog.select(
         F.col(key).alias(_CATALOG_KEY),
         F.col("valid_from_us").alias(_FROM),

@@ -1,7 +1,7 @@
-"""Cuts catalog rows whose validity overlaps: at each time the one that began last holds.
+"""Cuts entries of catalogs whose validity overlaps: at each time the one that began last holds.
 
-One pass over rows sorted by key. It holds the rows of one key at a time, and looks row by row at keys alone
-whose rows overlap, which few do.
+One pass over entries sorted by key. It holds those of one key at a time, and looks one by one alone at those
+of keys whose entries overlap, which few do.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,14 +18,14 @@ FOREVER_US = 2**62
 
 
 class Segments(NamedTuple):
-    """Stretches of time in which a row holds, in order of key and time.
+    """Stretches of time in which an entry holds, in order of key and time.
 
     Attributes:
-        row: int64, its place among the rows.
+        place: int64, that of the entry among all.
         start_us, end_us: int64, [start, end).
     """
 
-    row: Int64s
+    place: Int64s
     start_us: Int64s
     end_us: Int64s
 
@@ -33,10 +33,10 @@ class Segments(NamedTuple):
 def make_disjoint(
     batches: Iterable[pa.RecordBatch], key: str, start: str, end: str
 ) -> Iterator[pa.RecordBatch]:
-    """Yields the rows with times of which no two of one key overlap; a row may come several times, or never.
+    """Yields the entries with times of which no two of one key overlap; one may come several times, or never.
 
-    A row whose end is null holds until the next later start of its key. Of several that hold at a time, that
-    with the latest start does, and of these the last one in order.
+    An entry whose end is null holds until the next later start of its key. Of several that hold at a time,
+    that with the latest start does, and of these the last one in order.
 
     Args:
         batches: sorted by key and start; neither is null.
@@ -47,49 +47,49 @@ def make_disjoint(
     Example:
         [0, 20) a, [6, 8) b: a holds in [0, 6), b in [6, 8), a again in [8, 20).
     """
-    for rows in _whole_keys(batches, key):
-        keys = rows.column(key)
-        is_first = np.ones(rows.num_rows, dtype=np.bool_)
+    for entries in _whole_keys(batches, key):
+        keys = entries.column(key)
+        is_first = np.ones(entries.num_rows, dtype=np.bool_)
         is_first[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
-        starts = rows.column(start).to_numpy()
-        known = rows.column(end)
+        starts = entries.column(start).to_numpy()
+        known = entries.column(end)
         ends = pc.fill_null(known, FOREVER_US).to_numpy()
         is_open = known.is_null().to_numpy(zero_copy_only=False)
         found = segments_of(is_first, starts, np.where(is_open, _next_starts(is_first, starts), ends))
-        yield _with_times(rows.take(pa.array(found.row)), {start: found.start_us, end: found.end_us})
+        yield _with_times(entries.take(pa.array(found.place)), {start: found.start_us, end: found.end_us})
 
 
 def segments_of(is_first: Bools, starts: Int64s, ends: Int64s) -> Segments:
-    """Returns when each row holds.
+    """Returns when each entry holds.
 
     Args:
-        is_first: bool [rows], whether a row is the first of its key.
-        starts: int64 [rows], sorted within a key.
-        ends: int64 [rows], each later than its start and no part of the time.
+        is_first: bool [entries], whether one is the first of its key.
+        starts: int64 [entries], sorted within a key.
+        ends: int64 [entries], each later than its start and no part of the time.
     """
-    num_rows = len(starts)
-    key_starts = np.append(np.flatnonzero(is_first), num_rows)
-    overlaps = np.zeros(num_rows, dtype=np.bool_)
+    num_entries = len(starts)
+    key_starts = np.append(np.flatnonzero(is_first), num_entries)
+    overlaps = np.zeros(num_entries, dtype=np.bool_)
     overlaps[1:] = ~is_first[1:] & (ends[:-1] > starts[1:])
-    overlapping = np.add.reduceat(overlaps, key_starts[:-1]) if num_rows else np.zeros(0, dtype=np.int64)
+    overlapping = np.add.reduceat(overlaps, key_starts[:-1]) if num_entries else np.zeros(0, dtype=np.int64)
     is_plain = np.repeat(overlapping == 0, np.diff(key_starts))
     plain = np.flatnonzero(is_plain)
     parts = [Segments(plain, starts[plain], ends[plain])]
     for number in np.flatnonzero(overlapping):
         first, last = key_starts[number], key_starts[number + 1]
-        rows, begins, stops = zip(
+        places, begins, stops = zip(
             *_sweep(starts[first:last].tolist(), ends[first:last].tolist()), strict=True
         )
-        parts.append(Segments(np.array(rows) + first, np.array(begins), np.array(stops)))
+        parts.append(Segments(np.array(places) + first, np.array(begins), np.array(stops)))
     return Segments(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _sweep(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Yields (row, start, end) of one key's segments: at most twice as many as rows."""
-    # Rows that hold or will again, the one that began last on top: each ends later than those above it.
+    """Yields (place, start, end) of one key's segments: at most twice as many as entries."""
+    # Entries that hold or will again, the one that began last on top: each ends later than those above it.
     held: list[int] = []
     now = 0
-    for row, start in enumerate([*starts, FOREVER_US]):
+    for place, start in enumerate([*starts, FOREVER_US]):
         while held and now < start:
             end = min(ends[held[-1]], start)
             if end > now:
@@ -98,14 +98,14 @@ def _sweep(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, in
             if ends[held[-1]] <= now:
                 held.pop()
         now = start
-        if row < len(starts):
-            while held and ends[held[-1]] <= ends[row]:
+        if place < len(starts):
+            while held and ends[held[-1]] <= ends[place]:
                 held.pop()
-            held.append(row)
+            held.append(place)
 
 
 def _next_starts(is_first: Bools, starts: Int64s) -> Int64s:
-    """Returns int64 [rows], the next later start of the row's key, FOREVER_US if there is none."""
+    """Returns int64 [entries], the next later start of the entry's key, FOREVER_US if there is none."""
     changes = is_first.copy()
     changes[1:] |= starts[1:] != starts[:-1]
     places = np.flatnonzero(changes)
@@ -115,7 +115,7 @@ def _next_starts(is_first: Bools, starts: Int64s) -> Int64s:
 
 
 def _whole_keys(batches: Iterable[pa.RecordBatch], key: str) -> Iterator[pa.RecordBatch]:
-    """Yields the same rows, all those of one key together."""
+    """Yields the same entries, all those of one key together."""
     pending: list[pa.RecordBatch] = []
     for batch in batches:
         if batch.num_rows == 0:
@@ -142,9 +142,9 @@ def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return joined
 
 
-def _with_times(rows: pa.RecordBatch, times: dict[str, Int64s]) -> pa.RecordBatch:
+def _with_times(entries: pa.RecordBatch, times: dict[str, Int64s]) -> pa.RecordBatch:
     columns = [
         pa.array(times[name]) if name in times else column
-        for name, column in zip(rows.schema.names, rows.columns, strict=True)
+        for name, column in zip(entries.schema.names, entries.columns, strict=True)
     ]
-    return pa.record_batch(columns, schema=rows.schema)
+    return pa.record_batch(columns, schema=entries.schema)

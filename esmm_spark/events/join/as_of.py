@@ -1,7 +1,7 @@
 """As-of join: for each query the nearest events of the same key before and after a time.
 
-A sort of both sides together and one running pass, so it costs the same whether a key has two rows or a fifth
-of them all: there is no pair of rows that is looked at only to be thrown away, and a key of any size streams
+A sort of both sides together and one running pass, so it costs the same whether a key has two events or a
+fifth of them all: there is no pair that is looked at only to be thrown away, and a key of any size streams
 through, spilling to disk. What comes after takes a second pass over the same shuffle, sorted the other way
 round; Spark leaves out the pass whose column nobody reads.
 """
@@ -37,7 +37,7 @@ def join_as_of(
         finds nothing as `latest` and 10 as `next`.
     """
     tie = F.struct(*(F.col(name) for name in ties)) if ties else F.struct(F.lit("").alias("none"))
-    event_rows = events.select(
+    event_side = events.select(
         *keys,
         F.col("time_us").alias(AT_US),
         F.lit(0).alias(_IS_QUERY),
@@ -45,12 +45,12 @@ def join_as_of(
         F.struct(*payload).alias(_FOUND),
         F.lit(None).cast(queries.schema).alias(_QUERY),
     )
-    query_rows = queries.select(
+    query_side = queries.select(
         *keys,
         AT_US,
         F.lit(1).alias(_IS_QUERY),
-        F.lit(None).cast(event_rows.schema[_TIE].dataType).alias(_TIE),
-        F.lit(None).cast(event_rows.schema[_FOUND].dataType).alias(_FOUND),
+        F.lit(None).cast(event_side.schema[_TIE].dataType).alias(_TIE),
+        F.lit(None).cast(event_side.schema[_FOUND].dataType).alias(_FOUND),
         F.struct(*(F.col(name) for name in queries.columns)).alias(_QUERY),
     )
     # Of one time, events come before queries: what is at the query's time is `latest`, not `next`.
@@ -59,7 +59,7 @@ def join_as_of(
     before = of_key.orderBy(*(F.col(name).asc() for name in order))
     after = of_key.orderBy(*(F.col(name).desc() for name in order))
     return (
-        event_rows.unionByName(query_rows)
+        event_side.unionByName(query_side)
         .withColumn(LATEST, F.last(_FOUND, ignorenulls=True).over(before.rowsBetween(*_SO_FAR)))
         .withColumn(NEXT, F.last(_FOUND, ignorenulls=True).over(after.rowsBetween(*_SO_FAR)))
         .where(F.col(_IS_QUERY) == 1)

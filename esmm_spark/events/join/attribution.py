@@ -99,7 +99,7 @@ def _attribute(
 
 
 def label_impressions(events: Mapping[str, DataFrame]) -> DataFrame:
-    """Returns one row per impression that has an event: how many of each task, and when the first was.
+    """Returns each impression that has an event: how many of each task, and when the first was.
 
         impression_id, time_us   the impression's
         num_<task>s              bigint

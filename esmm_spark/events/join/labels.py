@@ -97,13 +97,13 @@ def _digest(all_impressions: DataFrame, tasks: Sequence[str], what_immature: str
     is_kept = F.col("mature") if what_immature == "drop" else F.lit(True)
     flag = F.col("mature") if what_immature == "flag" else F.lit(None).cast("boolean")
     label = F.xxhash64(*(name for name in names_of(label_columns(tasks)) if name != "mature"), flag)
-    row = all_impressions.agg(
+    totals = all_impressions.agg(
         F.count_if(~F.col("mature")).alias("immature"),
         F.count_if(is_kept).alias("kept"),
         F.count_if(is_kept & (F.col(tasks[0]) == 1)).alias("positive"),
         F.bit_xor(F.when(is_kept, label)).alias("labels"),
     ).collect()[0]
-    return row.immature, f"{row.kept}-{row.positive}-{(row.labels or 0) % 2**64:016x}"
+    return totals.immature, f"{totals.kept}-{totals.positive}-{(totals.labels or 0) % 2**64:016x}"
 
 
 def _without_attributes(events: DataFrame, first_us: int, last_us: int) -> DataFrame:
