@@ -246,7 +246,7 @@ def _now(uri: str, token: str) -> float | None:
 
 
 def _touch(uri: str, holder: Holder) -> None:
-    """Makes the lease at `uri` young again, if it is still this holder's."""
+    """Refreshes the time of the lease at `uri`, if it is still this holder's."""
     found = _read(uri)
     if found is None or found.holder != holder:
         return

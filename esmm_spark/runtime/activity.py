@@ -38,7 +38,7 @@ _compilations = 0
 
 
 def current() -> Activity:
-    """Returns what the process does; to compile a kernel is nothing that it is hurried in."""
+    """Returns the current activity; while a kernel compiles, one that may take long."""
     if _compilations:
         return Activity(Kind.UNHURRIED, f"compiling a kernel{_at()}", _now.since_s)
     return Activity(_now.kind, f"{_now.what}{_at()}", _now.since_s)
@@ -57,7 +57,7 @@ def compiling(more: int) -> None:
 
 
 class doing:  # noqa: N801  reads as a verb: `with doing("reading a batch"):`
-    """Notes for the time of a `with` what the process does.
+    """Context manager: sets the process's current activity while its block runs.
 
     Args:
         what: `reading a batch`.
@@ -83,12 +83,12 @@ class doing:  # noqa: N801  reads as a verb: `with doing("reading a batch"):`
 
 
 def waiting(what: str) -> doing:
-    """Notes for the time of a `with` that the process waits for others in `what`."""
+    """Returns the context manager of an activity that waits for other ranks in `what`."""
     return doing(f"waiting in {what}", Kind.WAITS)
 
 
 def inside(part: str) -> doing:
-    """Notes a part of what is done without hurry, and without hurry, too."""
+    """Returns the context manager of a part of work that may take long, which may take long itself."""
     what = f"{_now.what}, {part}" if _now.kind is Kind.UNHURRIED else part
     return doing(what, Kind.UNHURRIED)
 

@@ -86,7 +86,7 @@ class RunNotes:
             at_end(self, exit_code, error)
 
     def ended_within(self, seconds: float, exit_code: int, error: Error) -> None:
-        """Does the same, but gives up on it after some seconds, for a process that ends whatever happens."""
+        """Calls `ended` with a time limit, for a process that ends whatever happens."""
         thread = threading.Thread(target=self.ended, args=(exit_code, error), daemon=True)
         thread.start()
         thread.join(seconds)

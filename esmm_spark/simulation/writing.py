@@ -90,7 +90,7 @@ def write_parts(
 
 
 def require_written(parts: Sequence[Part], counts: Sequence[PartCounts], folder: str) -> None:
-    """Raises unless the folder holds exactly the files, bytes and rows that were drawn.
+    """Raises unless the folder holds exactly the files, bytes and lines that were drawn.
 
     Args:
         parts: what was planned.

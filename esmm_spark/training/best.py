@@ -40,7 +40,7 @@ class BestFacts(BaseModel):
 
 
 class _Publication(NamedTuple):
-    """The best model on its way to be a version."""
+    """The best model while it is published as a version."""
 
     facts: BestFacts
     model: Esmm

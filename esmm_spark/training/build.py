@@ -146,7 +146,7 @@ def _try_loss(model: Esmm, labels: Tensor, carried: Mapping[str, Tensor]) -> Non
 
 
 def _try_to_train(model: Esmm, inputs: EmbeddedBatch, labels: Tensor, carried: Mapping[str, Tensor]) -> None:
-    """Makes a step of training without its step: parameters and buffers are then what they were."""
+    """Runs forward and backward of a training step, not the optimizer's: nothing is changed by it."""
     before = [buffer.clone() for buffer in model.buffers()]
     model.train()
     for embedded in (inputs.context, inputs.impression, *(values for values, _ in inputs.sequences)):

@@ -42,7 +42,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class _Started:
-    """A batch, or an empty one and what went wrong with it, whose rows the ranks are being asked for."""
+    """A batch whose look-up has started; where reading it failed, an empty one and the error."""
 
     batch: Batch
     problem: UserError | None

@@ -12,7 +12,7 @@ from esmm_spark.evaluation.kernels.weights import WeightTable
 
 
 def load_kernels() -> None:
-    """Calls every kernel on next to nothing: it is read from the disk, or compiled for the first time."""
+    """Calls every kernel on tiny inputs, so that it is loaded from the cache, or compiled."""
     hashes = text_hashes(pa.array(["a", "b"]), 1)
     match((hashes[id_order(hashes, hashes)], hashes), (hashes, hashes))
     scores = np.array([0.25, 0.5])

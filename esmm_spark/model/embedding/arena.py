@@ -25,7 +25,7 @@ from esmm_spark.model.embedding.sharding import num_local_rows
 
 
 class EmbeddingArena(nn.Module):
-    """All embedding rows that this rank owns, and the way to everyone else's.
+    """This rank's shard of the embedding arena, with look-ups in the shards of all ranks.
 
     The gradient that arrives at the output must already hold the global scale (each rank divides its summed
     loss by the impressions of the global batch): gradients of one row from several ranks are summed, not
@@ -131,7 +131,7 @@ class EmbeddingArena(nn.Module):
                 raise RuntimeError(f"embedding row {int(row)} is none of 0 to {self.num_rows - 1}")
 
     def begin_step(self, number: int, learning_rate: float) -> None:
-        """Says which step of the whole run comes next, counted from 1, and its learning rate.
+        """Sets the number, counted from 1 over the whole run, and the learning rate of the next step.
 
         Without it every step is the first, at the optimizer's own rate; only Adam asks which step it is.
         """

@@ -58,7 +58,7 @@ class CpuTable:
         return cast(Tensor, _Pooled.apply(self._anchor, self, indices, offsets, weights))  # type: ignore[no-untyped-call]
 
     def begin_step(self, number: int, learning_rate: float) -> None:
-        """Says which step comes next, counted from 1, and its learning rate."""
+        """Sets the number, counted from 1, and the learning rate of the next step."""
         self._next_step = row_step(self._optimizer._replace(learning_rate=learning_rate), number)
 
     def state(self) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ _SECONDS_BETWEEN_POLLS = 1e-4
 
 
 class Sending:
-    """A tensor on its way to the other ranks, and theirs on the way here.
+    """An asynchronous all-to-all of one tensor, started and not yet waited for.
 
     Args:
         hvd: `horovod.torch`.

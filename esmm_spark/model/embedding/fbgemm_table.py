@@ -84,7 +84,7 @@ class FbgemmTable:
         return pooled[:, : self._dim]
 
     def begin_step(self, number: int, learning_rate: float) -> None:
-        """Sets the learning rate of the next step; which one it is decides nothing here."""
+        """Sets the learning rate of the next step; its number has no effect here."""
         self._table.set_learning_rate(learning_rate / math.sqrt(self._state_scale))
 
     def state(self) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ class RowTable(Protocol):
         ...
 
     def begin_step(self, number: int, learning_rate: float) -> None:
-        """Says which step comes next, counted from 1, and its learning rate."""
+        """Sets the number, counted from 1, and the learning rate of the next step."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ class RowTable(Protocol):
 
 
 class Lookup(Protocol):
-    """A look-up that was started: its requests are on their way to the owners of its rows."""
+    """An asynchronous look-up whose requests have been sent to the owners of its rows."""
 
     def fetch(self) -> None:
         """Waits for the requests of other ranks, gathers their rows and starts to send them.

@@ -1,4 +1,4 @@
-"""AITM: a tower for each head, which takes over from the one before it what helps."""
+"""AITM: a tower per head; attention mixes in what the head before it transfers."""
 
 import math
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class Aitm(nn.Module):
 
 
 class _Transfer(nn.Module):
-    """What a head takes over from the one before it.
+    """Attention over a head's own tower and what the head before it transfers.
 
     Args:
         width: k.

@@ -55,7 +55,7 @@ class Grouper:
         self._work = self._new_workspace()
 
     def take(self, lines: Lines) -> Iterator[pa.RecordBatch]:
-        """Takes lines and yields the examples of each time that the buffers are full.
+        """Groups a batch of lines; yields the examples each time that the buffers are full.
 
         Args:
             lines: `reason` is output.

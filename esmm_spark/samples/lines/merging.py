@@ -15,7 +15,7 @@ from esmm_spark.samples.lines.packing import ID_HASHES, LINE_COUNTS
 
 
 class LineMerger:
-    """Gives out the lines of one partition of the shuffle as `group_lines` wants them.
+    """Streaming merge of a shuffle partition's records into sorted lines, for `group_lines`.
 
     Records come sorted by place, key, kind and first line, and records of one key and kind may overlap. Those
     of the last key and kind are held back: of them, what stands before the newest record's first line is
@@ -33,7 +33,7 @@ class LineMerger:
         self._held_key: tuple[bytes, int] | None = None
 
     def take(self, batch: pa.RecordBatch) -> Iterator[Lines]:
-        """Takes records of `packing.PACKED_COLUMNS`; yields lines whose turn has come."""
+        """Adds records of `packing.PACKED_COLUMNS`; yields the lines that none to come can precede."""
         kinds = batch.column("kind").to_numpy()
         special = np.flatnonzero(kinds >= ID_HASHES)
         if len(special):
@@ -63,7 +63,7 @@ class LineMerger:
             yield from self._give_out(_text_at(batch.column("first"), batch.num_rows - 1))
 
     def finish(self) -> Iterator[Lines]:
-        """Yields what is held back."""
+        """Yields the lines that are still held."""
         if self._held:
             yield self._merge_held()
         self._held, self._held_key = [], None
@@ -83,7 +83,7 @@ class LineMerger:
         return _sorted(merged, np.array([0, len(merged.starts)], dtype=np.int64))
 
     def _give_out(self, first: bytes) -> Iterator[Lines]:
-        """Yields what is held and less than `first`: no line to come is."""
+        """Yields the held lines that are less than `first`, which no line to come is."""
         merged = self._merge_held()
         end = count_below(merged, np.frombuffer(first, dtype=np.uint8))
         if end > 0:

@@ -76,7 +76,7 @@ class Watch:
         return ""
 
     def close(self) -> None:
-        """Says good-bye."""
+        """Tells the others that this rank ends, and stops watching."""
         if self._client is not None:
             self._client.close()
         if self._hub is not None:
@@ -155,7 +155,7 @@ class _Hub(threading.Thread):
             self._note(source, message)
 
     def _messages(self, source: socket.socket) -> list[dict[str, Any]] | None:
-        """Returns what a connection says; None at its end, or if it talks nonsense."""
+        """Returns what a connection says; None at its end, or if a message is malformed."""
         try:
             received = source.recv(_MOST_BYTES)
         except BlockingIOError:
@@ -239,7 +239,7 @@ class _Client(threading.Thread):
             self._say(connection, {"bye": True})
 
     def close(self) -> None:
-        """Says good-bye to the hub, at once: after SIGTERM a rank has five seconds for all that it does."""
+        """Tells the hub at once that this rank ends: after SIGTERM it has five seconds for everything."""
         self._closing.set()
         if self._connection is not None:
             with suppress(OSError):
