@@ -126,6 +126,26 @@ def test_no_other_place_knows_the_default_tasks_by_name() -> None:
     assert not found, "take it from the tasks of the config (contracts/tasks.py):\n" + "\n".join(found)
 
 
+# Rooms that know of no arena: a row there is an impression, a line or a record (docs/glossary.md). Row groups
+# are Parquet's, and libraries have names of their own.
+WITHOUT_ROWS = ("evaluation", "simulation", "spark", "logs")
+ROW = re.compile(r"(?<![A-Za-z])rows?(?![a-z])", re.IGNORECASE)
+NOT_OURS = re.compile(
+    r"row[_ ]?groups?|\.num_rows|\.add_row|(footers\.|import )require_rows|^ *require_rows", re.IGNORECASE
+)
+
+
+def test_a_row_is_the_arenas_alone() -> None:
+    found = []
+    for room in WITHOUT_ROWS:
+        for path in sorted((PACKAGE / room).rglob("*")):
+            if path.suffix in (".py", ".html"):
+                lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+                hits = [number for number, line in lines if ROW.search(NOT_OURS.sub("", line))]
+                found += [f"{path.relative_to(PACKAGE)}:{number}" for number in hits]
+    assert not found, f"impressions, lines, records or entries (docs/glossary.md): {found}"
+
+
 @pytest.mark.parametrize(
     "source", ["x = 'ctcvr'", "click = 1", "def f(conversion): pass", "x.pctr", "f'{x}_auc_clicks'"]
 )

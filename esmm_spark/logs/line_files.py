@@ -1,7 +1,7 @@
 """Reads lines of local files in Python workers, a range of bytes per task.
 
-Spark's text source makes a row of every line and hands it to Python: for the short lines of impressions that
-costs several times what reading costs. Files that it would read as they are, from a local path and not
+Spark's text source hands every line to Python as a record: for the short lines of impressions that costs
+several times what reading costs. Files that it would read as they are, from a local path and not
 compressed, are cut into ranges of bytes instead. All others stay with Spark.
 """
 

@@ -103,9 +103,9 @@ def draw_event_part(
         with_repurchases: whether there is a log of them, too; the others are the same.
     """
     random = block_generator(seed, _NOISE_STREAM, part.number)
-    rows: dict[str, list[pa.Table]] = {"impressions": [], "clicks": [], "conversions": []}
+    parts_of_logs: dict[str, list[pa.Table]] = {"impressions": [], "clicks": [], "conversions": []}
     if with_repurchases:
-        rows["repurchases"] = []
+        parts_of_logs["repurchases"] = []
     truths = []
     for number, groups in enumerate(part.groups, part.first_block):
         block = world.draw(_STREAM, number, groups)
@@ -118,17 +118,17 @@ def draw_event_part(
             truths[-1] = with_truth(truths[-1], again)
             drawn["repurchases"] = _repurchases(block, drawn["conversions"], again.if_converted, seed, number)
         for log, table in drawn.items():
-            rows[log].append(table)
-        rows["clicks"].append(past)
+            parts_of_logs[log].append(table)
+        parts_of_logs["clicks"].append(past)
     logs = {}
-    for log, tables in rows.items():
+    for log, tables in parts_of_logs.items():
         for day, table in _into_folders(pa.concat_tables(tables), random, first_day_s, num_days).items():
             logs[log, day] = table
     return EventTables(logs, pa.concat_tables(truths))
 
 
 def item_table(catalogue: Catalogue, items: Int64s, valid_from_ms: int) -> pa.Table:
-    """Returns the catalog rows of items: category, shop, brand (null where it has none), intentions."""
+    """Returns the catalog's entries of items: category, shop, brand (null where it has none), intentions."""
     shop, slot = np.divmod(items, catalogue.preset.items_per_shop)
     # The uniform number that zipf_rank turns into the item's slot.
     uniform = np.log(slot + 1.5) / np.log(catalogue.preset.items_per_shop + 1.0)

@@ -144,7 +144,7 @@ def _write(
     with_repurchases: bool,
     new: Replacement,
 ) -> EventSummary:
-    """Writes all files; returns what is in them, once their rows are counted."""
+    """Writes all files; returns what is in them, once their lines are counted."""
     chosen, staging = preset_named(preset), new.folder
     world, parts = World.calibrated(chosen, seed), plan_event_parts(num_groups, days.number)
 
@@ -155,7 +155,7 @@ def _write(
         counts = _write_part(world, catalogue, seed, part, days, logs, staging)
         return EventPartCounts(task=attempt.task, **counts)
 
-    rows = run_tasks(spark, "simulate events", len(parts), write, EventPartCounts)
+    parts_written = run_tasks(spark, "simulate events", len(parts), write, EventPartCounts)
     num_items = chosen.num_shops * chosen.items_per_shop
     _write_items(Catalogue(chosen, seed), num_items, days.first, staging)
     summary = EventSummary(
@@ -163,13 +163,13 @@ def _write(
         seed=seed,
         first_day=days.first.isoformat(),
         num_days=days.number,
-        impressions=sum(row.impressions for row in rows),
-        click_lines=sum(row.clicks for row in rows),
-        conversion_lines=sum(row.conversions for row in rows),
-        repurchase_lines=sum(row.repurchases for row in rows) if with_repurchases else None,
+        impressions=sum(part.impressions for part in parts_written),
+        click_lines=sum(part.clicks for part in parts_written),
+        conversion_lines=sum(part.conversions for part in parts_written),
+        repurchase_lines=sum(part.repurchases for part in parts_written) if with_repurchases else None,
     )
     counted = {
-        "impressions": sum(row.impression_lines for row in rows),
+        "impressions": sum(part.impression_lines for part in parts_written),
         "clicks": summary.click_lines,
         TRUTH: summary.impressions,
         ITEMS: num_items,
@@ -198,7 +198,7 @@ def _write_part(
     for (log, day), table in tables.logs.items():
         name = f"{log}/{DAY_PREFIX}{days.first + timedelta(days=day)}/part-{part.number:05d}"
         if log in _JSON_LOGS:
-            lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
+            lines = "".join(json.dumps(line) + "\n" for line in table.to_pylist())
             storage.write_text(storage.join(folder, f"{name}.json"), lines)
         else:
             _write_parquet(table, storage.join(folder, f"{name}.parquet"))

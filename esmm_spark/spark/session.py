@@ -43,7 +43,7 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         .config("spark.sql.parquet.compression.codec", "zstd")
-        # By default a batch is bounded in rows alone, and a row may be a line of any length.
+        # By default a batch is bounded in lines alone, and a line may be of any length.
         .config("spark.sql.execution.arrow.maxBytesPerBatch", str(8 << 20))
         # Columns of logs are what they are called: `user` and `User` are two.
         .config("spark.sql.caseSensitive", "true")
@@ -55,7 +55,7 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         .config("spark.hadoop.fs.permissions.umask-mode", _umask())
         # Its frames would fill a log; esmm_spark/spark/steps.py shows the long steps by name.
         .config("spark.ui.showConsoleProgress", "false")
-        # A cached frame keeps spark.sql.shuffle.partitions tasks otherwise, however few rows it has.
+        # A cached frame keeps spark.sql.shuffle.partitions tasks otherwise, however small it is.
         .config("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "true")
     )
     for name in _ONE_THREAD:

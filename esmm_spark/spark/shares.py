@@ -12,7 +12,7 @@ def share_out(items: Sequence[_T], size: Callable[[_T], int], tasks: int) -> lis
 
     Args:
         items: e.g. the row groups of a partition's files.
-        size: of an item, not below 0, e.g. its rows.
+        size: of an item, not below 0, e.g. its impressions.
         tasks: their number, at most.
 
     Worked example: sizes of 4, 4, 4 and 12 make 2 shares: 4, 4, 4 and 12.

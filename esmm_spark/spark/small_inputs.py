@@ -1,4 +1,4 @@
-"""Spark's settings for inputs of so few rows that compiling plans costs more than running them.
+"""Spark's settings for inputs so small that compiling plans costs more than running them.
 
 docs/decisions has what each setting gives; none changes a result.
 """
@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 # As stored. Event logs of 50,000 impressions in Parquet are 2 to 10 MiB with the days around them.
 SMALL_BYTES = 16 << 20
 _SETTINGS = {
-    # Expressions are interpreted: Java compiles a plan for longer than a few thousand rows run in it.
+    # Expressions are interpreted: Java compiles a plan for longer than a few thousand lines run in it.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     # Each shuffle would be a job of its own, after which the rest is planned again.
@@ -23,7 +23,7 @@ _SETTINGS = {
 
 @contextmanager
 def small_input_settings(spark: SparkSession, num_bytes: int) -> Iterator[None]:
-    """Runs the block's Spark jobs with settings for few rows, if what they read is small.
+    """Runs the block's Spark jobs with settings for small inputs, if what they read is small.
 
     Args:
         spark: the session.

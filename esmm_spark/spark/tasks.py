@@ -64,7 +64,7 @@ def run_tasks(
     def run_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for task in batch.column("id").to_pylist():
-                yield _row(run(_attempt(task)))
+                yield _record(run(_attempt(task)))
 
     return _collect(spark.range(0, count, 1, at_once or count), name, count, run_partition, kind)
 
@@ -82,7 +82,7 @@ def run_partitions(
         frame: what the tasks read.
         name: of the step, as a person sees it.
         count: the partitions of `frame`.
-        run: does one of them, given its rows.
+        run: does one of them, given its batches.
         kind: what it returns.
 
     Raises:
@@ -92,7 +92,7 @@ def run_partitions(
     def run_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         context = TaskContext.get()
         assert context is not None
-        yield _row(run(batches, _attempt(context.partitionId())))
+        yield _record(run(batches, _attempt(context.partitionId())))
 
     return _collect(frame, name, count, run_partition, kind)
 
@@ -103,7 +103,7 @@ def _attempt(task: int) -> Attempt:
     return Attempt(task, attempt_name(task, context.taskAttemptId()))
 
 
-def _row(report: TaskReport) -> pa.RecordBatch:
+def _record(report: TaskReport) -> pa.RecordBatch:
     return pa.record_batch([pa.array([report.model_dump_json()])], names=["report"])
 
 
@@ -116,8 +116,10 @@ def _collect(
 ) -> list[R]:
     """Returns the reports of all tasks, in their order."""
     with step(frame.sparkSession, name):
-        rows = frame.mapInArrow(run_partition, "report string").collect()
-    reports = sorted((kind.model_validate_json(row.report) for row in rows), key=lambda report: report.task)
+        records = frame.mapInArrow(run_partition, "report string").collect()
+    reports = sorted(
+        (kind.model_validate_json(record.report) for record in records), key=lambda report: report.task
+    )
     if [report.task for report in reports] != list(range(count)):
         found = len({report.task for report in reports})
         raise CountMismatchError(
