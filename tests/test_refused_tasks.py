@@ -1,8 +1,5 @@
 """Tasks and losses that can't be, as a user of the commands reads it: one line and exit code 2."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +7,8 @@ import pytest
 import yaml
 
 from esmm_spark.contracts.config import Config
+from tests.commands.forked import run_script
 from tests.funnel_examples import funnel_content, groups_of_three_tasks, write_funnel
-from tests.repository import ROOT
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import config_content
 
@@ -25,16 +22,7 @@ def told(command: str, content: dict[str, Any], folder: Path) -> str:
     """Returns what a command that is refused writes to stderr, from its `error: ` on."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    # No rank, and no session, of what runs this test.
-    environment = {key: value for key, value in os.environ.items() if key != "PYSPARK_SUBMIT_ARGS"}
-    finished = subprocess.run(
-        [sys.executable, str(ROOT / command), "--config", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=environment,
-        check=False,
-    )
+    finished = run_script(command, "--config", path)
     assert finished.returncode == 2, finished.stderr
     (line,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in finished.stderr

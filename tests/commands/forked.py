@@ -30,7 +30,7 @@ def _run(name: str, code: str | None, arguments: tuple[str | Path, ...]) -> Comp
         outputs = [Path(folder) / "stdout", Path(folder) / "stderr"]
         process = _SERVER.Process(target=_be, args=(argv, code, outputs))
         process.start()
-        process.join(60)
+        process.join(200)
         # None where it hasn't ended.
         assert process.exitcode is not None, argv
         stdout, stderr = (output.read_text() for output in outputs)
