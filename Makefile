@@ -13,8 +13,8 @@ help: ## List the targets
 setup: ## Make .venv: pinned packages, Horovod built from source (cached outside the tree)
 	@scripts/setup.sh
 
-demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 2 minutes, below ./demo; EVENTS=1: of event logs, 4 minutes; FUNNEL=1: of three tasks
-	@scripts/demo$(if $(EVENTS)$(FUNNEL),_events).sh
+demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 2 minutes, below ./demo; EVENTS=1: of event logs, 4 minutes; FUNNEL=1: of three tasks; TABLE=1: of one table, with a profile
+	@scripts/demo$(if $(TABLE),_table,$(if $(EVENTS)$(FUNNEL),_events)).sh
 
 test: setup ## Run every test, PROCESSES=2 in two processes
 	@$(BIN)/python -m pytest $(ALL)
@@ -50,4 +50,4 @@ bench: setup ## Measure every stage: impressions per second and peak memory
 	@$(BIN)/python -m bench
 
 clean: ## Delete what the demo and the benches wrote
-	rm -rf demo demo-events demo-funnel bench/work
+	rm -rf demo demo-events demo-funnel demo-table bench/work

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Simulates logs, in Ali-CCP's raw format or as events, with the true pCTR and pCVR of every impression.
+"""Simulates logs in Ali-CCP's raw format, as events or as a table, the first two with true pCTR and pCVR.
 
 spark-submit jobs/simulate.py --output DIR --num-groups N --seed S [--preset demo|aliccp]
-spark-submit jobs/simulate.py --format events --num-days 4 --output DIR --num-groups N --seed S
+spark-submit jobs/simulate.py --format events|table --num-days 4 --output DIR --num-groups N --seed S
 """
 
 import argparse
@@ -35,20 +35,24 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--format",
         default="aliccp",
-        choices=("aliccp", "events"),
-        help="aliccp (default), or events: impressions, clicks and conversions of several days",
+        choices=("aliccp", "events", "table"),
+        help="aliccp (default); events: impressions, clicks and conversions of several days; table: the "
+        "same in one flat table",
     )
-    parser.add_argument("--num-days", default=4, type=int, metavar="D", help="events: days (default 4)")
+    parser.add_argument("--num-days", default=4, type=int, metavar="D", help="events, table: days (4)")
     parser.add_argument(
-        "--first-day", default="2026-11-20", metavar="DAY", help="events: the first of them (2026-11-20)"
+        "--first-day",
+        default="2026-11-20",
+        metavar="DAY",
+        help="events, table: the first (2026-11-20)",
     )
     parser.add_argument(
         "--repurchases", action="store_true", help="events: a log of repurchases after conversions, too"
     )
     arguments = parser.parse_args(argv)
     arguments.output = parse_output("--output", arguments.output)
-    if arguments.format == "events":
-        _simulate_events(arguments)
+    if arguments.format != "aliccp":
+        _simulate_days(arguments)
         return
     from esmm_spark.simulation.simulate import check_arguments, simulate
 
@@ -64,20 +68,27 @@ def main(argv: Sequence[str]) -> None:
     print(f"{summary}: {arguments.output}", flush=True)
 
 
-def _simulate_events(arguments: argparse.Namespace) -> None:
+def _simulate_days(arguments: argparse.Namespace) -> None:
     from esmm_spark.simulation.simulate_events import Days, check_event_arguments, simulate_events
+    from esmm_spark.simulation.simulate_table import TABLE_FILES, simulate_table
 
     try:
         first_day = date.fromisoformat(arguments.first_day)
     except ValueError as error:
         raise ConfigError(f"--first-day {arguments.first_day} is no day: write it like 2026-11-20") from error
     wanted = (arguments.output, arguments.num_groups, arguments.seed, arguments.preset)
-    check_event_arguments(*wanted, arguments.num_days)
+    is_table = arguments.format == "table"
+    check_event_arguments(*wanted, arguments.num_days, *([TABLE_FILES] if is_table else []))
     this_run().writes(arguments.output)
     from esmm_spark.spark.session import job_session
 
+    days = Days(first_day, arguments.num_days)
     with job_session("esmm_spark simulate") as spark:
-        summary = simulate_events(spark, *wanted, Days(first_day, arguments.num_days), arguments.repurchases)
+        summary = (
+            simulate_table(spark, *wanted, days)
+            if is_table
+            else simulate_events(spark, *wanted, days, arguments.repurchases)
+        )
     this_run().counted(rows_out=summary.impressions)
     print(f"{summary}: {arguments.output}", flush=True)
 

@@ -5,35 +5,24 @@
 # there is a third task, repurchase given conversion, and all lies below ./demo-funnel: `make demo FUNNEL=1`.
 #
 #   NUM_GROUPS=10000 SEED=1 RANKS=2 FUNNEL= scripts/demo_events.sh
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. .venv/bin/activate
-# Local mode, with 4 GB for Spark.
-export SPARK_CONF_DIR=$PWD/conf/spark
+. "$(dirname "$0")/demo_common.sh"
 
 num_groups=${NUM_GROUPS:-10000}
-seed=${SEED:-1}
-ranks=${RANKS:-2}
 if [ -n "${FUNNEL:-}" ]; then
     config=conf/funnel.yaml folder=demo-funnel extra=(--repurchases)
 else
     config=conf/events.yaml folder=demo-events extra=()
 fi
-started=$SECONDS
-
-step() { printf '\n\033[1m[%3ds] %s\033[0m\n' $((SECONDS - started)) "$*"; }
 
 preprocess() {
-    step "spark-submit jobs/preprocess.py --config $config $*"
-    spark-submit jobs/preprocess.py --config "$config" "$@"
+    run spark-submit jobs/preprocess.py --config "$config" "$@"
 }
 
 mkdir -p "$folder"
 rm -rf "$folder"/{dataset,model}
 
 simulate=(--format events --output "$folder/raw" --num-groups "$num_groups" --seed "$seed" --preset demo "${extra[@]}")
-step "spark-submit jobs/simulate.py ${simulate[*]}"
-spark-submit jobs/simulate.py "${simulate[@]}"
+run spark-submit jobs/simulate.py "${simulate[@]}"
 
 # Each day is built when it has just ended: of its conversions, only the early ones are known. The third run looks back,
 # too: which labels have changed?
@@ -41,15 +30,12 @@ preprocess --ds 2026-11-20 --as-of 2026-11-21T00:00:00
 preprocess --ds 2026-11-21 --as-of 2026-11-22T00:00:00
 preprocess --ds 2026-11-22 --as-of 2026-11-23T00:00:00 --backfill
 
-step "horovodrun -np $ranks python esmm_spark/train.py --config $config"
-horovodrun -np "$ranks" python esmm_spark/train.py --config "$config"
+run horovodrun -np "$ranks" python esmm_spark/train.py --config "$config"
 
 # The next day, with all of its labels, to score and to evaluate.
 preprocess --ds 2026-11-23
 
-step "spark-submit jobs/score.py --config $config"
-spark-submit jobs/score.py --config "$config"
+run spark-submit jobs/score.py --config "$config"
 
-step "spark-submit jobs/evaluate.py --config $config"
-spark-submit jobs/evaluate.py --config "$config"
+run spark-submit jobs/evaluate.py --config "$config"
 step "done"

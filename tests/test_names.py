@@ -15,7 +15,7 @@ PACKAGE = ROOT / "esmm_spark"
 ONE_MEANING = {
     "delete": "of a file system and a path in files/moving.py, of a URI in files/storage.py",
     "move": "of a file system and two paths in files/moving.py, of two URIs in files/storage.py",
-    "section": "what every file of evaluation/report/sections/ has to define",
+    "section": "what every file of evaluation/report/sections/ and profile/sections/ has to define",
     "kernel": "compiles a kernel, kept until a file of its room's kernels changes",
     "inlined_kernel": "the same of a kernel that becomes part of its callers",
 }
@@ -87,6 +87,7 @@ KNOWS_TASKS = (
     "contracts/funnel.py",
     "simulation/",
     "evaluation/report/paper_words.py",
+    "profile/guesses/names.py",  # what logs call them
     "model/directory.py",  # reads models of before, whose towers were called after them
     # A format may have columns of these names.
     *(reader.__module__.removeprefix("esmm_spark.").replace(".", "/") + ".py" for reader in FORMATS.values()),

@@ -55,6 +55,9 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation.kernels": {"runtime"},
     "evaluation.measure": _SPARK | {"evaluation.kernels"},
     "pages": set(),
+    "profile.counts": _SPARK | {"logs", "reading", "tables"},
+    "profile.guesses": {"contracts", "profile.counts"},
+    "profile": _SPARK | {"reading", "pages", "profile.counts", "profile.guesses"},
     "evaluation.report": {"contracts", "files", "pages", "evaluation.measure"},
     "evaluation": _SPARK | {"evaluation.kernels", "evaluation.measure", "evaluation.report"},
     "commands": _FILES,
@@ -64,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # library -> the rooms that may import it, their sub-rooms included
 LIBRARIES: dict[str, set[str]] = {
-    "pyspark": {"spark", "simulation", "logs", "reading", "events", "samples", "tables", "scoring"}
+    "pyspark": {"spark", "simulation", "logs", "reading", "events", "samples", "tables", "scoring", "profile"}
     | {"evaluation"},
     "torch": {"files", "feed", "model", "training", "scoring"},
     "petastorm": {"feed"},

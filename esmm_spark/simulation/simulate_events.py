@@ -90,8 +90,10 @@ class EventPartCounts(TaskReport):
     repurchases: int = 0
 
 
-def check_event_arguments(output: str, num_groups: int, seed: int, preset: str, num_days: int) -> None:
-    """Raises ConfigError for a value out of range, InputError where `output` is no event simulation's."""
+def check_event_arguments(
+    output: str, num_groups: int, seed: int, preset: str, num_days: int, ours: Sequence[str] = _OURS
+) -> None:
+    """Raises ConfigError for a value out of range, InputError where `output` holds more than `ours`."""
     preset_named(preset)
     if not num_days <= num_groups <= MAX_GROUPS:
         raise ConfigError(
@@ -101,7 +103,7 @@ def check_event_arguments(output: str, num_groups: int, seed: int, preset: str, 
         raise ConfigError(f"--num-days {num_days}: must be from 1 to {MAX_DAYS}")
     if not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"--seed {seed}: must be from 0 to {MAX_SEED}")
-    require_own_folder(output, OUTPUT, _OURS)
+    require_own_folder(output, OUTPUT, ours)
 
 
 def simulate_events(
@@ -192,7 +194,7 @@ def _write_part(
 ) -> dict[str, int]:
     """Writes one part's files; returns its impressions, and its lines of all logs."""
     tables = draw_event_part(
-        world, catalogue, seed, part, _start_s(days.first), days.number, REPURCHASES in logs
+        world, catalogue, seed, part, start_of_day_s(days.first), days.number, REPURCHASES in logs
     )
     counts = dict.fromkeys(logs, 0)
     for (log, day), table in tables.logs.items():
@@ -201,26 +203,28 @@ def _write_part(
             lines = "".join(json.dumps(line) + "\n" for line in table.to_pylist())
             storage.write_text(storage.join(folder, f"{name}.json"), lines)
         else:
-            _write_parquet(table, storage.join(folder, f"{name}.parquet"))
+            write_parquet(table, storage.join(folder, f"{name}.parquet"))
         counts[log] += table.num_rows
-    _write_parquet(tables.truth, storage.join(folder, TRUTH, f"part-{part.number:05d}.parquet"))
+    write_parquet(tables.truth, storage.join(folder, TRUTH, f"part-{part.number:05d}.parquet"))
     return {**counts, "impression_lines": counts["impressions"], "impressions": tables.truth.num_rows}
 
 
 def _write_items(catalogue: Catalogue, num_items: int, first_day: date, folder: str) -> None:
     # As of a month before: the past clicks are of these items, too.
-    valid_from_ms = (_start_s(first_day) - 30 * DAY_S) * 1000
+    valid_from_ms = (start_of_day_s(first_day) - 30 * DAY_S) * 1000
     for number, start in enumerate(range(0, num_items, _ITEMS_PER_FILE)):
         items = np.arange(start, min(start + _ITEMS_PER_FILE, num_items))
         path = storage.join(folder, ITEMS, f"part-{number:05d}.parquet")
-        _write_parquet(item_table(catalogue, items, valid_from_ms), path)
+        write_parquet(item_table(catalogue, items, valid_from_ms), path)
 
 
-def _write_parquet(table: pa.Table, uri: str) -> None:
+def write_parquet(table: pa.Table, uri: str) -> None:
+    """Writes a table to a file, in a folder that is made if need be."""
     filesystem, path = filesystems.filesystem_of(uri)
     filesystem.create_dir(path.rpartition("/")[0], recursive=True)
     pq.write_table(table, path, filesystem=filesystem)
 
 
-def _start_s(day: date) -> int:
+def start_of_day_s(day: date) -> int:
+    """Returns the first second of a UTC day, since 1970."""
     return int(datetime.combine(day, time(), UTC).timestamp())

@@ -1,0 +1,1 @@
+"""What a log holds, column by column, and a config that is guessed from it."""

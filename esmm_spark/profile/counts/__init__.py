@@ -1,0 +1,1 @@
+"""What a table holds, counted in three passes over it."""

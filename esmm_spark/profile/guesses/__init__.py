@@ -1,0 +1,1 @@
+"""What follows from names and counts: roles of columns, features, a config."""

@@ -1,0 +1,268 @@
+"""The config of a profiled table: sections, and why each guess in them was made."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from esmm_spark.contracts.tables.column_source import ColumnSource
+from esmm_spark.contracts.tables.labels import TableLabel
+from esmm_spark.contracts.tables.splits import TableSplits
+from esmm_spark.contracts.tables.table_config import TableLog
+from esmm_spark.contracts.tasks import Task, Tasks
+from esmm_spark.profile.counts.collisions import colliding_share
+from esmm_spark.profile.counts.facts import ColumnFacts, FeatureGuess, TableFacts
+from esmm_spark.profile.counts.roles import Roles
+from esmm_spark.profile.guesses.config_text import Path, config_text
+from esmm_spark.profile.guesses.role_guess import sql_name
+
+_TEST_FRACTION = 0.2
+# Of a test split by day: shares of all lines.
+_LEAST_TEST, _MOST_TEST = 0.01, 0.5
+# Of the lines with label 1, those whose parent's isn't: above, the two are no funnel.
+_MOST_ORPHANS = 0.2
+_STEPS_PER_EPOCH = 200
+_LEAST_BATCH, _MOST_BATCH = 256, 4096
+
+
+class WrittenConfig(NamedTuple):
+    """A config as text.
+
+    Attributes:
+        text: YAML.
+        needed: what it lacks to be trained, a line each.
+    """
+
+    text: str
+    needed: list[str]
+
+
+def write_config(
+    facts: TableFacts, roles: Roles, features: Sequence[FeatureGuess], table: TableLog, root: str
+) -> WrittenConfig:
+    """Returns the config of a table.
+
+    Args:
+        facts: of the table.
+        roles: of its columns.
+        features: of all columns.
+        table: how it was read.
+        root: the folder that holds what the stages write.
+    """
+    comments: dict[Path, str] = {}
+    tasks = _tasks(facts, roles, comments)
+    chosen = [guess for guess in features if guess.level is not None]
+    needed = _needed(roles, chosen)
+    content = {
+        "paths": {name: f"{root}/{name}" if root else name for name in _STAGES},
+        "logs": {
+            "format": "table",
+            "table": _table(facts, roles, chosen, table, comments),
+        },
+        "tasks": {name: {"given": task.given} if task.given else {} for name, task in tasks.root.items()}
+        if tasks
+        else {},
+        "features": _features(chosen, comments),
+        "samples": _samples(facts, roles, comments),
+        "train": _train(facts, comments),
+    }
+    content = {name: section for name, section in content.items() if section}
+    left_out = [f"{guess.column.name}: {guess.reason}" for guess in features if guess.level is None]
+    head = [
+        f"Guessed from {facts.lines:,} lines of {facts.path}; profile.html shows from what.",
+        "Check the labels and the context key first, then what was left out:",
+        *(f"  {each}" for each in left_out),
+        *(f"NEEDED: {each}" for each in needed),
+    ]
+    return WrittenConfig(config_text(content, comments, head), needed)
+
+
+_STAGES = ("dataset", "model", "scores", "report")
+
+
+def _needed(roles: Roles, chosen: Sequence[FeatureGuess]) -> list[str]:
+    needed = []
+    if not roles.labels:
+        needed.append(
+            "a label: no column of 0 and 1 is called like one, so name it in logs.table.labels and in tasks, "
+            "e.g. labels: {buy: bought} and tasks: {buy: {}}"
+        )
+    if not chosen:
+        needed.append(
+            "a feature: every column is left out, so name one in logs.table.features and in features"
+        )
+    return needed
+
+
+def _tasks(facts: TableFacts, roles: Roles, comments: dict[Path, str]) -> Tasks | None:
+    """Returns the tasks; a label that is often 1 where its parent's isn't is a root of its own."""
+    if roles.tasks is None:
+        return None
+    found = {}
+    for name in roles.tasks.names:
+        given = roles.tasks.parent(name)
+        if given is not None and _orphan_share(facts, name) > _MOST_ORPHANS:
+            comments["tasks", name] = (
+                f"{_orphan_share(facts, name):.0%} of its lines have {given} 0: it is not given {given}"
+            )
+            given = None
+        found[name] = Task(given=given)
+    return Tasks(found)
+
+
+def _orphan_share(facts: TableFacts, task: str) -> float:
+    orphans = facts.orphans.get(task, 0)
+    return orphans / max(orphans + facts.labels.get(task, (0, 0))[0], 1)
+
+
+def _table(
+    facts: TableFacts,
+    roles: Roles,
+    chosen: Sequence[FeatureGuess],
+    table: TableLog,
+    comments: dict[Path, str],
+) -> dict[str, Any]:
+    here = ("logs", "table")
+    # What a config says of the files, its own rules too.
+    given = table.model_dump(mode="json", exclude_defaults=True, exclude={"features", "labels", "splits"})
+    content: dict[str, Any] = {"path": table.path, "file_format": table.file_format, **given}
+    for key in ("impression_id", "context_key", "time"):
+        source = getattr(roles, key)
+        content.pop(key, None)
+        if source is not None:
+            content[key] = _source(source)
+        if key in roles.reasons:
+            comments[*here, key] = roles.reasons[key]
+    if roles.time is not None:
+        content["time_unit"] = roles.time_unit
+    if roles.context_key is not None and table.on_difference == "error":
+        content["on_difference"] = "most_frequent"
+        comments[*here, "on_difference"] = "a key whose lines differ in a context's field is counted"
+    content["labels"] = {name: _label(label) for name, label in roles.labels.items()}
+    for name in roles.labels:
+        if f"labels.{name}" in roles.reasons:
+            comments[*here, "labels", name] = roles.reasons[f"labels.{name}"]
+    _leave_orphans_out(facts, roles, content, comments)
+    content["features"] = {guess.column.name: _feature_source(guess) for guess in chosen}
+    for guess in chosen:
+        comments[*here, "features", guess.column.name] = _described(guess)
+    splits, comments[*here, "splits"] = split_rule(facts, roles)
+    content["splits"] = splits.model_dump(mode="json", exclude_defaults=True)
+    return content
+
+
+def _leave_orphans_out(
+    facts: TableFacts, roles: Roles, content: dict[str, Any], comments: dict[Path, str]
+) -> None:
+    """Filters lines whose label is 1 where their parent's isn't, of those that are a funnel else."""
+    conditions = [content["where"]] if "where" in content else []
+    for name in roles.tasks.names if roles.tasks else ():
+        given, orphans = roles.tasks.parent(name) if roles.tasks else None, facts.orphans.get(name, 0)
+        if given is None or not orphans or _orphan_share(facts, name) > _MOST_ORPHANS:
+            continue
+        label, parent = (_is_one(roles.labels[each]) for each in (name, given))
+        conditions.append(f"not ({label} and not {parent})")
+        comments["logs", "table", "where"] = f"{orphans:,} lines have {name} 1 and {given} 0: left out"
+    if conditions:
+        content["where"] = " and ".join(conditions)
+
+
+def _is_one(label: TableLabel) -> str:
+    source = label.flag or label.time
+    assert source is not None
+    text = source.expr or sql_name(source.column or "")
+    if label.time is not None:
+        return f"{text} is not null"
+    return f"coalesce(cast({text} as string), '0') in ('1', 'true', 'True')"
+
+
+def split_rule(facts: TableFacts, roles: Roles) -> tuple[TableSplits, str]:
+    """Returns the config's rule, else the last period for test, else a share of keys; and why."""
+    if roles.splits is not None:
+        return roles.splits, "as the config has it"
+    if len(facts.periods) > 2:
+        lines = [period.lines for period in next(iter(facts.drift.values()))]
+        share = lines[-1] / max(sum(lines), 1)
+        if _LEAST_TEST <= share <= _MOST_TEST:
+            day = facts.periods[-1].split(" ")[0]
+            return TableSplits.model_validate(
+                {"test_from": day}
+            ), f"from {day} on test: {share:.1%} of the lines"
+    tested = "context keys" if roles.context_key else "lines"
+    return TableSplits(test_fraction=_TEST_FRACTION), f"{_TEST_FRACTION:.0%} of the {tested} test"
+
+
+def _feature_source(guess: FeatureGuess) -> Any:
+    if not guess.boundaries:
+        return guess.column.name
+    number = f"try_cast({sql_name(guess.column.name)} as double)"
+    boundaries = ", ".join(f"{boundary:.7g}" for boundary in guess.boundaries)
+    return {"expr": f"if({number} is null, null, size(filter(array({boundaries}), x -> {number} >= x)))"}
+
+
+def _described(guess: FeatureGuess) -> str:
+    column = guess.column
+    if guess.boundaries:
+        ends = f"{column.quantiles[0]:g} to {column.quantiles[-1]:g}"
+        return f"numbers from {ends}, in {len(guess.boundaries) + 1} buckets"
+    what = {"value": "a value", "list": "a list", "weights": "values with weights"}[column.shape]
+    missing = f", missing on {column.missing_share:.1%}" if column.missing else ""
+    return f"{what}, {column.distinct:,} distinct{missing}"
+
+
+def _features(chosen: Sequence[FeatureGuess], comments: dict[Path, str]) -> dict[str, Any]:
+    if not chosen:
+        return {}
+    tables, fields = {}, []
+    for guess in chosen:
+        name = guess.column.name
+        tables[name] = {"num_buckets": guess.num_buckets}
+        distinct = guess.num_values
+        share = colliding_share(distinct, guess.num_buckets)
+        comments["features", "tables", name] = f"{distinct:,} values, {share:.1%} share a bucket"
+        comments["features", "fields", name] = guess.reason
+        fields.append(
+            {
+                "name": name,
+                "level": guess.level,
+                **({"multi": True} if guess.column.shape != "value" else {}),
+                **({"weighted": True} if guess.column.shape == "weights" else {}),
+                **({"min_count": guess.min_count} if guess.min_count > 1 else {}),
+            }
+        )
+    return {"tables": tables, "fields": fields}
+
+
+def _samples(facts: TableFacts, roles: Roles, comments: dict[Path, str]) -> dict[str, Any]:
+    unknown = [
+        name
+        for name, label in roles.labels.items()
+        if label.flag is not None and label.flag.column is not None and _column(facts, label.flag).missing
+    ]
+    if not unknown:
+        return {}
+    comments["samples", "unknown_labels"] = f"lines without a value of {', '.join(unknown)} train the others"
+    return {"unknown_labels": "keep"}
+
+
+def _column(facts: TableFacts, source: ColumnSource) -> ColumnFacts:
+    assert source.column is not None
+    known = {column.name: column for column in facts.columns}
+    return known.get(source.column, ColumnFacts(source.column, "", "value", 0, 0, 0, 0))
+
+
+def _train(facts: TableFacts, comments: dict[Path, str]) -> dict[str, Any]:
+    batch = min(max(1 << (facts.lines // _STEPS_PER_EPOCH).bit_length(), _LEAST_BATCH), _MOST_BATCH)
+    comments["train", "epochs"] = "models of this kind begin to overfit in the second"
+    return {"batch_size": batch, "epochs": 1, "learning_rate_decay": "linear"}
+
+
+def _source(source: ColumnSource) -> Any:
+    if source.column is not None:
+        return source.column
+    return source.model_dump(mode="json", exclude_defaults=True)
+
+
+def _label(label: TableLabel) -> Any:
+    if label.flag is not None:
+        return _source(label.flag) if label.flag.column else {"flag": _source(label.flag)}
+    assert label.time is not None
+    return {"time": _source(label.time), **({"window_s": label.window_s} if label.window_s else {})}

@@ -1,0 +1,32 @@
+"""The section of hash tables: sizes and expected collisions."""
+
+from esmm_spark.pages.numbers import percent
+from esmm_spark.pages.page import PageSection, Table
+from esmm_spark.profile.counts.collisions import colliding_share
+from esmm_spark.profile.result import Profile
+
+
+def section(found: Profile) -> PageSection | None:
+    """Returns the table of each feature: its values, its buckets, how many values share one."""
+    if not found.chosen:
+        return None
+    rows: list[tuple[str, list[int | str]]] = []
+    total = 0
+    for guess in found.chosen:
+        distinct, buckets = guess.num_values, guess.num_buckets
+        total += buckets
+        shares = [
+            percent(colliding_share(distinct, size), 1) for size in (buckets // 4, buckets, buckets * 4)
+        ]
+        rows.append((guess.column.name, [distinct, buckets, *shares, guess.min_count]))
+    texts = [
+        "A value's bucket follows from its hash, so two values may share one. The expected share of "
+        "values that do: "
+        "1 - (1 - 1 / (buckets - 1)) ^ (values - 1).",
+        f"All tables have {total:,} rows together: at 12 numbers each {total * 48 / 2**20:,.0f} MiB, "
+        "shared out over "
+        "the ranks.",
+    ]
+    sizes = ("Shared at a quarter", "Shared", "Shared at four times")
+    heads = ["Feature", "Values", "num_buckets", *sizes, "min_count"]
+    return PageSection("Hash tables", "tables.html", {"texts": texts, "tables": [Table(heads, rows)]})

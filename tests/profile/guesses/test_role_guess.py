@@ -1,0 +1,93 @@
+"""What names and counts say of columns."""
+
+from typing import Any
+
+import pytest
+
+from esmm_spark.profile.counts.facts import ColumnFacts, TableFacts
+from esmm_spark.profile.guesses.role_guess import guess_roles
+
+LINES = 10_000
+
+
+def column(name: str, **counts: Any) -> ColumnFacts:
+    found = {"type": "string", "shape": "value", "lines": LINES, "missing": 0, "distinct": 100, **counts}
+    return ColumnFacts(name=name, **{"values": LINES - found["missing"], **found})
+
+
+def flag(name: str, ones: int, missing: int = 0) -> ColumnFacts:
+    return column(name, distinct=2, missing=missing, flags=LINES - missing, ones=ones)
+
+
+def table(*columns: ColumnFacts) -> TableFacts:
+    return TableFacts("log", LINES, 0, columns)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["click", "purchase"], {"click": "click", "conversion": "purchase"}),
+        (["isClick", "is_order"], {"click": "isClick", "conversion": "is_order"}),
+        (["clk", "pay", "is_vip"], {"click": "clk", "conversion": "pay"}),
+        (["label"], {"target": "label"}),
+        (["buy"], {"conversion": "buy"}),
+        (["is_vip", "is_new"], {}),
+        (["clicked_order", "click"], {"click": "click", "conversion": "clicked_order"}),
+    ],
+)
+def test_labels_are_flags_that_are_called_so(names: list[str], labels: dict[str, str]) -> None:
+    roles = guess_roles(table(*(flag(name, 100) for name in names)))
+    assert {task: label.flag and label.flag.column for task, label in roles.labels.items()} == labels
+    assert (roles.tasks is None) == (not labels)
+
+
+def test_a_flag_that_is_only_ever_1_is_0_where_it_is_missing() -> None:
+    roles = guess_roles(table(flag("click", 100, missing=LINES - 100)))
+    source = roles.labels["click"].flag
+    assert source is not None
+    assert source.expr == "coalesce(cast(`click` as string), '0')"
+    assert "100 of 10,000 lines have 1, the others nothing" in roles.reasons["labels.click"]
+
+
+def test_the_time_of_an_order_is_its_label() -> None:
+    orders = column("order_time", missing=9_900, distinct=100)
+    roles = guess_roles(table(flag("click", 500), orders))
+    assert roles.labels["conversion"].flag is not None
+    assert roles.labels["conversion"].flag.expr == "if(`order_time` is null, 0, 1)"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "unit"),
+    [
+        ("timestamp", 1.79e9, 1.7902e9, "s"),
+        ("event_time", 1.79e12, 1.7902e12, "ms"),
+        ("ts", 1.79e15, 1.7902e15, "us"),
+        ("timestamp", 5.0, 700.0, None),
+        ("dwell_time", 1.79e9, 1.7902e9, None),
+    ],
+)
+def test_the_unit_of_a_time_is_the_one_in_which_it_is_of_this_century(
+    name: str, first: float, last: float, unit: str | None
+) -> None:
+    times = column(name, numbers=LINES, wholes=LINES, quantiles=[first, *[first] * 19, last])
+    roles = guess_roles(table(times))
+    assert (roles.time_unit if roles.time else None) == unit
+
+
+def test_a_request_is_the_context_before_a_user_is() -> None:
+    user, request = column("user_id", distinct=500), column("request_id", distinct=1_000)
+    assert str(guess_roles(table(user, request)).context_key) == "request_id"
+    roles = guess_roles(table(column("user_age"), user))
+    assert (str(roles.context_key), roles.is_recurring) == ("user_id", True)
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"missing": 100}, {"commas": 3}, {"distinct": 9_900}, {"shape": "list"}, {"distinct": 1}]
+)
+def test_what_preprocessing_would_reject_is_no_context_key(spoilt: dict[str, Any]) -> None:
+    assert guess_roles(table(column("request_id", **{"distinct": 1_000, **spoilt}))).context_key is None
+
+
+def test_an_id_of_impressions_is_each_lines_own() -> None:
+    assert str(guess_roles(table(column("impression_id", distinct=LINES))).impression_id) == "impression_id"
+    assert guess_roles(table(column("impression_id", distinct=5_000))).impression_id is None
