@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.forked import run_script
 from tests.repository import ROOT
 
 JOB = ROOT / "jobs" / "simulate.py"
@@ -46,7 +47,7 @@ def test_help_answers_without_starting_spark() -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = run(sys.executable, JOB, "--output", tmp_path / "raw", *arguments)
+    result = run_script("jobs/simulate.py", "--output", tmp_path / "raw", *arguments)
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
