@@ -4,7 +4,8 @@ What is computed of many at once has them in front: [E, N, H], E experts or towe
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,7 @@ class BatchedLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(count, out_width, width))
         self.bias = nn.Parameter(torch.zeros(count, out_width)) if bias else None
-        for own in self.weight:
-            nn.init.xavier_uniform_(own)
+        _draw_each(self.weight, nn.init.xavier_uniform_)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns [E, N, H] for x [E, N, width]."""
@@ -54,8 +54,7 @@ class BatchedLayer(nn.Module):
         self.slopes = new_slopes(hidden, count, out_width)
         self.norm = BatchedLayerNorm(count, out_width) if hidden.layer_norm else None
         self.dropout = nn.Sequential(*dropouts_of(hidden))
-        for own in self.weight:
-            nn.init.kaiming_uniform_(own, nonlinearity="relu")
+        _draw_each(self.weight, partial(nn.init.kaiming_uniform_, nonlinearity="relu"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns [E, N, H] for x [E, N, width]."""
@@ -137,3 +136,13 @@ def batched_perceptrons(count: int, width: int, units: Sequence[int], hidden: Hi
     """
     sizes = itertools.pairwise([width, *units])
     return nn.Sequential(*(BatchedLayer(count, *size, hidden) for size in sizes))
+
+
+def _draw_each(weight: Tensor, draw: Callable[[Tensor], Tensor]) -> None:
+    """Draws the initial weights [E, ...] of each perceptron.
+
+    Not on the meta device, where what a model takes is worked out: three million views take minutes.
+    """
+    if not weight.is_meta:
+        for own in weight:
+            draw(own)

@@ -195,3 +195,19 @@ def test_wrong_options_are_told_in_one_line(network: str, options: dict[str, Any
     with pytest.raises(ConfigError, match=message) as caught:
         build_network(network, 3, 2, DIM, num_heads=2, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_what_millions_of_experts_would_take_is_worked_out_without_a_view_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    def draw(weight: Tensor, **options: Any) -> Tensor:
+        calls.append(weight.numel())
+        assert len(calls) < 100
+        return weight
+
+    monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", draw)
+    with torch.device("meta"):
+        network = build_network("ple", 3, 2, DIM, num_heads=2, num_experts=[10**6, 10**6])
+    assert sum(own.numel() for own in network.parameters()) > 3 * 10**6 * 128 * 128

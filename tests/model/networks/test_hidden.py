@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.objective import resolve
 from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.contracts.train_config import Model, Train
+from esmm_spark.model.embedding.embedded import EmbeddedBatch, ValueSequence
 from esmm_spark.model.esmm import Esmm, build_esmm
 from esmm_spark.model.networks.dropout import KeyedDropout, draw_by
 from esmm_spark.model.networks.experts import BatchedLayer
 from esmm_spark.model.networks.hidden import Hidden, after_linear
-from esmm_spark.model.networks.registry import build_networks
 from esmm_spark.runtime.splitmix import GOLDEN, splitmix64
 from esmm_spark.training.optimization.dense import dense_optimizer
 from esmm_spark.training.seeding import impression_keys
-from tests.synthetic_examples import SPEC
+from tests.synthetic_examples import SPEC, UNPOOLED
 
 N, H, E = 500, 10, 3
-# din is mlp over one vector more.
-NETWORKS = ["mlp", "dcn", "mmoe", "ple", "aitm"]
+NETWORKS = ["mlp", "dcn", "mmoe", "ple", "aitm", "din"]
 CPU = torch.device("cpu")
 
 
@@ -125,14 +125,28 @@ def test_a_perceptrons_hidden_layer_is_norm_activation_dropout(activation: str) 
 def model_of(network: str, **options: Any) -> Esmm:
     torch.manual_seed(2)
     settings = Model.model_validate({"network": network, "dim": 4, "network_options": options})
-    return build_esmm(settings, SPEC, resolve(settings, [], DEFAULT_TASKS))
+    return build_esmm(settings, spec_of(network), resolve(settings, [], DEFAULT_TASKS))
 
 
-def inputs_of(groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    context = torch.randn(groups, len(SPEC.context_fields), 4, generator=generator)
-    impression = torch.randn(2 * groups, len(SPEC.impression_fields), 4, generator=generator)
-    return context, impression, torch.full((groups,), 2)
+def spec_of(network: str) -> FeatureSpec:
+    return UNPOOLED if network == "din" else SPEC
+
+
+def inputs_of(network: str, groups: int) -> EmbeddedBatch:
+    generator, spec = torch.Generator().manual_seed(4), spec_of(network)
+    context = torch.randn(groups, len(spec.pooled_context_fields), 4, generator=generator)
+    impression = torch.randn(2 * groups, len(spec.impression_fields), 4, generator=generator)
+    lengths = torch.arange(groups)[:, None] % 4
+    values = torch.randn(groups, 3, 4, generator=generator)
+    sequences = [ValueSequence(values, torch.arange(3) < lengths) for _ in spec.sequence_fields]
+    return EmbeddedBatch(context, impression, torch.full((groups,), 2), tuple(sequences))
+
+
+def groups_of(inputs: EmbeddedBatch, groups: slice) -> EmbeddedBatch:
+    own = slice(2 * groups.start, 2 * groups.stop)
+    sequences = [ValueSequence(values[groups], mask[groups]) for values, mask in inputs.sequences]
+    sizes = inputs.group_sizes[groups]
+    return EmbeddedBatch(inputs.context[groups], inputs.impression[own], sizes, tuple(sequences))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -141,21 +155,18 @@ def test_in_every_network_each_impression_is_dropped_out_of_alone(network: str) 
     without = copy.deepcopy(model)
     for dropout in without.dropouts:
         dropout._dropped = 0
-    context, impression, sizes = inputs_of(6)
+    inputs = inputs_of(network, 6)
     draw_by(model.dropouts, keys()[:12])
-    whole = model(context, impression, sizes)
+    whole = model(*inputs)
     assert whole.shape == (2, 12)
-    assert not torch.allclose(whole, without(context, impression, sizes))
+    assert not torch.allclose(whole, without(*inputs))
     # As on two ranks: the same impressions, in two shares.
     halves = []
     for half in (slice(0, 4), slice(4, 6)):
-        own = slice(2 * half.start, 2 * half.stop)
-        draw_by(model.dropouts, keys()[own])
-        halves.append(model(context[half], impression[own], sizes[half]))
+        draw_by(model.dropouts, keys()[2 * half.start : 2 * half.stop])
+        halves.append(model(*groups_of(inputs, half)))
     torch.testing.assert_close(torch.cat(halves, 1), whole, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(
-        model.eval()(context, impression, sizes), without(context, impression, sizes), rtol=0, atol=0
-    )
+    torch.testing.assert_close(model.eval()(*inputs), without(*inputs), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -187,7 +198,7 @@ def test_in_every_network_only_matrices_decay(network: str) -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_options_out_of_range_are_told_in_one_line(network: str, options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        build_networks(network, 2, 3, 2, 4, **options)
+        model_of(network, **options)
     assert "\n" not in str(caught.value)
 
 
