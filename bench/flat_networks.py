@@ -1,6 +1,6 @@
 """The networks in plain PyTorch, written the obvious way: flat, a module for each expert and gate.
 
-Shapes: N impressions, W the width of an impression's pooled fields, H heads.
+Shapes: N impressions, W the width of an impression's pooled fields, H heads; L values of a history, D dim.
 """
 
 import itertools
@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from bench.flat import fields_in_order
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.features import FeatureSpec
 
 NUM_HEADS = 2
 
@@ -124,18 +126,64 @@ class FlatAitm(nn.Module):
         return torch.stack([last(z).squeeze(1) for last, z in zip(self.last, (first, second), strict=True)])
 
 
+class FlatDin(nn.Module):
+    """DIN with one history: the four parts of a pair side by side, on each impression's copy of the history.
+
+    Args:
+        width: W.
+        dim: D.
+        target: where among W the field that attends to the history begins.
+        units: of the attention.
+        hidden_units: of each head's perceptron.
+    """
+
+    def __init__(
+        self, width: int, dim: int, target: int, units: Sequence[int], hidden_units: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.own = slice(target, target + dim)
+        self.attention = tower(4 * dim, units)
+        self.towers = nn.ModuleList(tower(width + dim, hidden_units) for _ in range(NUM_HEADS))
+
+    def forward(self, x: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Returns logits [H, N] for x [N, W], values [N, L, D] and mask [N, L]."""
+        queries = x[:, None, self.own].expand_as(values)
+        pairs = torch.cat((values, queries, values - queries, values * queries), dim=2)
+        scores = self.attention(pairs.flatten(0, 1)).view(mask.shape) * mask
+        attended = (scores[:, :, None] * values).sum(1)
+        both = torch.cat((x, attended), dim=1)
+        return torch.stack([own(both).squeeze(1) for own in self.towers])
+
+
+def history_column(spec: FeatureSpec) -> int | None:
+    """Returns the column of the one field with `pooling: none` in a flat batch, None where there is none."""
+    columns = [column for column, field in enumerate(fields_in_order(spec)) if not field.is_pooled]
+    assert len(columns) <= 1, columns
+    return columns[0] if columns else None
+
+
 def flat_network(config: Config) -> nn.Module:
     """Returns the twin of a config's network with the options that it has by default."""
-    model = config.model
-    width = len(config.features.fields) * model.dim
+    model, dim = config.model, config.model.dim
+    pooled = [field for field in fields_in_order(config.features) if field.is_pooled]
+    width = len(pooled) * dim
     twins: dict[str, Callable[[], nn.Module]] = {
         "mlp": lambda: FlatMlp(width, model.hidden_units),
         "dcn": lambda: FlatDcn(width, 2, model.hidden_units),
         "mmoe": lambda: FlatMmoe(width, 4, [128], [64]),
         "ple": lambda: FlatPle(width, [[128], [128]], [64]),
         "aitm": lambda: FlatAitm(width, [128, 64, 32]),
+        "din": lambda: FlatDin(width, dim, _place_of_target(config) * dim, [36], model.hidden_units),
     }
     return twins[model.network]()
+
+
+def _place_of_target(config: Config) -> int:
+    """Returns which of the pooled fields is the impression's of the history's table."""
+    spec = config.features
+    (history,) = spec.sequence_fields
+    names = [field.table_name for field in spec.impression_fields]
+    return len(spec.pooled_context_fields) + names.index(history.table_name)
 
 
 def layers(width: int, units: Sequence[int]) -> nn.Sequential:

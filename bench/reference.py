@@ -3,7 +3,7 @@
 Flat impressions, `nn.EmbeddingBag(sparse=True)` with SparseAdam, the network with Adam, the loss as the
 product of probabilities. Same fields, tokens, weights, widths and batches as esmm_spark.
 
-Shapes: N impressions, F fields, D dim, T tokens.
+Shapes: N impressions, F pooled fields, D dim, T tokens of them, L values of the longest history.
 """
 
 import numpy as np
@@ -11,17 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.flat import FlatBatch
+from bench.flat import FlatBatch, expand, starts_of
 
 
 class ReferenceEsmm(nn.Module):
-    """A network over the concatenated, pooled fields.
+    """A network over the concatenated, pooled fields, and over histories value by value.
 
     Args:
         num_rows: embedding rows.
         num_fields: F.
         dim: D.
-        network: gives both heads' logits [2, N] for fields [N, F * D].
+        network: gives both heads' logits [2, N] for fields [N, F * D], and values [N, L, D] and mask [N, L]
+            of a history, if there is one.
     """
 
     def __init__(self, num_rows: int, num_fields: int, dim: int, network: nn.Module) -> None:
@@ -31,17 +32,15 @@ class ReferenceEsmm(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.01, 0.01)
         self.network = network
 
-    def forward(self, rows: Tensor, weights: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns pCTR and pCVR, [N] each.
-
-        Args:
-            rows: [T] int.
-            weights: [T] float32.
-            offsets: [N * F + 1], of the same type as `rows`.
-        """
-        pooled = self.embedding(rows, offsets, per_sample_weights=weights)  # [N * F, D]
-        flat = pooled.view(-1, self.num_fields * self.dim)
-        pctr, pcvr = torch.sigmoid(self.network(flat))
+    def forward(self, batch: "ReferenceBatch") -> tuple[Tensor, Tensor]:
+        """Returns pCTR and pCVR, [N] each."""
+        pooled = self.embedding(batch.rows, batch.offsets, per_sample_weights=batch.weights)  # [N * F, D]
+        inputs = [pooled.view(-1, self.num_fields * self.dim)]
+        if batch.history is not None:
+            rows, weights, mask = batch.history
+            values = F.embedding(rows, self.embedding.weight, sparse=True) * weights[:, :, None]
+            inputs += [values, mask]
+        pctr, pcvr = torch.sigmoid(self.network(*inputs))
         return pctr, pcvr
 
 
@@ -68,7 +67,7 @@ class ReferenceTrainer:
 
     def step(self, batch: "ReferenceBatch") -> float:
         """Trains one batch and returns its loss."""
-        pctr, pcvr = self.model(batch.rows, batch.weights, batch.offsets)
+        pctr, pcvr = self.model(batch)
         loss = product_loss(pctr, pcvr, batch.click, batch.conversion)
         self.sparse.zero_grad()
         self.dense.zero_grad()
@@ -79,13 +78,38 @@ class ReferenceTrainer:
 
 
 class ReferenceBatch:
-    """A flat batch as tensors."""
+    """A flat batch as tensors.
 
-    def __init__(self, flat: FlatBatch) -> None:
-        self.rows = torch.from_numpy(flat.rows).long()
-        self.weights = torch.from_numpy(flat.weights)
-        offsets = np.concatenate([[0], np.cumsum(flat.lengths.ravel())])
-        self.offsets = torch.from_numpy(offsets)
+    Args:
+        flat: the impressions.
+        history: the column of the one field that isn't pooled, or None.
+
+    Attributes:
+        rows: [T] int64, of the pooled fields.
+        weights: [T].
+        offsets: [N * F + 1].
+        history: rows [N, L], weights [N, L], 0 behind the last value, and mask [N, L]; or None.
+    """
+
+    def __init__(self, flat: FlatBatch, history: int | None = None) -> None:
+        starts = starts_of(flat.lengths.ravel()).reshape(flat.lengths.shape)
+        columns = [column for column in range(flat.lengths.shape[1]) if column != history]
+        lengths = flat.lengths[:, columns].ravel()
+        places = expand(starts[:, columns].ravel(), lengths)
+        self.rows = torch.from_numpy(flat.rows[places]).long()
+        self.weights = torch.from_numpy(flat.weights[places])
+        self.offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
+        self.history: tuple[Tensor, Tensor, Tensor] | None = None
+        if history is not None:
+            own = flat.lengths[:, history]
+            mask = np.arange(max(1, own.max(initial=0))) < own[:, None]
+            tokens = np.where(mask, starts[:, history, None] + np.arange(mask.shape[1]), 0)
+            weights = np.where(mask, flat.weights[tokens], np.float32(0))
+            self.history = (
+                torch.from_numpy(flat.rows[tokens]).long(),
+                torch.from_numpy(weights),
+                torch.from_numpy(mask),
+            )
         self.click = torch.from_numpy(flat.click)
         self.conversion = torch.from_numpy(flat.conversion)
         self.num_impressions = flat.num_impressions

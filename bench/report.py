@@ -26,6 +26,7 @@ def markdown(results: Results) -> str:
     ]
     for name, stage in results.stages.items():
         lines += ["", f"## {name}", "", *_circumstances(stage), *_figures(stage)]
+        lines += [text for note in stage.details.get("notes", []) for text in ("", note)]
         if "profile" in stage.details:
             lines += ["", *_profile(stage.details["profile"])]
     return "\n".join(lines) + "\n"

@@ -1,5 +1,10 @@
 """What the quality bench asks of the metrics of several seeds, and how it shows them: no data, no models."""
 
+import math
+from statistics import stdev
+
+from scipy.stats import t
+
 COLUMNS = {
     "ctr_auc": "CTR AUC",
     "cvr_auc_clicks": "CVR AUC, clicks",
@@ -29,6 +34,11 @@ def spread(values: list[float]) -> float:
 def mean(values: list[float]) -> float:
     """Returns the mean."""
     return sum(values) / len(values)
+
+
+def interval(values: list[float]) -> float:
+    """Returns half the width of Student's 95% interval of the mean of two or more values."""
+    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
 
 
 def judge(found: dict[str, Values]) -> list[tuple[str, bool]]:

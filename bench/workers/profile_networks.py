@@ -29,27 +29,30 @@ def main() -> None:
     """Measures what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("config")
-    parser.add_argument("networks", nargs="+")
+    parser.add_argument("networks", nargs="+", help="network=config")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--turns", type=int, default=6)
     arguments = parser.parse_args()
     alone = Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1)
-    configs = {name: load_config(arguments.config, [f"model.network={name}"]) for name in arguments.networks}
+    named = [network.split("=", 1) for network in arguments.networks]
+    configs = {name: load_config(path, [f"model.network={name}"]) for name, path in named}
     sessions = {name: Session(config, alone) for name, config in configs.items()}
-    batches = next(iter(sessions.values())).prepared(arguments.steps)
+    # One that trains on each config's dataset.
+    first_of = {path: name for name, path in reversed(named)}
+    batches_of = {path: sessions[name].prepared(arguments.steps) for path, name in first_of.items()}
+    batches = {name: batches_of[path] for name, path in named}
     times: dict[str, list[float]] = {name: [] for name in sessions}
     gflops = []
     for turn in range(arguments.turns + 1):
         for name, session in sessions.items():
-            ends = session.step_times(iter(batches), len(batches))
+            ends = session.step_times(iter(batches[name]), len(batches[name]))
             # The first turn compiles and warms up.
             if turn > 0:
                 times[name].append(float(np.median(np.diff(ends))))
         gflops.append(sgemm_gflops(rounds=1))
     found = {
         name: {"step_s": min(times[name]), "median_step_s": float(np.median(times[name]))}
-        | _products(session, batches, configs[name])
+        | _products(session, batches[name], configs[name])
         for name, session in sessions.items()
     }
     size = next(iter(configs.values())).train.batch_size

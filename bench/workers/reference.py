@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.flat import flatten, shuffled
-from bench.flat_networks import flat_network
+from bench.flat_networks import flat_network, history_column
 from bench.reference import ReferenceBatch, ReferenceEsmm, ReferenceTrainer
 from bench.training import Session
 from esmm_spark.contracts.config_file import load_config
@@ -42,10 +42,12 @@ def main() -> None:
         epoch = session.prepared(min(session.plan().num_steps, EPOCH_BATCHES))
         flats = shuffled(epoch, spec, config.train.batch_size, arguments.batches, config.train.seed)
         del epoch
-    batches = [ReferenceBatch(flat) for flat in flats]
+    history = history_column(spec)
+    batches = [ReferenceBatch(flat, history) for flat in flats]
     del session
     torch.manual_seed(config.train.seed)
-    model = ReferenceEsmm(spec.num_rows, len(spec.fields), config.model.dim, flat_network(config))
+    num_pooled = len(spec.fields) - len(spec.sequence_fields)
+    model = ReferenceEsmm(spec.num_rows, num_pooled, config.model.dim, flat_network(config))
     trainer = ReferenceTrainer(model, config.train.learning_rate)
     trainer.step(batches[0])
     rates = []

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 from pyspark.sql import SparkSession
@@ -28,6 +29,21 @@ def tree_cpu_s() -> float:
     return total
 
 
+def module_at(path: Path) -> ModuleType:
+    """Returns the module of a command's file."""
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert module_spec is not None, path
+    assert module_spec.loader is not None, path
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    return module
+
+
+def keep_session() -> None:
+    """Keeps Spark's session open after a job, which ends it; the next should find it as a long-lived one."""
+    SparkSession.stop = lambda self: None  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Measures what the command line names."""
     separator = sys.argv.index("--")
@@ -37,13 +53,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args(sys.argv[1:separator])
     job_arguments = sys.argv[separator + 1 :]
-    module_spec = importlib.util.spec_from_file_location(arguments.job.stem, arguments.job)
-    assert module_spec is not None, arguments.job
-    assert module_spec.loader is not None, arguments.job
-    job = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(job)
-    # A job ends its session; the next round should find it as a long-lived one would be.
-    SparkSession.stop = lambda self: None  # type: ignore[method-assign]
+    job = module_at(arguments.job)
+    keep_session()
     runs = []
     for _ in range(arguments.rounds):
         cpu_s, wall_s = tree_cpu_s(), time.perf_counter()

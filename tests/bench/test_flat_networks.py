@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.flat_networks import FlatAitm, FlatDcn, FlatMlp, FlatMmoe, FlatPle
+from bench.flat import FlatBatch
+from bench.flat_networks import FlatAitm, FlatDcn, FlatDin, FlatMlp, FlatMmoe, FlatPle
+from bench.reference import ReferenceBatch, ReferenceEsmm, ReferenceTrainer
 from bench.stages.networks import NETWORKS
+from esmm_spark.contracts.features import FeatureSpec
+from esmm_spark.model.embedding.embedded import ValueSequence
 from esmm_spark.model.networks.registry import build_networks
 
 CONTEXT, IMPRESSION, DIM = 3, 2, 4
@@ -104,11 +109,35 @@ def aitm(states: list[State]) -> nn.Module:
     return twin
 
 
+def din(states: list[State]) -> nn.Module:
+    # The impression's second field attends.
+    twin, (state,) = FlatDin(WIDTH, DIM, (CONTEXT + 1) * DIM, [36], [200, 80]), states
+    own = {name.removeprefix("attentions.0."): value for name, value in state.items()}
+    first, last = ((own[f"{name}.weight"], own[f"{name}.bias"]) for name in ("first", "rest.1"))
+    set_layers(twin.attention, [first, (own["rest.0.weight"],), last])
+    for head, tower in enumerate(twin.towers):
+        prefix = f"towers.{head}."
+        of_head = {name.removeprefix(prefix): value for name, value in state.items() if prefix in name}
+        set_layers(tower, perceptron(of_head, "first.flat"))
+    return twin
+
+
 TWINS = [mlp, dcn, mmoe, ple, aitm]
+HISTORY = FeatureSpec.model_validate(
+    {
+        "tables": {name: {"num_buckets": 5} for name in ("a", "b", "c", "item", "shop")},
+        "fields": [
+            {"name": "viewed", "table": "shop", "multi": True, "pooling": "none", "max_length": 4}
+            | {"level": "context"},
+            *({"name": name, "level": "context"} for name in "abc"),
+            *({"name": name, "level": "impression"} for name in ("item", "shop")),
+        ],
+    }
+)
 
 
 def test_there_is_a_twin_of_each() -> None:
-    assert {twin.__name__ for twin in TWINS} == set(NETWORKS)
+    assert {twin.__name__ for twin in TWINS} | {"din"} == set(NETWORKS)
 
 
 @pytest.mark.parametrize("twin_of", TWINS)
@@ -124,3 +153,39 @@ def test_a_flat_network_gives_our_logits(twin_of: Callable[[list[State]], nn.Mod
     logits = [network(context, impression, GROUP_INDEX) for network in networks]
     expected = logits[0] if logits[0].dim() == 2 else torch.stack(logits)
     torch.testing.assert_close(twin(flat), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_flat_din_gives_our_logits() -> None:
+    (network,) = build_networks("din", 2, CONTEXT, IMPRESSION, DIM, feature_spec=HISTORY)
+    for parameter in network.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape)
+    twin = din([network.state_dict()])
+    context, impression = torch.randn(2, CONTEXT, DIM), torch.randn(5, IMPRESSION, DIM)
+    mask = torch.arange(4) < torch.tensor([[2], [4]])
+    values = torch.randn(2, 4, DIM) * mask[:, :, None]
+    flat = torch.cat((context.flatten(1)[GROUP_INDEX], impression.flatten(1)), 1)
+    expected = network(context, impression, GROUP_INDEX, [ValueSequence(values, mask)])
+    found = twin(flat, values[GROUP_INDEX], mask[GROUP_INDEX])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_flat_batch_has_its_history_value_by_value_and_the_others_as_bags() -> None:
+    flat = FlatBatch(
+        rows=np.arange(10),
+        weights=np.linspace(0.1, 1, 10, dtype=np.float32),
+        lengths=np.array([[1, 3, 2], [2, 0, 2]]),
+        click=np.zeros(2, np.float32),
+        conversion=np.zeros(2, np.float32),
+    )
+    batch = ReferenceBatch(flat, 1)
+    assert batch.rows.tolist() == [0, 4, 5, 6, 7, 8, 9]
+    assert batch.weights.tolist() == [flat.weights[row] for row in batch.rows]
+    assert batch.offsets.tolist() == [0, 1, 3, 5, 7]
+    assert batch.history is not None
+    rows, weights, mask = batch.history
+    assert rows[0].tolist() == [1, 2, 3]
+    assert weights.tolist() == [flat.weights[1:4].tolist(), [0, 0, 0]]
+    assert mask.tolist() == [[True] * 3, [False] * 3]
+    assert ReferenceBatch(flat).offsets.tolist() == [0, 1, 4, 6, 8, 8, 10]
+    model = ReferenceEsmm(10, 2, DIM, FlatDin(2 * DIM, DIM, DIM, [3], [4]))
+    assert ReferenceTrainer(model).step(batch) > 0
