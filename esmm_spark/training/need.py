@@ -5,6 +5,7 @@ from torch import Tensor
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.model.embedding.embedded import ValueSequence
 from esmm_spark.model.embedding.row_optimizer import row_optimizer_of
 from esmm_spark.model.embedding.sharding import num_local_rows
 from esmm_spark.model.esmm import Esmm, build_esmm
@@ -83,7 +84,9 @@ def _kept_bytes(model: Esmm, config: Config, impressions: int) -> int:
     with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         context = torch.zeros(1, len(config.features.pooled_context_fields), width)
         impression = torch.zeros(impressions, len(config.features.impression_fields), width)
-        model(context, impression, torch.zeros(1, dtype=torch.int64), ())
+        lengths = [field.max_length or 1 for field in config.features.sequence_fields]
+        sequences = [ValueSequence(torch.zeros(1, n, width), torch.ones(1, n).bool()) for n in lengths]
+        model(context, impression, torch.zeros(1, dtype=torch.int64), sequences)
     return sum(kept.values())
 
 

@@ -28,7 +28,7 @@ from esmm_spark.training.build import build_trainer
 from esmm_spark.training.need import require_memory
 from esmm_spark.training.ranks.buffers import average_buffers
 from esmm_spark.training.ranks.cluster import Cluster
-from tests.synthetic_examples import SPEC, config_content, write_config
+from tests.synthetic_examples import SPEC, UNPOOLED, config_content, write_config
 from tests.training.runs import metrics, newest_version, run
 
 NewRun = Callable[..., Path]
@@ -181,6 +181,21 @@ def test_experts_that_do_not_fit_memory_are_refused_with_what_they_take(
         require_memory(Config.model_validate(content), ALONE, CPU)
     apart = Cluster(rank=0, num_ranks=8, local_rank=0, local_ranks=1)
     require_memory(Config.model_validate(content), apart, CPU)
+
+
+def test_an_attention_that_does_not_fit_memory_is_refused_with_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(need, "memory_limit_bytes", lambda: 1 << 30)
+    content = config_content(tmp_path, batch_size=4096)
+    content["features"] = UNPOOLED.model_dump(mode="json")
+    attention = {"units": [32]}
+    content["model"] = {"dim": 4, "network": "din", "network_options": {"attention": attention}}
+    require_memory(Config.model_validate(content), ALONE, CPU)
+    # 4,096 impressions' shares of 10^5 units are 1.5 GiB.
+    attention["units"] = [10**5]
+    with pytest.raises(ConfigError, match=r"the layers of a step of 4,096 impressions [1-3]\.\d GiB: lower"):
+        require_memory(Config.model_validate(content), ALONE, CPU)
 
 
 class Threads(Cluster):

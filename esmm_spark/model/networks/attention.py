@@ -146,13 +146,15 @@ class _InChunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, unit: TargetAttention, *inputs: Tensor) -> Tensor:
         whole = _Pairs(*inputs[:7])
+        ctx.save_for_backward(*inputs)
+        out = torch.empty_like(whole.query)
+        if out.is_meta:  # where it is worked out what a step keeps
+            return out
         ctx.unit, ctx.chunks = unit, list(_chunks(whole.mask, whole.group_index))
         kind = whole.query.device.type
         ctx.precision = torch.autocast(
             kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
         )
-        ctx.save_for_backward(*inputs)
-        out = torch.empty_like(whole.query)
         for chunk in ctx.chunks:
             parts = chunk.parts(whole.keys, whole.key_shares, whole.query, whole.query_shares)
             out[chunk.impressions] = unit.attended(chunk.pairs(whole, parts, whole.of_product))
