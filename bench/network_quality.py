@@ -43,6 +43,7 @@ COLUMNS = {
     "ctr_auc": "CTR AUC",
 }
 ORACLE = "oracle"
+_NAME = "network_quality"  # of the results
 _SIMULATED_SEED = 0  # the log of bench.quality
 _TUNING_SEED = 0
 _CHOSEN_BY = "ctcvr_auc"
@@ -189,11 +190,11 @@ def differences(found: dict[str, Values]) -> list[str]:
 def write_results(
     folder: Path, found: dict[str, Values], chosen: dict[str, dict[str, Any]], options: dict[str, Any]
 ) -> None:
-    """Writes network_quality.json and network_quality.md, and prints the latter."""
+    """Writes the results as JSON and as markdown, and prints the latter."""
     machine = describe_machine()
     content = {"machine": machine, "options": options, "tuning": chosen, "values": found}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "network_quality.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{_NAME}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     seeds = ", ".join(map(str, options["seeds"]))
     lines = [
         "# Quality of the networks",
@@ -209,7 +210,7 @@ def write_results(
         *differences(found),
     ]
     text = "\n".join(lines) + "\n"
-    (folder / "network_quality.md").write_text(text, encoding="utf-8")
+    (folder / f"{_NAME}.md").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -14,10 +14,13 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "bench" / "results"
 
 
-def quality_table() -> str:
-    """Returns the table of `python -m bench.quality` as it wrote it."""
-    text = (RESULTS / "quality.md").read_text(encoding="utf-8")
-    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
+def quality_table(name: str = "quality") -> str:
+    """Returns the table of `python -m bench.<name>` as it wrote it."""
+    path = RESULTS / f"{name}.md"
+    if not path.exists():
+        return "Not measured yet."
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
 
 
 def speed_table() -> str:
@@ -41,7 +44,12 @@ def _number(value: float) -> str:
 
 def filled(text: str) -> str:
     """Returns the README with its tables replaced."""
-    for name, table in (("quality", quality_table()), ("speed", speed_table())):
+    tables = {
+        "quality": quality_table(),
+        "networks": quality_table("network_quality"),
+        "speed": speed_table(),
+    }
+    for name, table in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         assert len(pattern.findall(text)) == 1, name
