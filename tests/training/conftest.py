@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from esmm_spark.contracts.config import Config
 from esmm_spark.training.run import train
 from tests.synthetic_examples import small_config, write_config, write_small_dataset
 
+TrainWhole = Callable[[Callable[[Path], Config]], Path]
 # The runs that are compared: 2 epochs of 16 steps, a checkpoint every 5.
 SETTINGS: dict[str, Any] = {"checkpoint_every_steps": 5, "keep_checkpoints": 100}
 
@@ -37,6 +39,19 @@ def uninterrupted(dataset: Path) -> Path:
     """The models folder of the run with SETTINGS on one rank."""
     train(small_config(dataset.parent, **SETTINGS))
     return dataset.parent / "model"
+
+
+@pytest.fixture(scope="session")
+def train_whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainWhole:
+    """Trains on the dataset, in a new folder, by the config for that folder; returns the models folder."""
+
+    def in_new_folder(config_of: Callable[[Path], Config]) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        (folder / "dataset").symlink_to(dataset)
+        train(config_of(folder))
+        return folder / "model"
+
+    return in_new_folder
 
 
 @pytest.fixture

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
+from esmm_spark.contracts.config import Config
 from esmm_spark.model import directory
 from esmm_spark.training.loop import Trainer
+from esmm_spark.training.run import train
 from tests.repository import ROOT
 
 TRAIN = ROOT / "esmm_spark" / "train.py"
@@ -88,6 +91,25 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Trainer, "_record", record_and_send)
+
+
+def stop_and_resume(config: Config, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains until SIGTERM comes during a step, then the rest, from another random state."""
+    with monkeypatch.context() as patch:
+        stop_at(step, patch)
+        with pytest.raises(SystemExit):
+            train(config)
+    torch.manual_seed(99)
+    assert train(config) is not None
+
+
+def assert_same_to_the_bit(ours: Path, theirs: Path) -> None:
+    """Asserts that the newest versions of two models folders have the same parameters and training curve."""
+    found, expected = (
+        {name: value.tobytes() for name, value in parameters(model).items()} for model in (ours, theirs)
+    )
+    assert found == expected
+    assert curve(ours) == curve(theirs)
 
 
 def steps_with_checkpoint(model: Path) -> list[int]:

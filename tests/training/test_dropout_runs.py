@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.feed.plan import EpochPlan, RowGroup
-from esmm_spark.training.run import train
 from tests.synthetic_examples import config_content
-from tests.training.conftest import SETTINGS
-from tests.training.runs import assert_same_model, curve, parameters, run, stop_at
+from tests.training.conftest import SETTINGS, TrainWhole
+from tests.training.runs import assert_same_model, assert_same_to_the_bit, run, stop_and_resume
 
 NewRun = Callable[..., Path]
 Whole = Callable[[str], Path]
@@ -34,17 +32,11 @@ def content_of(folder: Path, network: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(train_whole: TrainWhole) -> Whole:
     """Returns the models folder of a network's uninterrupted run on one rank."""
-
-    @functools.cache
-    def train_whole(network: str) -> Path:
-        folder = tmp_path_factory.mktemp("dropout")
-        (folder / "dataset").symlink_to(dataset)
-        train(Config.model_validate(content_of(folder, network)))
-        return folder / "model"
-
-    return train_whole
+    return functools.cache(
+        lambda network: train_whole(lambda folder: Config.model_validate(content_of(folder, network)))
+    )
 
 
 @pytest.mark.parametrize(("network", "step"), [("mlp", 3), ("mlp", 21), ("mmoe", 12)])
@@ -52,18 +44,8 @@ def test_a_resumed_run_with_dropout_is_the_uninterrupted_one_to_the_bit(
     new_run: NewRun, whole: Whole, monkeypatch: pytest.MonkeyPatch, network: str, step: int
 ) -> None:
     folder = new_run().parent
-    config = Config.model_validate(content_of(folder, network))
-    with monkeypatch.context() as patch:
-        stop_at(step, patch)
-        with pytest.raises(SystemExit):
-            train(config)
-    torch.manual_seed(99)
-    train(config)
-    ours, theirs = parameters(folder / "model"), parameters(whole(network))
-    assert {name: value.tobytes() for name, value in ours.items()} == {
-        name: value.tobytes() for name, value in theirs.items()
-    }
-    assert curve(folder / "model") == curve(whole(network))
+    stop_and_resume(Config.model_validate(content_of(folder, network)), step, monkeypatch)
+    assert_same_to_the_bit(folder / "model", whole(network))
 
 
 @pytest.mark.horovod

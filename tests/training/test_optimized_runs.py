@@ -16,8 +16,15 @@ from esmm_spark.model.shards import write_shard
 from esmm_spark.training import checkpoint
 from esmm_spark.training.run import train
 from tests.synthetic_examples import config_content, rewrite, small_config, write_config
-from tests.training.conftest import SETTINGS
-from tests.training.runs import assert_same_model, curve, parameters, run, stop_at
+from tests.training.conftest import SETTINGS, TrainWhole
+from tests.training.runs import (
+    assert_same_model,
+    assert_same_to_the_bit,
+    curve,
+    parameters,
+    run,
+    stop_and_resume,
+)
 
 NewRun = Callable[..., Path]
 OPTIONS: dict[str, Any] = {
@@ -42,17 +49,13 @@ Optimized = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def optimized(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Optimized:
+def optimized(train_whole: TrainWhole) -> Optimized:
     """Returns the models folder of the uninterrupted run with an optimizer's ROW_OPTIONS on one rank."""
-
-    @functools.cache
-    def train_whole(optimizer: str) -> Path:
-        folder = tmp_path_factory.mktemp("optimized")
-        (folder / "dataset").symlink_to(dataset)
-        train(small_config(folder, **SETTINGS, **ROW_OPTIONS[optimizer]))
-        return folder / "model"
-
-    return train_whole
+    return functools.cache(
+        lambda optimizer: train_whole(
+            lambda folder: small_config(folder, **SETTINGS, **ROW_OPTIONS[optimizer])
+        )
+    )
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -72,17 +75,8 @@ def test_a_run_with_all_options_resumes_to_the_bit(
     new_run: NewRun, optimized: Optimized, monkeypatch: pytest.MonkeyPatch, step: int, optimizer: str
 ) -> None:
     folder = new_run().parent
-    config = small_config(folder, **SETTINGS, **ROW_OPTIONS[optimizer])
-    with monkeypatch.context() as patch:
-        stop_at(step, patch)
-        with pytest.raises(SystemExit):
-            train(config)
-    assert train(config) is not None
-    ours, theirs = parameters(folder / "model"), parameters(optimized(optimizer))
-    assert {name: value.tobytes() for name, value in ours.items()} == {
-        name: value.tobytes() for name, value in theirs.items()
-    }
-    assert curve(folder / "model") == curve(optimized(optimizer))
+    stop_and_resume(small_config(folder, **SETTINGS, **ROW_OPTIONS[optimizer]), step, monkeypatch)
+    assert_same_to_the_bit(folder / "model", optimized(optimizer))
     losses = [loss for _, loss in curve(folder / "model")]
     assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 0.02
 
