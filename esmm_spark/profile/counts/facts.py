@@ -195,9 +195,9 @@ class FeatureGuess(NamedTuple):
         column: its facts.
         level: whose it is; None where it is no feature.
         reason: why so.
-        num_buckets: of its table.
+        num_buckets: of its table; 0 of numbers, which need none.
         min_count: as in `features.fields`.
-        boundaries: of the buckets that its numbers fall into; empty where each value has its own.
+        boundaries: where the buckets of its numbers begin; empty where each value has its own.
     """
 
     column: ColumnFacts
@@ -206,8 +206,3 @@ class FeatureGuess(NamedTuple):
     num_buckets: int = 0
     min_count: int = 1
     boundaries: Sequence[float] = ()
-
-    @property
-    def num_values(self) -> int:
-        """The values that are hashed: buckets of numbers, else distinct values."""
-        return len(self.boundaries) + 1 if self.boundaries else self.column.distinct

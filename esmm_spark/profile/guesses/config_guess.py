@@ -141,7 +141,7 @@ def _table(
         if f"labels.{name}" in roles.reasons:
             comments[*here, "labels", name] = roles.reasons[f"labels.{name}"]
     _leave_orphans_out(facts, roles, content, comments)
-    content["features"] = {guess.column.name: _feature_source(guess) for guess in chosen}
+    content["features"] = {guess.column.name: guess.column.name for guess in chosen}
     for guess in chosen:
         comments[*here, "features", guess.column.name] = _described(guess)
     splits, comments[*here, "splits"] = split_rule(facts, roles)
@@ -190,14 +190,6 @@ def split_rule(facts: TableFacts, roles: Roles) -> tuple[TableSplits, str]:
     return TableSplits(test_fraction=_TEST_FRACTION), f"{_TEST_FRACTION:.0%} of the {tested} test"
 
 
-def _feature_source(guess: FeatureGuess) -> Any:
-    if not guess.boundaries:
-        return guess.column.name
-    number = f"try_cast({sql_name(guess.column.name)} as double)"
-    boundaries = ", ".join(f"{boundary:.7g}" for boundary in guess.boundaries)
-    return {"expr": f"if({number} is null, null, size(filter(array({boundaries}), x -> {number} >= x)))"}
-
-
 def _described(guess: FeatureGuess) -> str:
     column = guess.column
     if guess.boundaries:
@@ -211,18 +203,23 @@ def _described(guess: FeatureGuess) -> str:
 def _features(chosen: Sequence[FeatureGuess], comments: dict[Path, str]) -> dict[str, Any]:
     if not chosen:
         return {}
-    tables, fields = {}, []
+    tables: dict[str, Any] = {}
+    fields: list[dict[str, Any]] = []
     for guess in chosen:
         name = guess.column.name
-        tables[name] = {"num_buckets": guess.num_buckets}
-        distinct = guess.num_values
-        share = colliding_share(distinct, guess.num_buckets)
-        comments["features", "tables", name] = f"{distinct:,} values, {share:.1%} share a bucket"
         comments["features", "fields", name] = guess.reason
+        if guess.boundaries:
+            buckets = [float(f"{boundary:.7g}") for boundary in guess.boundaries]
+            fields.append({"name": name, "level": guess.level, "kind": "numeric", "buckets": buckets})
+            continue
+        tables[name] = {"num_buckets": guess.num_buckets}
+        share = colliding_share(guess.column.distinct, guess.num_buckets)
+        comments["features", "tables", name] = f"{guess.column.distinct:,} values, {share:.1%} share a bucket"
         fields.append(
             {
                 "name": name,
                 "level": guess.level,
+                "kind": "categorical",
                 **({"multi": True} if guess.column.shape != "value" else {}),
                 **({"weighted": True} if guess.column.shape == "weights" else {}),
                 **({"min_count": guess.min_count} if guess.min_count > 1 else {}),

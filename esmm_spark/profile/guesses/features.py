@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from esmm_spark.contracts.fields.field_spec import Level
 from esmm_spark.profile.counts.collisions import suggested_buckets
 from esmm_spark.profile.counts.facts import ColumnFacts, FeatureGuess, SampleFacts, TableFacts
 from esmm_spark.profile.counts.roles import Roles
@@ -41,16 +42,11 @@ def _guess(column: ColumnFacts, facts: TableFacts, roles: Roles, day_folders: st
     if roles.context_key is not None:
         why = f"differs within {sample.differing:,} of {facts.sample_keys:,} keys of several lines"
     boundaries = _boundaries(column)
-    distinct = len(boundaries) + 1 if boundaries else column.distinct
-    rare = distinct > _MANY_VALUES and column.values < _FEW_LINES * distinct
-    return FeatureGuess(
-        column,
-        "context" if is_context else "impression",
-        why,
-        suggested_buckets(distinct),
-        2 if rare else 1,
-        boundaries,
-    )
+    level: Level = "context" if is_context else "impression"
+    if boundaries:
+        return FeatureGuess(column, level, why, boundaries=boundaries)
+    rare = column.distinct > _MANY_VALUES and column.values < _FEW_LINES * column.distinct
+    return FeatureGuess(column, level, why, suggested_buckets(column.distinct), 2 if rare else 1)
 
 
 def _why_none(

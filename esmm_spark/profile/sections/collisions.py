@@ -8,12 +8,13 @@ from esmm_spark.profile.result import Profile
 
 def section(found: Profile) -> PageSection | None:
     """Returns the table of each feature: its values, its buckets, how many values share one."""
-    if not found.chosen:
+    hashed = [guess for guess in found.chosen if not guess.boundaries]
+    if not hashed:
         return None
     rows: list[tuple[str, list[int | str]]] = []
     total = 0
-    for guess in found.chosen:
-        distinct, buckets = guess.num_values, guess.num_buckets
+    for guess in hashed:
+        distinct, buckets = guess.column.distinct, guess.num_buckets
         total += buckets
         shares = [
             percent(colliding_share(distinct, size), 1) for size in (buckets // 4, buckets, buckets * 4)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.repository import ROOT
 
-TEMPLATES = [f"esmm_spark/{room}/templates" for room in ("evaluation/report", "pages")]
+TEMPLATES = [f"esmm_spark/{room}/templates" for room in ("evaluation/report", "pages", "profile")]
 SCRIPT = """
 import esmm_spark
 from esmm_spark.pages.page import Frame, PageSection, Table, page
