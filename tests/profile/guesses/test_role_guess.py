@@ -6,17 +6,7 @@ import pytest
 
 from esmm_spark.profile.counts.facts import ColumnFacts, TableFacts
 from esmm_spark.profile.guesses.role_guess import guess_roles
-
-LINES = 10_000
-
-
-def column(name: str, **counts: Any) -> ColumnFacts:
-    found = {"type": "string", "shape": "value", "lines": LINES, "missing": 0, "distinct": 100, **counts}
-    return ColumnFacts(name=name, **{"values": LINES - found["missing"], **found})
-
-
-def flag(name: str, ones: int, missing: int = 0) -> ColumnFacts:
-    return column(name, distinct=2, missing=missing, flags=LINES - missing, ones=ones)
+from tests.profile.guesses.hand_facts import LINES, column, flag
 
 
 def table(*columns: ColumnFacts) -> TableFacts:

@@ -1,0 +1,98 @@
+"""The written config of facts by hand: a reason beside each guess, and what is needed where there is none."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.tables.table_config import TableLog
+from esmm_spark.profile.counts.facts import ColumnFacts, SampleFacts, Separation, TableFacts
+from esmm_spark.profile.guesses.config_guess import WrittenConfig, write_config
+from esmm_spark.profile.guesses.features import guess_features
+from esmm_spark.profile.guesses.role_guess import guess_roles
+from tests.profile.guesses.hand_facts import LINES, column, flag
+
+PRICE = column("price", distinct=3_000, numbers=LINES, wholes=10, quantiles=[float(n) for n in range(21)])
+
+
+def written(*columns: ColumnFacts, **facts: Any) -> WrittenConfig:
+    found = TableFacts("data/log", LINES, 0, columns, sample_lines=LINES, **{"sample_keys": 100, **facts})
+    roles = guess_roles(found)
+    table = TableLog.model_validate({"path": "data/log", "features": {"nothing": {"constant": 0}}})
+    return write_config(found, roles, guess_features(found, roles, None), table, "run")
+
+
+def config_of(found: WrittenConfig) -> Config:
+    assert found.needed == []
+    return Config.model_validate(yaml.safe_load(found.text))
+
+
+def test_kinds_levels_and_buckets() -> None:
+    columns = [
+        column("request_id", distinct=1_000),
+        column("city"),
+        column("item_id", distinct=9_000, numbers=LINES, wholes=LINES, quantiles=[0.0] * 21),
+        PRICE,
+        column("tags", shape="list", values=2 * LINES),
+        column("seen", shape="weights", values=2 * LINES),
+        flag("click", 500),
+    ]
+    differing = {name: SampleFacts(differing=90) for name in ("item_id", "price")}
+    found = written(*columns, samples=differing)
+    config = config_of(found)
+    fields = {
+        field.name: (field.level, field.kind, field.multi, field.weighted) for field in config.features.fields
+    }
+    assert fields == {
+        "city": ("context", "categorical", False, False),
+        "item_id": ("impression", "categorical", False, False),
+        "price": ("impression", "numeric", False, False),
+        "tags": ("context", "categorical", True, False),
+        "seen": ("context", "categorical", True, True),
+    }
+    price = next(field for field in config.features.fields if field.name == "price")
+    assert price.buckets == [float(n) for n in range(1, 20)]
+    assert config.features.tables["city"].num_buckets == 2048
+    assert "request_id  # 10.0 lines share one of 1,000 values" in found.text
+    assert "#   request_id: context key" in found.text
+
+
+def test_a_label_that_nothing_is_called_like_is_needed_in_one_line() -> None:
+    found = written(column("city"), flag("is_vip", 10), flag("is_new", 20))
+    (needed,) = found.needed
+    assert needed.startswith("a label: no column of 0 and 1 is called like one")
+    assert f"# NEEDED: {needed}" in found.text.replace("#   NEEDED", "# NEEDED")
+    yaml.safe_load(found.text)
+
+
+@pytest.mark.parametrize(("orphans", "given"), [(5, "click"), (500, None)])
+def test_conversions_without_clicks_are_left_out_or_a_root_of_their_own(
+    orphans: int, given: str | None
+) -> None:
+    labels = {"click": (500, LINES), "conversion": (100, 500)}
+    found = written(
+        column("city"), flag("click", 500), flag("order", 100), labels=labels, orphans={"conversion": orphans}
+    )
+    config = config_of(found)
+    assert config.tasks.parent("conversion") == given
+    assert config.logs.table is not None
+    assert (config.logs.table.where is not None) == (given is not None)
+
+
+def test_leaks_constants_and_ids_are_left_out_with_their_reasons() -> None:
+    columns = [
+        column("city"),
+        column("paid", missing=9_900),
+        column("app", distinct=1, first="shop"),
+        column("trace", distinct=LINES),
+        flag("click", 500),
+    ]
+    found = written(*columns, samples={"paid": SampleFacts({"click": Separation(None, 0.98)})})
+    assert [field.name for field in config_of(found).features.fields] == ["city"]
+    for line in (
+        "paid: leaks the label: alone it has an AUC of 0.980 for click",
+        "app: constant: always shop",
+        "trace: nearly every line has a value of its own",
+    ):
+        assert f"#   {line}\n" in found.text
