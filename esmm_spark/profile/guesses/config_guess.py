@@ -209,7 +209,7 @@ def _features(chosen: Sequence[FeatureGuess], comments: dict[Path, str]) -> dict
         name = guess.column.name
         comments["features", "fields", name] = guess.reason
         if guess.boundaries:
-            buckets = [float(f"{boundary:.7g}") for boundary in guess.boundaries]
+            buckets = list(guess.boundaries)
             fields.append({"name": name, "level": guess.level, "kind": "numeric", "buckets": buckets})
             continue
         tables[name] = {"num_buckets": guess.num_buckets}

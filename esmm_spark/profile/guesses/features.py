@@ -96,4 +96,8 @@ def _boundaries(column: ColumnFacts) -> Sequence[float]:
     if not column.is_number or column.shape != "value" or column.distinct <= _FEW_NUMBERS:
         return ()
     is_amount = column.wholes < column.numbers or names.name_words(column.name) & names.AMOUNT_WORDS
-    return tuple(sorted({*column.quantiles[1:-1]} - {column.quantiles[0]})) if is_amount else ()
+    if not is_amount:
+        return ()
+    lowest, *inner, highest = (float(f"{quantile:.7g}") for quantile in column.quantiles)
+    # Where nearly all are the lowest, only the others have a bucket of their own.
+    return tuple(sorted({*inner} - {lowest})) or (highest,)

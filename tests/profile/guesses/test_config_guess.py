@@ -58,6 +58,21 @@ def test_kinds_levels_and_buckets() -> None:
     assert "#   request_id: context key" in found.text
 
 
+@pytest.mark.parametrize(
+    ("quantiles", "buckets"),
+    [
+        ([0.0] * 20 + [9.5], [9.5]),
+        ([1.0, *[12345678.1, 12345678.2] * 9, 2e7, 3e7], [12345680.0, 2e7]),
+    ],
+)
+def test_buckets_of_numbers_ascend_and_there_is_one_at_least(
+    quantiles: list[float], buckets: list[float]
+) -> None:
+    fee = column("fee", distinct=60, numbers=LINES, wholes=10, quantiles=quantiles)
+    (field,) = config_of(written(fee, flag("click", 500))).features.fields
+    assert (field.kind, field.buckets) == ("numeric", buckets)
+
+
 def test_a_label_that_nothing_is_called_like_is_needed_in_one_line() -> None:
     found = written(column("city"), flag("is_vip", 10), flag("is_new", 20))
     (needed,) = found.needed
