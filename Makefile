@@ -1,10 +1,10 @@
 # Every target sets up .venv by itself when needed: scripts/setup.sh does nothing when it is there and complete.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-rest coverage test-stress lint format docs bench clean
+.PHONY: help setup demo test test-fast test-rest coverage test-stress test-cluster lint format docs bench clean
 
 BIN := .venv/bin
 # tests/conftest.py says which of two processes runs what.
-FAST := -n 2 -m "not spark and not horovod and not slow and not stress"
+FAST := -n 2 -m "not spark and not horovod and not slow and not stress and not cluster"
 ALL := $(if $(PROCESSES),-n $(PROCESSES))
 
 help: ## List the targets
@@ -23,13 +23,16 @@ test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and n
 	@$(BIN)/python -m pytest $(FAST)
 
 test-rest: setup ## Run the tests that test-fast leaves out
-	@$(BIN)/python -m pytest $(ALL) -m "(spark or horovod or slow) and not stress"
+	@$(BIN)/python -m pytest $(ALL) -m "(spark or horovod or slow) and not stress and not cluster"
 
 coverage: setup ## Those of test-fast, and how much of esmm_spark/ it runs, file by file; what numba compiles doesn't count as run
 	@$(BIN)/python -m pytest $(FAST) --cov=esmm_spark --cov-report=term
 
 test-stress: setup ## Two runs on one target, again and again: some minutes
 	@$(BIN)/python -m pytest -m stress
+
+test-cluster: setup ## A Spark cluster, several hosts and an object store, as processes of this machine: some minutes
+	@$(BIN)/python -m pytest -m cluster
 
 lint: setup ## ruff, mypy, and whether docs/config.md and the tables of README.md are up to date
 	@$(BIN)/ruff check .
