@@ -2,9 +2,11 @@
 """Joins, hashes and groups raw logs into a dataset: examples, rejects and a manifest.
 
 spark-submit jobs/preprocess.py --config conf/demo.yaml [key=value ...]
+spark-submit jobs/preprocess.py --config conf/events.yaml --fit FIRST LAST [--as-of TIME] [key=value ...]
 spark-submit jobs/preprocess.py --config conf/events.yaml --ds DAY [--as-of TIME] [--backfill] [key=value ...]
 """
 
+import argparse
 import logging
 import time
 from collections import Counter
@@ -16,6 +18,7 @@ from esmm_spark.commands.command import config_parser, parse_config, run_command
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.disjoint_paths import paths_of
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.fields.fitted import digest_of_fitted
 from esmm_spark.contracts.manifest import DayCounts, PartitionCounts, SourceCounts
 from esmm_spark.contracts.schemas.layout import EXAMPLES, LABELS, REJECTS
 from esmm_spark.events.reading.day import Day, parse_day
@@ -51,6 +54,13 @@ def main(argv: Sequence[str]) -> None:
         help="event logs: --backfill, N days back; by default those that the windows can still change",
     )
     parser.add_argument(
+        "--fit",
+        nargs=2,
+        metavar=("FIRST", "LAST"),
+        help="event logs: fit boundaries and count values on these days into samples.frozen_from, and build "
+        "none",
+    )
+    parser.add_argument(
         "--allow-missing",
         action="append",
         default=[],
@@ -60,12 +70,16 @@ def main(argv: Sequence[str]) -> None:
     )
     arguments, config = parse_config(parser, argv)
     is_events = config.logs.format == "events"
+    if is_events and arguments.fit is not None:
+        _fit_days(config, arguments)
+        return
     if is_events and arguments.ds is None:
         raise ConfigError("logs.format is events: name the day to build, e.g. --ds 2026-11-23")
     looks_back = arguments.backfill or arguments.backfill_days is not None
-    if not is_events and (arguments.ds or arguments.as_of or looks_back or arguments.allow_missing):
+    is_dated = arguments.ds or arguments.as_of or looks_back or arguments.allow_missing or arguments.fit
+    if not is_events and is_dated:
         raise ConfigError(
-            "--ds, --as-of, --backfill and --allow-missing are for event logs, and logs.format is "
+            "--ds, --as-of, --backfill, --fit and --allow-missing are for event logs, and logs.format is "
             f"{config.logs.format}" + (": set logs.table.as_of" if config.logs.format == "table" else "")
         )
     if is_events:
@@ -105,6 +119,24 @@ def _session(config: Config) -> AbstractContextManager["SparkSession"]:
 
     paths = [path for path in paths_of(config) if path.key.startswith(("logs.", "paths.dataset"))]
     return job_session("esmm_spark preprocess", paths, _SESSION)
+
+
+def _fit_days(config: Config, arguments: argparse.Namespace) -> None:
+    """Writes `samples.frozen_from` from the days of `--fit`, and prints what is in it."""
+    target = config.samples.frozen_from
+    if target is None:
+        raise ConfigError("--fit writes samples.frozen_from: set it")
+    if arguments.ds is not None or arguments.backfill or arguments.backfill_days is not None:
+        raise ConfigError("--fit builds no day: leave --ds and --backfill out")
+    first, last = (parse_day(day, arguments.as_of) for day in arguments.fit)
+    this_run().writes(target)
+    from esmm_spark.events.fit_days import fit_days
+
+    with _session(config) as spark:
+        manifest = fit_days(spark, config, first, last, _logs_named(config, arguments.allow_missing))
+    for name, fitted in manifest.fitted.items():
+        print(f"{name}: {len(fitted.boundaries)} boundaries, mean {fitted.mean:g}, scale {fitted.scale:g}")
+    print(f"{target}: fitted on {first.date} to {last.date}, {digest_of_fitted(manifest.fitted)}")
 
 
 def _build_days(

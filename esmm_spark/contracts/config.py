@@ -177,7 +177,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_kinds(self) -> Self:
-        require_kinds(self.features.fields, self.logs.format)
+        require_kinds(self.features.fields, self.logs.format, self.samples.frozen_from is not None)
         return self
 
     @model_validator(mode="before")
@@ -290,10 +290,4 @@ class Config(Section):
                     f"cross {cross.field} is of the history {cross.history}, whose field has pooling: none "
                     "and so no counts: cross with a pooled history"
                 )
-        counted = [field.name for field in self.features.fields if field.min_count > 1]
-        if counted:
-            raise ValueError(
-                f"features.fields {', '.join(counted)} have min_count > 1, which would make a day's rows "
-                "depend on the other days: with events it must be 1"
-            )
         return self

@@ -48,6 +48,8 @@ def paths_of(config: Config) -> list[ConfigPath]:
         for number, catalog in enumerate(events.catalogs):
             paths.append(ConfigPath(f"logs.events.catalogs.{number}.path", catalog.path))
     paths += _of_table(config.logs.table)
+    if config.samples.frozen_from is not None:
+        paths.append(ConfigPath("samples.frozen_from", config.samples.frozen_from))
     if config.score.raw is not None:
         paths += _of_split("score.raw", config.score.raw)
     if config.score.table is not None:

@@ -10,10 +10,11 @@ bucket 1 + pmod(xxhash64("category=8316799", seed 42), 999) and row 5,000 + buck
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from esmm_spark.contracts.fields.field_spec import KIND_KEYS, FieldSpec, Level
 from esmm_spark.contracts.section import Section
@@ -45,9 +46,13 @@ class FeatureSpec(Section):
         """Declares the tables of numbers and vectors, whose size follows from the field."""
         if not isinstance(content, dict) or not isinstance(content.get("fields"), list):
             return content
-        tables = dict(content.get("tables") or {})
+        if not isinstance(content.get("tables", {}), dict):
+            return content
+        tables = dict(content.get("tables", {}))
         for field in content["fields"]:
-            field = FieldSpec.model_validate(field) if isinstance(field, dict) else field
+            # One that is wrong is told by its own place, when the fields are read.
+            with suppress(ValidationError):
+                field = FieldSpec.model_validate(field) if isinstance(field, dict) else field
             if isinstance(field, FieldSpec) and field.is_numbered and field.name not in tables:
                 tables[field.name] = TableSpec(num_buckets=field.num_numbered_buckets)
         return {**content, "tables": tables}

@@ -171,6 +171,9 @@ class Manifest(_Strict):
         dict[str, FittedNumber],
         Field(description="Numeric field -> the boundaries, mean and scale that its numbers were placed by."),
     ] = {}
+    vocabulary_digest: Annotated[
+        str | None, Field(description="Number and hash of the frequent values, where values are counted.")
+    ] = None
     sources: list[SourceCounts]
     partitions: Annotated[dict[str, PartitionCounts], Field(description="`split=train` -> its counts.")]
     config: Annotated[dict[str, Any], Field(description="The config that made the dataset.")]

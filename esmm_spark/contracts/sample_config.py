@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.impressions import CarriedKind
-from esmm_spark.contracts.section import InputGlob, OutputPath, Section
+from esmm_spark.contracts.section import InputGlob, InputPath, OutputPath, Section
 from esmm_spark.contracts.tables.table_config import TableLog
 
 # A Parquet file names its codec itself: readers need not know, and files of both may stand side by side.
@@ -97,6 +97,14 @@ class Samples(Section):
             "`keep` it: it trains the tasks whose labels are known."
         ),
     ] = "reject"
+    frozen_from: Annotated[
+        InputPath | None,
+        Field(
+            description="A dataset whose boundaries, means, scales and frequent values are used as they are. "
+            "By default a dataset's are fitted and counted on its own training split; event logs have none, "
+            "and `--fit` of jobs/preprocess.py writes this one."
+        ),
+    ] = None
     compression: Annotated[
         Compression,
         Field(

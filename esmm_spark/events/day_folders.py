@@ -20,6 +20,7 @@ from esmm_spark.files.lease import Lease, leased
 from esmm_spark.files.manifest_file import list_days, read_day, write_manifest
 from esmm_spark.files.write_errors import require_folder_possible, told_in_one_line
 from esmm_spark.samples.counting import REJECTED_CONTEXTS, require_counted
+from esmm_spark.samples.frozen import frozen_of, keep_vocabulary
 
 # Below the staging folder: what write_examples writes, examples/ and rejects/.
 GROUPED = "grouped"
@@ -155,11 +156,16 @@ def require_one_value_rule(dataset: str, days: Mapping[str, DayCounts], name: st
 def write_day_manifest(dataset: str, config: Config) -> None:
     """Writes the manifest from what the days' own folders say, and the dataset's marker."""
     days = {name: read_day(dataset, name) for name in list_days(dataset)}
+    frozen = frozen_of(config)
+    if frozen is not None:
+        keep_vocabulary(frozen, dataset)
     manifest = Manifest(
         feature_spec=config.features,
         feature_spec_digest=config.features.digest,
         tasks=config.tasks,
         carry=config.samples.carry,
+        fitted={} if frozen is None else frozen.fitted,
+        vocabulary_digest=None if frozen is None else frozen.vocabulary_digest,
         sources=[source for day in days.values() for source in day.day.sources],
         partitions={name: day.examples for name, day in days.items() if day.examples is not None},
         config=config.model_dump(mode="json"),

@@ -35,6 +35,7 @@ from esmm_spark.reading.lost_values import describe_lost, lost_values, observing
 from esmm_spark.samples.counting import account_for
 from esmm_spark.samples.dataset import check_rejects
 from esmm_spark.samples.examples import write_examples
+from esmm_spark.samples.frozen import Frozen, frozen_of
 from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.spark.steps import step
 
@@ -106,11 +107,11 @@ def _write_labelled(
     with step(spark, f"{day.name}: report the join"):
         report = report_join(labelled, funnel, day)
     warnings = [*logs.warnings, *check_matches(report, labelled, funnel, day)]
-    examples = None
+    examples, frozen = None, frozen_of(config)
     if report["impressions"]["total"] > 0:
         with step(spark, f"{day.name}: join features"):
-            warnings += _write_lines(config, logs, labelled, staging)
-        examples = _write_examples(spark, config, day, sources[0], staging)
+            warnings += _write_lines(config, logs, labelled, staging, frozen)
+        examples = _write_examples(spark, config, day, sources[0], staging, frozen)
     _account_for(sources[0], labelled.dropped, examples.impressions if examples else 0)
     return DayPartition(
         examples=examples,
@@ -127,7 +128,9 @@ def _write_labelled(
     )
 
 
-def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str) -> list[str]:
+def _write_lines(
+    config: Config, logs: DayLogs, labelled: Labelled, staging: str, frozen: Frozen | None
+) -> list[str]:
     """Writes the canonical lines, which are read three times and cost joins to make; returns warnings."""
     funnel, catalogs = config.funnel, logs.accepted_catalogs()
     counted = {link.log_name: logs.accepted(link.log_name) for link in funnel.links}
@@ -141,7 +144,7 @@ def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str
     counted_contexts, counts_of_contexts = observing(contexts, lost_of_contexts)
     counted_impressions, counts_of_impressions = observing(impressions, lost_of_impressions)
     featured = featured._replace(contexts=counted_contexts, impressions=counted_impressions)
-    lines = canonical_lines(featured, spec, config.brought, {})
+    lines = canonical_lines(featured, spec, config.brought, {} if frozen is None else frozen.fitted)
     lines.contexts.write.parquet(filesystems.spark_path(storage.join(staging, _CONTEXT_LINES)))
     lines.impressions.write.parquet(filesystems.spark_path(storage.join(staging, _IMPRESSION_LINES)))
     warnings = unused_catalogs(contexts, labelled.impressions, catalogs)
@@ -150,7 +153,12 @@ def _write_lines(config: Config, logs: DayLogs, labelled: Labelled, staging: str
 
 
 def _write_examples(
-    spark: SparkSession, config: Config, day: Day, source: SourceCounts, staging: str
+    spark: SparkSession,
+    config: Config,
+    day: Day,
+    source: SourceCounts,
+    staging: str,
+    frozen: Frozen | None,
 ) -> PartitionCounts | None:
     """Writes the examples into the folder `grouped`; adds to `source` what the grouping kernel rejects."""
     paths = [storage.join(staging, name) for name in (_CONTEXT_LINES, _IMPRESSION_LINES)]
@@ -161,6 +169,7 @@ def _write_examples(
         partition=day.name,
         source=day.name,
         samples=config.samples,
+        vocabulary=None if frozen is None else frozen.vocabulary,
     )
     reader = spark.read.schema(_LINE_SCHEMA)
     contexts, impressions = (reader.parquet(filesystems.spark_source(path)) for path in paths)

@@ -27,6 +27,7 @@ from esmm_spark.events.known_inputs import KnownInputs, digest_of_inputs, rememb
 from esmm_spark.events.reading.day import Day
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_written_manifest
+from esmm_spark.samples.frozen import frozen_of, require_same_frozen
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.small_inputs import small_input_settings
 
@@ -135,6 +136,8 @@ def check_dataset(config: Config, name: str) -> None:
     if manifest.days is None:
         raise ConfigError(f"{dataset} holds a dataset without days: set paths.dataset to another folder")
     require_same_spec(config.features, "the config", manifest.feature_spec, f"the dataset {dataset}")
+    if (frozen := frozen_of(config)) is not None:
+        require_same_frozen(frozen, dataset, manifest)
     ours, theirs = _join_of(config.model_dump(mode="json")), _join_of(manifest.config)
     differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if differing:

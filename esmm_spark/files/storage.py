@@ -197,6 +197,14 @@ def copy_file(source: str, target: str) -> None:
     moving.copy(filesystem, filesystem.get_file_info(source_path), filesystems.filesystem_of(target)[1])
 
 
+def copy_folder(source: str, target: str) -> None:
+    """Copies all below the folder `source` to `target`, which may be on another file system."""
+    (source_fs, source_path), (target_fs, target_path) = map(filesystems.filesystem_of, (source, target))
+    # copy_files makes the folders below the target, but not the target.
+    make_directory(target)
+    fs.copy_files(source_path, target_path, source_filesystem=source_fs, destination_filesystem=target_fs)
+
+
 def refuse_pickles(uri: str, what: str) -> None:
     """Raises UnsafeFileError if a file below `uri` carries a pickle or is of a kind that does.
 

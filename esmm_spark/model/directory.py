@@ -19,7 +19,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pyarrow import fs
 from torch import Tensor
 
 from esmm_spark.contracts.errors import IncompleteError, InputError
@@ -37,7 +36,7 @@ from esmm_spark.contracts.schemas.layout import (
 )
 from esmm_spark.contracts.schemas.model_info import VERSION_PATTERN, ModelInfo
 from esmm_spark.contracts.train_config import Model
-from esmm_spark.files import filesystems, storage
+from esmm_spark.files import storage
 from esmm_spark.files.lease import Lease
 from esmm_spark.files.records import read_record
 from esmm_spark.files.replacing import Replacement, begin
@@ -150,12 +149,7 @@ def publish(
     for name, content in ((METRICS_NAME, metrics), (HISTORY_NAME, history)):
         storage.write_text(storage.join(staged, name), json.dumps(content, indent=1) + "\n")
     if vocabulary is not None:
-        (source_fs, source), (target_fs, target) = (
-            filesystems.filesystem_of(uri) for uri in (vocabulary, storage.join(staged, VOCABULARY))
-        )
-        # copy_files makes the folders below the target, but not the target.
-        storage.make_directory(storage.join(staged, VOCABULARY))
-        fs.copy_files(source, target, source_filesystem=source_fs, destination_filesystem=target_fs)
+        storage.copy_folder(vocabulary, storage.join(staged, VOCABULARY))
     storage.write_text(storage.join(staged, MODEL_NAME), info.model_dump_json(indent=1) + "\n")
     words = [f"{VOCABULARY}/{name}" for name, _ in storage.list_files(storage.join(staged, VOCABULARY))]
     new.files = [MODEL_NAME, DENSE_NAME, CONFIG_NAME, METRICS_NAME, HISTORY_NAME, *shards, *words]

@@ -27,6 +27,7 @@ from esmm_spark.logs.formats import reader_of
 from esmm_spark.logs.splits import OpenLog, SplitLines
 from esmm_spark.samples.counting import account_for, require_accounted, require_counted
 from esmm_spark.samples.examples import write_examples
+from esmm_spark.samples.frozen import frozen_of, keep_vocabulary
 from esmm_spark.samples.hashing.held_out import HeldOut
 from esmm_spark.samples.plan import GroupingPlan
 from esmm_spark.samples.vocabulary import write_vocabulary
@@ -72,6 +73,7 @@ def preprocess(spark: SparkSession, config: Config, read_log: ReadLog = read_spl
         ConfigError: values are to be counted, but on nothing, or too many are frequent.
         InputError: a raw file is missing or empty, nothing is left to train on, or `paths.dataset` holds more
             than a dataset.
+        SpecMismatchError: `samples.frozen_from` was made with another spec.
         TooManyRejectsError: a source has more bad lines than `logs.max_reject_fraction` allows.
         CountMismatchError: a line got lost.
     """
@@ -95,19 +97,26 @@ def _write_dataset(spark: SparkSession, config: Config, new: Replacement, read_l
         partitions={},
         config=config.model_dump(mode="json"),
     )
-    if config.features.needs_vocabulary and config.logs.splits and TRAIN not in config.logs.splits:
+    frozen = frozen_of(config)
+    is_counted = config.features.needs_vocabulary and frozen is None
+    if is_counted and config.logs.splits and TRAIN not in config.logs.splits:
         raise ConfigError(
             "features.fields have min_count > 1, which is counted on logs.splits.train: name its files"
         )
     log = read_log(spark, config, staging)
     rejects, splits = list(log.rejects_files), {split.name: split for split in log.splits}
     manifest.sources, manifest.fitted = _sources_of(log), dict(log.fitted)
+    if frozen is not None:
+        keep_vocabulary(frozen, staging)
+        manifest.vocabulary_digest = frozen.vocabulary_digest
     # train first: the other splits need its vocabulary.
     for split in sorted(log.splits, key=lambda split: split.name != TRAIN):
         plan = grouping_plan(config, split.name, staging, VALIDATION in splits)
-        if split.name == TRAIN and plan.vocabulary is not None:
+        if split.name == TRAIN and is_counted and plan.vocabulary is not None:
             with step(spark, f"count the values of {split.name}"):
-                write_vocabulary(split.lines, plan.spec, plan.brought, plan.held_out, plan.vocabulary)
+                manifest.vocabulary_digest = write_vocabulary(
+                    split.lines, plan.spec, plan.brought, plan.held_out, plan.vocabulary
+                )
         written = write_examples(spark, split.lines, split.paths, plan, config.samples.num_files)
         if split.source is None:
             manifest.sources.extend(written.sources)

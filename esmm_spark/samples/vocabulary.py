@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import ConfigError, InputError
@@ -59,8 +59,8 @@ def write_vocabulary(
     held_out: HeldOut | None,
     folder: str,
     max_values: int = MAX_VALUES,
-) -> None:
-    """Writes the values that stand on at least min_count lines of the training split.
+) -> str:
+    """Writes the values that stand on at least min_count lines of the training split; returns their digest.
 
     Counted are the lines that parse, whether they are rejected for another reason or not, and none of the
     groups that are held out: validation tells nothing of itself.
@@ -99,18 +99,18 @@ def write_vocabulary(
     )
     # Spark's own marker is empty.
     seals.seal(folder, suffixes=(".parquet",))
-    num_values = _num_rows(folder)
+    num_values, digest = _content_of(lines.impressions.sparkSession, folder)
     if num_values > max_values:
         raise ConfigError(
             f"{num_values} values have the min_count of their field, more than {max_values}, "
             "and every process that hashes holds them in memory: raise features.fields.*.min_count"
         )
+    return digest
 
 
-def _num_rows(folder: str) -> int:
-    filesystem, root = filesystems.filesystem_of(folder)
-    num_rows = 0
-    for path, _ in storage.list_files(folder, ".parquet"):
-        with filesystem.open_input_file(f"{root}/{path}") as file:
-            num_rows += pq.read_metadata(file).num_rows
-    return num_rows
+def _content_of(spark: SparkSession, folder: str) -> tuple[int, str]:
+    """Returns the number of values, and with it a hash that doesn't depend on how they lie in files."""
+    values = spark.read.schema("field string, value_hash bigint").parquet(filesystems.spark_source(folder))
+    mixed = F.bit_xor(F.xxhash64("field", "value_hash"))
+    row = values.agg(F.count("*").alias("number"), F.coalesce(mixed, F.lit(0)).alias("mixed")).collect()[0]
+    return row.number, f"{row.number}-{row.mixed % 2**64:016x}"

@@ -22,6 +22,7 @@ from esmm_spark.logs.splits import OpenLog, SplitLines
 from esmm_spark.reading.fitting import fit_numbers
 from esmm_spark.reading.lost_values import describe_lost, lost_notes, lost_values, observing
 from esmm_spark.samples.dataset import check_rejects, grouping_plan
+from esmm_spark.samples.frozen import frozen_of
 from esmm_spark.samples.hashing.held_out import is_held_out
 from esmm_spark.spark.steps import step
 from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
@@ -57,7 +58,9 @@ def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
         read_lines(found, Wanted(table, config.tasks, split))
         for split, found in zip(paths, opened, strict=True)
     ]
-    log = _staged(spark, config, opened, reduce(DataFrame.unionByName, lines), folder, None)
+    frozen = frozen_of(config)
+    fitted = None if frozen is None else frozen.fitted
+    log = _staged(spark, config, opened, reduce(DataFrame.unionByName, lines), folder, fitted)
     for split in wanted_splits(table.splits):
         if split not in [lines_of.name for lines_of in log.splits]:
             raise InputError(
@@ -155,6 +158,11 @@ def _fit(accepted: DataFrame, config: Config, splits: Sequence[str]) -> dict[str
     fields = config.features.fitted_fields
     if not fields:
         return {}
+    if TRAIN not in splits:
+        raise InputError(
+            f"features.fields {', '.join(field.name for field in fields)} are fitted on the train split, and "
+            "no line is of it: see logs.table.splits, or set samples.frozen_from; nothing was replaced"
+        )
     numbers = accepted.where(F.col("split") == TRAIN)
     held_out = grouping_plan(config, TRAIN, "", VALIDATION in splits).held_out
     if held_out is not None:

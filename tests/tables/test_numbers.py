@@ -14,8 +14,10 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError, SpecMismatchError
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.samples.dataset import preprocess
+from esmm_spark.samples.vocabulary import load_vocabulary
 from esmm_spark.scoring.scoring import plan_scoring, score
 from esmm_spark.tables.table_log import read_table
+from tests.events.small_logs import row_of
 from tests.scoring.random_model import write_model
 from tests.tables.small_tables import Line, impressions_of, table_config, write_table
 
@@ -215,3 +217,79 @@ def test_a_number_of_several_values_is_refused(spark: SparkSession, tmp_path: Pa
     fields: list[str | Line] = [{"name": "x", "kind": "numeric", "buckets": [1]}]
     with pytest.raises(InputError, match="field x is of kind numeric, but its attribute is array of values"):
         run(spark, config_of(tmp_path, path, fields))
+
+
+def vector_lines(num_lines: int, size: int) -> tuple[list[Line | str], list[list[float]]]:
+    random = np.random.default_rng(6)
+    vectors = random.normal(size=(num_lines, size)).astype(np.float32).astype(float).tolist()
+    lines = lines_of_numbers(vectors)
+    for place, line in enumerate(lines):
+        assert isinstance(line, dict)
+        # A user's own vector, which is the context's.
+        line["own"] = vectors[place % 7]
+    return lines, vectors
+
+
+def test_a_vector_is_stored_as_it_is_and_one_of_another_size_is_missing_and_counted(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lines, vectors = vector_lines(14, 3)
+    for place, bad in ((3, [1.0, 2.0]), (5, [1.0, math.nan, 2.0]), (6, [1.0, math.inf, 2.0]), (8, None)):
+        line = lines[place]
+        assert isinstance(line, dict)
+        line["x"], vectors[place] = bad, []
+    fields: list[str | Line] = [
+        {"name": "own", "level": "context", "kind": "vector", "size": 3},
+        {"name": "x", "kind": "vector", "size": 3},
+    ]
+    path = write_table(tmp_path / "log.parquet", lines)
+    config = config_of(tmp_path, path, fields, features={"own": "own", "x": "x"}, splits={})
+    manifest = preprocess(spark, config, read_table)
+    assert manifest.sources[0].notes == {"no_number_x": 3}
+    offsets = config.features.offsets
+    groups = pq.read_table(f"{config.paths.dataset}/examples", partitioning=None).to_pylist()
+    assert len(groups) == 7
+    for group in groups:
+        assert group["context_rows"] == [offsets["own"] + 1 + place for place in range(3)]
+        assert group["context_weights"] == vectors[int(group["group_key"][1:])] or group["group_key"] in (
+            "u3",
+            "u5",
+            "u6",
+            "u1",
+        )
+        weights = iter(group["impression_weights"])
+        for identifier, length in zip(group["impression_id"], group["impression_lengths"], strict=True):
+            expected = vectors[int(identifier[1:])]
+            assert [next(weights) for _ in range(length)] == expected
+
+
+def test_a_later_table_takes_boundaries_and_frequent_values_from_an_earlier_dataset(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    fields: list[str | Line] = [
+        {"name": "x", "kind": "numeric", "quantile": 4},
+        {"name": "item", "level": "impression", "min_count": 2},
+    ]
+    columns = {"x": "x", "item": "item"}
+    lines = lines_of_numbers([float(value) for value in range(20)])
+    path = write_table(tmp_path / "log.parquet", lines)
+    first = config_of(tmp_path, path, fields, features=columns, splits={})
+    fitted = preprocess(spark, first, read_table).fitted
+
+    # Other numbers, and an item that is frequent now and wasn't then.
+    later_lines = [{**line, "x": 100.0, "item": "2"} for line in lines if isinstance(line, dict)]
+    later_path = write_table(tmp_path / "later.parquet", [*later_lines[:3], {**later_lines[3], "item": "1"}])
+    samples = {"frozen_from": first.paths.dataset}
+    later = config_of(tmp_path / "later", later_path, fields, features=columns, splits={}, samples=samples)
+    manifest = preprocess(spark, later, read_table)
+    assert manifest.fitted == fitted
+    found = impressions_of(spark, later, manifest, "train")
+    assert [row["x"] for row in found] == [[FIRST + 3]] * 4
+    frequent = row_of(later, "item", "1") - later.features.offsets["item"]
+    assert [row["item"] for row in found] == [[0], [0], [0], [frequent]]
+    # It is complete by itself: who trains on it needs no other.
+    assert load_vocabulary(f"{later.paths.dataset}/vocabulary", later.features)["item"].size == 1
+
+    other = config_of(tmp_path / "other", path, ["item"], features=columns, splits={}, samples=samples)
+    with pytest.raises(SpecMismatchError, match=r"the config has .*, samples\.frozen_from .* has"):
+        preprocess(spark, other, read_table)

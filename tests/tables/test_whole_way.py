@@ -54,10 +54,11 @@ def test_a_csv_goes_to_a_report_and_unlabelled_lines_to_the_same_scores(
             },
         },
         "features": {
-            "tables": {name: {"num_buckets": 1000} for name in ("user", "age", "item")},
+            "tables": {name: {"num_buckets": 1000} for name in ("user", "item")},
             "fields": [
                 {"name": "user", "level": "context"},
-                {"name": "age", "level": "context"},
+                # Fitted on train, and placed by the model where a table is scored.
+                {"name": "age", "level": "context", "kind": "numeric", "quantile": 3, "scaled": True},
                 {"name": "item", "level": "impression"},
             ],
         },

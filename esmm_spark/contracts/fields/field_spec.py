@@ -218,17 +218,20 @@ def _problem_of_number(field: FieldSpec) -> str | None:
     return None
 
 
-def require_kinds(fields: Iterable[FieldSpec], log_format: str) -> None:
-    """Raises ValueError where logs of this format don't bring what the kind of a field is made of."""
+def require_kinds(fields: Iterable[FieldSpec], log_format: str, is_frozen: bool) -> None:
+    """Raises ValueError where logs of this format don't bring what becomes of a field.
+
+    Args:
+        fields: the fields.
+        log_format: `logs.format`.
+        is_frozen: whether what is fitted and counted comes from another dataset.
+    """
     if log_format not in ("events", "table"):
         found = [field.name for field in fields if field.is_numbered]
-        problem = (
-            "are of kind numeric or vector, but",
-            "has only weights of tokens: set weighted: true",
-        )
-    elif log_format == "events":
-        found = [field.name for field in fields if field.is_fitted]
-        problem = "are fitted on a training split, and", "has none: give them buckets, and not scaled: true"
+        problem = "are of kind numeric or vector, but", "has only weights of tokens: set weighted: true"
+    elif log_format == "events" and not is_frozen:
+        found = [field.name for field in fields if field.is_fitted or field.min_count > 1]
+        problem = "are fitted or have min_count > 1, and", "has no training split: set samples.frozen_from"
     else:
         return
     if found:

@@ -1,0 +1,124 @@
+"""Fits boundaries, means and scales, and counts frequent values, on a range of days of event logs."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from functools import reduce
+
+from pyspark.sql import DataFrame, SparkSession
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.fields.fitted import FittedNumber
+from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.contracts.schemas.layout import MANIFEST_NAME, MARKER, VOCABULARY
+from esmm_spark.events.day_lines import canonical_lines
+from esmm_spark.events.features.features import Featured, add_features
+from esmm_spark.events.join.labels import label_day
+from esmm_spark.events.join.sources import choose_files, read_day_logs
+from esmm_spark.events.reading.day import Day
+from esmm_spark.files import filesystems, storage
+from esmm_spark.files.manifest_file import write_manifest
+from esmm_spark.files.replacing import replacing
+from esmm_spark.reading.fitting import fit_numbers
+from esmm_spark.reading.numbers import with_numbers
+from esmm_spark.samples.vocabulary import write_vocabulary
+from esmm_spark.spark.failures import user_errors
+from esmm_spark.spark.steps import step
+
+_KEY = "samples.frozen_from"
+_OURS = (MANIFEST_NAME, f"{VOCABULARY}/*.parquet", f"{VOCABULARY}/{MARKER}", f"{VOCABULARY}/.*.crc")
+_CONTEXTS, _IMPRESSIONS = "day-contexts", "day-impressions"
+
+
+def fit_days(
+    spark: SparkSession, config: Config, first: Day, last: Day, allowed_missing: Collection[str] = ()
+) -> Manifest:
+    """Writes a dataset without examples in the place of `samples.frozen_from`; returns its manifest.
+
+    Each day is joined as it is when it is built, and all of its impressions and contexts count.
+
+    Args:
+        spark: the session.
+        config: the config.
+        first: the first day.
+        last: the last day; both as of the same time.
+        allowed_missing: logs that may lack days.
+
+    Raises:
+        ConfigError: the last day is before the first.
+        MissingLogError: a day's lines that should be there are not.
+        InputError: a folder or file can't be read, or `samples.frozen_from` holds more than such a dataset.
+    """
+    target = config.samples.frozen_from
+    assert target is not None
+    num_days = (last.date - first.date).days + 1
+    if num_days < 1:
+        raise ConfigError(f"--fit {first.date} {last.date}: the last day is before the first")
+    days = [Day(first.date + timedelta(days=number), last.as_of) for number in range(num_days)]
+    with (
+        replacing(target, _KEY, _OURS) as new,
+        user_errors(spark, "mend the logs", f"{_KEY} {target}"),
+    ):
+        for day in days:
+            _stage(spark, config, day, new.folder, allowed_missing)
+        contexts, impressions = (
+            _read(spark, [storage.join(new.folder, name, day.name) for day in days])
+            for name in (_CONTEXTS, _IMPRESSIONS)
+        )
+        manifest = Manifest(
+            feature_spec=config.features,
+            feature_spec_digest=config.features.digest,
+            tasks=config.tasks,
+            carry=config.samples.carry,
+            fitted=_fit(config, contexts, impressions),
+            sources=[],
+            partitions={},
+            config=config.model_dump(mode="json"),
+        )
+        if config.features.needs_vocabulary:
+            lines = canonical_lines(Featured(contexts, impressions), config.features, config.brought, {})
+            vocabulary = storage.join(new.folder, VOCABULARY)
+            with step(spark, f"count the values of {num_days} days"):
+                manifest.vocabulary_digest = write_vocabulary(
+                    lines, config.features, config.brought, None, vocabulary
+                )
+        for name in (_CONTEXTS, _IMPRESSIONS):
+            storage.delete(storage.join(new.folder, name))
+        write_manifest(new.folder, manifest)
+        words = storage.list_files(storage.join(new.folder, VOCABULARY))
+        new.files = [MANIFEST_NAME, *(f"{VOCABULARY}/{name}" for name, _ in words)]
+    return manifest
+
+
+def _stage(
+    spark: SparkSession, config: Config, day: Day, folder: str, allowed_missing: Collection[str]
+) -> None:
+    """Writes the attributes of a day's contexts and impressions."""
+    funnel = config.funnel
+    files = choose_files(funnel, day, with_features=True, is_excused=lambda log, _: log in allowed_missing)
+    logs = read_day_logs(spark, funnel, day, files, with_features=True)
+    labelled = label_day(funnel, logs, day)
+    events = {link.log_name: logs.accepted(link.log_name) for link in funnel.links}
+    featured = add_features(
+        labelled.impressions, logs.accepted_catalogs(), events, funnel.events, config.features
+    )
+    with step(spark, f"{day.name}: join features"):
+        for name, frame in ((_CONTEXTS, featured.contexts), (_IMPRESSIONS, featured.impressions)):
+            frame.write.parquet(filesystems.spark_path(storage.join(folder, name, day.name)))
+    labelled.unpersist()
+    logs.unpersist()
+
+
+def _read(spark: SparkSession, folders: Sequence[str]) -> DataFrame:
+    frames = [spark.read.parquet(filesystems.spark_source(folder)) for folder in folders]
+    return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
+
+
+def _fit(config: Config, contexts: DataFrame, impressions: DataFrame) -> dict[str, FittedNumber]:
+    fitted: dict[str, FittedNumber] = {}
+    for frame, level in ((contexts, "context"), (impressions, "impression")):
+        fields = [field for field in config.features.fitted_fields if field.level == level]
+        if fields:
+            with step(frame.sparkSession, f"fit the numbers of each {level}"):
+                fitted |= fit_numbers(with_numbers(frame, fields), fields)
+    return fitted

@@ -1,0 +1,95 @@
+"""Boundaries and frequent values of event logs: fitted on a range of days, the same for every day."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.errors import SpecMismatchError
+from esmm_spark.events.days import build_days
+from esmm_spark.events.fit_days import fit_days
+from esmm_spark.events.reading.day import parse_day
+from esmm_spark.files.manifest_file import read_manifest
+from tests.events.small_logs import DAYS, at, config, event, impression, row_of, rows_of, write_log
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
+
+RARE = ("clicks", "conversions")
+
+
+def write_days(logs: Path, prices: Sequence[float]) -> None:
+    """Writes a day for each half of the prices, and a third with the first of them once more."""
+    half = len(prices) // 2
+    impressions = [
+        impression(f"{day}-{place}", at(day, 1 + place / 100), f"u{place}", f"i{place % 3}", price=price)
+        for day, own in enumerate((prices[:half], prices[half:], prices[:4]))
+        for place, price in enumerate(own)
+    ]
+    # Of one line alone, and so not frequent.
+    impressions.append(impression("2-rare", at(2, 2), "v", "rare", price=prices[0]))
+    write_log(logs / "impressions", impressions)
+    for log in RARE:
+        write_log(logs / log, [event(at(day, 20), "nobody") for day in range(3)])
+
+
+def priced(tmp_path: Path) -> Config:
+    features = {"age": "age", "item": "item_id", "category": "category", "price": "price"}
+    small = config(tmp_path, impressions={"features": features})
+    content: dict[str, Any] = small.model_dump(mode="json")
+    fields = content["features"]["fields"]
+    kept = [field for field in fields if field["name"] in ("age", "item")]
+    kept[1]["min_count"] = 2
+    kept.append({"name": "price", "level": "impression", "kind": "numeric", "quantile": 4, "scaled": True})
+    tables = {name: {"num_buckets": 1000} for name in ("age", "item")}
+    content["features"] = {"tables": tables, "fields": kept}
+    content["logs"]["events"] |= {"history": [], "crosses": []}
+    content["samples"]["frozen_from"] = str(tmp_path / "frozen")
+    return Config.model_validate(content)
+
+
+def fit(spark: SparkSession, made: Config, days: Sequence[str]) -> None:
+    fit_days(spark, made, parse_day(days[0], None), parse_day(days[-1], None), RARE)
+
+
+def test_days_are_placed_by_what_was_fitted_on_earlier_days_and_by_nothing_else(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    prices = np.random.default_rng(5).lognormal(size=24).tolist()
+    write_days(tmp_path / "logs", prices)
+    made = priced(tmp_path)
+    fit(spark, made, DAYS[:2])
+    build_days(spark, made, parse_day(DAYS[2], None), 0, RARE)
+
+    expected = np.quantile(prices, [0.25, 0.5, 0.75], method="inverted_cdf")
+    fitted = read_manifest(made.paths.dataset).fitted["price"]
+    assert fitted.boundaries == expected.tolist()
+    np.testing.assert_allclose([fitted.mean, fitted.scale], [np.mean(prices), np.std(prices)], rtol=1e-10)
+    offsets, found = made.features.offsets, {}
+    for row in rows_of(made, "examples", DAYS[2]):
+        (identifier,) = row["impression_id"]
+        found[identifier] = row["impression_rows"], row["impression_weights"]
+    assert len(found) == 5
+    for place, price in enumerate(prices[:4]):
+        rows, weights = found[f"2-{place}"]
+        bucket = 3 + int(np.searchsorted(expected, price, side="right"))
+        assert rows == [
+            row_of(made, "item", f"i{place % 3}"),
+            offsets["price"] + 2,
+            offsets["price"] + bucket,
+        ]
+        z = (price - np.mean(prices)) / np.std(prices)
+        np.testing.assert_allclose(weights, [1, z, 1], rtol=1e-5)
+    # Bucket 0: it stood on no line of the days that were counted.
+    assert found["2-rare"][0][0] == offsets["item"]
+
+    # The same days again are the same; others are another vocabulary or other boundaries, and refused.
+    fit(spark, made, DAYS[:2])
+    build_days(spark, made, parse_day(DAYS[2], None), 0, RARE)
+    fit(spark, made, DAYS[1:2])
+    with pytest.raises(SpecMismatchError, match=r"samples\.frozen_from .* has fitted boundaries") as told:
+        build_days(spark, made, parse_day(DAYS[2], None), 0, RARE)
+    assert "\n" not in str(told.value)
