@@ -1,5 +1,6 @@
 """The section that shows the config, and what to do with it."""
 
+from esmm_spark.contracts.schemas.layout import CONFIG_NAME
 from esmm_spark.pages.page import PageSection
 from esmm_spark.profile.result import Profile
 
@@ -15,7 +16,7 @@ def section(found: Profile) -> PageSection:
     """Returns the config and the commands that take it."""
     needed = [f"It needs {needed}." for needed in found.config.needed]
     texts = needed or ["It runs as it is. Beside each guess stands why it was made."]
-    commands = "\n".join(command.format(config="config.yaml") for command in _COMMANDS)
+    commands = "\n".join(command.format(config=CONFIG_NAME) for command in _COMMANDS)
     return PageSection(
         "Config", "config.html", {"texts": texts, "commands": commands, "text": found.config.text}
     )
