@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "samples.lines": {"contracts", "runtime", "logs", "samples.hashing"},
     "samples.grouping": _FILES | {"logs", "samples.hashing"},
     "samples": _SPARK | {"logs", "samples.hashing", "samples.lines", "samples.grouping"},
-    "reading": _FILES | {"logs"},
+    "reading": _SPARK | {"logs"},
     "events.reading": _FILES | {"reading"},
     "events.features": {"contracts", "runtime"},
     "events.join": _FILES | {"reading", "events.reading", "events.features"},

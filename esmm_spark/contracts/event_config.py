@@ -4,14 +4,15 @@ Whatever is not set is not in the log: clicks without an `impression_id` column 
 item.
 """
 
-from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from esmm_spark.contracts.section import InputPath, Section
-
-TimeUnit = Literal["s", "ms", "us", "iso"]
+from esmm_spark.contracts.events.catalog import Catalog
+from esmm_spark.contracts.events.history import Cross, History
+from esmm_spark.contracts.section import Section
+from esmm_spark.contracts.tables.column_source import ColumnSource
+from esmm_spark.contracts.tables.log_files import MappedFiles
 
 _IMMATURE = (
     "What becomes of an impression whose windows end after `--as-of`: `drop` (counted), `keep` with the "
@@ -19,36 +20,7 @@ _IMMATURE = (
 )
 
 
-class LogFiles(Section):
-    """Files that one table lies in."""
-
-    path: Annotated[
-        InputPath, Field(description="File or folder; files whose names begin with `.` or `_` are no part.")
-    ]
-    file_format: Annotated[
-        Literal["parquet", "json", "csv"],
-        Field(
-            description="`json`: one object per line; `csv`: each file begins with the names of its columns."
-        ),
-    ] = "parquet"
-
-
-class _Table(LogFiles):
-    """Files of a log or catalog of events."""
-
-    time_unit: Annotated[
-        TimeUnit,
-        Field(
-            description="Unit of the times since 1970, or `iso`: timestamps or ISO 8601 text, UTC by default."
-        ),
-    ] = "ms"
-    earliest_time: Annotated[
-        date,
-        Field(description="Earlier times are rejected as `time_out_of_range`: most likely another unit."),
-    ] = date(2000, 1, 1)
-
-
-class EventLog(_Table):
+class EventLog(MappedFiles):
     """What the logs share."""
 
     day_folders: Annotated[
@@ -67,11 +39,11 @@ class EventLog(_Table):
             description="An event lies in its day's folder, the one before, or up to so many days later.",
         ),
     ] = 1
-    time: Annotated[str, Field(description="Column of the event time.")]
+    time: Annotated[ColumnSource, Field(description="Source of the event time.")]
     features: Annotated[
-        dict[str, str],
+        dict[str, ColumnSource],
         Field(
-            description="Attribute, e.g. feature field's name -> its column: value, list, or value -> weight."
+            description="Attribute, e.g. feature field's name -> its source: value, list, or value -> weight."
         ),
     ] = {}
 
@@ -79,12 +51,12 @@ class EventLog(_Table):
 class ImpressionLog(EventLog):
     """The impression log."""
 
-    impression_id: Annotated[str, Field(description="Column of the impression's id.")]
-    user_id: Annotated[str, Field(description="Column of the user's id.")]
-    item_id: Annotated[str, Field(description="Column of the item's id.")]
+    impression_id: Annotated[ColumnSource, Field(description="Source of the impression's id.")]
+    user_id: Annotated[ColumnSource, Field(description="Source of the user's id.")]
+    item_id: Annotated[ColumnSource, Field(description="Source of the item's id.")]
     context_key: Annotated[
-        str | None,
-        Field(description="Column of what a group shares, e.g. a request id; by default that of the user."),
+        ColumnSource | None,
+        Field(description="Source of what a group shares, e.g. a request id; by default that of the user."),
     ] = None
 
 
@@ -92,44 +64,45 @@ class ClickLog(EventLog):
     """The click log."""
 
     click_id: Annotated[
-        str | None, Field(description="Column of the click's id: lines with one id are one click.")
+        ColumnSource | None, Field(description="Source of the click's id: lines with one id are one click.")
     ] = None
     impression_id: Annotated[
-        str | None,
-        Field(description="Column of the clicked impression's id; without one, user and item tell."),
+        ColumnSource | None,
+        Field(description="Source of the clicked impression's id; without one, user and item tell."),
     ] = None
-    user_id: Annotated[str | None, Field(description="Column of the user's id.")] = None
-    item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
+    user_id: Annotated[ColumnSource | None, Field(description="Source of the user's id.")] = None
+    item_id: Annotated[ColumnSource | None, Field(description="Source of the item's id.")] = None
 
 
 class ConversionLog(EventLog):
     """The conversion log."""
 
     conversion_id: Annotated[
-        str | None, Field(description="Column of the conversion's id: lines with one id are one conversion.")
+        ColumnSource | None,
+        Field(description="Source of the conversion's id: lines with one id are one conversion."),
     ] = None
     click_id: Annotated[
-        str | None, Field(description="Column of the click's id; without one, user and item tell.")
+        ColumnSource | None, Field(description="Source of the click's id; without one, user and item tell.")
     ] = None
-    user_id: Annotated[str | None, Field(description="Column of the user's id.")] = None
-    item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
+    user_id: Annotated[ColumnSource | None, Field(description="Source of the user's id.")] = None
+    item_id: Annotated[ColumnSource | None, Field(description="Source of the item's id.")] = None
 
 
 class TaskLog(EventLog):
     """The log of a task's events, each caused by an event of the task that it is given."""
 
     event_id: Annotated[
-        str | None, Field(description="Column of the event's id: lines with one id are one event.")
+        ColumnSource | None, Field(description="Source of the event's id: lines with one id are one event.")
     ] = None
     parent_id: Annotated[
-        str | None,
+        ColumnSource | None,
         Field(
-            description="Column of the id of the event that caused it, of a task without a parent of the "
+            description="Source of the id of the event that caused it, of a task without a parent of the "
             "impression; without one, user and item tell."
         ),
     ] = None
-    user_id: Annotated[str | None, Field(description="Column of the user's id.")] = None
-    item_id: Annotated[str | None, Field(description="Column of the item's id.")] = None
+    user_id: Annotated[ColumnSource | None, Field(description="Source of the user's id.")] = None
+    item_id: Annotated[ColumnSource | None, Field(description="Source of the item's id.")] = None
     window_s: Annotated[
         int,
         Field(gt=0, le=90 * 86400, description="An event's cause lies in [event - this, event], in seconds."),
@@ -159,66 +132,6 @@ class Attribution(Section):
         Literal["last", "first"],
         Field(description="Which click of that user and item in the window a conversion belongs to."),
     ] = "last"
-
-
-class Catalog(_Table):
-    """A table whose attributes are joined to impressions, and to events for their histories."""
-
-    key: Annotated[Literal["item", "user"], Field(description="What the table describes.")]
-    key_column: Annotated[str, Field(description="Column of the item's or user's id.")]
-    valid_from: Annotated[
-        str | None,
-        Field(description="Column of the time from which a row holds; without one, rows hold at all times."),
-    ] = None
-    valid_to: Annotated[
-        str | None,
-        Field(description="Column of the time at which a row ceases to hold; by default the key's next row."),
-    ] = None
-    features: Annotated[
-        dict[str, str], Field(min_length=1, description="Attribute -> its column, as in the logs.")
-    ]
-
-    @model_validator(mode="after")
-    def _check_validity(self) -> Self:
-        if self.valid_to is not None and self.valid_from is None:
-            raise ValueError("valid_to is set without valid_from: set both, or neither")
-        return self
-
-
-class History(Section):
-    """A feature field counted from a user's events strictly before the impression minus the lag."""
-
-    field: Annotated[str, Field(description="The feature field's name.")]
-    of: Annotated[
-        str, Field(description="Which events: `clicks`, `conversions`, or a task of `logs.events.tasks`.")
-    ] = "clicks"
-    value: Annotated[
-        str,
-        Field(description="Which attribute of them: one of that log's features, or else of an item catalog."),
-    ]
-    last_n: Annotated[int, Field(ge=1, le=10_000, description="The newest so many values count.")] = 100
-    half_life_days: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            description="If set, an event counts 2^(-age / this) instead of 1, from impression minus lag.",
-        ),
-    ] = None
-    window_days: Annotated[
-        int, Field(ge=1, le=365, description="Only events in [impression - lag - this, impression - lag).")
-    ] = 14
-    lag_s: Annotated[
-        int,
-        Field(ge=0, le=30 * 86400, description="Seconds until an event is known where features are made."),
-    ] = 0
-
-
-class Cross(Section):
-    """A feature field: the impression's values that are in its history, with the history's weight."""
-
-    field: Annotated[str, Field(description="The feature field's name, e.g. `508`.")]
-    history: Annotated[str, Field(description="A history's field, e.g. `109_14`.")]
-    value: Annotated[str, Field(description="An attribute of the impression, e.g. `206`.")]
 
 
 class EventLogs(Section):

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from esmm_spark.contracts.event_config import ClickLog, ConversionLog, EventLog, EventLogs, TaskLog
+from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tasks import Tasks
 
 IMPRESSIONS = "impressions"
@@ -27,7 +28,7 @@ class EventLink(NamedTuple):
         log_name: `clicks`, `conversions`, or the name of the task.
         key: where its config stands, `logs.events.clicks` or `logs.events.tasks.repurchase`.
         log: its files, times and features.
-        ids: canonical name of an id, `click_id`, `impression_id`, `user_id`, `item_id` -> its column.
+        ids: canonical name of an id, `click_id`, `impression_id`, `user_id`, `item_id` -> its source.
         cause_task: the task whose event causes one; None for a root, whose events belong to impressions.
         window_s: how long before an event its cause lies at most.
         takes_first: whether, where user and item tell, the cause is the first of the window, not the last.
@@ -37,7 +38,7 @@ class EventLink(NamedTuple):
     log_name: str
     key: str
     log: EventLog
-    ids: Mapping[str, str]
+    ids: Mapping[str, ColumnSource]
     cause_task: str | None
     window_s: int
     takes_first: bool = False
@@ -82,8 +83,8 @@ class Funnel:
             self._check_ids(link)
 
     @cached_property
-    def impression_ids(self) -> dict[str, str]:
-        """Canonical name of an id of the impressions -> its column."""
+    def impression_ids(self) -> dict[str, ColumnSource]:
+        """Canonical name of an id of the impressions -> its source."""
         log = self.events.impressions
         return {
             IMPRESSION_ID: log.impression_id,
@@ -109,8 +110,8 @@ class Funnel:
             return id_name
         return {link.own_id: "event_id", link.cause_id: "parent_id"}.get(id_name, id_name)
 
-    def ids_of(self, log_name: str) -> Mapping[str, str]:
-        """Returns canonical name of an id -> its column, of a log."""
+    def ids_of(self, log_name: str) -> Mapping[str, ColumnSource]:
+        """Returns canonical name of an id -> its source, of a log."""
         if log_name == IMPRESSIONS:
             return self.impression_ids
         return next(link.ids for link in self.links if link.log_name == log_name)
@@ -192,6 +193,8 @@ def _link_of(events: EventLogs, tasks: Tasks, task: str) -> EventLink:
     )
 
 
-def _ids(log: ClickLog | ConversionLog | TaskLog, ids: Mapping[str, str | None]) -> dict[str, str]:
+def _ids(
+    log: ClickLog | ConversionLog | TaskLog, ids: Mapping[str, ColumnSource | None]
+) -> dict[str, ColumnSource]:
     found = {**ids, "user_id": log.user_id, "item_id": log.item_id}
-    return {name: column for name, column in found.items() if column is not None}
+    return {name: source for name, source in found.items() if source is not None}

@@ -41,15 +41,16 @@ def count_lines(logs: DayLogs, funnel: Funnel, day: Day) -> Counted:
     Read = accepted + rejects + the notes below.
 
     The day's lines are those of its folder (without day folders: all that are read) and its events from other
-    folders. Noted are `other_days`, lines whose event is not of the day, and `after_as_of`; and, which is no
-    number of lines, `byte_order_marks`: files that begin with one.
+    folders. Noted are `other_days`, lines whose event is not of the day, what its config leaves out,
+    `filtered` and `without_items`, and `after_as_of`; and, which is no number of lines, `byte_order_marks`:
+    files that begin with one.
 
     Raises:
         CountMismatchError: lines got lost between reading and judging them.
     """
     frames = [frame for name in funnel.logs for frame in _fates(logs, funnel, day, name)]
     catalogs = _catalogs(logs)
-    frames += [_fates_of_catalog(name, lines) for name, lines in catalogs.items()]
+    frames += [frame for name, lines in catalogs.items() for frame in _fates_of_catalog(name, lines)]
     paths = {name: log.path for name, log in funnel.logs.items()}
     paths |= {name: catalog.path for name, (catalog, _) in zip(catalogs, logs.catalogs, strict=True)}
     counts = {name: {_READ: Counter[str | None](), _JUDGED: Counter[str | None]()} for name in paths}
@@ -59,8 +60,6 @@ def count_lines(logs: DayLogs, funnel: Funnel, day: Day) -> Counted:
     for row in found.collect():
         counts[row.log][row.stage][row.fate] += row["count"]
         per_day.append((row.log, row.day, row["count"]))
-    for name in catalogs:
-        counts[name][_READ][None] = counts[name][_JUDGED].total()
     sources = []
     for name, of_log in counts.items():
         sources.append(_source(name, paths[name], day, of_log[_READ], of_log[_JUDGED]))
@@ -94,7 +93,7 @@ def _is_of_folder(day: Day) -> Column:
 
 def _is_of_day(day: Day) -> Column:
     """Returns whether a line is the day's: a bad one by its folder, others, duplicates too, by their time."""
-    is_bad = F.coalesce(F.col("reason").isin(*EVENT_REASONS), F.lit(False))
+    is_bad = F.coalesce(F.col("reason").isin(*EVENT_REASONS), F.lit(False)) | F.col("time_us").isNull()
     return F.when(is_bad, _is_of_folder(day)).otherwise(day.holds(F.col("time_us")))
 
 
@@ -107,6 +106,7 @@ def _fates(logs: DayLogs, funnel: Funnel, day: Day, name: str) -> tuple[DataFram
     note = (
         F.when(~_is_of_day(day) & ~_is_of_folder(day), _ELSEWHERE)
         .when(~_is_of_day(day), "other_days")
+        .when(F.col("note").isNotNull(), F.col("note"))
         .when(F.col("reason").isNull() & ~is_known, "after_as_of")
     )
     # Grouped, not filtered: Spark would work out a filter's `reason` anew at each place where it stands.
@@ -115,9 +115,11 @@ def _fates(logs: DayLogs, funnel: Funnel, day: Day, name: str) -> tuple[DataFram
     return read, _as_fates(logs.lines[name], name, _JUDGED, verdict, mattering_day(name, funnel, day))
 
 
-def _fates_of_catalog(name: str, lines: DataFrame) -> DataFrame:
+def _fates_of_catalog(name: str, lines: DataFrame) -> tuple[DataFrame, DataFrame]:
     """Returns the same of a catalog, of which all lines are judged for each day."""
-    return _as_fates(lines, name, _JUDGED, F.coalesce("reason", F.lit(_ACCEPTED)), F.lit(None))
+    verdict = F.when(F.col("note").isNull(), F.coalesce("reason", F.lit(_ACCEPTED)))
+    read = _as_fates(lines, name, _READ, F.col("note"), F.lit(None))
+    return read, _as_fates(lines, name, _JUDGED, verdict, F.lit(None))
 
 
 def _as_fates(lines: DataFrame, name: str, stage: str, fate: Column, day: Column) -> DataFrame:

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.event_config import Catalog
+from esmm_spark.contracts.events.catalog import Catalog
 from esmm_spark.contracts.funnel import IMPRESSIONS, EventLink, Funnel
 from esmm_spark.events.join.attribution import CAUSE_TIME_US
 from esmm_spark.events.join.labels import Labelled

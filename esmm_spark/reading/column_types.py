@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
+from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
@@ -21,6 +22,8 @@ from pyspark.sql.types import (
     IntegerType,
     LongType,
     MapType,
+    NullType,
+    NumericType,
     ShortType,
     StringType,
     TimestampNTZType,
@@ -38,7 +41,7 @@ TEXT, NUMBER, BOOLEAN, DATE, TIMESTAMP, LIST, WEIGHTS = (
 )
 # All null: it agrees with every other.
 NOTHING = "nothing"
-# Read as nothing that is known here: times of day, structs, lists of lists.
+# Nothing that an id, a time or an attribute can be: times of day, structs, lists of lists.
 OTHER = "other"
 
 IDS = (TEXT, NUMBER, BOOLEAN, DATE, TIMESTAMP, NOTHING)
@@ -75,7 +78,7 @@ class ColumnType:
     Attributes:
         name: as people write it, e.g. `int64`.
         family: one of the above.
-        spark: what Spark reads it as; None of NOTHING and OTHER, which it is not asked for.
+        spark: what Spark reads it as; None of NOTHING, and of OTHER where Spark reads none.
         is_nanoseconds: Spark reads a bigint, which is nanoseconds since 1970.
         items: the family of a list's items or of a map's keys; else empty.
     """
@@ -148,7 +151,36 @@ def parquet_type(kind: pa.DataType, physical: str) -> ColumnType:
         return _list_type(kind)
     if pa.types.is_map(kind):
         return _map_type(kind)
-    return ColumnType(str(kind), family, spark)
+    return ColumnType(str(kind), family, _nested_type(kind) if family == OTHER else spark)
+
+
+def spark_type(kind: DataType) -> ColumnType:
+    """Returns the type of what an expression, or a path into a column, gives."""
+    name = kind.simpleString()
+    if isinstance(kind, ArrayType):
+        items = spark_type(kind.elementType).family
+        return ColumnType(name, LIST if items in IDS else OTHER, kind, items=items)
+    if isinstance(kind, MapType):
+        keys, weights = spark_type(kind.keyType).family, spark_type(kind.valueType).family
+        return ColumnType(name, WEIGHTS if keys in IDS and weights == NUMBER else OTHER, kind, items=keys)
+    families = (
+        (StringType | BinaryType, TEXT),
+        (NumericType, NUMBER),
+        (BooleanType, BOOLEAN),
+        (DateType, DATE),
+        (TimestampType | TimestampNTZType, TIMESTAMP),
+        (NullType, NOTHING),
+    )
+    family = next((family for types, family in families if isinstance(kind, types)), OTHER)
+    return ColumnType(name, family, kind)
+
+
+def _nested_type(kind: pa.DataType) -> DataType | None:
+    """Returns the type of a struct, or of a list of them; None of what Spark doesn't read."""
+    try:
+        return from_arrow_type(kind)
+    except Exception:  # what pyspark raises differs by type
+        return None
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -172,7 +204,7 @@ def _list_type(kind: pa.DataType) -> ColumnType:
     if family == NOTHING:
         return ColumnType(str(kind), NOTHING)
     if spark is None:
-        return ColumnType(str(kind), OTHER)
+        return ColumnType(str(kind), OTHER, _nested_type(kind))
     return ColumnType(str(kind), LIST, ArrayType(spark), items=family)
 
 
@@ -182,5 +214,5 @@ def _map_type(kind: pa.DataType) -> ColumnType:
     if weights == NOTHING:
         return ColumnType(str(kind), NOTHING)
     if key is None or weight is None or weights != NUMBER:
-        return ColumnType(str(kind), OTHER)
+        return ColumnType(str(kind), OTHER, _nested_type(kind))
     return ColumnType(str(kind), WEIGHTS, MapType(key, weight), items=keys)

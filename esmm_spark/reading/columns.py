@@ -155,6 +155,12 @@ def check_equal(what: str, columns: Sequence[Placed]) -> None:
             )
 
 
+def refuse_type(key: str, kind: ColumnType) -> str | None:
+    """Returns what a config key wants where a type can't be that; None where it can."""
+    use = _use_of(key)
+    return None if kind.family in _USES[use] else _WANTED[use]
+
+
 def _use_of(key: str) -> str:
     if key.startswith("features."):
         return "attribute"

@@ -1,4 +1,4 @@
-"""The mapped columns of a log's files as Spark reads them: nothing else of a file is looked at.
+"""The columns of a log's files as Spark reads them: those that are mapped, and others only if asked for.
 
 Files whose columns have the same types are read together, each such set for itself: so what Spark would
 widen, or not read at all, is made text from the type that it has.
@@ -6,14 +6,17 @@ widen, or not read at all, is made text from the type that it has.
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, DoubleType, MapType, StringType, StructField, StructType
 
 from esmm_spark.files import filesystems
+from esmm_spark.logs.heads import read_head
 from esmm_spark.reading.column_types import LIST, NOTHING, WEIGHTS, ColumnType
 from esmm_spark.reading.columns import LogFile
+from esmm_spark.reading.json_columns import json_schema
 from esmm_spark.reading.values import quoted
 
 # The line where it could not be parsed, and the file that a row comes from.
@@ -24,37 +27,82 @@ _UNMAPPED = "__column_"
 _TEXT = StructField(CORRUPT, StringType())
 
 
-def read_raw(
-    spark: SparkSession, files: Sequence[LogFile], file_format: str, types: Mapping[str, ColumnType]
-) -> list[DataFrame]:
-    """Returns the mapped columns, CORRUPT and PATH of all files: a frame for each set of files of one layout.
+class RawPart(NamedTuple):
+    """The files of one layout.
 
-    A column of one name has one of these in all frames: a list, a map, or scalars.
+    Attributes:
+        lines: their columns, CORRUPT and PATH, a row per line.
+        file: one of them, for messages.
+    """
+
+    lines: DataFrame
+    file: str
+
+
+def read_raw(
+    spark: SparkSession,
+    files: Sequence[LogFile],
+    file_format: str,
+    types: Mapping[str, ColumnType],
+    texts: Sequence[str] = (),
+) -> list[RawPart]:
+    """Returns the mapped columns, CORRUPT and PATH of all files: a part for each set of files of one layout.
+
+    A mapped column of one name has one of these in all parts: a list, a map, or scalars.
 
     Args:
         spark: the session.
-        files: of one log; none: one frame without rows is returned.
+        files: of one log; none: one part without rows and a file is returned.
         file_format: `parquet`, `json` or `csv`.
         types: mapped column -> its type in the whole log.
+        texts: paths and expressions over other columns. If there are any, all that Spark can read are there.
     """
     if not files:
         schema = StructType([StructField(name, _typed(kind)) for name, kind in types.items()])
         empty = spark.createDataFrame([], StructType([*schema, _TEXT, StructField(PATH, StringType())]))
-        return [empty]
+        return [RawPart(empty, "")]
 
     def layout(file: LogFile) -> str:
         if file_format == "csv":
             return repr(file.header)
         # JSON is read as what the log as a whole says: a file's first lines need not tell.
-        return "" if file_format == "json" else repr([file.columns[name] for name in types])
+        read = sorted(file.columns) if texts else types
+        return "" if file_format == "json" else repr([(name, file.columns[name]) for name in read])
 
     groups = [list(group) for _, group in groupby(sorted(files, key=layout), key=layout)]
-    return [_read(spark, group, file_format, types) for group in groups]
+    nested = _json_others(files, types, texts) if texts and file_format == "json" else StructType()
+    parts = []
+    for group in groups:
+        others = _others(group[0], types) if texts and file_format != "json" else {}
+        lines = _read(spark, group, file_format, {**types, **others}, nested)
+        parts.append(RawPart(lines, group[0].path))
+    return parts
+
+
+def _others(file: LogFile, types: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
+    """Returns the columns that are not mapped and that Spark can read; no name that stands there twice."""
+    return {
+        name: kind
+        for name, kind in file.columns.items()
+        if name not in types and kind.spark is not None and file.header.count(name) == 1
+    }
+
+
+def _json_others(
+    files: Sequence[LogFile], types: Mapping[str, ColumnType], texts: Sequence[str]
+) -> StructType:
+    schema = json_schema({file.path: read_head(file.path).text for file in files}, texts)
+    return StructType([field for field in schema if field.name not in types])
 
 
 def _read(
-    spark: SparkSession, files: Sequence[LogFile], file_format: str, types: Mapping[str, ColumnType]
+    spark: SparkSession,
+    files: Sequence[LogFile],
+    file_format: str,
+    types: Mapping[str, ColumnType],
+    nested: StructType,
 ) -> DataFrame:
+    """Returns the columns of `types`, and of JSON those of `nested`, too."""
     paths = [filesystems.spark_source(file.path) for file in files]
     names = [F.col(quoted(name)) for name in types]
     if file_format == "parquet":
@@ -66,7 +114,8 @@ def _read(
         names = [_parquet_column(name, here[name], types[name]).alias(name) for name in types]
     elif file_format == "json":
         schema = _schema({name: _typed(kind) for name, kind in types.items()})
-        frame = _text_reader(spark, schema).json(paths)
+        frame = _text_reader(spark, StructType([*schema, *nested])).json(paths)
+        names += [F.col(quoted(name)) for name in nested.names]
     else:
         # By position: nobody else's columns need names that differ.
         mapped = [

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_type
-from pyspark.sql.types import DataType, LongType, StringType, StructField, StructType
+from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.tables.table_config import TableLog
@@ -20,9 +18,9 @@ from esmm_spark.files import filesystems
 from esmm_spark.logs.heads import Head, read_head
 from esmm_spark.reading.columns import csv_header, parquet_columns
 from esmm_spark.reading.files import list_log_files
-from esmm_spark.reading.raw_columns import CORRUPT, PATH
+from esmm_spark.reading.json_columns import json_schema
+from esmm_spark.reading.raw_columns import CORRUPT, PATH, RawPart
 from esmm_spark.reading.values import quoted
-from esmm_spark.tables.json_columns import json_schema
 
 # The number of a row in its file, from 1 on; of the block that Spark reads it with, its first byte.
 ROW, BLOCK = "__row", "__block"
@@ -43,18 +41,6 @@ class FileLayout(NamedTuple):
     nanoseconds: tuple[str, ...] = ()
 
 
-class TablePart(NamedTuple):
-    """The files of one layout.
-
-    Attributes:
-        lines: their columns, CORRUPT and PATH, a row per line.
-        file: one of them, for messages.
-    """
-
-    lines: DataFrame
-    file: str
-
-
 class OpenTable(NamedTuple):
     """A table that can be read.
 
@@ -66,7 +52,7 @@ class OpenTable(NamedTuple):
     """
 
     path: str
-    parts: list[TablePart]
+    parts: list[RawPart]
     byte_order_marks: int
     folder: str
 
@@ -86,7 +72,7 @@ def open_table(spark: SparkSession, table: TableLog, path: str) -> OpenTable:
         return repr(layouts[file])
 
     groups = [list(group) for _, group in groupby(sorted(files, key=text_of), key=text_of)]
-    parts = [TablePart(_read(spark, group, layouts[group[0]], table), group[0]) for group in groups]
+    parts = [RawPart(_read(spark, group, layouts[group[0]], table), group[0]) for group in groups]
     below = [file.removeprefix(path).strip("/") or file.split("/")[-1] for file in files]
     uris = [uri for part in parts for uri in part.lines.inputFiles()]
     return OpenTable(path, parts, marks, _folder_of(uris, below))
@@ -125,20 +111,11 @@ def _parquet_layout(file: str) -> FileLayout:
     fields, nanoseconds = [], []
     for column in schema:
         known = types[column.name]
-        kind = known.spark or _nested_type(column.type)
-        if kind is not None:
-            fields.append(StructField(column.name, kind))
+        if known.spark is not None:
+            fields.append(StructField(column.name, known.spark))
         if known.is_nanoseconds:
             nanoseconds.append(column.name)
     return FileLayout(StructType(fields), tuple(nanoseconds))
-
-
-def _nested_type(kind: pa.DataType) -> DataType | None:
-    """Returns the type of a struct, or of a list of them; None of what Spark doesn't read."""
-    try:
-        return from_arrow_type(kind)
-    except Exception:  # what pyspark raises differs by type
-        return None
 
 
 def _require_names(file: str, names: Sequence[str]) -> None:

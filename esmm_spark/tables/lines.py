@@ -17,15 +17,18 @@ from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, BooleanType, DataType, MapType, StructType
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.logs.reasons import BAD_LABEL_NAME
-from esmm_spark.reading.raw_columns import CORRUPT
+from esmm_spark.reading.exploding import HAS_ITEM, exploded
+from esmm_spark.reading.named_sources import FILTERED, WITHOUT_ITEMS
+from esmm_spark.reading.raw_columns import CORRUPT, RawPart
 from esmm_spark.reading.reasons import BAD_ID, MALFORMED_LINE, NO_ID, TIME_OUT_OF_RANGE, UNPARSABLE_TIME
+from esmm_spark.reading.sources import condition_column, source_column
 from esmm_spark.reading.times import day_of_folder, is_out_of_range, microseconds_of
 from esmm_spark.reading.values import (
     attribute_value,
@@ -35,11 +38,9 @@ from esmm_spark.reading.values import (
     quoted,
     text_value,
 )
-from esmm_spark.tables.exploding import HAS_ITEM, exploded
-from esmm_spark.tables.files import OpenTable, TablePart
+from esmm_spark.tables.files import OpenTable
 from esmm_spark.tables.labels import BAD_FLAG, label_columns_of
 from esmm_spark.tables.row_ids import row_id, with_row_numbers
-from esmm_spark.tables.sources import source_column
 from esmm_spark.tables.splits import split_of_line
 
 UNKNOWN_SPLIT = "unknown_split"  # a value of `splits.column` that names none
@@ -53,8 +54,6 @@ TABLE_REASONS = (
     BAD_LABEL_NAME,
 )
 
-WITHOUT_ITEMS = "without_items"  # the list that is exploded is empty or null
-FILTERED = "filtered"  # `where` isn't true of it
 AFTER_AS_OF = "after_as_of"  # its time is
 IMMATURE = "immature_dropped"
 TABLE_NOTES = (WITHOUT_ITEMS, FILTERED, AFTER_AS_OF, IMMATURE)
@@ -91,18 +90,18 @@ def read_lines(opened: OpenTable, wanted: Wanted) -> DataFrame:
     return reduce(DataFrame.unionByName, parts)
 
 
-def _part_lines(part: TablePart, opened: OpenTable, wanted: Wanted) -> DataFrame:
+def _part_lines(part: RawPart, opened: OpenTable, wanted: Wanted) -> DataFrame:
     table = wanted.table
     raw = part.lines if table.impression_id else with_row_numbers(part.lines)
     if table.day_folders is not None and table.day_folders not in raw.columns:
         raw = raw.withColumn(table.day_folders, day_of_folder(table.day_folders))
-    raw = raw if table.explode is None else exploded(raw, table.explode, part.file)
+    raw = raw if table.explode is None else exploded(raw, table.explode, f"{_KEY}.explode", part.file)
     named, sources = _named(raw, part, opened, wanted)
     return _judged(_as_text(named, sources, wanted), wanted)
 
 
 def _named(
-    raw: DataFrame, part: TablePart, opened: OpenTable, wanted: Wanted
+    raw: DataFrame, part: RawPart, opened: OpenTable, wanted: Wanted
 ) -> tuple[DataFrame, Mapping[str, ColumnSource]]:
     """Returns the sources' values as columns of their keys, and those sources that are there."""
     table, columns, sources = wanted.table, [], {}
@@ -118,16 +117,13 @@ def _named(
     if table.impression_id is None:
         columns.append(row_id(opened, table.explode).alias("impression_id"))
     if table.where is not None:
-        condition = source_column(raw, ColumnSource(expr=table.where), f"{_KEY}.where", part.file)
+        condition = condition_column(raw, table.where, f"{_KEY}.where", part.file)
         columns.append(condition.alias(_CONDITION))
     kept = [name for name in (CORRUPT, HAS_ITEM) if name in raw.columns]
     folder_day = day_of_folder(table.day_folders).alias("folder_day")
     named = raw.select(*columns, *kept, folder_day)
     for key, source in sources.items():
         _check_type(named.schema[key].dataType, f"{_KEY}.{key} = {source}", part.file)
-    if table.where is not None and not isinstance(named.schema[_CONDITION].dataType, BooleanType):
-        found_type = named.schema[_CONDITION].dataType.simpleString()
-        raise ConfigError(f"{_KEY}.where = {table.where!r} is no condition, it gives {found_type}")
     return named, sources
 
 
@@ -162,7 +158,7 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
     if HAS_ITEM in lines.columns:
         is_left_out |= ~F.col(HAS_ITEM)
     if _CONDITION in lines.columns:
-        is_left_out |= ~F.coalesce(_CONDITION, F.lit(False))
+        is_left_out |= ~F.col(_CONDITION)
     reason = (
         F.when(is_malformed, MALFORMED_LINE)
         .when(is_left_out, F.lit(None))

@@ -5,9 +5,9 @@ from itertools import groupby
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from esmm_spark.reading.exploding import position_of
 from esmm_spark.reading.raw_columns import CORRUPT, PATH
 from esmm_spark.reading.values import quoted
-from esmm_spark.tables.exploding import position_of
 from esmm_spark.tables.files import BLOCK, ROW, OpenTable
 
 _PLACE, _SHIFT = "__place", "__shift"

@@ -40,7 +40,8 @@ def test_the_unit_that_brings_a_time_near_to_the_day_is_named(
 def check(
     spark: SparkSession, source: dict[str, Any], lines: Sequence[tuple[int | None, str | None]], **keys: Any
 ) -> None:
-    log = ClickLog(path="raw/clicks", time="t", user_id="user", item_id="item", **keys)
+    shared = {"path": "raw/clicks", "time": "t", "user_id": "user", "item_id": "item"}
+    log = ClickLog.model_validate({**shared, **keys})
     counts = SourceCounts(name="ds=2026-11-24.clicks", path="raw/clicks", **source)
     raw = spark.createDataFrame(lines, "time_us bigint, reason string")
     is_excused: IsExcused = never_excused

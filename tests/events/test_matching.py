@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import InputError
-from esmm_spark.contracts.event_config import Catalog
+from esmm_spark.contracts.events.catalog import Catalog
 from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.events.days import build_days
 from esmm_spark.events.join.labels import Labelled
@@ -46,10 +46,13 @@ def test_a_catalog_of_which_no_context_has_an_attribute_is_told(
     shared: dict[str, Any] = {"path": "p", "key": "item", "key_column": "item"}
     catalogs = [
         (
-            Catalog(**shared, features={"brand": "b", "kind": "k"}),
+            Catalog.model_validate({**shared, "features": {"brand": "b", "kind": "k"}}),
             spark.createDataFrame([("007",)], "item_id string"),
         ),
-        (Catalog(**shared, features={"age": "age"}), spark.createDataFrame([("007",)], "item_id string")),
+        (
+            Catalog.model_validate({**shared, "features": {"age": "age"}}),
+            spark.createDataFrame([("007",)], "item_id string"),
+        ),
     ]
     assert unused_catalogs(contexts, labelled.all_impressions, catalogs) == [
         "logs.events.catalogs.0: none of 2 contexts has an attribute of it (item_id is like 'i' in "

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.event_config import ClickLog
+from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.events.reading.lines import read_events
 from esmm_spark.reading.columns import CheckedColumns, check_columns, read_log_schemas
 from esmm_spark.reading.files import list_log_files
@@ -22,7 +23,8 @@ from esmm_spark.reading.values import attribute_value, is_inexact, quoted, text_
 NOON = datetime(2026, 11, 23, 12)
 NOON_UTC = NOON.replace(tzinfo=UTC)
 KEY = "logs.events.clicks"
-IDS = {"user_id": ("user_id", "user"), "item_id": ("item_id", "item")}
+IDS = {name: (name, ColumnSource(column=name.removesuffix("_id"))) for name in ("user_id", "item_id")}
+COLUMNS = {"time": "t", "user_id": "user", "item_id": "item"}
 NOON_US = 1_795_435_200_000_000
 NANOS = pa.scalar(NOON_US * 1000 + 999, pa.int64())
 SCALAR, ID_AND_TEXT, LISTED, WEIGHED = (
@@ -135,7 +137,7 @@ def test_a_value_has_one_text_whatever_its_type(spark: SparkSession, file: str) 
     names = {name: expected for name, (_, uses, expected) in TABLE.items() if uses}
     files = read_log_schemas([(file, None)], "parquet")
     types = check(file, {f"features.{name}": name for name in [*names, "a`b.c d"]}).types
-    (raw,) = read_raw(spark, files, "parquet", types)
+    ((raw, _),) = read_raw(spark, files, "parquet", types)
     scalars = [name for name in names if "id" in TABLE[name][1]]
 
     def inexact(name: str) -> Column:
@@ -193,7 +195,7 @@ def test_a_log_reads_mapped_columns_alone_and_files_may_widen_them(
     )
     # Of an empty day pandas knows no types.
     pq.write_table(pa.table({name: pa.nulls(0) for name in ("user", "item", "t")}), tmp_path / "none.parquet")
-    log = ClickLog(path=str(tmp_path), time="t", user_id="user", item_id="item", features={"item": "item"})
+    log = ClickLog.model_validate({**COLUMNS, "path": str(tmp_path), "features": {"item": "item"}})
     lines = read_events(spark, KEY, log, IDS, list_log_files(log.path, None), (date.min, date.max)).lines
     rows = [(row.user_id, row.item_id, row["@item"], row.time_us, row.reason) for row in lines.collect()]
     assert rows == [("11", "i", "i", NOON_US, None)] * 5
@@ -206,7 +208,7 @@ def test_an_id_that_was_rounded_is_rejected(spark: SparkSession, tmp_path: Path)
     pq.write_table(
         pa.table({"user": ids, "item": items, "t": pa.array([NOON_US] * 4)}), tmp_path / "a.parquet"
     )
-    log = ClickLog(path=str(tmp_path), time="t", time_unit="us", user_id="user", item_id="item")
+    log = ClickLog.model_validate({**COLUMNS, "path": str(tmp_path), "time_unit": "us"})
     lines = read_events(spark, KEY, log, IDS, list_log_files(log.path, None), (date.min, date.max)).lines
     found = sorted((row.reason or "", row.user_id or "") for row in lines.collect())
     assert found == [

@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.event_config import ClickLog
+from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.events.reading.lines import read_events
 from esmm_spark.reading.files import list_log_files
 
@@ -42,11 +43,9 @@ DAYS: dict[str, list[dict[str, pa.Array]]] = {
 
 
 def read(spark: SparkSession, folder: Path) -> list[Any]:
-    log = ClickLog(path=str(folder), time="t", user_id="user", item_id="item")
-    ids, files = (
-        {"user_id": ("user_id", "user"), "item_id": ("item_id", "item")},
-        list_log_files(log.path, None),
-    )
+    log = ClickLog.model_validate({"path": str(folder), "time": "t", "user_id": "user", "item_id": "item"})
+    ids = {name: (name, ColumnSource(column=name.removesuffix("_id"))) for name in ("user_id", "item_id")}
+    files = list_log_files(log.path, None)
     lines = read_events(spark, "logs.events.clicks", log, ids, files, (date.min, date.max)).lines
     return [(row.user_id, row.item_id, row.time_us, row.reason) for row in lines.collect()]
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from esmm_spark.contracts.event_config import LogFiles, TimeUnit
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.labels import TableLabel
+from esmm_spark.contracts.tables.log_files import MappedFiles
 from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.contracts.tasks import Tasks
 
@@ -25,7 +25,7 @@ def _moment(value: Any) -> Any:
     return value
 
 
-class TableLog(LogFiles):
+class TableLog(MappedFiles):
     """A table with a line per impression: its labels, its features, what groups it."""
 
     delimiter: Annotated[
@@ -43,21 +43,6 @@ class TableLog(LogFiles):
             "column, too.",
         ),
     ] = None
-    explode: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            description="A column, or path, that is a list with an item per impression: the column of its "
-            "last name is then one item, and `<name>_position` its place, from 0 on.",
-        ),
-    ] = None
-    where: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            description="A condition in Spark SQL; lines of which it isn't true are noted as `filtered`.",
-        ),
-    ] = None
     impression_id: Annotated[
         ColumnSource | None,
         Field(description="The impression's id; without one, `<file>:<number of the row>`."),
@@ -70,16 +55,6 @@ class TableLog(LogFiles):
         ColumnSource | None,
         Field(description="The impression's time, for windows, `as_of`, splits by day and `first`."),
     ] = None
-    time_unit: Annotated[
-        TimeUnit,
-        Field(
-            description="Unit of all times since 1970, or `iso`: timestamps or ISO 8601 text, UTC by default."
-        ),
-    ] = "ms"
-    earliest_time: Annotated[
-        date,
-        Field(description="Earlier times are rejected as `time_out_of_range`: most likely another unit."),
-    ] = date(2000, 1, 1)
     features: Annotated[
         dict[str, ColumnSource],
         Field(

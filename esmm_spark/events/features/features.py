@@ -11,7 +11,9 @@ from typing import NamedTuple
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.event_config import Catalog, EventLogs, History
+from esmm_spark.contracts.event_config import EventLogs
+from esmm_spark.contracts.events.catalog import Catalog
+from esmm_spark.contracts.events.history import History
 from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.events.features.catalogs import join_catalog
 from esmm_spark.events.features.crosses import cross

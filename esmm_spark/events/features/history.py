@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, MapType, StringType, StructField, StructType
 
-from esmm_spark.contracts.event_config import History
+from esmm_spark.contracts.events.history import History
 
 _DAY_US = 86_400_000_000
 _SECOND_US = 1_000_000

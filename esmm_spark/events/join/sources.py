@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.event_config import Catalog
+from esmm_spark.contracts.events.catalog import Catalog
 from esmm_spark.contracts.funnel import IMPRESSION_ID, IMPRESSIONS, EventLink, Funnel
 from esmm_spark.events.features.history import history_range_us
 from esmm_spark.events.join.needed_folders import IsExcused, never_excused, require_folders
@@ -43,8 +43,9 @@ class DayLogs(NamedTuple):
 
     Attributes:
         raw: log -> all lines of the files where the day's may lie, not cached.
-        lines: log -> those in the range of `time_ranges`, and all bad ones. Cached: text is parsed once.
-            Impressions of other days are there to compete for clicks, and have no attributes.
+        lines: log -> those in the range of `time_ranges`, and all bad ones, without what is left out.
+            Cached: text is parsed once. Impressions of other days are there to compete for clicks, and have
+            no attributes.
         catalogs: each with all its lines. Cached: they are counted and joined.
         warnings: what was noticed about the files.
         byte_order_marks: log -> how many of the files of `raw` begin with one; `catalogs.0` likewise.
@@ -63,7 +64,7 @@ class DayLogs(NamedTuple):
     def accepted_catalogs(self) -> list[tuple[Catalog, DataFrame]]:
         """Returns each catalog with its lines that are no rejects."""
         return [
-            (catalog, lines.where("reason is null").drop("reason", "line"))
+            (catalog, lines.where("reason is null and note is null").drop("reason", "note", "line"))
             for catalog, lines in self.catalogs
         ]
 
@@ -217,12 +218,12 @@ def read_day_logs(
         if not with_features and config.file_format == "parquet":
             config = config.model_copy(update={"features": {}})
         near = days_around(day.start_us, day.end_us - 1, config.late_days)
-        ids = {key: (funnel.key_of_id(name, key), column) for key, column in funnel.ids_of(name).items()}
+        ids = {key: (funnel.key_of_id(name, key), source) for key, source in funnel.ids_of(name).items()}
         read = read_events(spark, funnel.key_of(name), config, ids, files.of_logs[name], near)
         last = last if day.as_of_us is None else min(last, day.as_of_us)
         # In this order: what is wrong with a line costs more to find out.
         needed = F.col("time_us").between(first, last) | F.col("reason").isNotNull()
-        lines = read.lines.where(needed)
+        lines = read.lines.where(F.col("note").isNull() & needed).drop("note")
         if name == IMPRESSIONS:
             lines = _without_others_attributes(lines, day)
         result.raw[name] = read.near

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from esmm_spark.contracts.event_config import History
+from esmm_spark.contracts.events.history import History
 from esmm_spark.contracts.funnel import IMPRESSIONS, Funnel
+from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.reading.column_types import ColumnType
 from esmm_spark.reading.columns import Placed, check_equal
 
@@ -13,14 +14,14 @@ def check_agreement(funnel: Funnel, types: Mapping[str, Mapping[str, ColumnType]
 
     Args:
         funnel: the logs' config.
-        types: table, `clicks` or `catalogs.0` -> column -> its type. Tables and columns that are not read are
-            not looked at.
+        types: table, `clicks` or `catalogs.0` -> key -> the type of its source. What isn't read is not looked
+            at.
     """
     logs = funnel.events
     ids: dict[str, list[Placed]] = {}
     for name in funnel.logs:
-        for key, column in funnel.ids_of(name).items():
-            ids.setdefault(key, []).extend(_placed(funnel, name, funnel.key_of_id(name, key), column, types))
+        for key, source in funnel.ids_of(name).items():
+            ids.setdefault(key, []).extend(_placed(funnel, name, funnel.key_of_id(name, key), source, types))
     for number, catalog in enumerate(logs.catalogs):
         key = f"{catalog.key}_id"
         ids.setdefault(key, []).extend(
@@ -45,7 +46,7 @@ def _sources(funnel: Funnel, history: History, types: Mapping[str, Mapping[str, 
 def _attribute(
     funnel: Funnel, log: str, name: str, types: Mapping[str, Mapping[str, ColumnType]]
 ) -> list[Placed]:
-    features: Mapping[str, str] = funnel.logs[log].features
+    features: Mapping[str, ColumnSource] = funnel.logs[log].features
     return _placed(funnel, log, f"features.{name}", features[name], types) if name in features else []
 
 
@@ -59,7 +60,7 @@ def _of_catalogs(funnel: Funnel, name: str, types: Mapping[str, Mapping[str, Col
 
 
 def _placed(
-    funnel: Funnel, table: str, key: str, column: str, types: Mapping[str, Mapping[str, ColumnType]]
+    funnel: Funnel, table: str, key: str, source: ColumnSource, types: Mapping[str, Mapping[str, ColumnType]]
 ) -> list[Placed]:
-    kind = types.get(table, {}).get(column)
-    return [] if kind is None else [Placed(f"{funnel.key_of(table)}.{key}", column, kind)]
+    kind = types.get(table, {}).get(key)
+    return [] if kind is None else [Placed(f"{funnel.key_of(table)}.{key}", str(source), kind)]

@@ -5,6 +5,7 @@ time_us      bigint   event time, microseconds since 1970, UTC
 @<name>      string | array<string> | map<string, double>   an attribute, null where empty
 folder_day   date     the day of its file's folder; null where the log has no day folders
 reason       string   null, or why the line is rejected: the first of EVENT_REASONS that is true of it
+note         string   null, or why the line is left out, which is no mistake: `filtered`, `without_items`
 line         string   the mapped columns as JSON, for rejects/
 """
 
@@ -16,11 +17,14 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.event_config import Catalog, EventLog
+from esmm_spark.contracts.event_config import EventLog
+from esmm_spark.contracts.events.catalog import Catalog
+from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.reading.column_types import NOTHING, ColumnType
-from esmm_spark.reading.columns import LogFile, check_columns, read_log_schemas
+from esmm_spark.reading.columns import read_log_schemas
 from esmm_spark.reading.files import list_log_files
-from esmm_spark.reading.raw_columns import CORRUPT, read_raw
+from esmm_spark.reading.named_sources import NOTE, RAW, name_sources, read_named, source_types
+from esmm_spark.reading.raw_columns import CORRUPT
 from esmm_spark.reading.reasons import BAD_ID, MALFORMED_LINE, NO_ID, TIME_OUT_OF_RANGE, UNPARSABLE_TIME
 from esmm_spark.reading.times import (
     DAY_MICROSECONDS,
@@ -45,6 +49,7 @@ EVENT_REASONS = (MALFORMED_LINE, NO_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RAN
 
 # An id is a double too large to be exact; an attribute is a list or an object where nobody knew of one.
 _INEXACT, _IS_OTHER_TYPE = "__inexact", "__is_other_type"
+_HAS_END = "__has_end"  # a catalog's row has something where its end stands
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class EventLines:
         lines: of all files.
         near: of those alone in whose folders lines of the day may lie; for a catalog, all.
         warnings: about new columns.
-        types: column -> its type, of those that are mapped.
+        types: key of the config, `features.206` -> type of what stands there.
         byte_order_marks: files of `near` that begin with one, which is skipped.
     """
 
@@ -70,7 +75,7 @@ def read_events(
     spark: SparkSession,
     key: str,
     log: EventLog,
-    ids: Mapping[str, tuple[str, str]],
+    ids: Mapping[str, tuple[str, ColumnSource]],
     files: Sequence[tuple[str, date | None]],
     near: tuple[date, date],
 ) -> EventLines:
@@ -80,46 +85,43 @@ def read_events(
         spark: the session.
         key: where its config stands: `logs.events.clicks`.
         log: its config.
-        ids: canonical name of an id, `user_id` -> its key below `key`, and its column.
+        ids: canonical name of an id, `user_id` -> its key below `key`, and its source.
         files: those to be read, with the days of their folders.
         near: the first and the last day in whose folder lines of the day may lie.
 
     Raises:
-        ConfigError: a mapped column isn't there.
+        ConfigError: a mapped column isn't there, or a path or an expression is wrong.
         InputError: files that don't agree.
     """
-    columns = {name: column for name, (_, column) in ids.items()}
-    wanted = {
-        **dict(ids.values()),
-        "time": log.time,
-        **{f"features.{key}": value for key, value in log.features.items()},
-    }
     logged = read_log_schemas(files, log.file_format)
-    types, warnings = check_columns(key, logged, wanted)
+    features = {f"features.{name}": source for name, source in log.features.items()}
+    named = name_sources(key, log, {**dict(ids.values()), "time": log.time, **features}, logged)
+    frames = read_named(spark, named, logged)
+    types = source_types(named, frames)
+    id_keys = {name: id_key for name, (id_key, _) in ids.items()}
 
-    def lines_of(chosen: Sequence[LogFile]) -> DataFrame:
-        parts = [_parsed(raw, log, columns, types) for raw in read_raw(spark, chosen, log.file_format, types)]
-        return reduce(DataFrame.unionByName, parts)
+    def lines_of(parts: Sequence[DataFrame]) -> DataFrame:
+        return reduce(DataFrame.unionByName, (_parsed(part, log, id_keys, types) for part in parts))
 
     some = [file for file in logged if file.day is None or near[0] <= file.day <= near[1]]
-    lines = lines_of(logged)
-    near_lines = lines if len(some) == len(logged) else lines_of(some)
-    return EventLines(lines, near_lines, warnings, types, sum(file.has_mark for file in some))
+    lines = lines_of(frames)
+    near_lines = lines if len(some) == len(logged) else lines_of(read_named(spark, named, some))
+    return EventLines(lines, near_lines, named.warnings, types, sum(file.has_mark for file in some))
 
 
 def _parsed(
-    raw: DataFrame,
+    named: DataFrame,
     log: EventLog,
     ids: Mapping[str, str],
     types: Mapping[str, ColumnType],
 ) -> DataFrame:
-    """Returns raw columns as canonical ones."""
-    parsed = raw.select(
-        *(_id(raw, column).alias(key) for key, column in ids.items()),
-        microseconds_of(raw, log.time, log.time_unit).alias("time_us"),
-        *(attribute_value(raw, column).alias(f"@{key}") for key, column in log.features.items()),
+    """Returns named sources as canonical columns; `ids`: canonical name -> key."""
+    parsed = named.select(
+        *(_id(named, key).alias(name) for name, key in ids.items()),
+        microseconds_of(named, "time", log.time_unit).alias("time_us"),
+        *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in log.features),
         day_of_folder(log.day_folders).alias("folder_day"),
-        *_line_columns(raw, ids.values(), log.features.values(), types),
+        *_line_columns(named, ids.values(), log.features, types),
     )
     return _with_reason(parsed, _reason(list(ids), log))
 
@@ -133,40 +135,35 @@ def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLin
         catalog: its config.
     """
     times = {key: getattr(catalog, key) for key in ("valid_from", "valid_to") if getattr(catalog, key)}
-    features = {f"features.{key}": value for key, value in catalog.features.items()}
-    wanted = {"key_column": catalog.key_column, **times, **features}
+    features = {f"features.{name}": source for name, source in catalog.features.items()}
+    sources = {"key_column": catalog.key_column, **times, **features}
     files = read_log_schemas(list_log_files(catalog.path, None), catalog.file_format)
-    types, warnings = check_columns(f"logs.events.catalogs.{number}", files, wanted)
-    parts = [
-        _parsed_catalog(raw, catalog, times, types)
-        for raw in read_raw(spark, files, catalog.file_format, types)
-    ]
-    lines = reduce(DataFrame.unionByName, parts)
-    return EventLines(lines, lines, warnings, types, sum(file.has_mark for file in files))
+    named = name_sources(f"logs.events.catalogs.{number}", catalog, sources, files)
+    frames = read_named(spark, named, files)
+    types = source_types(named, frames)
+    lines = reduce(DataFrame.unionByName, (_parsed_catalog(part, catalog, types) for part in frames))
+    return EventLines(lines, lines, named.warnings, types, sum(file.has_mark for file in files))
 
 
-def _parsed_catalog(
-    raw: DataFrame, catalog: Catalog, times: Mapping[str, str], types: Mapping[str, ColumnType]
-) -> DataFrame:
-    """Returns raw columns of a catalog as canonical ones."""
+def _parsed_catalog(named: DataFrame, catalog: Catalog, types: Mapping[str, ColumnType]) -> DataFrame:
+    """Returns named sources of a catalog as canonical columns."""
     key_id, no_time = f"{catalog.key}_id", F.lit(None).cast("bigint")
-    parsed = raw.select(
-        _id(raw, catalog.key_column).alias(key_id),
+    parsed = named.select(
+        _id(named, "key_column").alias(key_id),
         *(
-            (microseconds_of(raw, times[key], catalog.time_unit) if key in times else no_time).alias(
-                f"{key}_us"
-            )
+            (microseconds_of(named, key, catalog.time_unit) if key in types else no_time).alias(f"{key}_us")
             for key in ("valid_from", "valid_to")
         ),
-        *(attribute_value(raw, column).alias(f"@{key}") for key, column in catalog.features.items()),
-        *_line_columns(raw, [catalog.key_column], catalog.features.values(), types),
+        *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in catalog.features),
+        *_line_columns(named, ["key_column"], catalog.features, types),
+        *(F.col(quoted(key)).isNotNull().alias(_HAS_END) for key in types if key == "valid_to"),
     )
     begins, ends = F.col("valid_from_us"), F.col("valid_to_us")
     unparsable = F.lit(False)
-    if "valid_from" in times:
+    if "valid_from" in types:
         unparsable = begins.isNull()
-    if "valid_to" in times:
-        unparsable |= ends.isNull() & F.col("raw").getField(times["valid_to"]).isNotNull()
+    if "valid_to" in types:
+        unparsable |= ends.isNull() & F.col(_HAS_END)
     reason = (
         F.when(_is_malformed(), MALFORMED_LINE)
         .when(F.col(key_id).isNull(), NO_ID)
@@ -175,23 +172,25 @@ def _parsed_catalog(
         .when(_is_out_of_validity(catalog), TIME_OUT_OF_RANGE)
         .when(ends <= begins, NEVER_VALID)
     )
-    return _with_reason(parsed, reason)
+    return _with_reason(parsed, reason).drop(_HAS_END)
 
 
-def _id(raw: DataFrame, column: str) -> Column:
-    return text_value(F.col(quoted(column)), raw.schema[column].dataType)
+def _id(named: DataFrame, key: str) -> Column:
+    return text_value(F.col(quoted(key)), named.schema[key].dataType)
 
 
 def _line_columns(
-    raw: DataFrame, ids: Iterable[str], attributes: Iterable[str], types: Mapping[str, ColumnType]
+    named: DataFrame, ids: Iterable[str], attributes: Iterable[str], types: Mapping[str, ColumnType]
 ) -> list[Column]:
-    """Returns what is only there to tell why a line is rejected, and to show it."""
-    inexact = [found for column in ids if (found := is_inexact(raw, column)) is not None]
+    """Returns what is only there to tell what becomes of a line, and to show it."""
+    inexact = [found for key in ids if (found := is_inexact(named, key)) is not None]
+    keys = [f"features.{name}" for name in attributes]
     # Of a JSON key that no looked at line had, nobody knows that it is no list or object until one comes.
-    unknown = [F.col(quoted(column)) for column in attributes if types[column].family == NOTHING]
+    unknown = [F.col(quoted(key)) for key in keys if types[key].family == NOTHING]
     nested = [value.startswith("[") | value.startswith("{") for value in unknown]
     return [
-        F.struct(*(F.col(quoted(column)) for column in types)).alias("raw"),
+        F.col(RAW),
+        F.col(NOTE),
         F.col(CORRUPT),
         is_any(inexact).alias(_INEXACT),
         is_any(nested).alias(_IS_OTHER_TYPE),
@@ -203,10 +202,14 @@ def _is_malformed() -> Column:
 
 
 def _with_reason(parsed: DataFrame, reason: Column) -> DataFrame:
-    """Returns `parsed` with `reason` and, only where there is one, `line`; without what they are made of."""
-    line = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, F.to_json("raw")))
-    judged = parsed.withColumn("reason", reason).withColumn("line", line)
-    return judged.drop(CORRUPT, _IS_OTHER_TYPE, _INEXACT, "raw")
+    """Returns `parsed` with `reason`, `note` and, only where there is a reason, `line`.
+
+    What they are made of is left out.
+    """
+    line = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, F.to_json(RAW)))
+    known = F.when(F.col(NOTE).isNull(), reason)
+    judged = parsed.withColumn("reason", known).withColumn("line", line).withColumn("note", F.col(NOTE))
+    return judged.drop(CORRUPT, _IS_OTHER_TYPE, _INEXACT, RAW, NOTE)
 
 
 def _reason(ids: Sequence[str], log: EventLog) -> Column:

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 
 from esmm_spark.contracts.errors import ConfigError, InputError
-from esmm_spark.contracts.event_config import Catalog
+from esmm_spark.contracts.events.catalog import Catalog
 from esmm_spark.events.days import build_days
 from esmm_spark.events.features.catalogs import join_catalog
 from esmm_spark.events.reading.day import parse_day

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from esmm_spark.contracts.event_config import History
+from esmm_spark.contracts.events.history import History
 from esmm_spark.events.features.catalogs import join_catalog
 from esmm_spark.events.features.crosses import cross
 from esmm_spark.events.features.history import count_histories, join_histories

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.event_config import Attribution, ClickLog
 from esmm_spark.contracts.funnel import EventLink
+from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.events.join.attribution import (
     BEFORE_CAUSE,
     CAUSE_TIME_US,
@@ -38,9 +39,14 @@ def frame(spark: SparkSession, rows: list[Event], schema: str) -> DataFrame:
 
 def links(clicks: DataFrame, conversions: DataFrame | None, attribution: Attribution) -> list[EventLink]:
     """Returns the links that follow from the columns of canonical logs."""
-    of_clicks = {name: name for name in clicks.columns if name.endswith("_id")}
-    of_conversions = {name: name for name in (conversions or clicks).columns if name.endswith("_id")}
-    log, is_first = ClickLog(path="p", time="t"), attribution.conversion_click == "first"
+    of_clicks = {name: ColumnSource(column=name) for name in clicks.columns if name.endswith("_id")}
+    of_conversions = {
+        name: ColumnSource(column=name) for name in (conversions or clicks).columns if name.endswith("_id")
+    }
+    log, is_first = (
+        ClickLog.model_validate({"path": "p", "time": "t"}),
+        attribution.conversion_click == "first",
+    )
     return [
         EventLink("click", "clicks", "", log, of_clicks, None, attribution.click_window_s),
         EventLink(

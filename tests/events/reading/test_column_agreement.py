@@ -19,7 +19,7 @@ def test_ids_whose_types_can_not_be_made_equal_name_both_columns_and_types(tmp_p
         for log in ("impressions", "clicks", "conversions"):
             kinds = {
                 "user_id": users.get(log, pa.int64()),
-                "category": users.get(f"{log}_category", pa.string()),
+                "features.category": users.get(f"{log}_category", pa.string()),
             }
             types[log] = {name: parquet_type(kind, "") for name, kind in kinds.items()}
         check_agreement(funnel, types)

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import TooManyRejectsError
 from esmm_spark.contracts.event_config import ClickLog
+from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.events.days import build_days
 from esmm_spark.events.reading.day import parse_day
 from esmm_spark.events.reading.lines import read_events
@@ -34,7 +35,7 @@ from tests.events.small_logs import (
 pytestmark = pytest.mark.spark
 
 KEY = "logs.events.clicks"
-IDS = {"user_id": ("user_id", "user"), "item_id": ("item_id", "item")}
+IDS = {name: (name, ColumnSource(column=name.removesuffix("_id"))) for name in ("user_id", "item_id")}
 NOON_US = 1_795_435_200_000_000  # 2026-11-23 12:00
 
 
@@ -133,7 +134,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_id_or_column_and_is_noted(
     (tmp_path / f"b.{file_format}.gz").write_bytes(gzip.compress(marked))
     (tmp_path / f"c.{file_format}").write_text(header + row)
     keys: dict[str, Any] = {"time": "t", "time_unit": "s", "file_format": file_format}
-    log = ClickLog(path=str(tmp_path), user_id="user", item_id="item", **keys)
+    log = ClickLog.model_validate({"path": str(tmp_path), "user_id": "user", "item_id": "item", **keys})
     found = read_events(spark, KEY, log, IDS, list_log_files(log.path, None), (date.min, date.max))
     rows = [(row.user_id, row.item_id, row.time_us, row.reason) for row in found.lines.collect()]
     assert rows == [("u", "i", NOON_US, None)] * 3

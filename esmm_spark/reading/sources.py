@@ -1,4 +1,4 @@
-"""A source of the config as a column of a table's frame: columns, paths, texts put together, expressions."""
+"""A source of the config as a column of raw lines: columns, paths, texts put together, expressions."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+from pyspark.sql.types import ArrayType, BooleanType, DataType, MapType, StructType
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.tables.column_source import ColumnSource
@@ -38,6 +38,18 @@ def source_column(frame: DataFrame, source: ColumnSource, key: str, where: str) 
     if source.expr is not None:
         return _expression(frame, source.expr, key, where)
     return F.lit(source.constant)
+
+
+def condition_column(frame: DataFrame, condition: str, key: str, where: str) -> Column:
+    """Returns whether a condition in Spark SQL is true of each line; null is not.
+
+    Args are those of `source_column`. Raises ConfigError where it is no condition.
+    """
+    found = _expression(frame, condition, key, where)
+    kind = frame.select(found.alias("condition")).schema["condition"].dataType
+    if not isinstance(kind, BooleanType):
+        raise ConfigError(f"{key} = {condition!r} is no condition, it gives {kind.simpleString()}")
+    return F.coalesce(found, F.lit(False))
 
 
 def no_column(name: str, known: Sequence[str], key: str, where: str) -> ConfigError:

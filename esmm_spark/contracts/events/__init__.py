@@ -1,0 +1,1 @@
+"""The config of what is joined to event logs: catalogs, histories, crosses."""
