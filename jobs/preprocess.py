@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
     if is_events:
         if arguments.backfill_days is not None and arguments.backfill_days < 1:
             raise ConfigError(f"--backfill-days {arguments.backfill_days}: must be at least 1")
-        day = parse_day(arguments.ds, arguments.as_of)
+        day = parse_day(arguments.ds, arguments.as_of, config.funnel.events.time_zone)
         this_run().writes(config.paths.dataset, day.name, (EXAMPLES, LABELS, REJECTS))
         allowed_missing = _logs_named(config, arguments.allow_missing)
         _build_days(config, day, looks_back, arguments.backfill_days, allowed_missing)

@@ -4,7 +4,7 @@ Whatever is not set is not in the log: clicks without an `impression_id` column 
 item.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from esmm_spark.contracts.events.catalog import Catalog
 from esmm_spark.contracts.events.history import Cross, History
 from esmm_spark.contracts.section import Section
 from esmm_spark.contracts.tables.column_source import ColumnSource
-from esmm_spark.contracts.tables.log_files import MappedFiles
+from esmm_spark.contracts.tables.log_files import UTC_ZONE, MappedFiles, TimeZone
 
 _IMMATURE = (
     "What becomes of an impression whose windows end after `--as-of`: `drop` (counted), `keep` with the "
@@ -143,6 +143,13 @@ class EventLogs(Section):
         ConversionLog | None, Field(description="The log of the task `conversion` that is given `click`.")
     ] = None
     tasks: Annotated[dict[str, TaskLog], Field(description="Task -> its log, of any other task.")] = {}
+    time_zone: Annotated[
+        TimeZone,
+        Field(
+            description="Of the days that are built, of `--as-of` without an offset, and by default of all "
+            "logs and catalogs below: `Asia/Shanghai`."
+        ),
+    ] = UTC_ZONE
     attribution: Attribution = Attribution()
     immature: Annotated[Literal["drop", "keep", "flag"], Field(description=_IMMATURE)] = "drop"
     min_match_rate: Annotated[
@@ -158,6 +165,23 @@ class EventLogs(Section):
     catalogs: Annotated[list[Catalog], Field(description="Tables to join in.")] = []
     history: Annotated[list[History], Field(description="Features from the past, point-in-time.")] = []
     crosses: Annotated[list[Cross], Field(description="Features that join a history and an impression.")] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_zone_on(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not isinstance(zone := content.get("time_zone"), str):
+            return content
+
+        def in_zone(log: Any) -> Any:
+            return {"time_zone": zone, **log} if isinstance(log, dict) else log
+
+        tasks, catalogs = content.get("tasks"), content.get("catalogs")
+        passed = {name: in_zone(content.get(name)) for name in ("impressions", "clicks", "conversions")}
+        if isinstance(tasks, dict):
+            passed["tasks"] = {name: in_zone(log) for name, log in tasks.items()}
+        if isinstance(catalogs, list):
+            passed["catalogs"] = [in_zone(catalog) for catalog in catalogs]
+        return {**content, **{name: log for name, log in passed.items() if log is not None}}
 
     @model_validator(mode="after")
     def _check_attributes(self) -> Self:

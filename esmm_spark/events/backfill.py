@@ -11,6 +11,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import MissingLogError
 from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.manifest import DayCounts
+from esmm_spark.contracts.tables.log_files import UTC_ZONE
 from esmm_spark.events.day_folders import dataset_lease
 from esmm_spark.events.join.labels import label_day
 from esmm_spark.events.join.needed_folders import IsExcused
@@ -52,9 +53,12 @@ def days_that_can_change(funnel: Funnel) -> int:
 
     Example:
         Windows of 1 and 7 days, a day late: 9.
+
+    Where clocks change a day may have 23 hours: one day more.
     """
     late_days = max(log.late_days for log in funnel.logs.values())
-    return late_days + ceil(funnel.longest_window_s * SECOND_US / DAY_US)
+    is_shorter = funnel.events.time_zone != UTC_ZONE
+    return late_days + ceil(funnel.longest_window_s * SECOND_US / DAY_US) + is_shorter
 
 
 def look_back(

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import ConfigError, MissingLogError, TargetBusyError
 from esmm_spark.contracts.manifest import DayPartition, require_same_spec
+from esmm_spark.contracts.tables.log_files import UTC_ZONE
 from esmm_spark.events.backfill import look_back
 from esmm_spark.events.day_folders import (
     dataset_lease,
@@ -34,6 +35,9 @@ from esmm_spark.spark.small_inputs import small_input_settings
 # What makes two days' examples comparable, beside the feature spec: keys of `logs.events`, of a task's log.
 _JOIN_KEYS = ("attribution", "immature", "history", "crosses")
 _TASK_JOIN_KEYS = ("window_s", "parent_event")
+# Of each log: which lines of its files it has.
+_LOGS = ("impressions", "clicks", "conversions")
+_LINE_KEYS = ("where", "explode")
 
 
 class BuiltDays(NamedTuple):
@@ -156,9 +160,13 @@ def _join_of(config: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": config["tasks"],
         "samples.carry": config["samples"]["carry"],
         **{f"logs.events.{key}": events[key] for key in _JOIN_KEYS},
+        "logs.events.time_zone": events.get("time_zone", UTC_ZONE),
         **{
-            f"logs.events.tasks.{task}.{key}": log[key]
+            f"logs.events.{name}.{key}": (events[name] or {}).get(key) for name in _LOGS for key in _LINE_KEYS
+        },
+        **{
+            f"logs.events.tasks.{task}.{key}": log.get(key)
             for task, log in events["tasks"].items()
-            for key in _TASK_JOIN_KEYS
+            for key in (*_TASK_JOIN_KEYS, *_LINE_KEYS)
         },
     }

@@ -1,6 +1,6 @@
 """Checks that a day's logs have lost no events, e.g. by retention, since the day was built.
 
-A day remembers how many events of each UTC day it knew, of each log, in all of the range that matters. Logs
+A day remembers how many events of each day it knew, of each log, in all of the range that matters. Logs
 are whole while they hold at least as many: files may be renamed, merged or written in another format, and
 late events may come, but what retention took away shows. Unlike sizes and names of files this serves logs
 without day folders, too, and costs one count of lines that are cached anyway.
@@ -19,7 +19,7 @@ from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.manifest import DayCounts
 from esmm_spark.events.join.sources import DayLogs, event_ranges
 from esmm_spark.events.reading.day import Day
-from esmm_spark.events.reading.deduplication import day_number
+from esmm_spark.reading.local_days import day_number
 
 EventsPerDay = Mapping[str, Mapping[str, int]]
 
@@ -27,7 +27,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 def count_events_per_day(logs: DayLogs, funnel: Funnel, day: Day) -> dict[str, dict[str, int]]:
-    """Returns log -> UTC day, `2026-11-23` -> accepted events of it that matter to the day `day`."""
+    """Returns log -> day, `2026-11-23` -> accepted events of it that matter to the day `day`."""
     frames = [
         logs.lines[name].select(F.lit(name).alias("log"), mattering_day(name, funnel, day).alias("day"))
         for name in funnel.logs
@@ -38,7 +38,7 @@ def count_events_per_day(logs: DayLogs, funnel: Funnel, day: Day) -> dict[str, d
 
 
 def mattering_day(name: str, funnel: Funnel, day: Day) -> Column:
-    """Returns the number of the UTC day of a line, null where it is rejected or doesn't matter to `day`.
+    """Returns the number of the day of a line, null where it is rejected or doesn't matter to `day`.
 
     Args:
         name: the log.
@@ -47,13 +47,13 @@ def mattering_day(name: str, funnel: Funnel, day: Day) -> Column:
     """
     first, last = event_ranges(funnel, day)[name]
     matters = F.col("reason").isNull() & F.col("time_us").between(first, last)
-    return F.when(matters, day_number(F.col("time_us")))
+    return F.when(matters, day_number(F.col("time_us"), day.zone))
 
 
 def by_utc_day(
     counts: Iterable[tuple[str, int | None, int]], logs: Iterable[str]
 ) -> dict[str, dict[str, int]]:
-    """Returns log -> UTC day -> events, of (log, number of a UTC day or null, lines), for each of `logs`."""
+    """Returns log -> day -> events, of (log, number of a day or null, lines), for each of `logs`."""
     sums = Counter[tuple[str, int]]()
     for name, number, lines in counts:
         if number is not None:
@@ -91,7 +91,7 @@ def require_whole(built: DayCounts, found: EventsPerDay, day: Day, allowed_missi
 
 
 def _is_known(each: str, built: DayCounts, day: Day) -> bool:
-    """Returns whether all that the day was built from of a UTC day is known as of now."""
+    """Returns whether all that the day was built from of a day is known as of now."""
     if day.as_of is None:
         return True
     if built.as_of is not None and datetime.fromisoformat(built.as_of) <= day.as_of:

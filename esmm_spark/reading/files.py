@@ -9,7 +9,9 @@ from pyarrow import parquet
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.locations import literal_hint
+from esmm_spark.contracts.tables.log_files import UTC_ZONE
 from esmm_spark.files import filesystems, storage
+from esmm_spark.reading.local_days import day_of_time
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d|\d{8}", re.ASCII)
 
@@ -65,14 +67,10 @@ def parse_date(text: str) -> date:
     return date.fromisoformat(text)
 
 
-def days_around(first_us: int, last_us: int, late_days: int) -> tuple[date, date]:
+def days_around(first_us: int, last_us: int, late_days: int, zone: str = UTC_ZONE) -> tuple[date, date]:
     """Returns the first and last day whose folders may hold events of [first_us, last_us], microseconds."""
-    return day_of_time(first_us) - timedelta(days=1), day_of_time(last_us) + timedelta(days=late_days)
-
-
-def day_of_time(time_us: int) -> date:
-    """Returns the UTC day of a time in microseconds since 1970."""
-    return date(1970, 1, 1) + timedelta(microseconds=time_us)
+    first, last = day_of_time(first_us, zone), day_of_time(last_us, zone)
+    return first - timedelta(days=1), last + timedelta(days=late_days)
 
 
 def _day_folder(path: str, day_folders: str) -> tuple[str, date]:

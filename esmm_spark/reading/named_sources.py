@@ -18,12 +18,14 @@ from esmm_spark.reading.columns import LogFile, check_columns, refuse_type
 from esmm_spark.reading.exploding import HAS_ITEM, exploded, item_name, position_of
 from esmm_spark.reading.raw_columns import CORRUPT, PATH, RawPart, read_raw
 from esmm_spark.reading.sources import condition_column, source_column
+from esmm_spark.reading.times import check_time_format, is_without_time
 from esmm_spark.reading.values import quoted
 
 # Of a named line: what it was, for rejects; and whether it is left out, by which note.
 RAW, NOTE = "__raw", "__note"
 WITHOUT_ITEMS = "without_items"  # the list that is exploded is empty or null
 FILTERED = "filtered"  # `where` isn't true of it
+WITHOUT_TIME = "without_time"  # nothing stands where its time should, and `null_time` is `skip`
 
 
 class NamedSources(NamedTuple):
@@ -75,6 +77,7 @@ def read_named(spark: SparkSession, named: NamedSources, files: Sequence[LogFile
         ConfigError: a path leads nowhere, an expression fails, or gives what its key can't take.
     """
     log = named.log
+    check_time_format(spark, log, named.key)
     texts = [text for source in named.sources.values() for text in source.texts]
     texts += [text for text in (log.where, log.explode) if text is not None]
     is_more = len(named.plain) < len(named.sources) or bool(log.where or log.explode)
@@ -134,10 +137,14 @@ def _named(part: RawPart, named: NamedSources) -> DataFrame:
             columns[key] = F.lit(None).cast("string")
     shown = [F.col(quoted(column)) for column in named.types]
     shown += [columns[key].alias(key) for key in named.sources if key in made]
-    return raw.select(
+    lines = raw.select(
         *(column.alias(key) for key, column in columns.items()),
         CORRUPT,
         PATH,
         F.struct(*shown).alias(RAW),
         note.alias(NOTE),
     )
+    if log.null_time == "reject" or "time" not in columns:
+        return lines
+    is_skipped = F.col(CORRUPT).isNull() & is_without_time(lines, "time")
+    return lines.withColumn(NOTE, F.coalesce(NOTE, F.when(is_skipped, WITHOUT_TIME)))

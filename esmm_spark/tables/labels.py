@@ -45,7 +45,7 @@ def label_columns_of(
             labels[task] = _flag(named, key)
             continue
         cause = times.get(parent, time_us) if parent is not None else time_us
-        event = microseconds_of(named, key, table.time_unit)
+        event = microseconds_of(named, key, table)
         is_event = _is_in_window(event, cause, label, table)
         times[task] = F.when(is_event, event)
         immature[task] = _is_immature(is_event, cause, label, table)

@@ -25,11 +25,11 @@ from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Tasks
 from esmm_spark.logs.reasons import BAD_LABEL_NAME
 from esmm_spark.reading.exploding import HAS_ITEM, exploded
-from esmm_spark.reading.named_sources import FILTERED, WITHOUT_ITEMS
+from esmm_spark.reading.named_sources import FILTERED, WITHOUT_ITEMS, WITHOUT_TIME
 from esmm_spark.reading.raw_columns import CORRUPT, RawPart
 from esmm_spark.reading.reasons import BAD_ID, MALFORMED_LINE, NO_ID, TIME_OUT_OF_RANGE, UNPARSABLE_TIME
 from esmm_spark.reading.sources import condition_column, source_column
-from esmm_spark.reading.times import day_of_folder, is_out_of_range, microseconds_of
+from esmm_spark.reading.times import day_of_folder, is_out_of_range, is_without_time, microseconds_of
 from esmm_spark.reading.values import (
     attribute_value,
     is_any,
@@ -56,11 +56,11 @@ TABLE_REASONS = (
 
 AFTER_AS_OF = "after_as_of"  # its time is
 IMMATURE = "immature_dropped"
-TABLE_NOTES = (WITHOUT_ITEMS, FILTERED, AFTER_AS_OF, IMMATURE)
+TABLE_NOTES = (WITHOUT_ITEMS, FILTERED, WITHOUT_TIME, AFTER_AS_OF, IMMATURE)
 
 _KEY = "logs.table"
 _CONDITION, _HAS_TIME, _IS_INEXACT = "__where", "__has_time", "__is_inexact"
-_IS_IMMATURE, _JSON = "__is_immature", "__json"
+_IS_IMMATURE, _IS_SKIPPED, _JSON = "__is_immature", "__is_skipped", "__json"
 _IDS = ("impression_id", "context_key")
 
 
@@ -131,10 +131,11 @@ def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Want
     """Returns what the lines hold as text, and beside it what is only there to judge them."""
     table = wanted.table
     identifier = _scalar(named, "impression_id")
-    time_us = microseconds_of(named, "time", table.time_unit) if "time" in sources else F.lit(None)
+    time_us = microseconds_of(named, "time", table) if "time" in sources else F.lit(None)
     labels, is_immature = label_columns_of(named, table, wanted.tasks, time_us)
     inexact = [found for key in _IDS if key in sources and (found := is_inexact(named, key)) is not None]
     kept = [name for name in (CORRUPT, HAS_ITEM, _CONDITION) if name in named.columns]
+    is_skipped = table.null_time == "skip" and "time" in sources
     return named.select(
         identifier.alias("impression_id"),
         (_scalar(named, "context_key") if table.context_key else identifier).alias("context_key"),
@@ -143,6 +144,7 @@ def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Want
         *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in table.features),
         (F.lit(wanted.split) if wanted.split else split_of_line(named, table)).alias("split"),
         F.lit("time" in sources).alias(_HAS_TIME),
+        (is_without_time(named, "time") if is_skipped else F.lit(False)).alias(_IS_SKIPPED),
         is_immature.alias(_IS_IMMATURE),
         is_any(inexact).alias(_IS_INEXACT),
         F.to_json(F.struct(*(quoted(key) for key in sources))).alias(_JSON),
@@ -159,6 +161,7 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
         is_left_out |= ~F.col(HAS_ITEM)
     if _CONDITION in lines.columns:
         is_left_out |= ~F.col(_CONDITION)
+    is_filtered, is_left_out = is_left_out, is_left_out | F.col(_IS_SKIPPED)
     reason = (
         F.when(is_malformed, MALFORMED_LINE)
         .when(is_left_out, F.lit(None))
@@ -173,7 +176,7 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
     note = F.when(F.col("reason").isNotNull(), F.lit(None))
     if HAS_ITEM in lines.columns:
         note = note.when(~F.col(HAS_ITEM), WITHOUT_ITEMS)
-    note = note.when(is_left_out, FILTERED)
+    note = note.when(is_filtered, FILTERED).when(is_left_out, WITHOUT_TIME)
     if table.as_of_us is not None:
         note = note.when(time_us > table.as_of_us, AFTER_AS_OF)
     if table.immature == "drop":

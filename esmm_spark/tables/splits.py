@@ -8,7 +8,8 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.schemas.split_names import TEST, TRAIN, VALIDATION, SplitName
 from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.contracts.tables.table_config import TableLog
-from esmm_spark.reading.times import microseconds_of, start_of_day_us
+from esmm_spark.reading.local_days import start_of_day_us
+from esmm_spark.reading.times import microseconds_of
 from esmm_spark.reading.values import quoted, text_value
 from esmm_spark.samples.hashing.held_out import SHARE_STEPS
 
@@ -56,8 +57,10 @@ def _by_day(named: DataFrame, table: TableLog) -> Column:
         day = F.col("folder_day")
         bounds = {split: F.lit(first) for split, first in _firsts(splits).items()}
     else:
-        day = microseconds_of(named, "time", table.time_unit)
-        bounds = {split: F.lit(start_of_day_us(first)) for split, first in _firsts(splits).items()}
+        day = microseconds_of(named, "time", table)
+        bounds = {
+            split: F.lit(start_of_day_us(first, table.time_zone)) for split, first in _firsts(splits).items()
+        }
     found = F.lit(TRAIN)
     # Validation before test: what is from the later day on is of the later one.
     for split, first in bounds.items():

@@ -21,6 +21,7 @@ from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.splits import OpenLog, SplitLines
 from esmm_spark.reading.fitting import fit_numbers
 from esmm_spark.reading.lost_values import describe_lost, lost_notes, lost_values, observing
+from esmm_spark.reading.times import check_time_format
 from esmm_spark.samples.dataset import check_rejects, grouping_plan
 from esmm_spark.samples.frozen import frozen_of
 from esmm_spark.samples.hashing.held_out import is_held_out
@@ -53,6 +54,7 @@ def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
     table = _table_of(config)
     paths: dict[str | None, str] = {TRAIN if table.splits.paths else None: table.path}
     paths |= {split: own for split, own in table.splits.paths.items()}
+    check_time_format(spark, table, "logs.table")
     opened = [open_table(spark, table, path) for path in paths.values()]
     lines = [
         read_lines(found, Wanted(table, config.tasks, split))

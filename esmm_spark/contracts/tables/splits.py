@@ -24,7 +24,7 @@ class TableSplits(Section):
     seed: Annotated[int, Field(description="Seed of that share.")] = 42
     validation_from: Annotated[
         date | None,
-        Field(description="Lines from this UTC day on, of `time` or of their folder, validate ..."),
+        Field(description="Lines from this day on, of `time` or of their folder, validate ..."),
     ] = None
     test_from: Annotated[date | None, Field(description="... and those from this day on test.")] = None
     column: Annotated[ColumnSource | None, Field(description="A value that names the line's split.")] = None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -68,7 +69,7 @@ class TableLog(MappedFiles):
     as_of: Annotated[
         str | None,
         BeforeValidator(_moment),
-        Field(description="Nothing after this time is known: `2026-11-24T06:00:00`, UTC by default."),
+        Field(description="Nothing after this time is known: `2026-11-24T06:00:00`, of `time_zone`."),
     ] = None
     immature: Annotated[
         Literal["drop", "keep", "unknown"],
@@ -113,8 +114,8 @@ class TableLog(MappedFiles):
         if self.as_of is None:
             return None
         moment = datetime.fromisoformat(self.as_of)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        moment = moment.replace(tzinfo=ZoneInfo(self.time_zone)) if moment.tzinfo is None else moment
+        since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
         return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
     @property

@@ -17,7 +17,8 @@ from esmm_spark.contracts.schemas.layout import DAY_PREFIX, EXAMPLES
 from esmm_spark.events.reading.day import Day
 from esmm_spark.files import storage
 from esmm_spark.files.manifest_file import read_day
-from esmm_spark.reading.files import day_of_time, holds_lines
+from esmm_spark.reading.files import holds_lines
+from esmm_spark.reading.local_days import day_of_time
 
 # (log, day) -> whether it is right that the log has no folder of the day.
 IsExcused = Callable[[str, date], bool]
@@ -107,10 +108,12 @@ def needed_days(present: Collection[date], range_us: tuple[int, int], day: Day, 
         day: the day that is built.
         newest: the newest folder of any log.
     """
-    first, last = (day_of_time(time_us) for time_us in range_us)
+    first, last = (day_of_time(time_us, day.zone) for time_us in range_us)
     if not present:
         return [day.date]
-    end = max(present) if day.as_of_us is None else min(newest, day_of_time(day.as_of_us) - _ONE_DAY)
+    end = (
+        max(present) if day.as_of_us is None else min(newest, day_of_time(day.as_of_us, day.zone) - _ONE_DAY)
+    )
     first, last = max(first, min(present)), min(last, end)
     around = [first + number * _ONE_DAY for number in range((last - first).days + 1)]
     return sorted({day.date, *around})

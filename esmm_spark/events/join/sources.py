@@ -12,11 +12,12 @@ from esmm_spark.contracts.funnel import IMPRESSION_ID, IMPRESSIONS, EventLink, F
 from esmm_spark.events.features.history import history_range_us
 from esmm_spark.events.join.needed_folders import IsExcused, never_excused, require_folders
 from esmm_spark.events.reading.column_agreement import check_agreement
-from esmm_spark.events.reading.day import DAY_US, SECOND_US, Day
+from esmm_spark.events.reading.day import SECOND_US, Day
 from esmm_spark.events.reading.deduplication import reject_duplicates
 from esmm_spark.events.reading.lines import EventLines, read_catalog, read_events
 from esmm_spark.files.fingerprints import Fingerprint, fingerprints_of
 from esmm_spark.reading.files import days_around, files_between, list_log_files
+from esmm_spark.reading.local_days import day_of_time, start_of_day_us
 
 
 class DayFiles(NamedTuple):
@@ -148,13 +149,16 @@ def event_ranges(funnel: Funnel, day: Day) -> dict[str, tuple[int, int]]:
 
 
 def time_ranges(funnel: Funnel, day: Day) -> dict[str, tuple[int, int]]:
-    """Returns the ranges of `event_ranges`, each from the start of a UTC day on: what must be read.
+    """Returns the ranges of `event_ranges`, each from the start of a day on: what must be read.
 
-    Of lines that repeat an id on a UTC day the earliest is kept: which one that is follows from all of the
+    Of lines that repeat an id on a day the earliest is kept: which one that is follows from all of the
     day before it.
     """
     ranges = event_ranges(funnel, day)
-    return {name: (first - first % DAY_US, last) for name, (first, last) in ranges.items()}
+    return {
+        name: (start_of_day_us(day_of_time(first, day.zone), day.zone), last)
+        for name, (first, last) in ranges.items()
+    }
 
 
 def choose_files(
@@ -176,7 +180,9 @@ def choose_files(
     files = {name: list_log_files(log.path, log.day_folders) for name, log in configs.items()}
     require_folders(configs, files, ranges, day, is_excused)
     chosen = {
-        name: files_between(files[name], *days_around(first, last, configs[name].late_days))
+        name: files_between(
+            files[name], *days_around(first, last, configs[name].late_days, configs[name].time_zone)
+        )
         for name, (first, last) in ranges.items()
     }
     fingerprints = [
@@ -217,7 +223,7 @@ def read_day_logs(
         config = configs[name]
         if not with_features and config.file_format == "parquet":
             config = config.model_copy(update={"features": {}})
-        near = days_around(day.start_us, day.end_us - 1, config.late_days)
+        near = days_around(day.start_us, day.end_us - 1, config.late_days, config.time_zone)
         ids = {key: (funnel.key_of_id(name, key), source) for key, source in funnel.ids_of(name).items()}
         read = read_events(spark, funnel.key_of(name), config, ids, files.of_logs[name], near)
         last = last if day.as_of_us is None else min(last, day.as_of_us)
@@ -227,7 +233,7 @@ def read_day_logs(
         if name == IMPRESSIONS:
             lines = _without_others_attributes(lines, day)
         result.raw[name] = read.near
-        result.lines[name] = _deduplicated(lines, own_ids[name]).persist()
+        result.lines[name] = _deduplicated(lines, own_ids[name], day.zone).persist()
         tables[name] = read
     for number, catalog in enumerate(funnel.events.catalogs if with_features else []):
         table = read_catalog(spark, number, catalog)
@@ -247,5 +253,5 @@ def _without_others_attributes(lines: DataFrame, day: Day) -> DataFrame:
     return lines.withColumns({name: F.when(is_ours, F.col(f"`{name}`")) for name in attributes})
 
 
-def _deduplicated(lines: DataFrame, id_column: str) -> DataFrame:
-    return reject_duplicates(lines, id_column) if id_column in lines.columns else lines
+def _deduplicated(lines: DataFrame, id_column: str, zone: str) -> DataFrame:
+    return reject_duplicates(lines, id_column, zone) if id_column in lines.columns else lines

@@ -1,18 +1,19 @@
-"""A UTC day of event logs, and the time as of which its events are known."""
+"""A day of event logs, and the time as of which its events are known."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from pyspark.sql import Column
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX
+from esmm_spark.contracts.tables.log_files import UTC_ZONE
 from esmm_spark.reading.files import parse_date
+from esmm_spark.reading.local_days import microseconds_since_epoch, start_of_day_us
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Day:
     """A day.
 
     Attributes:
-        date: in UTC.
+        date: in its zone.
         as_of: nothing after it is known; None: all that is in the logs.
+        zone: the days' time zone.
     """
 
     date: date
     as_of: datetime | None = None
+    zone: str = UTC_ZONE
 
     @property
     def name(self) -> str:
@@ -35,17 +38,17 @@ class Day:
     @property
     def start_us(self) -> int:
         """Its first microsecond."""
-        return _microseconds(datetime.combine(self.date, time(), UTC))
+        return start_of_day_us(self.date, self.zone)
 
     @property
     def end_us(self) -> int:
         """The first microsecond after it."""
-        return self.start_us + DAY_US
+        return start_of_day_us(self.date + timedelta(days=1), self.zone)
 
     @property
     def as_of_us(self) -> int | None:
         """`as_of` in microseconds since 1970."""
-        return None if self.as_of is None else _microseconds(self.as_of)
+        return None if self.as_of is None else microseconds_since_epoch(self.as_of)
 
     def holds(self, time_us: Column) -> Column:
         """Returns whether a time is on the day."""
@@ -56,8 +59,8 @@ class Day:
         return replace(self, date=date.fromisoformat(name.removeprefix(DAY_PREFIX)))
 
 
-def parse_day(ds: str, as_of: str | None) -> Day:
-    """Returns the day that `--ds` and `--as-of` name.
+def parse_day(ds: str, as_of: str | None, zone: str = UTC_ZONE) -> Day:
+    """Returns the day that `--ds` and `--as-of` name, both in the zone.
 
     Raises:
         ConfigError: one of them is no date or time, or the day begins after `--as-of`.
@@ -67,17 +70,14 @@ def parse_day(ds: str, as_of: str | None) -> Day:
     except ValueError as error:
         raise ConfigError(f"--ds {ds} is no day: write it like 2026-11-23") from error
     if as_of is None:
-        return Day(day)
+        return Day(day, None, zone)
     try:
         moment = datetime.fromisoformat(as_of)
     except ValueError as error:
         raise ConfigError(f"--as-of {as_of} is no time: write it like 2026-11-24T06:00:00") from error
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    parsed = Day(day, moment)
-    if _microseconds(moment) < parsed.start_us:
+    ours = UTC if zone == UTC_ZONE else ZoneInfo(zone)
+    moment = moment.replace(tzinfo=ours) if moment.tzinfo is None else moment.astimezone(ours)
+    parsed = Day(day, moment, zone)
+    if microseconds_since_epoch(moment) < parsed.start_us:
         raise ConfigError(f"--as-of {as_of} is before the day --ds {ds}: nothing of it is known then")
     return parsed
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)

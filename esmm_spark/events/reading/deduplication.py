@@ -1,21 +1,18 @@
 """Deduplicates events: of equal ones the same line is kept, whatever the order of the log."""
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
+
+from esmm_spark.contracts.tables.log_files import UTC_ZONE
+from esmm_spark.reading.local_days import day_number
 
 DUPLICATE = "duplicate"
 
 _RANK = "__rank"
-_DAY_US = 86_400_000_000
 
 
-def day_number(time_us: Column) -> Column:
-    """Returns the number of a time's UTC day, counted from 1970-01-01."""
-    return F.floor(time_us / _DAY_US).cast("int")
-
-
-def reject_duplicates(lines: DataFrame, id_column: str) -> DataFrame:
-    """Returns the lines, those that repeat an id of the same UTC day with the reason `duplicate_<event>`.
+def reject_duplicates(lines: DataFrame, id_column: str, zone: str = UTC_ZONE) -> DataFrame:
+    """Returns the lines, those that repeat an id of the same day with the reason `duplicate_<event>`.
 
     Kept is the first by (time, hash of the ids, hash of all columns). Only a day is looked at, so that a
     day's partition follows from the days around it and not from the whole log.
@@ -23,6 +20,7 @@ def reject_duplicates(lines: DataFrame, id_column: str) -> DataFrame:
     Args:
         lines: canonical lines; those that have a reason already are left as they are.
         id_column: `impression_id`, `click_id` or `conversion_id`.
+        zone: the days'.
     """
     content = [name for name in lines.columns if name not in ("folder_day", "reason", "line")]
     # Maps have no hash: their entries do.
@@ -33,7 +31,7 @@ def reject_duplicates(lines: DataFrame, id_column: str) -> DataFrame:
     # Apart from the attributes, so that who reads none of them keeps lines of the same ids.
     ids = [name for name in content if not name.startswith("@")]
     rank = F.row_number().over(
-        Window.partitionBy(id_column, day_number(F.col("time_us")), F.col("reason").isNull()).orderBy(
+        Window.partitionBy(id_column, day_number(F.col("time_us"), zone), F.col("reason").isNull()).orderBy(
             "time_us", F.xxhash64(*ids), F.xxhash64(*hashed)
         )
     )

@@ -5,7 +5,7 @@ time_us      bigint   event time, microseconds since 1970, UTC
 @<name>      string | array<string> | map<string, double>   an attribute, null where empty
 folder_day   date     the day of its file's folder; null where the log has no day folders
 reason       string   null, or why the line is rejected: the first of EVENT_REASONS that is true of it
-note         string   null, or why the line is left out, which is no mistake: `filtered`, `without_items`
+note         string   null, or why the line is left out, which is no mistake (reading/named_sources.py)
 line         string   the mapped columns as JSON, for rejects/
 """
 
@@ -23,16 +23,15 @@ from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.reading.column_types import NOTHING, ColumnType
 from esmm_spark.reading.columns import read_log_schemas
 from esmm_spark.reading.files import list_log_files
+from esmm_spark.reading.local_days import day_number, start_of_day_us
 from esmm_spark.reading.named_sources import NOTE, RAW, name_sources, read_named, source_types
 from esmm_spark.reading.raw_columns import CORRUPT
 from esmm_spark.reading.reasons import BAD_ID, MALFORMED_LINE, NO_ID, TIME_OUT_OF_RANGE, UNPARSABLE_TIME
 from esmm_spark.reading.times import (
-    DAY_MICROSECONDS,
     END_US,
     day_of_folder,
     is_out_of_range,
     microseconds_of,
-    start_of_day_us,
 )
 from esmm_spark.reading.values import (
     attribute_value,
@@ -118,7 +117,7 @@ def _parsed(
     """Returns named sources as canonical columns; `ids`: canonical name -> key."""
     parsed = named.select(
         *(_id(named, key).alias(name) for name, key in ids.items()),
-        microseconds_of(named, "time", log.time_unit).alias("time_us"),
+        microseconds_of(named, "time", log).alias("time_us"),
         *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in log.features),
         day_of_folder(log.day_folders).alias("folder_day"),
         *_line_columns(named, ids.values(), log.features, types),
@@ -151,7 +150,7 @@ def _parsed_catalog(named: DataFrame, catalog: Catalog, types: Mapping[str, Colu
     parsed = named.select(
         _id(named, "key_column").alias(key_id),
         *(
-            (microseconds_of(named, key, catalog.time_unit) if key in types else no_time).alias(f"{key}_us")
+            (microseconds_of(named, key, catalog) if key in types else no_time).alias(f"{key}_us")
             for key in ("valid_from", "valid_to")
         ),
         *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in catalog.features),
@@ -216,8 +215,7 @@ def _reason(ids: Sequence[str], log: EventLog) -> Column:
     missing = reduce(Column.__or__, (F.col(key).isNull() for key in ids))
     bad = is_bad_id(ids) | F.col(_INEXACT)
     time_us = F.col("time_us")
-    # In whole days since 1970: a time's date by the calendar takes ten times as long.
-    days_late = F.unix_date("folder_day") - F.floor(time_us / DAY_MICROSECONDS).cast("int")
+    days_late = F.unix_date("folder_day") - day_number(time_us, log.time_zone)
     is_elsewhere = ~days_late.between(-1, log.late_days)
     return (
         F.when(_is_malformed(), MALFORMED_LINE)
