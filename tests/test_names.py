@@ -84,6 +84,7 @@ KNOWS_TASKS = (
     "contracts/schemas/columns.py",
     "contracts/schemas/task_columns.py",
     "contracts/event_config.py",
+    "contracts/events/history.py",
     "contracts/funnel.py",
     "simulation/",
     "evaluation/report/paper_words.py",

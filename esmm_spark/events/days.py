@@ -36,7 +36,6 @@ from esmm_spark.spark.small_inputs import small_input_settings
 _JOIN_KEYS = ("attribution", "immature", "history", "crosses")
 _TASK_JOIN_KEYS = ("window_s", "parent_event")
 # Of each log: which lines of its files it has.
-_LOGS = ("impressions", "clicks", "conversions")
 _LINE_KEYS = ("where", "explode")
 
 
@@ -162,7 +161,10 @@ def _join_of(config: Mapping[str, Any]) -> dict[str, Any]:
         **{f"logs.events.{key}": events[key] for key in _JOIN_KEYS},
         "logs.events.time_zone": events.get("time_zone", UTC_ZONE),
         **{
-            f"logs.events.{name}.{key}": (events[name] or {}).get(key) for name in _LOGS for key in _LINE_KEYS
+            f"logs.events.{name}.{key}": log.get(key)
+            for name, log in events.items()
+            if isinstance(log, dict) and "path" in log
+            for key in _LINE_KEYS
         },
         **{
             f"logs.events.tasks.{task}.{key}": log.get(key)
