@@ -174,13 +174,16 @@ def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, tmp_path:
         (None, "u", "i", "r", at(1, 4), this, *no_id),
         (None, "u", "i", "r", None, this, *no_id),
         (None, "u", "i", "r", at(1, 4), other, *no_id),
+        ("filtered", "u", "i", "r", at(1, 5), this, None, None),
+        ("filtered", "u", "i", "r", None, other, None, None),
         ("of another folder", "u", "i", "r", at(2, 2), other, None, None),
     ]
     raw = spark.createDataFrame(lines, IMPRESSIONS)
     # Duplicates are found later, and nothing outside of the range is kept.
     known = "reason is not null or time_us <= " + str(day.as_of_us)
-    judged = raw.where(known)
+    judged = raw.where(known).where("impression_id is null or impression_id != 'filtered'")
     raw = raw.withColumn("reason", F.when(F.col("reason") == "missing_id", F.col("reason")))
+    raw = raw.withColumn("note", F.when(F.col("impression_id") == "filtered", "filtered"))
     empty = raw.where("false")
     logs = DayLogs(
         {"impressions": raw, "clicks": empty, "conversions": empty},
@@ -205,8 +208,12 @@ def test_each_line_of_a_log_is_accounted_for_once(spark: SparkSession, tmp_path:
     assert source.lines_accepted == 2
     # Without folders a bad line is every day's, and all lines are looked at.
     assert source.rejects == {"duplicate_impression": 1, "missing_id": 2 if folders else 3}
-    assert source.notes == {"after_as_of": 1, "other_days": 1 if folders else 2}
-    assert source.lines_read == (7 if folders else 9)
+    assert source.notes == {
+        "after_as_of": 1,
+        "filtered": 1 if folders else 2,
+        "other_days": 1 if folders else 2,
+    }
+    assert source.lines_read == (8 if folders else 11)
     rejects = rejects_of_day(logs, day).collect()
     assert sorted(row.reason for row in rejects) == ["duplicate_impression"] + ["missing_id"] * (
         2 if folders else 3
