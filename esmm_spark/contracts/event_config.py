@@ -40,6 +40,13 @@ class EventLog(MappedFiles):
         ),
     ] = 1
     time: Annotated[ColumnSource, Field(description="Source of the event time.")]
+    ingest_time: Annotated[
+        ColumnSource | None,
+        Field(
+            description="Source of the time when the line arrived: before, it isn't known. By default a line "
+            "is known when it happens."
+        ),
+    ] = None
     features: Annotated[
         dict[str, ColumnSource],
         Field(
@@ -113,6 +120,23 @@ class TaskLog(EventLog):
     ] = "last"
 
 
+class ReversalLog(EventLog):
+    """A log that takes events of a task back: refunds, cancellations."""
+
+    takes_back: Annotated[str, Field(description="The task whose events it takes back.")]
+    event_id: Annotated[
+        ColumnSource, Field(description="Source of the id of the event that it takes back, e.g. an order's.")
+    ]
+    window_s: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=90 * 86400,
+            description="It counts in [event, event + this], in seconds: so much later a label is final.",
+        ),
+    ] = 14 * 86400
+
+
 class Attribution(Section):
     """Which event belongs to which; both ends of a window are in it."""
 
@@ -143,6 +167,10 @@ class EventLogs(Section):
         ConversionLog | None, Field(description="The log of the task `conversion` that is given `click`.")
     ] = None
     tasks: Annotated[dict[str, TaskLog], Field(description="Task -> its log, of any other task.")] = {}
+    reversals: Annotated[
+        dict[str, ReversalLog],
+        Field(description="Name -> a log that takes events back, as if they had not happened."),
+    ] = {}
     time_zone: Annotated[
         TimeZone,
         Field(
@@ -175,10 +203,11 @@ class EventLogs(Section):
         def in_zone(log: Any) -> Any:
             return {"time_zone": zone, **log} if isinstance(log, dict) else log
 
-        tasks, catalogs = content.get("tasks"), content.get("catalogs")
+        catalogs = content.get("catalogs")
         passed = {name: in_zone(content.get(name)) for name in ("impressions", "clicks", "conversions")}
-        if isinstance(tasks, dict):
-            passed["tasks"] = {name: in_zone(log) for name, log in tasks.items()}
+        for part in ("tasks", "reversals"):
+            if isinstance(logs := content.get(part), dict):
+                passed[part] = {name: in_zone(log) for name, log in logs.items()}
         if isinstance(catalogs, list):
             passed["catalogs"] = [in_zone(catalog) for catalog in catalogs]
         return {**content, **{name: log for name, log in passed.items() if log is not None}}

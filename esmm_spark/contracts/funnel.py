@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from esmm_spark.contracts.event_config import ClickLog, ConversionLog, EventLog, EventLogs, TaskLog
+from esmm_spark.contracts.event_config import (
+    ClickLog,
+    ConversionLog,
+    EventLog,
+    EventLogs,
+    ReversalLog,
+    TaskLog,
+)
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tasks import Tasks
 
@@ -64,12 +71,27 @@ class EventLink(NamedTuple):
         return [self.cause_id] if self.is_by_id else ["user_id", "item_id"]
 
 
+class Reversal(NamedTuple):
+    """A log that takes events of a task back.
+
+    Attributes:
+        log_name: its name below `logs.events.reversals`.
+        log: its files, times and window.
+        link: the events that it takes back.
+    """
+
+    log_name: str
+    log: ReversalLog
+    link: EventLink
+
+
 class Funnel:
-    """The impressions' log and the tasks', linked.
+    """The impressions' log and the tasks', linked, and the logs that take their events back.
 
     Attributes:
         events: the config of all.
         links: [K] in the order of the tasks.
+        reversals: in the config's order.
     """
 
     def __init__(self, events: EventLogs, tasks: Tasks) -> None:
@@ -81,6 +103,7 @@ class Funnel:
             raise ValueError(f"logs.events has a log of {unused[0]}, but tasks are {tasks.described()}")
         for link in self.links:
             self._check_ids(link)
+        self.reversals = tuple(self._reversal_of(name, log) for name, log in events.reversals.items())
 
     @cached_property
     def impression_ids(self) -> dict[str, ColumnSource]:
@@ -96,15 +119,27 @@ class Funnel:
     @cached_property
     def logs(self) -> dict[str, EventLog]:
         """Log -> its config, the impressions first."""
-        return {IMPRESSIONS: self.events.impressions, **{link.log_name: link.log for link in self.links}}
+        return {
+            IMPRESSIONS: self.events.impressions,
+            **{link.log_name: link.log for link in self.links},
+            **self.events.reversals,
+        }
+
+    @property
+    def arriving(self) -> frozenset[str]:
+        """The logs whose lines say when they arrived, perhaps long after their time."""
+        return frozenset(name for name, log in self.logs.items() if log.ingest_time is not None)
 
     def key_of(self, log_name: str) -> str:
         """Returns where a log's config stands: `logs.events.clicks`."""
         keys = {link.log_name: link.key for link in self.links}
+        keys |= {name: f"logs.events.reversals.{name}" for name in self.events.reversals}
         return keys.get(log_name, f"logs.events.{log_name}")
 
     def key_of_id(self, log_name: str, id_name: str) -> str:
         """Returns the key of an id below `key_of`: `click_id`, or `parent_id` in the log of a task."""
+        if log_name in self.events.reversals:
+            return "event_id"
         link = next((link for link in self.links if link.log_name == log_name), None)
         if link is None or not isinstance(link.log, TaskLog):
             return id_name
@@ -114,6 +149,9 @@ class Funnel:
         """Returns canonical name of an id -> its source, of a log."""
         if log_name == IMPRESSIONS:
             return self.impression_ids
+        for reversal in self.reversals:
+            if reversal.log_name == log_name:
+                return {reversal.link.own_id: reversal.log.event_id}
         return next(link.ids for link in self.links if link.log_name == log_name)
 
     def cause_of(self, link: EventLink) -> EventLink | None:
@@ -134,14 +172,37 @@ class Funnel:
         cause = self.cause_of(link)
         return link.window_s + (0 if cause is None else self.chain_window_s(cause))
 
+    def reversals_of(self, link: EventLink) -> list[Reversal]:
+        """Returns the logs that take events of a link back."""
+        return [reversal for reversal in self.reversals if reversal.link.task == link.task]
+
     @cached_property
     def longest_window_s(self) -> int:
         """The seconds after which no label of an impression can change."""
-        return max(self.chain_window_s(link) for link in self.links)
+        reversed_after = [self.chain_window_s(each.link) + each.log.window_s for each in self.reversals]
+        return max([*(self.chain_window_s(link) for link in self.links), *reversed_after])
 
     @cached_property
     def _by_task(self) -> dict[str, EventLink]:
         return {link.task: link for link in self.links}
+
+    def _reversal_of(self, name: str, log: ReversalLog) -> Reversal:
+        """Returns what a log takes back. Raises ValueError where that is no task, or has no ids."""
+        if name == IMPRESSIONS or name in {link.log_name for link in self.links}:
+            raise ValueError(f"reversals.{name} has the name of another log: choose another one")
+        if log.takes_back not in self._by_task:
+            known = ", ".join(self._by_task)
+            raise ValueError(
+                f"reversals.{name}.takes_back = {log.takes_back!r} is no task: there are {known}"
+            )
+        link = self._by_task[log.takes_back]
+        if link.own_id not in link.ids:
+            own = "event_id" if isinstance(link.log, TaskLog) else link.own_id
+            raise ValueError(
+                f"reversals.{name} names events of {link.log_name} by their id, of which there is none: set "
+                f"{link.log_name}.{own}"
+            )
+        return Reversal(name, log, link)
 
     def _check_ids(self, link: EventLink) -> None:
         """Raises ValueError where an event and its cause have no ids in common."""

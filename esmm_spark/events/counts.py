@@ -13,7 +13,7 @@ from esmm_spark.contracts.funnel import Funnel
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.events.join.sources import DayLogs
 from esmm_spark.events.reading.day import Day
-from esmm_spark.events.reading.lines import EVENT_REASONS
+from esmm_spark.events.reading.lines import EVENT_REASONS, is_known
 from esmm_spark.events.whole_logs import by_utc_day, mattering_day
 from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 
@@ -102,12 +102,12 @@ def _fates(logs: DayLogs, funnel: Funnel, day: Day, name: str) -> tuple[DataFram
 
     The fate is a note, or null, of those read; a reason or `accepted` of those judged, null of other days'.
     """
-    is_known = F.lit(True) if day.as_of_us is None else F.col("time_us") <= day.as_of_us
+    is_seen = is_known(logs.raw[name], day.as_of_us)
     note = (
         F.when(~_is_of_day(day) & ~_is_of_folder(day), _ELSEWHERE)
         .when(~_is_of_day(day), "other_days")
         .when(F.col("note").isNotNull(), F.col("note"))
-        .when(F.col("reason").isNull() & ~is_known, "after_as_of")
+        .when(F.col("reason").isNull() & ~is_seen, "after_as_of")
     )
     # Grouped, not filtered: Spark would work out a filter's `reason` anew at each place where it stands.
     read = _as_fates(logs.raw[name], name, _READ, note, F.lit(None))

@@ -72,7 +72,7 @@ def write_day(
             counted = count_lines(logs, funnel, day)
         if whole is not None:
             built, may_hold_less = whole
-            require_whole(built, counted.events_per_day, day, may_hold_less)
+            require_whole(built, counted.events_per_day, day, may_hold_less, funnel.arriving)
         check_lines(
             counted.sources,
             logs.raw,

@@ -35,6 +35,7 @@ from esmm_spark.spark.small_inputs import small_input_settings
 # What makes two days' examples comparable, beside the feature spec: keys of `logs.events`, of a task's log.
 _JOIN_KEYS = ("attribution", "immature", "history", "crosses")
 _TASK_JOIN_KEYS = ("window_s", "parent_event")
+_REVERSAL_KEYS = ("takes_back", "window_s")
 # Of each log: which lines of its files it has.
 _LINE_KEYS = ("where", "explode")
 
@@ -159,6 +160,11 @@ def _join_of(config: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": config["tasks"],
         "samples.carry": config["samples"]["carry"],
         **{f"logs.events.{key}": events[key] for key in _JOIN_KEYS},
+        **{
+            f"logs.events.reversals.{name}.{key}": log.get(key)
+            for name, log in events.get("reversals", {}).items()
+            for key in (*_REVERSAL_KEYS, *_LINE_KEYS)
+        },
         "logs.events.time_zone": events.get("time_zone", UTC_ZONE),
         **{
             f"logs.events.{name}.{key}": log.get(key)

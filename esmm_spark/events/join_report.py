@@ -5,6 +5,7 @@ clicks ...   of each log, events of the day: how many, matched to an impression,
              of_orphan_causes: what caused them has no impression itself
              of_earlier_causes: what caused them is so old that its impression isn't looked for; they have no
              part in the match rate
+reversals    log -> how many of the day take events back, and how many have found one: `total`, `matched`
 repeats      events of each log beyond the first one of an impression
 delay_s      {"clicks": {"<= 60": 12, ...}, ...}: of what belongs to the day's impressions, since its cause
 top_keys     {"user_id": [[key, lines, share], ...], ...}: the most frequent keys
@@ -26,13 +27,14 @@ from esmm_spark.events.join.attribution import (
     ROOT_TIME_US,
 )
 from esmm_spark.events.join.labels import Labelled
+from esmm_spark.events.join.reversals import IS_MATCHED
 from esmm_spark.events.join.sources import own_event_range
 from esmm_spark.events.reading.day import SECOND_US, Day
 
 # Upper ends of the delay histogram's bins, in seconds; the last bin is open.
 DELAY_BINS_S = (0, 1, 10, 60, 600, 3_600, 21_600, 86_400, 259_200, 604_800, 2_592_000)
 _TOP = 5
-_REPEATED, _DELAY = "repeated ", "delay "
+_REPEATED, _DELAY, _REVERSAL = "repeated ", "delay ", "reversal "
 
 
 def report_join(labelled: Labelled, funnel: Funnel, day: Day) -> dict[str, Any]:
@@ -53,6 +55,10 @@ def report_join(labelled: Labelled, funnel: Funnel, day: Day) -> dict[str, Any]:
                 link.log_name: _long(labelled.events[link.task].agg(*_event_counts(link, funnel, day)))
                 for link in links
             },
+            **{
+                _REVERSAL + name: _long(reversals.agg(*_reversal_counts(day)))
+                for name, reversals in labelled.reversals.items()
+            },
             "user_id": _top_keys(impressions, "user_id"),
             "item_id": _top_keys(impressions, "item_id"),
             f"item_id of {last.log_name}": _top_keys(of_last, "item_id"),
@@ -68,6 +74,7 @@ def report_join(labelled: Labelled, funnel: Funnel, day: Day) -> dict[str, Any]:
     return {
         IMPRESSIONS: counts,
         **{name: _with_rate(of_log) for name, (of_log, _) in split.items()},
+        "reversals": {name: found[_REVERSAL + name] for name in labelled.reversals},
         "repeats": repeats,
         "delay_s": {
             name: {bin_name: count for bin_name, count in delays.items() if count}
@@ -141,6 +148,14 @@ def _event_counts(link: EventLink, funnel: Funnel, day: Day) -> list[Column]:
             F.count_if(belongs & (seconds > after) & (seconds <= end)).alias(f"{_DELAY}{name}")
             for name, after, end in zip(delay_bins(), ends[:-1], ends[1:], strict=True)
         ),
+    ]
+
+
+def _reversal_counts(day: Day) -> list[Column]:
+    is_of_day = day.holds(F.col("time_us"))
+    return [
+        F.count_if(is_of_day).alias("total"),
+        F.count_if(is_of_day & F.col(IS_MATCHED)).alias("matched"),
     ]
 
 

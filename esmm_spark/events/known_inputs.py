@@ -36,11 +36,12 @@ def digest_of_inputs(funnel: Funnel, day: Day, files: DayFiles) -> str:
 
     Args:
         funnel: the logs' config and the tasks.
-        day: the day. Its `as_of` has a part in it only if an event that matters may be later.
+        day: the day. Its `as_of` has a part in it only if what matters may have happened, or come, later.
         files: those that the day reads.
     """
     last_us = max(last for _, last in time_ranges(funnel, day).values())
-    as_of_us = None if day.as_of_us is None or day.as_of_us >= last_us else day.as_of_us
+    is_all_known = day.as_of_us is None or (day.as_of_us >= last_us and not funnel.arriving)
+    as_of_us = None if is_all_known else day.as_of_us
     links = [(link.task, link.cause_task) for link in funnel.links]
     content = [VALUE_RULE, funnel.events.model_dump(mode="json"), links, list(files.fingerprints), as_of_us]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -64,7 +64,13 @@ def by_utc_day(
     return found
 
 
-def require_whole(built: DayCounts, found: EventsPerDay, day: Day, allowed_missing: frozenset[str]) -> None:
+def require_whole(
+    built: DayCounts,
+    found: EventsPerDay,
+    day: Day,
+    allowed_missing: frozenset[str],
+    arriving: frozenset[str] = frozenset(),
+) -> None:
     """Raises MissingLogError if the logs hold less than what a day was built from.
 
     Args:
@@ -72,13 +78,14 @@ def require_whole(built: DayCounts, found: EventsPerDay, day: Day, allowed_missi
         found: what `count_events_per_day` counts now.
         day: the day, as of now.
         allowed_missing: logs that may hold less.
+        arriving: logs whose lines may come after their day.
     """
     lost = [
         (then - found.get(name, {}).get(each, 0), name, each, then)
         for name, counts in built.events_per_day.items()
         if name not in allowed_missing
         for each, then in counts.items()
-        if _is_known(each, built, day) and found.get(name, {}).get(each, 0) < then
+        if _is_known(each, built, day, name in arriving) and found.get(name, {}).get(each, 0) < then
     ]
     if lost:
         # The greatest loss tells best what happened.
@@ -90,13 +97,13 @@ def require_whole(built: DayCounts, found: EventsPerDay, day: Day, allowed_missi
         )
 
 
-def _is_known(each: str, built: DayCounts, day: Day) -> bool:
+def _is_known(each: str, built: DayCounts, day: Day, is_arriving: bool) -> bool:
     """Returns whether all that the day was built from of a day is known as of now."""
     if day.as_of is None:
         return True
     if built.as_of is not None and datetime.fromisoformat(built.as_of) <= day.as_of:
         return True
-    return date.fromisoformat(each) < day.as_of.date()
+    return not is_arriving and date.fromisoformat(each) < day.as_of.date()
 
 
 def _others(number: int) -> str:

@@ -98,7 +98,7 @@ def check_columns(name: str, files: Sequence[LogFile], wanted: Mapping[str, str]
         name: the log, as the config names it: `logs.events.clicks`.
         files: in order; the first one that knows a column's type is what the others are held against.
         wanted: config key -> column that the config maps. Keys that begin with `features.` are attributes,
-            `time`, `valid_from` and `valid_to` are times, all others ids.
+            `time`, `ingest_time`, `valid_from` and `valid_to` are times, all others ids.
 
     Raises:
         ConfigError: the config maps a column that isn't there.
@@ -164,7 +164,7 @@ def refuse_type(key: str, kind: ColumnType) -> str | None:
 def _use_of(key: str) -> str:
     if key.startswith("features."):
         return "attribute"
-    return "time" if key in ("time", "valid_from", "valid_to") else "id"
+    return "time" if key in ("time", "ingest_time", "valid_from", "valid_to") else "id"
 
 
 def _type_of(key: str, column: str, use: str, files: Sequence[LogFile]) -> ColumnType:

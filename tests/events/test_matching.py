@@ -32,6 +32,7 @@ def labelled(spark: SparkSession) -> Labelled:
     return Labelled(
         impressions,
         {"click": spark.createDataFrame(clicks, OWNED), "conversion": spark.createDataFrame(found, OWNED)},
+        reversals={},
         immature=0,
         what_immature="keep",
         digest="",

@@ -14,17 +14,19 @@ from esmm_spark.events.join.attribution import (
     label_impressions,
 )
 from esmm_spark.events.join.maturity import is_mature
+from esmm_spark.events.join.reversals import reversed_events, without_reversed
 from esmm_spark.events.join.sources import DayLogs, label_ranges
 from esmm_spark.events.reading.day import Day
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A day's impressions with their labels, and the events around it; all cached.
+    """A day's impressions with their labels, and the events around it; cached.
 
     Attributes:
         all_impressions: accepted ones of the day, with `columns.label_columns` beside their own.
-        events: task -> its attributed events, of all days that matter.
+        events: task -> its attributed events, of all days that matter, without those that are taken back.
+        reversals: log -> what `reversed_events` gave; not cached.
         immature: impressions whose windows end after `as_of`.
         what_immature: whether to drop, keep or flag them.
         digest: a text that changes when a label of the day does, or which impressions there are.
@@ -32,6 +34,7 @@ class Labelled:
 
     all_impressions: DataFrame
     events: dict[str, DataFrame]
+    reversals: dict[str, DataFrame]
     immature: int
     what_immature: str
     digest: str
@@ -69,12 +72,15 @@ def label_day(funnel: Funnel, logs: DayLogs, day: Day) -> Labelled:
     events: dict[str, DataFrame] = {}
     for link in funnel.links:
         own, cause = narrow[link.log_name], funnel.cause_of(link)
+        for reversal in funnel.reversals_of(link):
+            own = without_reversed(own, narrow[reversal.log_name], reversal)
         if cause is None:
             attributed = attribute_to_impressions(narrow[IMPRESSIONS], own, link)
         else:
             attributed = attribute_to_causes(events[cause.task], own, cause, link)
         events[link.task] = attributed.persist()
     number = {task: F.coalesce(f"num_{task}s", F.lit(0)) for task in events}
+    reversals = {each.log_name: reversed_events(narrow, each) for each in funnel.reversals}
     all_impressions = (
         impressions.where(day.holds(F.col("time_us")))
         .join(label_impressions(events), on=["impression_id", "time_us"], how="left")
@@ -89,7 +95,7 @@ def label_day(funnel: Funnel, logs: DayLogs, day: Day) -> Labelled:
     )
     what_immature = funnel.events.immature
     immature, digest = _digest(all_impressions, list(events), what_immature)
-    return Labelled(all_impressions, events, immature, what_immature, digest)
+    return Labelled(all_impressions, events, reversals, immature, what_immature, digest)
 
 
 def _digest(all_impressions: DataFrame, tasks: Sequence[str], what_immature: str) -> tuple[int, str]:

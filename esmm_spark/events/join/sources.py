@@ -14,7 +14,7 @@ from esmm_spark.events.join.needed_folders import IsExcused, never_excused, requ
 from esmm_spark.events.reading.column_agreement import check_agreement
 from esmm_spark.events.reading.day import SECOND_US, Day
 from esmm_spark.events.reading.deduplication import reject_duplicates
-from esmm_spark.events.reading.lines import EventLines, read_catalog, read_events
+from esmm_spark.events.reading.lines import ARRIVED_US, EventLines, is_known, read_catalog, read_events
 from esmm_spark.files.fingerprints import Fingerprint, fingerprints_of
 from esmm_spark.reading.files import days_around, files_between, list_log_files
 from esmm_spark.reading.local_days import day_of_time, start_of_day_us
@@ -121,6 +121,9 @@ def label_ranges(funnel: Funnel, day: Day) -> dict[str, tuple[int, int]]:
     of its own range above. So of each task events in [S - b - the longest window of its children, E of its
     children, or its own] are enough. Of several roots, impressions in the range of each.
 
+    *Reversals.* An event is taken back, or is none, by reversals in [event, event + their window] alone, so
+    those from the first event of their task's range to the last one plus the window are enough.
+
     Events beyond the ranges may be there or not: nothing above depends on their absence. And with `--as-of T`
     the logs are those that end at T, for which all of it holds as well.
     """
@@ -135,6 +138,9 @@ def label_ranges(funnel: Funnel, day: Day) -> dict[str, tuple[int, int]]:
         before_us = max((child.window_s for child in children), default=0) * SECOND_US
         after_s = max(funnel.chain_window_s(each) for each in (link, *children))
         ranges[link.log_name] = (first - before_us, day.end_us - 1 + after_s * SECOND_US)
+    for reversal in funnel.reversals:
+        first, last = ranges[reversal.link.log_name]
+        ranges[reversal.log_name] = (first, last + reversal.log.window_s * SECOND_US)
     return ranges
 
 
@@ -226,14 +232,14 @@ def read_day_logs(
         near = days_around(day.start_us, day.end_us - 1, config.late_days, config.time_zone)
         ids = {key: (funnel.key_of_id(name, key), source) for key, source in funnel.ids_of(name).items()}
         read = read_events(spark, funnel.key_of(name), config, ids, files.of_logs[name], near)
-        last = last if day.as_of_us is None else min(last, day.as_of_us)
         # In this order: what is wrong with a line costs more to find out.
-        needed = F.col("time_us").between(first, last) | F.col("reason").isNotNull()
-        lines = read.lines.where(F.col("note").isNull() & needed).drop("note")
+        is_needed = F.col("time_us").between(first, last) & is_known(read.lines, day.as_of_us)
+        is_needed |= F.col("reason").isNotNull()
+        lines = read.lines.where(F.col("note").isNull() & is_needed).drop("note", ARRIVED_US)
         if name == IMPRESSIONS:
             lines = _without_others_attributes(lines, day)
         result.raw[name] = read.near
-        result.lines[name] = _deduplicated(lines, own_ids[name], day.zone).persist()
+        result.lines[name] = _deduplicated(lines, own_ids.get(name, ""), day.zone).persist()
         tables[name] = read
     for number, catalog in enumerate(funnel.events.catalogs if with_features else []):
         table = read_catalog(spark, number, catalog)

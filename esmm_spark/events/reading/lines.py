@@ -2,6 +2,7 @@
 
 impression_id, click_id, conversion_id, user_id, item_id, context_key   string, those that the log has
 time_us      bigint   event time, microseconds since 1970, UTC
+arrived_us   bigint   when the line was known, not before it happened; only of logs with `ingest_time`
 @<name>      string | array<string> | map<string, double>   an attribute, null where empty
 folder_day   date     the day of its file's folder; null where the log has no day folders
 reason       string   null, or why the line is rejected: the first of EVENT_REASONS that is true of it
@@ -41,6 +42,8 @@ from esmm_spark.reading.values import (
     quoted,
     text_value,
 )
+
+ARRIVED_US = "arrived_us"
 
 WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is never looked for
 NEVER_VALID = "never_valid"  # a catalog's row whose valid_to is not after its valid_from
@@ -94,7 +97,8 @@ def read_events(
     """
     logged = read_log_schemas(files, log.file_format)
     features = {f"features.{name}": source for name, source in log.features.items()}
-    named = name_sources(key, log, {**dict(ids.values()), "time": log.time, **features}, logged)
+    times = {"time": log.time} | ({} if log.ingest_time is None else {"ingest_time": log.ingest_time})
+    named = name_sources(key, log, {**dict(ids.values()), **times, **features}, logged)
     frames = read_named(spark, named, logged)
     types = source_types(named, frames)
     id_keys = {name: id_key for name, (id_key, _) in ids.items()}
@@ -118,11 +122,24 @@ def _parsed(
     parsed = named.select(
         *(_id(named, key).alias(name) for name, key in ids.items()),
         microseconds_of(named, "time", log).alias("time_us"),
+        *(microseconds_of(named, key, log).alias(ARRIVED_US) for key in types if key == "ingest_time"),
         *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in log.features),
         day_of_folder(log.day_folders).alias("folder_day"),
         *_line_columns(named, ids.values(), log.features, types),
     )
-    return _with_reason(parsed, _reason(list(ids), log))
+    judged = _with_reason(parsed, _reason(list(ids), log))
+    return (
+        judged
+        if log.ingest_time is None
+        else judged.withColumn(ARRIVED_US, F.greatest("time_us", ARRIVED_US))
+    )
+
+
+def is_known(lines: DataFrame, as_of_us: int | None) -> Column:
+    """Returns whether a line had happened, and had arrived, by a time; of None all had."""
+    if as_of_us is None:
+        return F.lit(True)
+    return F.col(ARRIVED_US if ARRIVED_US in lines.columns else "time_us") <= as_of_us
 
 
 def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLines:
@@ -222,6 +239,7 @@ def _reason(ids: Sequence[str], log: EventLog) -> Column:
         .when(missing, NO_ID)
         .when(bad, BAD_ID)
         .when(time_us.isNull(), UNPARSABLE_TIME)
+        .when(F.lit(False) if log.ingest_time is None else F.col(ARRIVED_US).isNull(), UNPARSABLE_TIME)
         .when(is_out_of_range(time_us, log.earliest_time), TIME_OUT_OF_RANGE)
         .when(is_elsewhere, WRONG_FOLDER)
     )

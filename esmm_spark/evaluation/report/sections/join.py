@@ -40,7 +40,9 @@ def section(subject: Subject, measured: Measurements) -> PageSection | None:
     days = subject.days
     if not days:
         return None
-    tables = [*(_matches(days, log) for log in _logs(days)), _losses(days)]
+    reversals = dict.fromkeys(name for day in days.values() for name in day.join.get("reversals", {}))
+    tables = [*(_matches(days, log) for log in _logs(days)), *(_reversals(days, log) for log in reversals)]
+    tables.append(_losses(days))
     if any(day.warnings for day in days.values()):
         tables.insert(0, _warnings(days))
     tables += [_delays(days, log) for log in _logs(days)]
@@ -80,6 +82,15 @@ def _matches(days: _Days, log: str) -> Table:
         ]
         lines[name] = [day.join["impressions"][f"with_{log}"], *numbers]
     return _table(log.capitalize(), heads, lines)
+
+
+def _reversals(days: _Days, log: str) -> Table:
+    rows: dict[str, list[int | str]] = {}
+    for name, day in days.items():
+        counts = day.join.get("reversals", {}).get(log, {"total": 0, "matched": 0})
+        total = counts["total"]
+        rows[name] = [total, _percent(counts["matched"] / total if total else None)]
+    return _table(f"Events that {log} take back", [log, "matched"], rows)
 
 
 def _losses(days: _Days) -> Table:
