@@ -20,7 +20,7 @@ from esmm_spark.contracts.schemas.layout import LABELS, REJECTS
 from esmm_spark.events.counts import Counted, count_lines, rejects_of_day
 from esmm_spark.events.day_folders import GROUPED
 from esmm_spark.events.day_lines import canonical_lines
-from esmm_spark.events.features.features import add_features
+from esmm_spark.events.features.features import FOUND, add_features
 from esmm_spark.events.join.labels import Labelled, label_day
 from esmm_spark.events.join.needed_folders import IsExcused
 from esmm_spark.events.join.sources import DayFiles, DayLogs, read_day_logs
@@ -110,7 +110,8 @@ def _write_labelled(
     examples, frozen = None, frozen_of(config)
     if report["impressions"]["total"] > 0:
         with step(spark, f"{day.name}: join features"):
-            warnings += _write_lines(config, logs, labelled, staging, frozen)
+            noticed, report["catalogs"] = _write_lines(config, logs, labelled, staging, frozen)
+            warnings += noticed
         examples = _write_examples(spark, config, day, sources[0], staging, frozen)
     _account_for(sources[0], labelled.dropped, examples.impressions if examples else 0)
     return DayPartition(
@@ -130,8 +131,12 @@ def _write_labelled(
 
 def _write_lines(
     config: Config, logs: DayLogs, labelled: Labelled, staging: str, frozen: Frozen | None
-) -> list[str]:
-    """Writes the canonical lines, which are read three times and cost joins to make; returns warnings."""
+) -> tuple[list[str], dict[str, int]]:
+    """Writes the canonical lines, which are read three times and cost joins to make.
+
+    Returns:
+        Warnings, and number of a catalog -> impressions of which it has a row.
+    """
     funnel, catalogs = config.funnel, logs.accepted_catalogs()
     counted = {link.log_name: logs.accepted(link.log_name) for link in funnel.links}
     featured = add_features(labelled.impressions, catalogs, counted, funnel.events, config.features)
@@ -142,14 +147,18 @@ def _write_lines(
     lost_of_contexts = lost_values(contexts, spec.context_fields, {}, every)
     lost_of_impressions = lost_values(impressions, spec.impression_fields, carry, every)
     counted_contexts, counts_of_contexts = observing(contexts, lost_of_contexts)
-    counted_impressions, counts_of_impressions = observing(impressions, lost_of_impressions)
+    places = [f"{FOUND}{number}" for number in range(len(catalogs))]
+    found = [F.count_if(place).alias(place) for place in places]
+    counted_impressions, counts_of_impressions = observing(impressions, [*lost_of_impressions, *found])
     featured = featured._replace(contexts=counted_contexts, impressions=counted_impressions)
     lines = canonical_lines(featured, spec, config.brought, {} if frozen is None else frozen.fitted)
     lines.contexts.write.parquet(filesystems.spark_path(storage.join(staging, _CONTEXT_LINES)))
     lines.impressions.write.parquet(filesystems.spark_path(storage.join(staging, _IMPRESSION_LINES)))
     warnings = unused_catalogs(contexts, labelled.impressions, catalogs)
     contexts.unpersist()
-    return warnings + describe_lost(counts_of_contexts() | counts_of_impressions(), spec.fields, carry)
+    lost = counts_of_contexts() | counts_of_impressions()
+    of_catalogs = {str(number): lost.pop(place) for number, place in enumerate(places)}
+    return warnings + describe_lost(lost, spec.fields, carry), of_catalogs
 
 
 def _write_examples(

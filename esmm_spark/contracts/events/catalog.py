@@ -21,12 +21,37 @@ class Catalog(MappedFiles):
         ColumnSource | None,
         Field(description="Source of the time at which a row ceases to hold; by default the key's next row."),
     ] = None
+    day_folders: Annotated[
+        str | None,
+        Field(
+            pattern="^[A-Za-z0-9_-]+$",
+            description="`dt` where each folder `dt=2026-11-23` or `dt=20261123` is a snapshot of the whole "
+            "table at the end of that day; instead of `valid_from`.",
+        ),
+    ] = None
+    lag_days: Annotated[
+        int,
+        Field(ge=0, le=30, description="A snapshot holds so many days after its own, until the next does."),
+    ] = 1
     features: Annotated[
         dict[str, ColumnSource], Field(min_length=1, description="Attribute -> its source, as in the logs.")
     ]
+    defaults: Annotated[
+        dict[str, str | int], Field(description="Attribute -> its value where the key has no row that holds.")
+    ] = {}
 
     @model_validator(mode="after")
     def _check_validity(self) -> Self:
         if self.valid_to is not None and self.valid_from is None:
             raise ValueError("valid_to is set without valid_from: set both, or neither")
+        if self.valid_from is not None and self.day_folders is not None:
+            raise ValueError("valid_from and day_folders both say when a row holds: set one of them")
+        strange = [name for name in self.defaults if name not in self.features]
+        if strange:
+            raise ValueError(f"defaults {', '.join(strange)} are no attributes: name them in features")
         return self
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether rows hold for a while; else always."""
+        return self.valid_from is not None or self.day_folders is not None

@@ -1,6 +1,7 @@
 """Point-in-time join of attributes of items and users to a day's impressions."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
@@ -12,7 +13,14 @@ _FROM, _TO = "__valid_from_us", "__valid_to_us"
 _CATALOG_KEY = "__catalog_key"
 
 
-def join_catalog(asked: DataFrame, catalog: DataFrame, key: str, is_versioned: bool) -> DataFrame:
+def join_catalog(
+    asked: DataFrame,
+    catalog: DataFrame,
+    key: str,
+    is_versioned: bool,
+    defaults: Mapping[str, str | int] = MappingProxyType({}),
+    found: str | None = None,
+) -> DataFrame:
     """Returns `asked` with the catalog's attributes, null where it has no entry of that key at that time.
 
     An entry holds in [valid_from, valid_to); without valid_to until the key's next later valid_from. Of
@@ -24,6 +32,8 @@ def join_catalog(asked: DataFrame, catalog: DataFrame, key: str, is_versioned: b
         catalog: accepted lines of `read_catalog`.
         key: `item_id` or `user_id`.
         is_versioned: whether entries have times; else each holds always.
+        defaults: attribute -> its value where no entry holds.
+        found: a column to be added, whether an entry holds.
 
     Example:
         Item i has brand x in [10, 40) and brand y in [20, 30): asked of i at 9 it gives null, at 10 and 19
@@ -36,7 +46,23 @@ def join_catalog(asked: DataFrame, catalog: DataFrame, key: str, is_versioned: b
     condition = asked[key] == versions[_CATALOG_KEY]
     if is_versioned:
         condition &= (asked["time_us"] >= versions[_FROM]) & (asked["time_us"] < versions[_TO])
-    return asked.join(versions, condition, how="left").drop(_CATALOG_KEY, _FROM, _TO)
+    joined = asked.join(versions, condition, how="left")
+    is_found = F.col(_CATALOG_KEY).isNotNull()
+    for name, value in defaults.items():
+        column = f"@{name}"
+        if column in attributes:
+            default = _as_attribute(str(value), joined.schema[column].dataType.typeName())
+            joined = joined.withColumn(column, F.when(is_found, F.col(f"`{column}`")).otherwise(default))
+    if found is not None:
+        joined = joined.withColumn(found, is_found)
+    return joined.drop(_CATALOG_KEY, _FROM, _TO)
+
+
+def _as_attribute(text: str, kind: str) -> Column:
+    """Returns a value as an attribute of a type: itself, the one item of a list, or with the weight 1."""
+    if kind == "map":
+        return F.create_map(F.lit(text), F.lit(1.0))
+    return F.array(F.lit(text)) if kind == "array" else F.lit(text)
 
 
 def _first_entries(catalog: DataFrame, key: str, attributes: Sequence[str]) -> DataFrame:

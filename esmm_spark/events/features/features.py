@@ -19,13 +19,16 @@ from esmm_spark.events.features.catalogs import join_catalog
 from esmm_spark.events.features.crosses import cross
 from esmm_spark.events.features.history import join_histories
 
+# Whether a catalog has a row of an impression, by the catalog's number.
+FOUND = "found_in_catalog_"
+
 
 class Featured(NamedTuple):
     """Contexts and impressions with all attributes as columns `@<name>`.
 
     Attributes:
         contexts: `context_key`, unique.
-        impressions: `impression_id`, unique, `context_key`, and what else they came with.
+        impressions: `impression_id`, unique, `context_key`, FOUND of each catalog, what else they came with.
     """
 
     contexts: DataFrame
@@ -52,8 +55,9 @@ def add_features(
     of_impressions = [item for item in logs.history if levels.get(item.field) == "impression"]
     of_contexts = [item for item in logs.history if item not in of_impressions]
     unpooled = {field.name for field in spec.sequence_fields}
-    for catalog, lines in catalogs:
-        impressions = join_catalog(impressions, lines, f"{catalog.key}_id", catalog.valid_from is not None)
+    for number, (catalog, lines) in enumerate(catalogs):
+        key, found = f"{catalog.key}_id", f"{FOUND}{number}"
+        impressions = join_catalog(impressions, lines, key, catalog.is_versioned, catalog.defaults, found)
     contexts = _first_of_context(impressions)
     if of_contexts:
         past = history_events(of_contexts, events, catalogs)
@@ -115,7 +119,7 @@ def _described(
         if catalog.key == "item" and lacking:
             names = [f"`@{name}`" for name in lacking]
             narrow = lines.select("item_id", "valid_from_us", "valid_to_us", *names)
-            events = join_catalog(events, narrow, "item_id", catalog.valid_from is not None)
+            events = join_catalog(events, narrow, "item_id", catalog.is_versioned, catalog.defaults)
     return events
 
 

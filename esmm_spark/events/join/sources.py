@@ -15,6 +15,7 @@ from esmm_spark.events.reading.column_agreement import check_agreement
 from esmm_spark.events.reading.day import SECOND_US, Day
 from esmm_spark.events.reading.deduplication import reject_duplicates
 from esmm_spark.events.reading.lines import ARRIVED_US, EventLines, is_known, read_catalog, read_events
+from esmm_spark.events.reading.snapshots import CatalogFiles, choose_snapshots
 from esmm_spark.files.fingerprints import Fingerprint, fingerprints_of
 from esmm_spark.reading.files import days_around, files_between, list_log_files
 from esmm_spark.reading.local_days import day_of_time, start_of_day_us
@@ -26,11 +27,13 @@ class DayFiles(NamedTuple):
     Attributes:
         of_logs: log -> path and day of the folder of each file in whose folder an event that matters may lie.
         fingerprints: of these, log by log, in order.
-        catalog_bytes: of all catalogs.
+        catalogs: of each.
+        catalog_bytes: of all of them.
     """
 
     of_logs: Mapping[str, Sequence[tuple[str, date | None]]]
     fingerprints: Sequence[Fingerprint] = ()
+    catalogs: Sequence[CatalogFiles] = ()
     catalog_bytes: int = 0
 
     @property
@@ -196,13 +199,13 @@ def choose_files(
         for name, log in configs.items()
         for found in fingerprints_of(log.path, [path for path, _ in chosen[name]])
     ]
-    catalogs = [
-        path
-        for catalog in (funnel.events.catalogs if with_features else [])
-        for path, _ in list_log_files(catalog.path, None)
-    ]
-    catalog_bytes = sum(size for _, size, _ in fingerprints_of("the catalog", catalogs))
-    return DayFiles(chosen, fingerprints, catalog_bytes)
+    # Events of histories have the attributes of their own time.
+    first_us = min(first for first, _ in ranges.values())
+    wanted = funnel.events.catalogs if with_features else []
+    catalogs = [choose_snapshots(catalog, first_us, day) for catalog in wanted]
+    paths = [path for catalog in catalogs for path, _ in catalog.files]
+    catalog_bytes = sum(size for _, size, _ in fingerprints_of("the catalog", paths))
+    return DayFiles(chosen, fingerprints, catalogs, catalog_bytes)
 
 
 def read_day_logs(
@@ -242,7 +245,9 @@ def read_day_logs(
         result.lines[name] = _deduplicated(lines, own_ids.get(name, ""), day.zone).persist()
         tables[name] = read
     for number, catalog in enumerate(funnel.events.catalogs if with_features else []):
-        table = read_catalog(spark, number, catalog)
+        of_day = files.catalogs[number]
+        table = read_catalog(spark, number, catalog, of_day.files)
+        result.warnings.extend(of_day.warnings)
         tables[f"catalogs.{number}"] = table
         result.catalogs.append((catalog, table.lines.persist()))
     check_agreement(funnel, {name: table.types for name, table in tables.items()})

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.event_config import EventLog
 from esmm_spark.contracts.events.catalog import Catalog
 from esmm_spark.contracts.tables.column_source import ColumnSource
+from esmm_spark.events.reading.snapshots import validity_of
 from esmm_spark.reading.column_types import NOTHING, ColumnType
 from esmm_spark.reading.columns import read_log_schemas
 from esmm_spark.reading.files import list_log_files
@@ -142,34 +143,54 @@ def is_known(lines: DataFrame, as_of_us: int | None) -> Column:
     return F.col(ARRIVED_US if ARRIVED_US in lines.columns else "time_us") <= as_of_us
 
 
-def read_catalog(spark: SparkSession, number: int, catalog: Catalog) -> EventLines:
+def read_catalog(
+    spark: SparkSession,
+    number: int,
+    catalog: Catalog,
+    files: Sequence[tuple[str, date | None]] | None = None,
+) -> EventLines:
     """Returns the lines of a catalog: `<key>_id`, `valid_from_us`, `valid_to_us`, `@<name>`, `reason`.
 
     Args:
         spark: the session.
         number: its place in `logs.events.catalogs`, for messages.
         catalog: its config.
+        files: those to be read, by default all.
     """
     times = {key: getattr(catalog, key) for key in ("valid_from", "valid_to") if getattr(catalog, key)}
     features = {f"features.{name}": source for name, source in catalog.features.items()}
     sources = {"key_column": catalog.key_column, **times, **features}
-    files = read_log_schemas(list_log_files(catalog.path, None), catalog.file_format)
-    named = name_sources(f"logs.events.catalogs.{number}", catalog, sources, files)
-    frames = read_named(spark, named, files)
+    chosen = list_log_files(catalog.path, catalog.day_folders) if files is None else files
+    logged = read_log_schemas(chosen, catalog.file_format)
+    named = name_sources(f"logs.events.catalogs.{number}", catalog, sources, logged)
+    frames = read_named(spark, named, logged)
     types = source_types(named, frames)
-    lines = reduce(DataFrame.unionByName, (_parsed_catalog(part, catalog, types) for part in frames))
-    return EventLines(lines, lines, named.warnings, types, sum(file.has_mark for file in files))
+    validity = validity_of({found for _, found in chosen if found is not None}, catalog)
+    parts = (_parsed_catalog(part, catalog, types, validity) for part in frames)
+    lines = reduce(DataFrame.unionByName, parts)
+    return EventLines(lines, lines, named.warnings, types, sum(file.has_mark for file in logged))
 
 
-def _parsed_catalog(named: DataFrame, catalog: Catalog, types: Mapping[str, ColumnType]) -> DataFrame:
-    """Returns named sources of a catalog as canonical columns."""
+def _parsed_catalog(
+    named: DataFrame,
+    catalog: Catalog,
+    types: Mapping[str, ColumnType],
+    validity: Mapping[date, tuple[int, int | None]],
+) -> DataFrame:
+    """Returns named sources of a catalog as canonical columns; `validity`: of its snapshots, if any."""
     key_id, no_time = f"{catalog.key}_id", F.lit(None).cast("bigint")
+    times = {
+        key: microseconds_of(named, key, catalog) if key in types else no_time
+        for key in ("valid_from", "valid_to")
+    }
+    if validity:
+        folder = day_of_folder(catalog.day_folders)
+        for place, key in enumerate(times):
+            by_day = [F.lit(each) for day, range_us in validity.items() for each in (day, range_us[place])]
+            times[key] = F.create_map(*by_day)[folder].cast("bigint")
     parsed = named.select(
         _id(named, "key_column").alias(key_id),
-        *(
-            (microseconds_of(named, key, catalog) if key in types else no_time).alias(f"{key}_us")
-            for key in ("valid_from", "valid_to")
-        ),
+        *(time_us.alias(f"{key}_us") for key, time_us in times.items()),
         *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in catalog.features),
         *_line_columns(named, ["key_column"], catalog.features, types),
         *(F.col(quoted(key)).isNotNull().alias(_HAS_END) for key in types if key == "valid_to"),

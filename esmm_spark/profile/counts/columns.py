@@ -10,11 +10,11 @@ from pyspark.sql.types import ArrayType, BinaryType, DataType, MapType, StructTy
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.profile.counts.facts import Shape
-from esmm_spark.reading.raw_columns import CORRUPT
+from esmm_spark.reading.exploding import HAS_ITEM, exploded
+from esmm_spark.reading.raw_columns import CORRUPT, RawPart
 from esmm_spark.reading.times import day_of_folder
 from esmm_spark.reading.values import attribute_value, quoted
-from esmm_spark.tables.exploding import HAS_ITEM, exploded
-from esmm_spark.tables.files import OpenTable, TablePart, open_table
+from esmm_spark.tables.files import OpenTable, open_table
 
 FOLDER_DAY = "folder_day"
 
@@ -135,13 +135,13 @@ def _entry(number: int, value: Column, is_line: bool, length: Column) -> Column:
     )
 
 
-def _raw(part: TablePart, table: TableLog) -> DataFrame:
+def _raw(part: RawPart, table: TableLog) -> DataFrame:
     raw = part.lines
     if table.day_folders is not None and table.day_folders not in raw.columns:
         raw = raw.withColumn(table.day_folders, day_of_folder(table.day_folders))
     raw = raw.withColumn(FOLDER_DAY, day_of_folder(table.day_folders))
     if table.explode is not None:
-        raw = exploded(raw, table.explode, part.file)
+        raw = exploded(raw, table.explode, "logs.table.explode", part.file)
         raw = raw.where(F.col(HAS_ITEM))
     if table.where is not None:
         raw = raw.where(F.expr(table.where) | F.col(CORRUPT).isNotNull())

@@ -17,10 +17,11 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.tables.labels import TableLabel
 from esmm_spark.profile.counts.columns import FOLDER_DAY, ReadTable, leaf_columns, text_columns
 from esmm_spark.profile.counts.roles import Roles
+from esmm_spark.reading.local_days import day_number
 from esmm_spark.reading.raw_columns import CORRUPT
-from esmm_spark.reading.times import DAY_MICROSECONDS, microseconds_of
+from esmm_spark.reading.sources import source_column
+from esmm_spark.reading.times import microseconds_of
 from esmm_spark.reading.values import quoted, text_value
-from esmm_spark.tables.sources import source_column
 
 _KEY = "logs.table"
 
@@ -49,8 +50,9 @@ def _part_lines(raw: DataFrame, file: str, read: ReadTable, roles: Roles) -> Dat
     )
     time_us = F.lit(None).cast("bigint")
     if roles.time is not None:
-        time_us = microseconds_of(named, "time", roles.time_unit).cast("bigint")
-    day = F.floor(time_us / DAY_MICROSECONDS).cast("int")
+        in_unit = read.table.model_copy(update={"time_unit": roles.time_unit})
+        time_us = microseconds_of(named, "time", in_unit).cast("bigint")
+    day = day_number(time_us, read.table.time_zone)
     if read.table.day_folders is not None:
         day = F.unix_date(FOLDER_DAY)
     key = F.xxhash64(*(f"c{number}" for number, leaf in enumerate(read.leaves) if leaf.shape == "value"))

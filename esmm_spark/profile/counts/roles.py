@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from esmm_spark.contracts.event_config import TimeUnit
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.labels import TableLabel
+from esmm_spark.contracts.tables.log_files import TimeUnit
 from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Tasks

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import get_args
 
-from esmm_spark.contracts.event_config import TimeUnit
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.labels import TableLabel
+from esmm_spark.contracts.tables.log_files import TimeUnit
 from esmm_spark.contracts.tasks import Task, Tasks
 from esmm_spark.profile.counts.facts import ColumnFacts, TableFacts
 from esmm_spark.profile.counts.roles import Roles

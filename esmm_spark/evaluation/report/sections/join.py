@@ -42,6 +42,8 @@ def section(subject: Subject, measured: Measurements) -> PageSection | None:
         return None
     reversals = dict.fromkeys(name for day in days.values() for name in day.join.get("reversals", {}))
     tables = [*(_matches(days, log) for log in _logs(days)), *(_reversals(days, log) for log in reversals)]
+    if any(day.join.get("catalogs") for day in days.values()):
+        tables.append(_catalogs(days))
     tables.append(_losses(days))
     if any(day.warnings for day in days.values()):
         tables.insert(0, _warnings(days))
@@ -91,6 +93,17 @@ def _reversals(days: _Days, log: str) -> Table:
         total = counts["total"]
         rows[name] = [total, _percent(counts["matched"] / total if total else None)]
     return _table(f"Events that {log} take back", [log, "matched"], rows)
+
+
+def _catalogs(days: _Days) -> Table:
+    """Returns the share of impressions of which each catalog has a row."""
+    numbers = sorted({number for day in days.values() for number in day.join.get("catalogs", {})}, key=int)
+    rows: dict[str, list[int | str]] = {}
+    for name, day in days.items():
+        found, total = day.join.get("catalogs", {}), day.join["impressions"]["total"]
+        known = [found[number] / total if number in found and total else None for number in numbers]
+        rows[name] = [_percent(share) for share in known]
+    return _table("Impressions of which a catalog has a row", [f"catalogs.{n}" for n in numbers], rows)
 
 
 def _losses(days: _Days) -> Table:
