@@ -87,23 +87,23 @@ def _matches(days: _Days, log: str) -> Table:
 
 
 def _reversals(days: _Days, log: str) -> Table:
-    rows: dict[str, list[int | str]] = {}
+    cells: dict[str, list[int | str]] = {}
     for name, day in days.items():
         counts = day.join.get("reversals", {}).get(log, {"total": 0, "matched": 0})
         total = counts["total"]
-        rows[name] = [total, _percent(counts["matched"] / total if total else None)]
-    return _table(f"Events that {log} take back", [log, "matched"], rows)
+        cells[name] = [total, _percent(counts["matched"] / total if total else None)]
+    return _table(f"Events that {log} take back", [log, "matched"], cells)
 
 
 def _catalogs(days: _Days) -> Table:
-    """Returns the share of impressions of which each catalog has a row."""
+    """Returns the share of impressions of which each catalog has an entry."""
     numbers = sorted({number for day in days.values() for number in day.join.get("catalogs", {})}, key=int)
-    rows: dict[str, list[int | str]] = {}
+    cells: dict[str, list[int | str]] = {}
     for name, day in days.items():
         found, total = day.join.get("catalogs", {}), day.join["impressions"]["total"]
         known = [found[number] / total if number in found and total else None for number in numbers]
-        rows[name] = [_percent(share) for share in known]
-    return _table("Impressions of which a catalog has a row", [f"catalogs.{n}" for n in numbers], rows)
+        cells[name] = [_percent(share) for share in known]
+    return _table("Impressions of which a catalog has an entry", [f"catalogs.{n}" for n in numbers], cells)
 
 
 def _losses(days: _Days) -> Table:
