@@ -61,4 +61,6 @@ def validity_of(days: Iterable[date], catalog: Catalog) -> Mapping[date, tuple[i
     ordered = sorted(days)
     lag = timedelta(days=catalog.lag_days)
     starts = [start_of_day_us(each + lag, catalog.time_zone) for each in ordered]
-    return dict(zip(ordered, zip(starts, [*starts[1:], None], strict=True), strict=True))
+    ends: list[int | None] = [*starts[1:], None]
+    # Without snapshots there is no end either.
+    return dict(zip(ordered, zip(starts, ends, strict=False), strict=True))
