@@ -3,8 +3,10 @@
 Times are integers; a window of w seconds is w * SECOND.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from pyspark.sql import Row
 
 SECOND = 1_000_000
 Event = dict[str, Any]
@@ -73,6 +75,19 @@ def conversion_is_before_its_cause(
         and conversion["time_us"] < c["time_us"] <= conversion["time_us"] + window_s * SECOND
         for c in clicks
     )
+
+
+def labels_of_rows(rows: Iterable[Row]) -> dict[tuple[str, int], Any]:
+    """Returns what `labels` would, of labelled impressions as Spark has collected them."""
+    return {
+        (row.impression_id, row.time_us): (
+            row.num_clicks,
+            row.num_conversions,
+            row.click_time_us,
+            row.conversion_time_us,
+        )
+        for row in rows
+    }
 
 
 def labels(

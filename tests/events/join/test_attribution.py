@@ -68,15 +68,7 @@ def attribute_conversions(clicks: DataFrame, conversions: DataFrame, attribution
 def labels_of(clicks: DataFrame, conversions: DataFrame) -> dict[tuple[str, int], Any]:
     """Returns (impression_id, time) -> what `oracle.labels` says of it, of attributed events."""
     rows = label_impressions({"click": clicks, "conversion": conversions}).collect()
-    found = {
-        (row.impression_id, row.time_us): (
-            row.num_clicks,
-            row.num_conversions,
-            row.click_time_us,
-            row.conversion_time_us,
-        )
-        for row in rows
-    }
+    found = oracle.labels_of_rows(rows)
     assert len(found) == len(rows)
     return found
 

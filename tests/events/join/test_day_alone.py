@@ -155,15 +155,7 @@ def test_a_days_labels_and_report_are_its_share_of_one_join_over_all_logs(
     files = choose_files(funnel, day, with_features=False)
     logs = read_day_logs(spark, funnel, day, files, with_features=False)
     labelled = label_day(funnel, logs, day)
-    found = {
-        (row.impression_id, row.time_us): (
-            row.num_clicks,
-            row.num_conversions,
-            row.click_time_us,
-            row.conversion_time_us,
-        )
-        for row in labelled.impressions.collect()
-    }
+    found = oracle.labels_of_rows(labelled.impressions.collect())
     differing = {key: (label, found.get(key)) for key, label in expected.items() if label != found.get(key)}
     assert differing == {}
     assert len(found) == len(expected)

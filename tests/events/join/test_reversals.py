@@ -15,7 +15,7 @@ from esmm_spark.events.join.labels import label_day
 from esmm_spark.events.join.sources import choose_files, read_day_logs
 from esmm_spark.events.join_report import report_join
 from esmm_spark.events.reading.day import parse_day
-from tests.events.oracle import SECOND, labels
+from tests.events.oracle import SECOND, labels, labels_of_rows
 from tests.events.small_logs import DAYS, Event, at, config, event, impression, write_json_lines
 
 HOUR_S = 3600
@@ -115,15 +115,7 @@ def test_labels_are_those_of_what_was_not_taken_back_in_time(
     logs = read_day_logs(spark, funnel, day, choose_files(funnel, day, True), with_features=True)
     labelled = label_day(funnel, logs, day)
     clicked = labelled.all_impressions.where("click = 1").collect()
-    found = {
-        (row.impression_id, row.time_us): (
-            row.num_clicks,
-            row.num_conversions,
-            row.click_time_us,
-            row.conversion_time_us,
-        )
-        for row in clicked
-    }
+    found = labels_of_rows(clicked)
     assert found == expected
 
     sources = {source.name.partition(".")[2]: source for source in count_lines(logs, funnel, day).sources}
