@@ -34,8 +34,8 @@ from esmm_spark.contracts.schemas.layout import METRICS_NAME, TEST_PARTITION, VE
 from esmm_spark.files import storage
 from esmm_spark.model.directory import find_model
 
-# Pairs of learning_rate and embedding_learning_rate: half of the demo's, the demo's, and twice as much.
-RATES = ((0.001, 0.02), (0.002, 0.04), (0.004, 0.08))
+# Pairs of learning_rate and embedding_learning_rate: the demo's, half, twice and four times as much.
+RATES = ((0.001, 0.02), (0.002, 0.04), (0.004, 0.08), (0.008, 0.16))
 COLUMNS = {
     "cvr_auc_entire_space": "CVR AUC, entire space",
     "cvr_auc_clicks": "CVR AUC, clicks",

@@ -60,6 +60,16 @@ def evaluate(spark: SparkSession, config: Config) -> Evaluation:
 
 def _evaluate(spark: SparkSession, config: Config) -> tuple[Subject, Measurements, str]:
     """Returns what was evaluated, the numbers, and the report's HTML."""
+    with step(spark, "look at the scores' files"):
+        sources = _sources(config)
+    with step(spark, "evaluate"):
+        measured = measure(spark, config.evaluate, config.tasks, sources)
+    with step(spark, "draw the report"):
+        subject = _subject(config, sources, measured.versions)
+        return subject, measured, report_html(subject, measured)
+
+
+def _sources(config: Config) -> dict[str, Source]:
     section, tasks = config.evaluate, config.tasks
     sources = {MODEL: find_scores(storage.join(config.paths.scores, section.partition), tasks)}
     if section.baseline_scores is not None:
@@ -68,10 +78,7 @@ def _evaluate(spark: SparkSession, config: Config) -> tuple[Subject, Measurement
         sources[BASELINE] = find_scores(folder, tasks)
     if section.truth is not None:
         sources[ORACLE] = find_truth(section.truth, tasks)
-    with step(spark, "evaluate"):
-        measured = measure(spark, section, tasks, sources)
-    subject = _subject(config, sources, measured.versions)
-    return subject, measured, report_html(subject, measured)
+    return sources
 
 
 def _subject(config: Config, sources: Mapping[str, Source], versions: Mapping[str, str]) -> Subject:

@@ -1,4 +1,4 @@
-"""Progress display of long work: rich bars on a terminal, elsewhere a line every ten seconds.
+"""Progress display of long work: rich bars on a terminal, elsewhere a line after five seconds and every ten.
 
     group the lines of train: 12 of 40 tasks, about 25 s left
     group the lines of train: done in 41 s
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
+# Work that is shorter needs no line.
+_SECONDS_TO_LINE = 5.0
 _SECONDS_BETWEEN_FRAMES = 0.2
 # Work that is shorter needs no bar.
 _SECONDS_TO_BAR = 1.0
@@ -70,13 +72,18 @@ class LineDisplay:
 
     Args:
         stream: where to; looked up at each line, so that it is what it is then.
-        seconds_between: at least, from one line to the next, and to the first.
+        seconds_between: at least, from one line to the next.
+        seconds_to_first: at least, from the beginning of a piece of work to its first line.
     """
 
     def __init__(
-        self, stream: Literal["stdout", "stderr"], seconds_between: float = SECONDS_BETWEEN_LINES
+        self,
+        stream: Literal["stdout", "stderr"],
+        seconds_between: float = SECONDS_BETWEEN_LINES,
+        seconds_to_first: float = _SECONDS_TO_LINE,
     ) -> None:
         self._stream, self._seconds_between = stream, seconds_between
+        self._seconds_to_first = seconds_to_first
         self._name, self._last_s, self._is_shown = "", 0.0, False
 
     def begin(self, name: str) -> None:
@@ -85,7 +92,8 @@ class LineDisplay:
 
     def is_due(self) -> bool:
         """Returns whether the last line, or the beginning, is long enough ago."""
-        return time.monotonic() - self._last_s >= self._seconds_between
+        between = self._seconds_between if self._is_shown else self._seconds_to_first
+        return time.monotonic() - self._last_s >= between
 
     def show(self, done: int, total: int, text: str) -> None:
         """Prints a line."""

@@ -28,11 +28,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_line_is_due_every_ten_seconds_and_the_end_is_told_of_what_was_shown(
+def test_a_line_is_due_after_five_seconds_and_every_ten_and_the_end_is_told_of_what_was_shown(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = LineDisplay("stderr")
-    for name, seconds in (("short", 9), ("long", 35)):
+    for name, seconds in (("short", 4), ("long", 35)):
         lines.begin(name)
         for second in range(seconds):
             clock[0] += 1
@@ -40,7 +40,7 @@ def test_a_line_is_due_every_ten_seconds_and_the_end_is_told_of_what_was_shown(
                 lines.show(second, 40, f"after {second + 1} s")
         lines.end("done")
     assert capsys.readouterr().err.splitlines() == [
-        "long: after 10 s", "long: after 20 s", "long: after 30 s", "long: done",
+        "long: after 5 s", "long: after 15 s", "long: after 25 s", "long: after 35 s", "long: done",
     ]  # fmt: skip
 
 

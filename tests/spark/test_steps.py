@@ -31,7 +31,7 @@ def test_a_long_step_says_in_a_log_how_far_its_own_jobs_are_and_that_it_is_done(
     spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(steps, "_display", lambda: LineDisplay("stderr", seconds_between=0.1))
+    monkeypatch.setattr(steps, "_display", lambda: LineDisplay("stderr", 0.1, 0.1))
     slow_job(spark, 2)
     with step(spark, "outer"):
         with step(spark, "count slowly"):
@@ -59,7 +59,7 @@ def test_a_short_step_and_one_that_fails_print_nothing_of_their_end(
         pass
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(steps, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(steps, "_display", lambda: LineDisplay("stderr", seconds_between=0.1))
+    monkeypatch.setattr(steps, "_display", lambda: LineDisplay("stderr", 0.1, 0.1))
     with pytest.raises(ZeroDivisionError), step(spark, "failing"):
         _fail_after_s(0.5)
     assert re.fullmatch(r"(failing: \d+ s\n)+", capsys.readouterr().err)
