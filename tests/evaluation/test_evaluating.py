@@ -18,6 +18,7 @@ from esmm_spark.contracts.features import FeatureSpec, TableSpec
 from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.contracts.schemas.model_info import ModelInfo
+from esmm_spark.contracts.schemas.targets import TARGETS
 from esmm_spark.contracts.train_config import Model
 from esmm_spark.evaluation.evaluating import Evaluation, evaluate
 from tests.evaluation.scored_data import baseline_of, truth_of, write_scores, write_truth
@@ -105,7 +106,7 @@ def test_every_metric_of_every_series_equals_sklearns(metrics: dict[str, Any], d
     truth = data.assign(pctr=data.true_pctr, pcvr=data.true_pcvr, pctcvr=data.true_pctr * data.true_pcvr)
     for series, scores in (("model", data), ("baseline", baseline_of(data)), ("oracle", truth)):
         found = metrics["metrics"][series]
-        assert len(found) == 4 * 3 + 2
+        assert set(found) == {target.metric(kind) for target in TARGETS for kind in target.kinds}
         clicked = scores[scores.click == 1]
         for rows, score, label, key in (
             (scores, "pctr", "click", "ctr_{}"),

@@ -22,7 +22,7 @@ from esmm_spark.contracts.schemas.task_columns import truth_label
 from esmm_spark.contracts.tasks import DEFAULT_TASKS, Tasks, called, plural, series_name
 
 MetricKind = str
-# MetricKind of metric -> which of two values is the better one; None where that can't be said.
+# Kind of metric -> which of two values is the better one, None where neither is; in the report's order.
 BETTER: Mapping[MetricKind, Literal["higher", "lower"] | None] = {
     "auc": "higher",
     "log_loss": "lower",

@@ -1,9 +1,8 @@
 """The metrics: what each is called, what it says, and the sums over impression groups that it is a ratio of.
 
 A metric beside the AUC is (sum over groups of a numerator) / (sum over groups of a denominator): a resample
-of groups is a weighted sum of the groups' sums, so one product of matrices gives all replicates. To add one:
-its kind in contracts/schemas/targets.py, a `Metric` in METRICS and, if no sum here serves, a function in
-SUMS. Report and metrics.json follow.
+of groups is a weighted sum of the groups' sums, so one product of matrices gives all replicates.
+CONTRIBUTING.md says how to add one.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from esmm_spark.contracts.schemas.targets import MetricKind
+from esmm_spark.contracts.schemas.targets import KINDS, MetricKind
 from esmm_spark.evaluation.kernels.group_aucs import GroupAucs, group_aucs
 from esmm_spark.runtime.arrays import Float64s
 
@@ -107,45 +106,46 @@ class Metric:
         return (self.numerator, self.denominator, *(name for _, name in self.counts))
 
 
+_METRICS = (
+    Metric(
+        "auc",
+        "AUC",
+        "Chance that {positive} is scored above {negative}. 0.5 is guessing, 1 perfect.",
+    ),
+    Metric(
+        "log_loss",
+        "Log loss",
+        "Mean penalty in nats for the probability given to what happened, over {population}. Lower is "
+        "better.",
+        "loss",
+        decimals=5,
+    ),
+    # Source: He et al., "Practical Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014,
+    # section 3 (calibration).
+    Metric(
+        "calibration",
+        "Calibration ratio",
+        "Predicted {positives} per actual one. 1 is right, above 1 promises too much.",
+        "predictions",
+        "labels",
+        "no positive label",
+        decimals=3,
+    ),
+    # Source: Zhu et al., "Optimized Cost per Click in Taobao Display Advertising", KDD 2017, equation 13.
+    Metric(
+        "gauc",
+        "GAUC",
+        "The AUC within one context, averaged over contexts by their impressions: how well the "
+        "impressions of one user or request are ordered.",
+        "auc",
+        "auc_impressions",
+        "no group has both labels 0 and 1",
+        (("groups", "auc_groups"), ("impressions", "auc_impressions")),
+    ),
+)
+# In the order of KINDS, that of BETTER, as reports show them.
 METRICS: Mapping[MetricKind, Metric] = {
-    metric.kind: metric
-    for metric in (
-        Metric(
-            "auc",
-            "AUC",
-            "Chance that {positive} is scored above {negative}. 0.5 is guessing, 1 perfect.",
-        ),
-        Metric(
-            "log_loss",
-            "Log loss",
-            "Mean penalty in nats for the probability given to what happened, over {population}. Lower is "
-            "better.",
-            "loss",
-            decimals=5,
-        ),
-        # Source: He et al., "Practical Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014,
-        # section 3 (calibration).
-        Metric(
-            "calibration",
-            "Calibration ratio",
-            "Predicted {positives} per actual one. 1 is right, above 1 promises too much.",
-            "predictions",
-            "labels",
-            "no positive label",
-            decimals=3,
-        ),
-        # Source: Zhu et al., "Optimized Cost per Click in Taobao Display Advertising", KDD 2017, equation 13.
-        Metric(
-            "gauc",
-            "GAUC",
-            "The AUC within one context, averaged over contexts by their impressions: how well the "
-            "impressions of one user or request are ordered.",
-            "auc",
-            "auc_impressions",
-            "no group has both labels 0 and 1",
-            (("groups", "auc_groups"), ("impressions", "auc_impressions")),
-        ),
-    )
+    metric.kind: metric for metric in sorted(_METRICS, key=lambda metric: KINDS.index(metric.kind))
 }
 
 
