@@ -128,12 +128,26 @@ def test_no_other_place_knows_the_default_tasks_by_name() -> None:
     assert not found, "take it from the tasks of the config (contracts/tasks.py):\n" + "\n".join(found)
 
 
-# Rooms that know of no arena: a row there is an impression, a line or a record (docs/glossary.md). Row groups
-# are Parquet's, and libraries have names of their own.
-WITHOUT_ROWS = ("evaluation", "simulation", "spark", "logs")
+# Rooms and files that know of no arena: a row there is an impression, a line, an entry or a record
+# (docs/glossary.md). Row groups are Parquet's, and libraries have names of their own.
+WITHOUT_ROWS = (
+    *(
+        "contracts/events",
+        "contracts/tables",
+        "evaluation",
+        "events",
+        "logs",
+        "pages",
+        "reading",
+        "simulation",
+    ),
+    *("spark", "tables"),
+)
 ROW = re.compile(r"(?<![A-Za-z])rows?(?![a-z])", re.IGNORECASE)
 NOT_OURS = re.compile(
-    r"row[_ ]?groups?|\.num_rows|\.add_row|(footers\.|import )require_rows|^ *require_rows", re.IGNORECASE
+    r"row[_ ]?groups?|\.num_rows|\.add_row|F\.row_number|_metadata\.row_index"
+    r"|(footers\.|import )require_rows|^ *require_rows",
+    re.IGNORECASE,
 )
 
 

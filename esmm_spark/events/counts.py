@@ -57,9 +57,9 @@ def count_lines(logs: DayLogs, funnel: Funnel, day: Day) -> Counted:
     per_day = []
     # One shuffle for all: there are few fates of lines.
     found = reduce(DataFrame.unionByName, frames).groupBy("log", "stage", "fate", "day").count()
-    for row in found.collect():
-        counts[row.log][row.stage][row.fate] += row["count"]
-        per_day.append((row.log, row.day, row["count"]))
+    for counted in found.collect():
+        counts[counted.log][counted.stage][counted.fate] += counted["count"]
+        per_day.append((counted.log, counted.day, counted["count"]))
     sources = []
     for name, of_log in counts.items():
         sources.append(_source(name, paths[name], day, of_log[_READ], of_log[_JUDGED]))

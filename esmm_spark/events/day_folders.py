@@ -130,7 +130,7 @@ def _arrange(staging: str, name: str, partition: DayPartition) -> dict[str, str]
 
 
 def require_one_value_rule(dataset: str, days: Mapping[str, DayCounts], name: str) -> None:
-    """Raises ConfigError if a day that is built now would hash its values to other rows than the others.
+    """Raises ConfigError if a day that is built now would hash its values to other buckets than the others.
 
     Args:
         dataset: URI of the dataset.
@@ -148,8 +148,8 @@ def require_one_value_rule(dataset: str, days: Mapping[str, DayCounts], name: st
         more = f" and {len(others) - 1} more" if others[1:] else ""
         raise ConfigError(
             f"{others[0]}{more} in {dataset} are from when 11 and 11.0 were two values; they are one now, so "
-            f"{name} would hash them to other rows: set paths.dataset to another folder and build all days "
-            "there"
+            f"{name} would hash them to other buckets: set paths.dataset to another folder and build all "
+            "days there"
         )
 
 

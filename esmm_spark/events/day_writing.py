@@ -135,7 +135,7 @@ def _write_lines(
     """Writes the canonical lines, which are read three times and cost joins to make.
 
     Returns:
-        Warnings, and number of a catalog -> impressions of which it has a row.
+        Warnings, and number of a catalog -> impressions of which it has an entry.
     """
     funnel, catalogs = config.funnel, logs.accepted_catalogs()
     counted = {link.log_name: logs.accepted(link.log_name) for link in funnel.links}

@@ -103,14 +103,14 @@ def unused_catalogs(
         for catalog, _ in catalogs
     ]
     counts = [F.count_if(each).alias(f"of_{number}") for number, each in enumerate(has_any)]
-    row = contexts.agg(F.count(F.lit(1)).alias("total"), *counts).collect()[0]
+    sums = contexts.agg(F.count(F.lit(1)).alias("total"), *counts).collect()[0]
     warnings = []
     for number, (catalog, lines) in enumerate(catalogs):
-        if row[f"of_{number}"] == 0:
+        if sums[f"of_{number}"] == 0:
             key = f"{catalog.key}_id"
             ours, theirs = (frame.agg(F.min(key)).collect()[0][0] for frame in (impressions, lines))
             warnings.append(
-                f"logs.events.catalogs.{number}: none of {row.total} contexts has an attribute of it ({key} "
+                f"logs.events.catalogs.{number}: none of {sums.total} contexts has an attribute of it ({key} "
                 f"is like {ours!r} in impressions and like {theirs!r} in the catalog)"
             )
     return warnings

@@ -62,16 +62,16 @@ class FigureGroup:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose rows become lists where a screen has no room for columns.
+    """A table whose lines become lists where a screen has no room for columns.
 
     Args:
-        heads: of all columns, that of the rows' names first.
-        rows: name -> cells, numbers or text.
+        heads: of all columns, that of the lines' names first.
+        lines: name -> cells, numbers or text.
         heading: above it, or none.
     """
 
     heads: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[int | str]]]
+    lines: Sequence[tuple[str, Sequence[int | str]]]
     heading: str = ""
 
 

@@ -9,12 +9,12 @@ from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.reading.raw_columns import CORRUPT
 from esmm_spark.reading.sources import source_column
 
-# Whether a row is an item; a line without any, or one that could not be parsed, stays one row.
+# Whether a line is an item; one without any, or one that could not be parsed, stays one line.
 HAS_ITEM = "__has_item"
 
 
 def exploded(raw: DataFrame, path: str, key: str, where: str) -> DataFrame:
-    """Returns a row per item of the list at `path`, in the place of its last name, and `<name>_position`.
+    """Returns a line per item of the list at `path`, in the place of its last name, and `<name>_position`.
 
     Worked example: {"request": 1, "items": [{"id": 7}, {"id": 8}]} becomes request 1, items.id 7,
     items_position 0, and request 1, items.id 8, items_position 1.
@@ -35,9 +35,9 @@ def exploded(raw: DataFrame, path: str, key: str, where: str) -> DataFrame:
     name = item_name(path)
     position = position_of(path)
     others = [F.col(f"`{column}`") for column in raw.columns if column not in (name, position)]
-    rows = raw.select(*others, F.posexplode_outer(found).alias(position, name))
+    items = raw.select(*others, F.posexplode_outer(found).alias(position, name))
     is_item = F.col(f"`{position}`").isNotNull() | F.col(CORRUPT).isNotNull()
-    return rows.withColumn(HAS_ITEM, is_item)
+    return items.withColumn(HAS_ITEM, is_item)
 
 
 def item_name(path: str) -> str:

@@ -40,8 +40,8 @@ def fit_numbers(numbers: DataFrame, fields: Sequence[FieldSpec]) -> dict[str, Fi
         for place, field in enumerate(fields)
         for name, column in _statistics(field).items()
     ]
-    row = numbers.agg(*columns).collect()[0].asDict()
-    return {field.name: _fitted(field, row, place) for place, field in enumerate(fields)}
+    fitted = numbers.agg(*columns).collect()[0].asDict()
+    return {field.name: _fitted(field, fitted, place) for place, field in enumerate(fields)}
 
 
 def _statistics(field: FieldSpec) -> dict[str, Column]:
@@ -59,16 +59,16 @@ def _statistics(field: FieldSpec) -> dict[str, Column]:
     return found
 
 
-def _fitted(field: FieldSpec, row: dict[str, Any], place: int) -> FittedNumber:
-    boundaries = row.get(f"{place} boundaries") or []
+def _fitted(field: FieldSpec, statistics: dict[str, Any], place: int) -> FittedNumber:
+    boundaries = statistics.get(f"{place} boundaries") or []
     found = FittedNumber(boundaries=sorted({*boundaries}))
     if not field.is_scaled:
         return found
     if field.transform == "quantile":
-        points, shares = _curve(row[f"{place} points"] or [])
+        points, shares = _curve(statistics[f"{place} points"] or [])
         moments = {"mean": 0.5, "scale": _rounded(math.sqrt(1 / 12))}
         return found.model_copy(update={"points": points, "shares": shares, **moments})
-    mean, scale = (row[f"{place} {name}"] for name in ("mean", "scale"))
+    mean, scale = (statistics[f"{place} {name}"] for name in ("mean", "scale"))
     if mean is not None and not (math.isfinite(mean) and math.isfinite(scale)):
         raise InputError(
             f"field {field.name}: its numbers are too large to be standardised: set clip, or "

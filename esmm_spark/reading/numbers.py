@@ -1,4 +1,4 @@
-"""Numbers and vectors of attributes to tokens that name a row of their field's table and bring a weight.
+"""Numbers and vectors of attributes to tokens that name a bucket of their field's table and bring a weight.
 
 Of a number x, of the boundaries b of its field, of what was fitted for it:
 
@@ -6,8 +6,8 @@ Of a number x, of the boundaries b of its field, of what was fitted for it:
     value 1, weight (t(x) - mean) / scale      t: the field's `transform`
     value 2 + i, weight 1                      its bucket: b[i - 1] <= x < b[i]
 
-A vector of n numbers is n tokens: value i, weight x[i]. Weighted rows are summed up, so a number scales a
-vector, and a vector is multiplied by a matrix [n, dim]: a dense layer, whose weights are rows of the table.
+A vector of n numbers is n tokens: value i, weight x[i]. Weighted embeddings are summed up, so a number
+scales one, and a vector is multiplied by a matrix [n, dim]: a dense layer, whose weights are embeddings.
 """
 
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ from esmm_spark.reading.columns import LogFile
 from esmm_spark.reading.json_columns import json_schema
 from esmm_spark.reading.values import quoted
 
-# The line where it could not be parsed, and the file that a row comes from.
+# The line where it could not be parsed, and the file that it is of.
 CORRUPT, PATH = "__corrupt", "__path"
 
 # What the column of a CSV file is called that nobody mapped.
@@ -31,7 +31,7 @@ class RawPart(NamedTuple):
     """The files of one layout.
 
     Attributes:
-        lines: their columns, CORRUPT and PATH, a row per line.
+        lines: their columns, CORRUPT and PATH; a record is a line.
         file: one of them, for messages.
     """
 
@@ -52,7 +52,7 @@ def read_raw(
 
     Args:
         spark: the session.
-        files: of one log; none: one part without rows and a file is returned.
+        files: of one log; none: one part without lines and a file is returned.
         file_format: `parquet`, `json` or `csv`.
         types: mapped column -> its type in the whole log.
         texts: paths and expressions over other columns. If there are any, all that Spark can read are there.

@@ -105,7 +105,7 @@ def _expression(frame: DataFrame, text: str, key: str, where: str) -> Column:
         raise ConfigError(f"{key}: expr {text!r} fails on {where}: {first_line(error)}") from error
     before = frame._jdf.queryExecution().analyzed()
     found = plan.expressions()
-    # The expressions alone: a plan below that numbers rows is none that gives the same twice.
+    # The expressions alone: a plan below that numbers lines is none that gives the same twice.
     if not all(found.apply(place).deterministic() for place in range(found.size())):
         raise ConfigError(
             f"{key}: expr {text!r} gives other values in each run: leave out rand, uuid and such"

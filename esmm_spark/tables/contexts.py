@@ -13,20 +13,20 @@ from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR
 DIFFERS = "differs"
 
 
-def flat_contexts(rows: DataFrame, texts: Sequence[str], is_first: bool) -> DataFrame:
+def flat_contexts(lines: DataFrame, texts: Sequence[str], is_first: bool) -> DataFrame:
     """Returns a context of each key of each split: `split`, `key`, `line`, and DIFFERS, [texts] booleans.
 
     Where lines of a key differ, it is the context of the earliest, or the one that most of them have; of
     several, the one with the smallest hash. So it is the same whatever the order of the lines.
 
     Args:
-        rows: `split`, `key`, `time_us`, and the tokens of each context field.
+        lines: `split`, `key`, `time_us`, and the tokens of each context field.
         texts: the columns of the latter.
         is_first: whether it is the earliest line's.
     """
     # First the distinct contexts, in memory beside the lines: a key has one as a rule, so that little is
     # shuffled.
-    distinct = rows.groupBy("split", "key", *texts).agg(
+    distinct = lines.groupBy("split", "key", *texts).agg(
         (F.min("time_us") if is_first else -F.count("*")).alias("place")
     )
     hashes = [F.xxhash64(F.coalesce(text, F.lit(""))) for text in texts]

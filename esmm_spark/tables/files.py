@@ -22,9 +22,10 @@ from esmm_spark.reading.json_columns import json_schema
 from esmm_spark.reading.raw_columns import CORRUPT, PATH, RawPart
 from esmm_spark.reading.values import quoted
 
-# The number of a row in its file, from 1 on; of the block that Spark reads it with, its first byte.
-ROW, BLOCK = "__row", "__block"
-RESERVED = (CORRUPT, PATH, ROW, BLOCK)
+# The number of a line in its file, from 1 on, a header not counted; the first byte of the block that Spark
+# reads it with.
+LINE_NUMBER, BLOCK = "__line", "__block"
+RESERVED = (CORRUPT, PATH, LINE_NUMBER, BLOCK)
 
 _TEXT = StringType()
 
@@ -48,7 +49,7 @@ class OpenTable(NamedTuple):
         path: file or folder.
         parts: at least one.
         byte_order_marks: files that begin with one, which is skipped.
-        folder: as the URIs of PATH have it, without its scheme: what ids of rows begin after.
+        folder: as the URIs of PATH have it, without its scheme: what ids of lines begin after.
     """
 
     path: str
@@ -146,7 +147,7 @@ def _read(spark: SparkSession, files: Sequence[str], layout: FileLayout, table: 
     columns = [_column(name, layout) for name in layout.schema.names]
     places = [F.col("_metadata.file_path").alias(PATH)]
     if file_format == "parquet":
-        places.append((F.col("_metadata.row_index") + 1).alias(ROW))
+        places.append((F.col("_metadata.row_index") + 1).alias(LINE_NUMBER))
     else:
         places.append(F.col("_metadata.file_block_start").alias(BLOCK))
     return frame.select(*columns, CORRUPT, *places)

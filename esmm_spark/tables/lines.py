@@ -40,7 +40,7 @@ from esmm_spark.reading.values import (
 )
 from esmm_spark.tables.files import OpenTable
 from esmm_spark.tables.labels import BAD_FLAG, label_columns_of
-from esmm_spark.tables.row_ids import row_id, with_row_numbers
+from esmm_spark.tables.line_ids import line_id, with_line_numbers
 from esmm_spark.tables.splits import split_of_line
 
 UNKNOWN_SPLIT = "unknown_split"  # a value of `splits.column` that names none
@@ -92,7 +92,7 @@ def read_lines(opened: OpenTable, wanted: Wanted) -> DataFrame:
 
 def _part_lines(part: RawPart, opened: OpenTable, wanted: Wanted) -> DataFrame:
     table = wanted.table
-    raw = part.lines if table.impression_id else with_row_numbers(part.lines)
+    raw = part.lines if table.impression_id else with_line_numbers(part.lines)
     if table.day_folders is not None and table.day_folders not in raw.columns:
         raw = raw.withColumn(table.day_folders, day_of_folder(table.day_folders))
     raw = raw if table.explode is None else exploded(raw, table.explode, f"{_KEY}.explode", part.file)
@@ -115,7 +115,7 @@ def _named(
         sources[key] = source
         columns.append(found.alias(key))
     if table.impression_id is None:
-        columns.append(row_id(opened, table.explode).alias("impression_id"))
+        columns.append(line_id(opened, table.explode).alias("impression_id"))
     if table.where is not None:
         condition = condition_column(raw, table.where, f"{_KEY}.where", part.file)
         columns.append(condition.alias(_CONDITION))

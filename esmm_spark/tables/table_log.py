@@ -29,12 +29,12 @@ from esmm_spark.spark.steps import step
 from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
-from esmm_spark.tables.rows import context_texts, is_accepted, placed_rows, staged_rows
 from esmm_spark.tables.splits import wanted_splits
+from esmm_spark.tables.staging import context_texts, is_accepted, placed_lines, staged_lines
 
 _log = logging.getLogger(__name__)
 
-_ROWS, _CONTEXTS = "table-rows", "table-contexts"
+_LINES, _CONTEXTS = "table-lines", "table-contexts"
 _SOURCE = "table"
 # Characters of a bad line in a message.
 _SHOWN = 200
@@ -103,7 +103,7 @@ def _staged(
     folder: str,
     fitted: dict[str, FittedNumber] | None,
 ) -> OpenLog:
-    """Returns the splits; the table itself is read once, what comes after reads the staged rows.
+    """Returns the splits; the table itself is read once, what comes after reads the staged lines.
 
     What places the numbers is `fitted`, or is fitted on the train split.
     """
@@ -111,26 +111,26 @@ def _staged(
     table = _table_of(config)
     fields = [field.name for field in config.features.context_fields]
     texts = context_texts(config.features)
-    scratch = [storage.join(folder, name) for name in (_ROWS, _CONTEXTS)]
+    scratch = [storage.join(folder, name) for name in (_LINES, _CONTEXTS)]
     # Counted by the pass that reads the table.
     every_field, carry = config.features.fields, config.samples.carry
     lines, counts_of = observing(lines, lost_values(lines, every_field, carry, is_accepted()))
     with step(spark, f"read {path}"):
-        staged_rows(lines, config).write.parquet(filesystems.spark_path(scratch[0]))
+        staged_lines(lines, config).write.parquet(filesystems.spark_path(scratch[0]))
     counts = counts_of()
     for warning in describe_lost(counts, every_field, carry):
         _log.warning(warning)
-    rows = spark.read.parquet(filesystems.spark_source(scratch[0]))
-    source, by_split = _count(rows, path)
+    staged = spark.read.parquet(filesystems.spark_source(scratch[0]))
+    source, by_split = _count(staged, path)
     if marks := sum(found.byte_order_marks for found in opened):
         source.notes[BYTE_ORDER_MARKS] = marks
     source.notes |= lost_notes(counts)
-    rejects = _write_rejects(rows, folder) if source.rejects else []
-    _check_rejects(source, rows, config.logs.max_reject_fraction)
-    accepted = rows.where(is_accepted())
+    rejects = _write_rejects(staged, folder) if source.rejects else []
+    _check_rejects(source, staged, config.logs.max_reject_fraction)
+    accepted = staged.where(is_accepted())
     if fitted is None:
         fitted = _fit(accepted, config, by_split)
-    accepted = placed_rows(accepted, config.features, fitted)
+    accepted = placed_lines(accepted, config.features, fitted)
     if table.context_key is None:
         contexts = accepted.select(
             "split", "key", context_line([F.col(text) for text in texts]).alias("line")
@@ -173,19 +173,19 @@ def _fit(accepted: DataFrame, config: Config, splits: Sequence[str]) -> dict[str
         return fit_numbers(numbers, fields)
 
 
-def _count(rows: DataFrame, path: str) -> tuple[SourceCounts, list[str]]:
+def _count(staged: DataFrame, path: str) -> tuple[SourceCounts, list[str]]:
     """Returns what became of the table's lines, and the splits that have any.
 
     Lines read = accepted + rejects + notes.
     """
     rejects, notes, accepted = Counter[str](), Counter[str](), Counter[str]()
-    for row in rows.groupBy("split", "reason", "note").count().collect():
-        if row.reason is not None:
-            rejects[row.reason] += row["count"]
-        elif row.note is not None:
-            notes[row.note] += row["count"]
+    for counted in staged.groupBy("split", "reason", "note").count().collect():
+        if counted.reason is not None:
+            rejects[counted.reason] += counted["count"]
+        elif counted.note is not None:
+            notes[counted.note] += counted["count"]
         else:
-            accepted[row.split] += row["count"]
+            accepted[counted.split] += counted["count"]
     source = SourceCounts(
         name=_SOURCE,
         path=path,
@@ -197,20 +197,20 @@ def _count(rows: DataFrame, path: str) -> tuple[SourceCounts, list[str]]:
     return source, sorted(accepted)
 
 
-def _check_rejects(source: SourceCounts, rows: DataFrame, max_reject_fraction: float) -> None:
+def _check_rejects(source: SourceCounts, staged: DataFrame, max_reject_fraction: float) -> None:
     """Raises TooManyRejectsError with a line as an example: nothing else is kept of those that are bad."""
     try:
         check_rejects(source, max_reject_fraction)
     except TooManyRejectsError as error:
         reason = max(source.rejects, key=lambda name: source.rejects[name])
-        line = rows.where(F.col("reason") == reason).agg(F.min("raw")).collect()[0][0]
+        line = staged.where(F.col("reason") == reason).agg(F.min("raw")).collect()[0][0]
         raise TooManyRejectsError(f"{error}; {reason} is e.g. {' '.join(line.split())[:_SHOWN]}") from None
 
 
-def _write_rejects(rows: DataFrame, folder: str) -> list[str]:
+def _write_rejects(staged: DataFrame, folder: str) -> list[str]:
     """Writes the rejected lines; returns their files, relative to `folder`."""
     beside = storage.join(folder, f"{_SOURCE}-{REJECTS}")
-    rejected = rows.where("reason is not null").select(
+    rejected = staged.where("reason is not null").select(
         F.col("raw").cast("binary").alias("line"), F.lit(_SOURCE).alias("source"), "reason"
     )
     rejected.coalesce(1).write.parquet(filesystems.spark_path(beside))

@@ -15,11 +15,11 @@ class Catalog(MappedFiles):
     key_column: Annotated[ColumnSource, Field(description="Source of the item's or user's id.")]
     valid_from: Annotated[
         ColumnSource | None,
-        Field(description="Source of the time from which a row holds; without one, rows hold at all times."),
+        Field(description="Source of the time from which an entry holds; without one, all always do."),
     ] = None
     valid_to: Annotated[
         ColumnSource | None,
-        Field(description="Source of the time at which a row ceases to hold; by default the key's next row."),
+        Field(description="Source of the time at which an entry ceases to hold; by default its key's next."),
     ] = None
     day_folders: Annotated[
         str | None,
@@ -37,7 +37,8 @@ class Catalog(MappedFiles):
         dict[str, ColumnSource], Field(min_length=1, description="Attribute -> its source, as in the logs.")
     ]
     defaults: Annotated[
-        dict[str, str | int], Field(description="Attribute -> its value where the key has no row that holds.")
+        dict[str, str | int],
+        Field(description="Attribute -> its value where no entry of the key holds."),
     ] = {}
 
     @model_validator(mode="after")
@@ -45,7 +46,7 @@ class Catalog(MappedFiles):
         if self.valid_to is not None and self.valid_from is None:
             raise ValueError("valid_to is set without valid_from: set both, or neither")
         if self.valid_from is not None and self.day_folders is not None:
-            raise ValueError("valid_from and day_folders both say when a row holds: set one of them")
+            raise ValueError("valid_from and day_folders both say when an entry holds: set one of them")
         strange = [name for name in self.defaults if name not in self.features]
         if strange:
             raise ValueError(f"defaults {', '.join(strange)} are no attributes: name them in features")
@@ -53,5 +54,5 @@ class Catalog(MappedFiles):
 
     @property
     def is_versioned(self) -> bool:
-        """Whether rows hold for a while; else always."""
+        """Whether entries hold for a while; else always."""
         return self.valid_from is not None or self.day_folders is not None

@@ -36,7 +36,7 @@ _CARRIED_TYPES = {"float": "double", "int": "bigint", "string": "string"}
 
 
 def example_columns(row_type: str, tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...]:
-    """Returns the columns of the examples, a row per impression group.
+    """Returns the columns of the examples, a record per impression group.
 
     n impressions, T tokens; arena rows are `int`, or `bigint` once the arena has 2^31 rows or more:
 
@@ -80,21 +80,21 @@ EXAMPLE_COLUMNS = tuple(column.name for column in example_columns("int", DEFAULT
 
 
 def view_columns(tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...]:
-    """Returns the columns of the examples as people see them, a row per impression; the fields follow.
+    """Returns the columns of the examples as people see them, a record per impression; the fields follow.
 
     Args are those of `example_columns`.
     """
     return (Column("impression_id", "string"), Column("group_key", "string"), *_beside(tasks, carry))
 
 
-# A row per rejected line of a raw file.
+# A record per rejected line of a raw file.
 REJECT_COLUMNS = (Column("line", "binary"), Column("source", "string"), Column("reason", "string"))
 
 
 def label_columns(tasks: Sequence[str]) -> tuple[Column, ...]:
     """Returns the columns of the labels table.
 
-    A row per impression of event logs. Times in microseconds since 1970, of the first event of a task; the
+    A record per impression of event logs. Times in microseconds since 1970, of the first event of a task; the
     numbers count all of them. `mature` is null unless logs.events.immature is flag.
     """
     return (
@@ -110,7 +110,7 @@ def label_columns(tasks: Sequence[str]) -> tuple[Column, ...]:
 def score_columns(
     probabilities: Iterable[str], tasks: Iterable[str], carry: Mapping[str, str]
 ) -> tuple[Column, ...]:
-    """Returns the columns of the scores, a row per scored impression. Key: impression_id.
+    """Returns the columns of the scores, a record per scored impression. Key: impression_id.
 
         impression_id          string
         group_key              string
@@ -134,7 +134,7 @@ def score_columns(
 
 
 def _beside(tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...]:
-    """Returns labels and carried columns, a row per impression."""
+    """Returns labels and carried columns of each impression."""
     return (
         *(Column(task, "tinyint") for task in tasks),
         *(Column(name, _CARRIED_TYPES[kind]) for name, kind in carry.items()),
@@ -143,7 +143,7 @@ def _beside(tasks: Iterable[str], carry: Mapping[str, str]) -> tuple[Column, ...
 
 SCORE_COLUMNS = score_columns(PROBABILITIES, DEFAULT_LABELS, {})
 
-# A row per simulated impression, of all splits: what its labels were drawn from. Key: impression_id.
+# A record per simulated impression, of all splits: what its labels were drawn from. Key: impression_id.
 TRUTH_COLUMNS = (
     Column("impression_id", "string"),
     *(Column(probability, "double") for probability in PROBABILITIES[:2]),

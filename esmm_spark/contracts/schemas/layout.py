@@ -12,7 +12,7 @@ A dataset of event logs has a partition per day instead, each replaced for itsel
     <paths.dataset>/
         inputs.json    which files each day's labels were found in, for backfills; may be deleted
         examples/ds=2026-11-23/part-*.parquet, partition.json (DayPartition: what the manifest has of the day)
-        labels/ds=2026-11-23/*.parquet    columns.label_columns, a row per impression
+        labels/ds=2026-11-23/*.parquet    columns.label_columns, a record per impression
         rejects/ds=2026-11-23/*.parquet   columns.REJECT_COLUMNS
 
 docs/architecture.md shows the models folder, the scores and the report. What one room alone writes and reads,

@@ -5,7 +5,7 @@ from esmm_spark.contracts.tasks import Tasks
 
 
 def truth_columns(tasks: Tasks) -> tuple[Column, ...]:
-    """Returns the columns of the truth, a row per simulated impression: what its labels were drawn from."""
+    """Returns the columns of the truth, of each simulated impression: what its labels were drawn from."""
     return (
         Column("impression_id", "string"),
         *(Column(tasks.score_columns(name).conditional, "double") for name in tasks.names),

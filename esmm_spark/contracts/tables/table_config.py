@@ -46,7 +46,7 @@ class TableLog(MappedFiles):
     ] = None
     impression_id: Annotated[
         ColumnSource | None,
-        Field(description="The impression's id; without one, `<file>:<number of the row>`."),
+        Field(description="The impression's id; without one, `<file>:<number of the line>`."),
     ] = None
     context_key: Annotated[
         ColumnSource | None,

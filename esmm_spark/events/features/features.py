@@ -19,7 +19,7 @@ from esmm_spark.events.features.catalogs import join_catalog
 from esmm_spark.events.features.crosses import cross
 from esmm_spark.events.features.history import join_histories
 
-# Whether a catalog has a row of an impression, by the catalog's number.
+# Whether a catalog has an entry of an impression, by the catalog's number.
 FOUND = "found_in_catalog_"
 
 

@@ -66,9 +66,9 @@ def join_histories(
         "history",
         F.col("value").alias("text"),
     )
-    rows = asked.unionByName(known)
+    both = asked.unionByName(known)
     # An event at the very time of the query is not before it: queries come first.
-    ordered = rows.repartition("user_id").sortWithinPartitions("user_id", "at_us", "kind", "history", "text")
+    ordered = both.repartition("user_id").sortWithinPartitions("user_id", "at_us", "kind", "history", "text")
     listed = [history.field in unpooled for history in histories]
     as_map, as_list = MapType(StringType(), DoubleType()), ArrayType(StringType())
     columns = [
@@ -89,7 +89,7 @@ def count_histories(
     names: Sequence[str],
     listed: Sequence[bool],
 ) -> Iterator[pa.RecordBatch]:
-    """Yields the queries among sorted rows with the map or the list of each history.
+    """Yields the queries among sorted queries and events, with the map or the list of each history.
 
     Args:
         batches: user_id, at_us, kind, history, text, sorted by all of them.
@@ -104,9 +104,9 @@ def count_histories(
         identifiers: list[str] = []
         of_histories: list[list[list[Any] | None]] = [[] for _ in histories]
         columns = [batch.column(name).to_pylist() for name in ("user_id", "at_us", "kind", "history", "text")]
-        for row_user, at_us, kind, history, text in zip(*columns, strict=True):
-            if row_user != user:
-                user = row_user
+        for key, at_us, kind, history, text in zip(*columns, strict=True):
+            if key != user:
+                user = key
                 for state in states:
                     state.clear()
             if kind == _EVENT:

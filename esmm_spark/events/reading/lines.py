@@ -1,4 +1,4 @@
-"""Event logs to canonical lines: a row per raw line, ids as text, one time unit, and why it is rejected.
+"""Event logs to canonical lines, one per raw line: ids as text, one time unit, and why it is rejected.
 
 impression_id, click_id, conversion_id, user_id, item_id, context_key   string, those that the log has
 time_us      bigint   event time, microseconds since 1970, UTC
@@ -47,12 +47,12 @@ from esmm_spark.reading.values import (
 ARRIVED_US = "arrived_us"
 
 WRONG_FOLDER = "wrong_folder"  # in a day's folder where an event of its time is never looked for
-NEVER_VALID = "never_valid"  # a catalog's row whose valid_to is not after its valid_from
+NEVER_VALID = "never_valid"  # a catalog's entry whose valid_to is not after its valid_from
 EVENT_REASONS = (MALFORMED_LINE, NO_ID, BAD_ID, UNPARSABLE_TIME, TIME_OUT_OF_RANGE, WRONG_FOLDER)
 
 # An id is a double too large to be exact; an attribute is a list or an object where nobody knew of one.
 _INEXACT, _IS_OTHER_TYPE = "__inexact", "__is_other_type"
-_HAS_END = "__has_end"  # a catalog's row has something where its end stands
+_HAS_END = "__has_end"  # a catalog's entry has something where its end stands
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def test_at_each_hour_the_newest_snapshot_before_the_local_day_holds(
 
 
 def test_what_says_twice_when_a_row_holds_or_names_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="valid_from and day_folders both say when a row holds"):
+    with pytest.raises(ValidationError, match="valid_from and day_folders both say when an entry holds"):
         catalog(tmp_path, valid_from="since")
     with pytest.raises(ValidationError, match="defaults colour are no attributes: name them in features"):
         catalog(tmp_path, defaults={"colour": "red"})

@@ -1,4 +1,4 @@
-"""The staged rows of a table: what is known of a line before its numbers are placed, and its line then."""
+"""The staged lines of a table, and their canonical lines once the numbers in them are placed."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -23,8 +23,8 @@ def context_texts(spec: FeatureSpec) -> list[str]:
     return [f"context_{number}" for number in range(len(spec.context_fields))]
 
 
-def staged_rows(lines: DataFrame, config: Config) -> DataFrame:
-    """Returns a row per line; all but the last three columns are null of one that isn't accepted.
+def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
+    """Returns each line's parts; all but the last three columns are null where it isn't accepted.
 
     split, key              of its group
     head                    the impression's line up to its tokens
@@ -55,11 +55,11 @@ def staged_rows(lines: DataFrame, config: Config) -> DataFrame:
     return lines.select("split", *staged, "time_us", "reason", "note", "raw")
 
 
-def placed_rows(accepted: DataFrame, spec: FeatureSpec, fitted: FittedNumbers) -> DataFrame:
+def placed_lines(accepted: DataFrame, spec: FeatureSpec, fitted: FittedNumbers) -> DataFrame:
     """Returns `split`, `key`, `time_us`, `line`, and the tokens of each context field.
 
     Args:
-        accepted: staged rows.
+        accepted: staged lines.
         spec: the feature spec.
         fitted: what places the numbers.
     """
