@@ -26,18 +26,21 @@ from bench.stages import (
     histories,
     integrity,
     load,
+    memory,
     networks,
     objectives,
     preprocess,
     ranks,
     score,
     startup,
+    tables,
     train,
 )
 from bench.workspace import Workspace
 
 STAGES = (
     "preprocess",
+    "tables",
     "load",
     "integrity",
     "train",
@@ -60,6 +63,7 @@ def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], Sta
     """Returns name -> function of every stage."""
     return {
         "preprocess": preprocess.run,
+        "tables": tables.run,
         "load": load.run,
         "integrity": integrity.run,
         "train": train.run,
@@ -73,7 +77,7 @@ def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], Sta
         "growth": lambda workspace: growth.run(
             workspace, tuple(arguments.sizes), tuple(arguments.arena_rows)
         ),
-        "memory": lambda workspace: preprocess.measure_memory(workspace, arguments.memory_impressions),
+        "memory": lambda workspace: memory.run(workspace, arguments.memory_impressions),
         "events": lambda workspace: events.run(workspace, tuple(arguments.event_sizes)),
         "full": lambda workspace: full.run(workspace, arguments.full_impressions),
     }

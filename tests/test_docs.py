@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from esmm_spark.contracts.config_file import load_config
+from tests.documented import walked_config
 from tests.repository import ROOT
 
 MOST_COLUMNS = 120
@@ -58,3 +60,19 @@ def test_files_that_docs_and_code_name_are_there(path: Path) -> None:
         assert is_known or (ROOT / found).exists(), f"{name(path)} names {found}, which isn't there"
     for number in _DECISION.findall(text):
         assert list((ROOT / "docs" / "decisions").glob(f"{number}-*.md")), f"{name(path)} names {number}"
+
+
+@pytest.mark.parametrize(
+    ("heading", "log_format"),
+    [
+        ("A flat table", "table"),
+        ("Requests with order lines and refunds", "events"),
+        ("An export of events, as GA4 has it", "events"),
+    ],
+)
+def test_configs_that_the_walks_of_your_logs_show_are_valid(
+    tmp_path: Path, heading: str, log_format: str
+) -> None:
+    config = load_config(str(walked_config(heading, tmp_path)))
+    assert config.logs.format == log_format
+    assert config.paths.dataset.startswith(str(tmp_path))

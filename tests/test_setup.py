@@ -1,17 +1,16 @@
 """scripts/setup.sh: what a machine lacks is told in one line, before anything is made; what else it makes."""
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from tests.repository import ROOT
+from tests.scripts import script_named
 
 # All that the script itself runs before it looks for what may be missing.
 TOOLS = ("bash", "cat", "cut", "dirname", "head", "id", "sed", "sha256sum")
@@ -286,13 +285,3 @@ def test_setup_compiles_the_kernels_of_preprocessing_for_every_type_of_rows(
     monkeypatch.setattr(script, "compile_for_training", lambda configs: None)
     script.main()
     assert compiled == ["int"]
-
-
-def script_named(name: str) -> ModuleType:
-    """Returns a script as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

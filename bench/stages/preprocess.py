@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.measure import measured, measured_worker
+from bench.measure import measured_worker
 from bench.peers.venv import peers_python
 from bench.results import OURS, StageResult
 from bench.workspace import PREPROCESS, Workspace, manifest_of, say
@@ -113,13 +113,3 @@ def write_fields(spec: FeatureSpec, path: Path) -> None:
 def _rate(impressions: int, runs: list[dict[str, Any]]) -> float:
     """Returns impressions per CPU-second of the best round."""
     return impressions / min(float(run["cpu_s"]) for run in runs)
-
-
-def measure_memory(workspace: Workspace, impressions: int) -> StageResult:
-    """Measures the command in the 4 GB driver of conf/spark on `impressions` impressions."""
-    result = StageResult()
-    config = workspace.config("preprocess-memory", workspace.raw(impressions))
-    command = [PREPROCESS[0], "--driver-memory", "4g", *PREPROCESS[1:], "--config", str(config)]
-    usage = measured(command, workspace.log("preprocess-memory"))
-    result.add(OURS, usage.peak_mib, "MiB", **usage.as_details(), impressions=impressions)
-    return result

@@ -22,6 +22,7 @@ from esmm_spark.profile.counts.statistics import count_columns
 from esmm_spark.profile.guesses.config_guess import write_config
 from esmm_spark.profile.guesses.features import guess_features
 from esmm_spark.profile.guesses.role_guess import guess_roles
+from esmm_spark.profile.guesses.split_guess import with_split_column
 from esmm_spark.profile.page import profile_html
 from esmm_spark.profile.result import Profile
 from esmm_spark.reading.times import MICROSECONDS
@@ -81,6 +82,8 @@ def _profile(spark: SparkSession, table: TableLog, known: Roles | None, root: st
             facts = with_counts(facts, lines, read, (names, parents), _periods(sampled), frequent)
     finally:
         sample.unpersist()
+    if known is None:
+        roles = with_split_column(facts, roles)
     features = guess_features(facts, roles, read.table.day_folders)
     config = write_config(facts, roles, features, read.table, root)
     return Profile(facts, roles, features, read.table, config, read.unread)

@@ -5,18 +5,23 @@ from collections.abc import Callable, Iterable, Mapping
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
+from esmm_spark.contracts.fields.amounts import FEW_NUMBERS, is_amount_name
 from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.contracts.impressions import CarriedKind
 from esmm_spark.reading.attributes import attribute, is_lost_carried
 from esmm_spark.reading.numbers import is_lost
 
-_CARRIED, _NO_NUMBER, _FRACTION = "carried ", "no number ", "fraction "
+_CARRIED, _NO_NUMBER, _FRACTION, _AMOUNT = "carried ", "no number ", "fraction ", "amount "
+_REMEDY = "set kind: numeric, or kind: vector of a list; kind: categorical says that it is meant"
+_WHOLE_NUMBER = "^-?[0-9]+$"
 
 
 def lost_values(
     frame: DataFrame, fields: Iterable[FieldSpec], carry: Mapping[str, CarriedKind], is_counted: Column
 ) -> list[Column]:
     """Returns how many lines have a value of another kind than the config says: what `observing` takes.
+
+    Of a categorical field that is called like an amount, also about how many distinct whole numbers it has.
 
     Args:
         frame: attributes of lines.
@@ -27,12 +32,17 @@ def lost_values(
     found = {
         f"{_CARRIED}{name}": is_lost_carried(name, kind) for name, kind in carry.items() if kind != "string"
     }
+    amounts = []
     for field in fields:
         if field.is_numbered:
             found[f"{_NO_NUMBER}{field.name}"] = is_lost(frame, field)
         elif field.kind is None:
             found[f"{_FRACTION}{field.name}"] = _has_fraction(frame, field)
-    return [F.count_if(is_counted & condition).alias(name) for name, condition in found.items()]
+            if is_amount_name(field.name) and _type_of(frame, field) == "string":
+                value = attribute(field.name)
+                whole = F.when(is_counted & value.rlike(_WHOLE_NUMBER), value)
+                amounts.append(F.approx_count_distinct(whole).alias(f"{_AMOUNT}{field.name}"))
+    return [*(F.count_if(is_counted & condition).alias(name) for name, condition in found.items()), *amounts]
 
 
 def observing(frame: DataFrame, lost: list[Column]) -> tuple[DataFrame, Callable[[], dict[str, int]]]:
@@ -51,7 +61,14 @@ def describe_lost(
     for name, count in counts.items():
         if not count:
             continue
-        if name.startswith(_CARRIED):
+        if name.startswith(_AMOUNT):
+            if count > FEW_NUMBERS:
+                own = name.removeprefix(_AMOUNT)
+                found.append(
+                    f"field {own}: it is called like an amount, and each of its about {count} distinct whole "
+                    f"numbers is a bucket of its own: {_REMEDY}"
+                )
+        elif name.startswith(_CARRIED):
             own = name.removeprefix(_CARRIED)
             found.append(
                 f"samples.carry.{own}: {count} lines have a value that is no {carry[own]}: they carry null"
@@ -66,8 +83,7 @@ def describe_lost(
             own = name.removeprefix(_FRACTION)
             found.append(
                 f"field {own}: {count} lines have numbers with fractions, and each distinct number is a "
-                "bucket of its own: set kind: numeric, or kind: vector of a list; kind: categorical says "
-                "that it is meant"
+                f"bucket of its own: {_REMEDY}"
             )
     return found
 
@@ -82,11 +98,14 @@ def lost_notes(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _has_fraction(frame: DataFrame, field: FieldSpec) -> Column:
-    kind = frame.schema[f"@{field.name}"].dataType.typeName()
-    value = attribute(field.name)
+    kind, value = _type_of(frame, field), attribute(field.name)
     if kind == "array":
         return F.coalesce(F.exists(value, _is_fraction), F.lit(False))
     return F.lit(False) if kind == "map" else _is_fraction(value)
+
+
+def _type_of(frame: DataFrame, field: FieldSpec) -> str:
+    return frame.schema[f"@{field.name}"].dataType.typeName()
 
 
 def _is_fraction(text: Column) -> Column:

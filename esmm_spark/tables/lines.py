@@ -54,13 +54,14 @@ TABLE_REASONS = (
     BAD_LABEL_NAME,
 )
 
-AFTER_AS_OF = "after_as_of"  # its time is
+AFTER_AS_OF = "after_as_of"  # its time is, or it arrived then
 IMMATURE = "immature_dropped"
 TABLE_NOTES = (WITHOUT_ITEMS, FILTERED, WITHOUT_TIME, AFTER_AS_OF, IMMATURE)
 
 _KEY = "logs.table"
-_CONDITION, _HAS_TIME, _IS_INEXACT = "__where", "__has_time", "__is_inexact"
+_CONDITION, _LACKS_TIME, _IS_INEXACT = "__where", "__lacks_time", "__is_inexact"
 _IS_IMMATURE, _IS_SKIPPED, _JSON = "__is_immature", "__is_skipped", "__json"
+_KNOWN_US = "__known_us"  # not before it happened
 _IDS = ("impression_id", "context_key")
 
 
@@ -109,7 +110,7 @@ def _named(
         try:
             found = source_column(raw, source, f"{_KEY}.{key}", part.file)
         except ConfigError:
-            if wanted.is_scored and key.startswith(("labels.", "time", "splits.")):
+            if wanted.is_scored and key.startswith(("labels.", "time", "ingest_time", "splits.")):
                 continue
             raise
         sources[key] = source
@@ -131,7 +132,8 @@ def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Want
     """Returns what the lines hold as text, and beside it what is only there to judge them."""
     table = wanted.table
     identifier = _scalar(named, "impression_id")
-    time_us = microseconds_of(named, "time", table) if "time" in sources else F.lit(None)
+    times = {key: microseconds_of(named, key, table) for key in ("time", "ingest_time") if key in sources}
+    time_us = times.get("time", F.lit(None))
     labels, is_immature = label_columns_of(named, table, wanted.tasks, time_us)
     inexact = [found for key in _IDS if key in sources and (found := is_inexact(named, key)) is not None]
     kept = [name for name in (CORRUPT, HAS_ITEM, _CONDITION) if name in named.columns]
@@ -143,7 +145,8 @@ def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Want
         *(label.alias(task) for task, label in labels.items()),
         *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in table.features),
         (F.lit(wanted.split) if wanted.split else split_of_line(named, table)).alias("split"),
-        F.lit("time" in sources).alias(_HAS_TIME),
+        F.greatest(*times.values(), F.lit(None), F.lit(None)).cast("bigint").alias(_KNOWN_US),
+        is_any([each.isNull() for each in times.values()]).alias(_LACKS_TIME),
         (is_without_time(named, "time") if is_skipped else F.lit(False)).alias(_IS_SKIPPED),
         is_immature.alias(_IS_IMMATURE),
         is_any(inexact).alias(_IS_INEXACT),
@@ -167,7 +170,7 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
         .when(is_left_out, F.lit(None))
         .when(F.col("impression_id").isNull() | F.col("context_key").isNull(), NO_ID)
         .when(is_bad_id(_IDS) | F.col(_IS_INEXACT), BAD_ID)
-        .when(F.col(_HAS_TIME) & time_us.isNull(), UNPARSABLE_TIME)
+        .when(F.col(_LACKS_TIME), UNPARSABLE_TIME)
         .when(is_out_of_range(time_us, table.earliest_time), TIME_OUT_OF_RANGE)
         .when(F.col("split").isNull(), UNKNOWN_SPLIT)
         .when(is_any([F.col(task) == BAD_FLAG for task in wanted.tasks.names]), BAD_LABEL_NAME)
@@ -177,9 +180,10 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
     if HAS_ITEM in lines.columns:
         note = note.when(~F.col(HAS_ITEM), WITHOUT_ITEMS)
     note = note.when(is_filtered, FILTERED).when(is_left_out, WITHOUT_TIME)
-    if table.as_of_us is not None:
-        note = note.when(time_us > table.as_of_us, AFTER_AS_OF)
-    if table.immature == "drop":
+    # What is scored has no labels yet: nothing of it is too late, or too young.
+    if table.as_of_us is not None and not wanted.is_scored:
+        note = note.when(F.col(_KNOWN_US) > table.as_of_us, AFTER_AS_OF)
+    if table.immature == "drop" and not wanted.is_scored:
         note = note.when(F.col(_IS_IMMATURE), IMMATURE)
     raw_text = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, _JSON))
     inner = [name for name in lines.columns if name.startswith("__")]

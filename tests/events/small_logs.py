@@ -126,4 +126,6 @@ def rows_of(config: Config, kind: str, day: str) -> list[Event]:
 def row_of(config: Config, field: str, value: str) -> int:
     """Returns the arena row of a value, by the hash that docs and manifest name."""
     value_hash = np.uint64(xxhash.xxh64(f"{field}={value}".encode(), seed=42).intdigest()).astype(np.int64)
-    return config.features.offsets[field] + 1 + int(value_hash) % 999
+    num_buckets = config.features.tables[field].num_buckets
+    # Row 0 is that of rare values.
+    return config.features.offsets[field] + 1 + int(value_hash) % (num_buckets - 1)

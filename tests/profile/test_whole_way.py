@@ -30,8 +30,9 @@ def lines(num_users: int) -> pd.DataFrame:
             # A few orders have no click: another page's.
             order = int(random.random() < (0.5 if click else 0.02))
             price = round(float(random.lognormal(2, 1)), 2)
-            rows.append((user, user % 7 or None, item, price, click, order, price if order else None))
-    names = ["user_id", "age_group", "item.id", "price", "is_click", "is_order", "paid"]
+            part = "train" if user % 10 < 7 else "test"
+            rows.append((user, user % 7 or None, item, price, click, order, price if order else None, part))
+    names = ["user_id", "age_group", "item.id", "price", "is_click", "is_order", "paid", "part"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -50,7 +51,10 @@ def test_a_tsv_is_profiled_trained_scored_and_evaluated_with_the_written_config(
         "price": "impression",
     }
     manifest = preprocess(spark, config, read_table)
-    orphans = int(((data.is_order == 1) & (data.is_click == 0)).sum())
+    is_orphan = (data.is_order == 1) & (data.is_click == 0)
+    orphans = int(is_orphan.sum())
+    tested = int(((data.part == "test") & ~is_orphan).sum())
+    assert manifest.partitions["split=test"].impressions == tested
     assert (manifest.sources[0].notes["filtered"], sum(manifest.sources[0].rejects.values())) == (orphans, 0)
 
     trained = run(1, tmp_path / "run/profile/config.yaml")

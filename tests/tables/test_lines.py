@@ -7,6 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
+from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.errors import ConfigError, InputError
@@ -132,6 +133,24 @@ def test_a_label_by_time_is_in_its_window_and_known_as_of_then(
     assert [(row["click"], row["conversion"]) for row in found] == labels
     assert [number for number, note in enumerate(column(found, "note")) if note] == notes
     assert found[4]["note"] == "after_as_of"
+
+
+def test_a_line_that_arrives_after_as_of_is_left_out(spark: SparkSession, tmp_path: Path) -> None:
+    arrived = [1, 4, 4.001, 6, None, -1]
+    lines = [
+        line(number, at=START, order="0", seen=None if hour is None else START + hour * HOUR)
+        for number, hour in enumerate(arrived)
+    ]
+    times = {"time": "at", "time_unit": "s", "ingest_time": "seen"}
+    path = write_table(tmp_path / "log.parquet", lines)
+    found = lines_of(spark, table_config(tmp_path, path, **times, as_of="2026-11-23T04:00:00"))
+    assert column(found, "note") == [None, None, "after_as_of", "after_as_of", None, None]
+    assert column(found, "reason") == [None, None, None, None, "unparsable_time", None]
+    # Nothing that is scored comes too late.
+    scored = lines_of(spark, table_config(tmp_path, path, **times, as_of="2026-11-22"), is_scored=True)
+    assert column(scored, "note") == [None] * 6
+    with pytest.raises(ValidationError, match="ingest_time tells which lines were known by as_of: set as_of"):
+        table_config(tmp_path, path, **times)
 
 
 def test_splits_go_by_a_column_by_day_or_by_a_share_of_the_keys(spark: SparkSession, tmp_path: Path) -> None:

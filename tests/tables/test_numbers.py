@@ -1,6 +1,7 @@
 """Numbers of a table, in buckets and as weights, against numpy on the same numbers."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError, SpecMismatchError
 from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.samples.vocabulary import load_vocabulary
 from esmm_spark.scoring.scoring import plan_scoring, score
@@ -212,6 +214,25 @@ def test_a_categorical_field_of_fractions_is_told_unless_the_config_says_so(
     assert "field said" not in caplog.text
 
 
+def test_whole_numbers_are_told_where_the_field_is_called_like_an_amount_and_has_many(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ids are whole numbers, too: no warning says so of each of them."""
+    path = write_table(tmp_path / "log.csv", lines_of_numbers([100 * value for value in range(200)]))
+    said = {"name": "fee", "kind": "categorical"}
+    fields: list[str | Line] = ["item_id", "price_cents", "numViews", said]
+    config = config_of(tmp_path, path, fields)
+    assert config.logs.table is not None
+    few = {**config.logs.table.features, "numViews": ColumnSource(expr="cast(x as int) % 20")}
+    table = config.logs.table.model_copy(update={"features": few})
+    with caplog.at_level("WARNING"):
+        run(spark, config.model_copy(update={"logs": config.logs.model_copy(update={"table": table})}))
+    (told,) = [record.getMessage() for record in caplog.records if "field " in record.getMessage()]
+    number = re.fullmatch(r"field price_cents: it is called like an amount, .* about (\d+) distinct .*", told)
+    assert number is not None
+    assert 160 <= int(number[1]) <= 240
+
+
 def test_a_number_of_several_values_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     path = write_table(tmp_path / "log.parquet", lines_of_numbers([[1.0], [2.0]]))
     fields: list[str | Line] = [{"name": "x", "kind": "numeric", "buckets": [1]}]
@@ -261,6 +282,30 @@ def test_a_vector_is_stored_as_it_is_and_one_of_another_size_is_missing_and_coun
         for identifier, length in zip(group["impression_id"], group["impression_lengths"], strict=True):
             expected = vectors[int(identifier[1:])]
             assert [next(weights) for _ in range(length)] == expected
+
+
+def test_vectors_of_a_raw_table_score_as_those_of_its_examples(spark: SparkSession, tmp_path: Path) -> None:
+    lines, _ = vector_lines(14, 3)
+    line = lines[3]
+    assert isinstance(line, dict)
+    line["x"] = None
+    fields: list[str | Line] = [
+        {"name": "own", "level": "context", "kind": "vector", "size": 3},
+        {"name": "x", "kind": "vector", "size": 3},
+    ]
+    path = write_table(tmp_path / "log.parquet", lines)
+    columns = {"own": "own", "x": "x"}
+    model = {"dim": 4, "hidden_units": [8]}
+    config = config_of(tmp_path, path, fields, features=columns, splits={}, model=model)
+    manifest = preprocess(spark, config, read_table)
+    write_model(config, fitted=manifest.fitted)
+    of_examples = {row["impression_id"]: row for row in scores_of(spark, config, partition="split=train")}
+    raw = scores_of(spark, config, source="raw", table=path, partition="ds=today")
+    assert {row["impression_id"] for row in raw} == {*of_examples}
+    assert len({row["pctcvr"] for row in raw}) == 14
+    for row in raw:
+        for name in ("pctr", "pcvr", "pctcvr"):
+            np.testing.assert_allclose(row[name], of_examples[row["impression_id"]][name], rtol=1e-6)
 
 
 def test_a_later_table_takes_boundaries_and_frequent_values_from_an_earlier_dataset(

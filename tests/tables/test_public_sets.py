@@ -14,7 +14,8 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.manifest import Manifest, SourceCounts
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.tables.table_log import read_table
-from tests.repository import ROOT
+from tests.documented import documented_config
+from tests.events.small_logs import row_of
 from tests.tables.small_tables import impressions_of
 
 pytestmark = pytest.mark.spark
@@ -23,12 +24,9 @@ DAY = 86_400
 ALI_CCP = "101 121 122 124 125 126 127 128 129 205 206 207 216 508 509 702 853 301"
 
 
-def documented(number: int) -> dict[str, Any]:
-    """Returns the example of docs/your-logs.md, from `logs:` to the end of its block."""
-    text = (ROOT / "docs/your-logs.md").read_text(encoding="utf-8")
-    block = text.split("\n    logs:\n")[number + 1]
-    lines = [line for line in ["    logs:", *block.split("\n\n")[0].splitlines()] if line.startswith("    ")]
-    content: dict[str, Any] = yaml.safe_load("\n".join(line[4:] for line in lines))
+def documented(heading: str) -> dict[str, Any]:
+    """Returns the example below a heading of docs/tables.md."""
+    content: dict[str, Any] = yaml.safe_load(documented_config("tables.md", heading))
     return content
 
 
@@ -86,7 +84,7 @@ def test_ali_ccp_as_torch_rechub_ships_it(spark: SparkSession, tmp_path: Path) -
         }
         for row in range(24)
     ]
-    content = documented(0)
+    content = documented("A flat CSV: Ali-CCP as torch-rechub ships it")
     table = content["logs"]["table"]
     table["path"] = write(tmp_path / "raw/ali_ccp_train.csv", rows)
     for split in ("validation", "test"):
@@ -115,7 +113,7 @@ def test_criteo_attribution(spark: SparkSession, tmp_path: Path) -> None:
         row(26, 26.5, 1),
         row(26.5, 29, 1),  # not known by day 27
     ]
-    content = documented(1)
+    content = documented("Times of conversions: Criteo's attribution table")
     content["logs"]["table"]["path"] = write(tmp_path / "raw/criteo_attribution.tsv", rows, "\t")
     config, manifest, source = run(spark, tmp_path, content, ["user"])
     assert source.notes == {"filtered": 1}
@@ -127,7 +125,7 @@ def test_criteo_attribution(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def test_a_nested_request_log(spark: SparkSession, tmp_path: Path) -> None:
-    content = documented(2)
+    content = documented("A nested request log")
     user, empty = {"id": 7, "tags": ["a", "b"]}, {"request": "r0", "user": {"id": 8, "tags": []}, "shown": []}
     for request, day in (("r1", "20261123"), ("r3", "20261124")):
         shown = {"request": request, "user": user, "shown": [{"item": 1, "click": True}, {"item": 2}]}
@@ -199,3 +197,67 @@ def test_aliexpress(spark: SparkSession, tmp_path: Path) -> None:
     _, manifest, _ = run(spark, tmp_path, content, [])
     counts = {name: (part.groups, part.impressions) for name, part in manifest.partitions.items()}
     assert counts == {"split=train": (4, 12), "split=test": (4, 12)}
+
+
+def test_tenrec(spark: SparkSession, tmp_path: Path) -> None:
+    """The video log: four tasks below a click, ten columns of history with 0 where there is none, no time."""
+    rows = [
+        {
+            "user_id": row % 3,
+            "item_id": 100 + row,
+            "click": int(row % 2),
+            "follow": int(row == 5),
+            "like": int(row % 4 == 1),
+            "share": 0,
+            "video_category": row % 2,
+            "watching_times": row,
+            "gender": 1 + row % 3 % 2,
+            "age": row % 3,
+            **{f"hist_{place}": 200 + row % 3 + place if place <= row % 3 else 0 for place in range(1, 11)},
+        }
+        for row in range(30)
+    ]
+    history = ", ".join(f"hist_{place}" for place in range(1, 11))
+    table = {
+        "path": write(tmp_path / "raw/ctr_data_1M.csv", rows),
+        "file_format": "csv",
+        "context_key": "user_id",
+        "labels": {name: name for name in ("click", "like", "follow", "share")},
+        "features": {
+            "user": "user_id",
+            "gender": "gender",
+            "age": "age",
+            "seen": {"expr": f"filter(array({history}), item -> item <> '0')"},
+            "video": "item_id",
+            "category": "video_category",
+        },
+        "splits": {"column": {"expr": "if(watching_times < 24, 'train', 'test')"}},
+    }
+    context = ["user", "gender", "age", "seen"]
+    fields = [
+        {"name": name, "level": "context" if name in context else "impression", "multi": name == "seen"}
+        for name in table["features"]
+    ]
+    content = {
+        "logs": {"format": "table", "table": table},
+        "tasks": {"click": {}, **{name: {"given": "click"} for name in ("like", "follow", "share")}},
+        "features": {"tables": {field["name"]: {"num_buckets": 1000} for field in fields}, "fields": fields},
+    }
+    config, manifest, source = run(spark, tmp_path, content, context)
+    counts = {name: (part.groups, part.impressions) for name, part in manifest.partitions.items()}
+    assert counts == {"split=train": (3, 24), "split=test": (3, 6)}
+    assert (source.rejects, source.notes) == ({}, {})
+    found = [row for split in ("train", "test") for row in impressions_of(spark, config, manifest, split)]
+    for line, row in zip(
+        rows, sorted(found, key=lambda row: int(row["impression_id"].split(":")[1])), strict=True
+    ):
+        assert {task: row[task] for task in config.tasks.names} == {
+            task: line[task] for task in config.tasks.names
+        }
+        for field in ("user", "video"):
+            column = {"user": "user_id", "video": "item_id"}[field]
+            bucket = row_of(config, field, str(line[column])) - config.features.offsets[field]
+            assert row[field] == [bucket]
+        seen = [line[f"hist_{place}"] for place in range(1, 11) if line[f"hist_{place}"]]
+        buckets = [row_of(config, "seen", str(item)) - config.features.offsets["seen"] for item in seen]
+        assert sorted(row["seen"]) == sorted(buckets)

@@ -56,6 +56,13 @@ class TableLog(MappedFiles):
         ColumnSource | None,
         Field(description="The impression's time, for windows, `as_of`, splits by day and `first`."),
     ] = None
+    ingest_time: Annotated[
+        ColumnSource | None,
+        Field(
+            description="When the line arrived: a line that arrived after `as_of` is left out, and noted as "
+            "`after_as_of`. By default a line is known at its `time`."
+        ),
+    ] = None
     features: Annotated[
         dict[str, ColumnSource],
         Field(
@@ -92,6 +99,8 @@ class TableLog(MappedFiles):
         has_days = self.day_folders is not None or self.time is not None
         if self.splits.is_by_day and not has_days:
             raise ValueError("splits by day need the day of a line: set time or day_folders")
+        if self.ingest_time is not None and self.as_of is None:
+            raise ValueError("ingest_time tells which lines were known by as_of: set as_of")
         if self.time is None:
             needing = [
                 name
@@ -125,6 +134,7 @@ class TableLog(MappedFiles):
             "impression_id": self.impression_id,
             "context_key": self.context_key,
             "time": self.time,
+            "ingest_time": self.ingest_time,
             "splits.column": self.splits.column,
         }
         for task, label in self.labels.items():

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.labels import TableLabel
-from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Task, Tasks
 from esmm_spark.profile.counts.collisions import colliding_share
@@ -13,10 +12,8 @@ from esmm_spark.profile.counts.facts import ColumnFacts, FeatureGuess, TableFact
 from esmm_spark.profile.counts.roles import Roles
 from esmm_spark.profile.guesses.config_text import Path, config_text
 from esmm_spark.profile.guesses.role_guess import sql_name
+from esmm_spark.profile.guesses.split_guess import split_rule
 
-_TEST_FRACTION = 0.2
-# Of a test split by day: shares of all lines.
-_LEAST_TEST, _MOST_TEST = 0.01, 0.5
 # Of the lines with label 1, those whose parent's isn't: above, the two are no funnel.
 _MOST_ORPHANS = 0.2
 _STEPS_PER_EPOCH = 200
@@ -146,6 +143,8 @@ def _table(
         comments[*here, "features", guess.column.name] = _described(guess)
     splits, comments[*here, "splits"] = split_rule(facts, roles)
     content["splits"] = splits.model_dump(mode="json", exclude_defaults=True)
+    if splits.column is not None:
+        content["splits"]["column"] = _source(splits.column)
     return content
 
 
@@ -172,22 +171,6 @@ def _is_one(label: TableLabel) -> str:
     if label.time is not None:
         return f"{text} is not null"
     return f"coalesce(cast({text} as string), '0') in ('1', 'true', 'True')"
-
-
-def split_rule(facts: TableFacts, roles: Roles) -> tuple[TableSplits, str]:
-    """Returns the config's rule, else the last period for test, else a share of keys; and why."""
-    if roles.splits is not None:
-        return roles.splits, "as the config has it"
-    if len(facts.periods) > 2:
-        lines = [period.lines for period in next(iter(facts.drift.values()))]
-        share = lines[-1] / max(sum(lines), 1)
-        if _LEAST_TEST <= share <= _MOST_TEST:
-            day = facts.periods[-1].split(" ")[0]
-            return TableSplits.model_validate(
-                {"test_from": day}
-            ), f"from {day} on test: {share:.1%} of the lines"
-    tested = "context keys" if roles.context_key else "lines"
-    return TableSplits(test_fraction=_TEST_FRACTION), f"{_TEST_FRACTION:.0%} of the {tested} test"
 
 
 def _described(guess: FeatureGuess) -> str:

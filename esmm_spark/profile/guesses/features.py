@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from esmm_spark.contracts.fields.amounts import FEW_NUMBERS, is_amount_name, name_words
 from esmm_spark.contracts.fields.field_spec import Level
 from esmm_spark.profile.counts.collisions import suggested_buckets
 from esmm_spark.profile.counts.facts import ColumnFacts, FeatureGuess, SampleFacts, TableFacts
@@ -15,8 +16,6 @@ _OUTCOME_AUC = 0.6
 _LATER_SHARE = 0.01
 _DIFFERING_SHARE = 0.001
 _UNIQUE_SHARE = 0.9
-# Numbers of fewer distinct values are categories.
-_FEW_NUMBERS = 50
 # Values of which there are more, on few lines each, have to be on two lines.
 _MANY_VALUES, _FEW_LINES = 10_000, 20
 
@@ -74,14 +73,14 @@ def _leak(column: ColumnFacts, facts: TableFacts, sample: SampleFacts) -> str | 
     if later > _LATER_SHARE and unit_of_time(column) is not None:
         return f"the future: a time after the impression's on {later:.1%} of the lines"
     aucs = [found.auc or 0.0 for found in sample.separations.values()]
-    if names.name_words(column.name) & names.OUTCOME_WORDS and max(aucs, default=0.0) > _OUTCOME_AUC:
+    if name_words(column.name) & names.OUTCOME_WORDS and max(aucs, default=0.0) > _OUTCOME_AUC:
         return f"named like an outcome, and its AUC is {max(aucs):.2f}: is it known at the impression?"
     return None
 
 
 def _never_back(column: ColumnFacts) -> str | None:
     """Returns why a column's values say nothing of later lines."""
-    words = names.name_words(column.name)
+    words = name_words(column.name)
     if words & names.TIME_WORDS and unit_of_time(column) is not None:
         return "a time: it does not come back"
     if words & names.REQUEST_WORDS and not words - names.REQUEST_WORDS - names.ID_WORDS:
@@ -93,9 +92,9 @@ def _never_back(column: ColumnFacts) -> str | None:
 
 def _boundaries(column: ColumnFacts) -> Sequence[float]:
     """Returns where buckets of a number begin, about 20 of as many lines each; none of a category."""
-    if not column.is_number or column.shape != "value" or column.distinct <= _FEW_NUMBERS:
+    if not column.is_number or column.shape != "value" or column.distinct <= FEW_NUMBERS:
         return ()
-    is_amount = column.wholes < column.numbers or names.name_words(column.name) & names.AMOUNT_WORDS
+    is_amount = column.wholes < column.numbers or is_amount_name(column.name)
     if not is_amount:
         return ()
     lowest, *inner, highest = (float(f"{quantile:.7g}") for quantile in column.quantiles)

@@ -3,7 +3,8 @@
 This is the one place of the profile that knows tasks by name.
 """
 
-import re
+from esmm_spark.contracts.fields.amounts import name_words
+from esmm_spark.contracts.schemas.split_names import TEST, TRAIN, VALIDATION, SplitName
 
 CLICK, CONVERSION = "click", "conversion"
 TASK_WORDS = {
@@ -43,38 +44,14 @@ ID_WORDS = {
     "category",
     "cat",
 }
+# Of a column's values: all of them, for it to name the splits.
+SPLIT_WORDS: dict[SplitName, set[str]] = {
+    TRAIN: {"train", "training", "trn", "tr"},
+    VALIDATION: {"validation", "valid", "val", "dev", "eval"},
+    TEST: {"test", "testing", "tst", "te", "holdout"},
+}
 TIME_WORDS = {"time", "timestamp", "ts", "date", "datetime", "day", "dt"}
 NOT_TIME_WORDS = {"dwell", "watch", "play", "spent", "duration", "stay", "of", "zone", "since"}
-AMOUNT_WORDS = {
-    *(
-        "price",
-        "cost",
-        "amount",
-        "count",
-        "cnt",
-        "num",
-        "age",
-        "duration",
-        "length",
-        "score",
-        "rate",
-        "ratio",
-    ),
-    *("quantity", "qty", "size", "weight", "height", "width", "distance", "income", "stock", "discount"),
-    *(
-        "fee",
-        "sales",
-        "visits",
-        "views",
-        "impressions",
-        "followers",
-        "fans",
-        "days",
-        "hours",
-        "seconds",
-        "bid",
-    ),
-}
 OUTCOME_WORDS = {
     *("like", "liked", "likes", "follow", "followed", "comment", "commented", "share", "shared", "forward"),
     *("collect", "favorite", "favourite", "cart", "dwell", "watch", "watched", "stay", "revenue", "gmv"),
@@ -82,12 +59,6 @@ OUTCOME_WORDS = {
     *("long", "hate", "play", "played", "spent", "outcome", "result", "install", "installed", "signup"),
     *(word for words in TASK_WORDS.values() for word in words),
 }
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-
-
-def name_words(name: str) -> set[str]:
-    """Returns the words of a column's name: `{"is", "click"}` of `isClick`, `is_click` and `IS_CLICK`."""
-    return {word.lower() for word in _WORD.findall(name)}
 
 
 def own_words(name: str) -> set[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import get_args
 
+from esmm_spark.contracts.fields.amounts import name_words
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.labels import TableLabel
 from esmm_spark.contracts.tables.log_files import TimeUnit
@@ -74,7 +75,7 @@ def _labels(facts: TableFacts, reasons: dict[str, str]) -> dict[str, TableLabel]
 
 def _deepest(column: ColumnFacts) -> str | None:
     """Returns the last task that a name has a word of: `click_order` is an order."""
-    found = [task for task, words in names.TASK_WORDS.items() if names.name_words(column.name) & words]
+    found = [task for task, words in names.TASK_WORDS.items() if name_words(column.name) & words]
     return found[-1] if found else None
 
 
@@ -95,8 +96,8 @@ def _event_time(facts: TableFacts, words: set[str]) -> ColumnFacts | None:
         column
         for column in facts.columns
         if column.shape == "value"
-        and names.name_words(column.name) & words
-        and names.name_words(column.name) & names.TIME_WORDS
+        and name_words(column.name) & words
+        and name_words(column.name) & names.TIME_WORDS
         and column.values
         and column.missing_share > 0.5
     ]
@@ -111,7 +112,7 @@ def _only_flag(flags: Sequence[ColumnFacts]) -> ColumnFacts | None:
 
 def _time(facts: TableFacts, reasons: dict[str, str]) -> tuple[ColumnSource | None, TimeUnit]:
     for column in facts.columns:
-        words = names.name_words(column.name)
+        words = name_words(column.name)
         if not words & names.TIME_WORDS or words & names.NOT_TIME_WORDS or column.shape != "value":
             continue
         if words & names.OUTCOME_WORDS or column.missing_share > _MOST_MISSING or column.distinct < 2:
@@ -160,7 +161,7 @@ def _is_compact_day(column: ColumnFacts) -> bool:
 def _context_key(facts: TableFacts, reasons: dict[str, str]) -> tuple[ColumnSource | None, bool]:
     for words, is_recurring in ((names.REQUEST_WORDS, False), (names.USER_WORDS, True)):
         for column in facts.columns:
-            own = names.name_words(column.name)
+            own = name_words(column.name)
             if not own & words or own - words - names.ID_WORDS or not _is_key(column):
                 continue
             each = column.values / column.distinct
@@ -173,7 +174,7 @@ def _context_key(facts: TableFacts, reasons: dict[str, str]) -> tuple[ColumnSour
 
 def _impression_id(facts: TableFacts, reasons: dict[str, str]) -> ColumnSource | None:
     for column in facts.columns:
-        own = names.name_words(column.name)
+        own = name_words(column.name)
         is_named = (own & names.IMPRESSION_WORDS and not own - names.IMPRESSION_WORDS - names.ID_WORDS) or (
             own == {"id"}
         )

@@ -1,7 +1,7 @@
 """The section that says what was guessed, and what is to be looked at."""
 
 from esmm_spark.pages.page import PageSection
-from esmm_spark.profile.guesses.config_guess import split_rule
+from esmm_spark.profile.guesses.split_guess import split_rule
 from esmm_spark.profile.result import Profile
 
 _KEYS = {"context_key": "Context", "impression_id": "Impression id", "time": "Time"}

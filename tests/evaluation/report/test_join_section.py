@@ -1,5 +1,6 @@
 """The report of the join as people see it."""
 
+import re
 from pathlib import Path
 
 from esmm_spark.contracts.manifest import DayCounts, DayPartition, Manifest, SourceCounts
@@ -73,6 +74,36 @@ def test_every_day_has_its_rates_orphans_skew_delays_and_keys(tmp_path: Path) ->
         "0 of 9 clicks &lt;none&gt;",
     ):
         assert expected in section, expected
+
+
+def table_rows(section: str, heading: str) -> list[list[str]]:
+    """Returns the cells of the table below a heading of a section, row by row."""
+    table = section.partition(f"<h3>{heading}</h3>")[2].partition("</table>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [
+        [cell.strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)] for row in rows
+    ]
+
+
+def test_catalogs_and_reversals_have_their_match_rates_day_by_day(tmp_path: Path) -> None:
+    first, second = counts(1), counts(1)
+    # Of the 12,345 impressions; the second day was built with one more catalog, the first without refunds.
+    first.join["catalogs"] = {"0": 12345}
+    second.join |= {"catalogs": {"0": 6172, "1": 0}, "reversals": {"refunds": {"total": 40, "matched": 10}}}
+    days = read_days(write(tmp_path, {"ds=2026-11-23": first, "ds=2026-11-24": second}))
+    html = page_with_blank_plots(subject(days=days), measured())
+    assert table_rows(html, "Impressions of which a catalog has an entry") == [
+        ["Day", "catalogs.0", "catalogs.1"],
+        ["2026-11-23", "100.0%", "n/a"],
+        ["2026-11-24", "50.0%", "0.0%"],
+    ]
+    assert table_rows(html, "Events that refunds take back") == [
+        ["Day", "refunds", "matched"],
+        ["2026-11-23", "0", "n/a"],
+        ["2026-11-24", "40", "25.0%"],
+    ]
+    without = page_with_blank_plots(subject(days={"ds=2026-11-23": counts(1)}), measured())
+    assert "a catalog has an entry" not in without
 
 
 def test_a_dataset_without_days_or_none_at_all_has_no_section(tmp_path: Path) -> None:

@@ -225,7 +225,9 @@ def test_a_day_with_catalogs_brings_counts_alone_to_the_driver_and_loops_over_no
             row_of(small, "cross", category),
         ]
         assert (group["click"], group["conversion"]) == ([1], [1])
-    of_users, of_items = days_of(read_manifest(small.paths.dataset))[day.name].sources[3:]
+    counts = days_of(read_manifest(small.paths.dataset))[day.name]
+    assert counts.join["catalogs"] == {"0": size, "1": size}
+    of_users, of_items = counts.sources[3:]
     assert (of_users.name, of_users.lines_read, of_users.rejects) == (
         "ds=2026-11-24.catalogs.0",
         2 * size + 1,

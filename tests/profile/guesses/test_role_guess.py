@@ -1,11 +1,13 @@
 """What names and counts say of columns."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from esmm_spark.profile.counts.facts import ColumnFacts, TableFacts
+from esmm_spark.profile.counts.facts import ColumnFacts, TableFacts, ValueCount
 from esmm_spark.profile.guesses.role_guess import guess_roles
+from esmm_spark.profile.guesses.split_guess import split_rule, with_split_column
 from tests.profile.guesses.hand_facts import LINES, column, flag
 
 
@@ -81,3 +83,34 @@ def test_what_preprocessing_would_reject_is_no_context_key(spoilt: dict[str, Any
 def test_an_id_of_impressions_is_each_lines_own() -> None:
     assert str(guess_roles(table(column("impression_id", distinct=LINES))).impression_id) == "impression_id"
     assert guess_roles(table(column("impression_id", distinct=5_000))).impression_id is None
+
+
+@pytest.mark.parametrize(
+    ("values", "splits"),
+    [
+        ({"train": 70, "test": 20, "val": 10}, {"train": ["train"], "test": ["test"], "validation": ["val"]}),
+        ({"TRAIN": 90, "Test": 10}, {"train": ["TRAIN"], "test": ["Test"]}),
+        # A value that is no split's; lines that have other values beside the frequent ones; no test split.
+        ({"train": 50, "test": 30, "spare": 20}, None),
+        ({"train": 50, "test": 30}, None),
+        ({"train": 80, "val": 20}, None),
+    ],
+)
+def test_a_column_of_nothing_but_words_for_splits_says_which_lines_train_and_test(
+    values: dict[str, int], splits: dict[str, list[str]] | None
+) -> None:
+    number = LINES // 100
+    part = column("part", distinct=len(values))
+    top = {"part": [ValueCount(value, times * number, {}) for value, times in values.items()]}
+    facts = TableFacts("data/log", LINES, 0, [column("city"), part, flag("click", 500)], top=top)
+    roles = with_split_column(facts, guess_roles(facts))
+    rule, reason = split_rule(facts, roles)
+    if splits is None:
+        assert (rule.column, rule.test_fraction) == (None, 0.2)
+        return
+    assert str(rule.column) == "part"
+    assert rule.values == splits
+    assert reason.startswith("part says which: ")
+    assert roles.columns["part"] == "splits"
+    with_gap = replace(facts, columns=[replace(part, missing=1)])
+    assert with_split_column(with_gap, guess_roles(with_gap)).splits is None
