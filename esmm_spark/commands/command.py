@@ -34,7 +34,7 @@ class _NoteMetricsFile(argparse.Action):
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Tells of a mistake in one line, where argparse would print the usage too; has the options of all."""
+    """argparse's parser with one-line errors, without the usage, and the options that all commands share."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -1,6 +1,6 @@
 """The record of a run: beside its output, and as Prometheus's text where `--metrics-file` asks for it.
 
-What can't be written is a warning: a run that has done its work is none that failed.
+A record that can't be written is a warning: the run itself has succeeded.
 """
 
 import logging

@@ -126,7 +126,7 @@ def _require_apart(first: ConfigPath, second: ConfigPath, one: Place, other: Pla
 
 
 def _named(path: ConfigPath, place: Place) -> str:
-    """Returns key and value, with the place where the latter leads elsewhere than it says."""
+    """Returns `key = value`, with the resolved path where that is another one."""
     resolved = "/" + "/".join(place.parts)
     leads_elsewhere = place.store == "local" and not _is_glob(path) and resolved != _absolute(path)
     return f"{path.key} = {path.value}" + (f" (which is {resolved})" if leads_elsewhere else "")

@@ -147,7 +147,7 @@ class FeatureSpec(Section):
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that two specs share only if they give the same rows and the same bags."""
+        """16 hex digits, equal for two specs only if they give the same arena rows and the same bags."""
         content = {"hash": [HASH_FUNCTION, HASH_SEED], **self.model_dump(mode="json")}
         for field in content["fields"]:
             # Specs of before there was a maximum keep their digests.

@@ -142,13 +142,13 @@ def glob_characters(location: str) -> str:
 
 
 def glob_hint(location: str) -> str:
-    """Returns what to tell of a glob that matches nothing, to be put behind the message; else nothing."""
+    """Returns a hint to append to an error: the location was taken as a glob; empty where it is none."""
     found = glob_characters(location)
     return f" (it is taken as a glob: write {found[0]} as \\{found[0]} to mean itself)" if found else ""
 
 
 def literal_hint(location: str) -> str:
-    """Returns what to tell of a location that isn't there, where it may be meant as a glob; else nothing."""
+    """Returns a hint to append to an error: globs aren't taken here; empty where it can't be meant as one."""
     return " (no glob is taken here: name one file or folder)" if glob_characters(location) else ""
 
 

@@ -73,7 +73,7 @@ class Propensity(Section):
 
 
 class Counterfactual(Section):
-    """A second head, for impressions whose parent did not happen, which is to complement the first."""
+    """A second head for impressions whose parent did not happen, regularised to be 1 - the first."""
 
     weight: Annotated[Factor, Field(description="Of abs(1 - (q + q')), q and q' the two heads'.")] = 0.001
 

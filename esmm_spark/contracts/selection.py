@@ -58,7 +58,7 @@ def partitions_of(manifest: Manifest, selection: str, dataset: str) -> dict[str,
 
 
 def default_validation(manifest: Manifest, train: str) -> str | None:
-    """Returns what is validated on if the config doesn't say: what there is of it, else None.
+    """Returns the validation partitions of a config that names none; None where the dataset has none.
 
     The held out share of a split; after days, all later ones.
     """

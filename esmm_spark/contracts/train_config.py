@@ -166,7 +166,7 @@ class Train(Section):
         int | None,
         Field(
             ge=1,
-            description="Streams that a batch is drawn from, shared out over ranks. Runs with the same "
+            description="Streams that a batch is drawn from, distributed over ranks. Runs with the same "
             "number see the same batches. By default the smallest multiple of the ranks, at least 4.",
         ),
     ] = None

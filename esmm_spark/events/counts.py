@@ -111,15 +111,15 @@ def _fates(logs: DayLogs, funnel: Funnel, day: Day, name: str) -> tuple[DataFram
     )
     # Grouped, not filtered: Spark would work out a filter's `reason` anew at each place where it stands.
     read = _as_fates(logs.raw[name], name, _READ, note, F.lit(None))
-    verdict = F.when(_is_of_day(day), F.coalesce("reason", F.lit(_ACCEPTED)))
-    return read, _as_fates(logs.lines[name], name, _JUDGED, verdict, mattering_day(name, funnel, day))
+    fate = F.when(_is_of_day(day), F.coalesce("reason", F.lit(_ACCEPTED)))
+    return read, _as_fates(logs.lines[name], name, _JUDGED, fate, mattering_day(name, funnel, day))
 
 
 def _fates_of_catalog(name: str, lines: DataFrame) -> tuple[DataFrame, DataFrame]:
     """Returns the same of a catalog, of which all lines are judged for each day."""
-    verdict = F.when(F.col("note").isNull(), F.coalesce("reason", F.lit(_ACCEPTED)))
+    fate = F.when(F.col("note").isNull(), F.coalesce("reason", F.lit(_ACCEPTED)))
     read = _as_fates(lines, name, _READ, F.col("note"), F.lit(None))
-    return read, _as_fates(lines, name, _JUDGED, verdict, F.lit(None))
+    return read, _as_fates(lines, name, _JUDGED, fate, F.lit(None))
 
 
 def _as_fates(lines: DataFrame, name: str, stage: str, fate: Column, day: Column) -> DataFrame:

@@ -132,7 +132,7 @@ def _write_labelled(
 def _write_lines(
     config: Config, logs: DayLogs, labelled: Labelled, staging: str, frozen: Frozen | None
 ) -> tuple[list[str], dict[str, int]]:
-    """Writes the canonical lines, which are read three times and cost joins to make.
+    """Writes the canonical lines to files: they come from joins and are read three times.
 
     Returns:
         Warnings, and number of a catalog -> impressions of which it has an entry.

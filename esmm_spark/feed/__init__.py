@@ -1,1 +1,1 @@
-"""Examples Parquet to batches: row groups shared out over ranks, read by petastorm."""
+"""Examples Parquet to batches: row groups distributed over ranks, read by petastorm."""

@@ -190,7 +190,7 @@ def _read_labels(columns: pa.RecordBatch, starts: Int64s, layout: Layout) -> Int
 
 
 def _told(problem: str) -> Callable[[int], str]:
-    """Returns a function that says the same of any group."""
+    """Returns a function of a group that gives this message for all of them, as `refuse` takes it."""
     return lambda group: problem
 
 

@@ -171,7 +171,7 @@ class _PlannedReader(Reader):  # type: ignore[misc]
 
 
 class _Ventilator(ConcurrentVentilator):  # type: ignore[misc]
-    """Hands out reads in order, as many ahead of those taken as its queue size says.
+    """Starts reads in order, at most its queue size of them ahead of those taken.
 
     petastorm's own counts a read as done when its result has left the pool. While a slow one is waited for,
     those after it would leave the pool and pile up.
@@ -181,7 +181,7 @@ class _Ventilator(ConcurrentVentilator):  # type: ignore[misc]
         """Does nothing: `taken` counts."""
 
     def taken(self) -> None:
-        """Lets the next read be handed out."""
+        """Lets the next read be started."""
         super().processed_item()
 
 

@@ -1,12 +1,12 @@
 """The batches of an epoch: which impressions make which step. Pure arithmetic on the manifest's row groups.
 
-    row groups --seeded permutation--> one line of all impressions --cut into num_streams segments--> streams
+    row groups --permuted by the seed--> a sequence of impressions --cut into num_streams segments--> streams
     step t takes the next `share` impressions of every stream; stream s is read by rank s % num_ranks
 
 Worked example: row groups a, b, c of 5, 3 and 4 impressions, permuted to b, c, a; 2 streams, batch_size 4, so
 each stream's share is 2. 12 impressions are 3 full steps, so each stream is a segment of 6:
 
-    line      b0 b1 b2 c0 c1 c2 | c3 a0 a1 a2 a3 a4
+    sequence  b0 b1 b2 c0 c1 c2 | c3 a0 a1 a2 a3 a4
     step 0:   stream 0 b0 b1    stream 1 c3 a0
     step 1:   stream 0 b2 c0    stream 1 a1 a2
     step 2:   stream 0 c1 c2    stream 1 a3 a4
@@ -155,7 +155,7 @@ class EpochPlan:
 
     @cached_property
     def _segments(self) -> Int64s:
-        """[num_streams + 1] where each stream begins on the line.
+        """[num_streams + 1] where in the sequence each stream begins.
 
         A stream holds its share of every full step and its part of what remains for the last one, which is
         never more than its share.

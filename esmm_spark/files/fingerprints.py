@@ -1,4 +1,4 @@
-"""Fingerprints of files, by which a change shows: names, sizes, times of change."""
+"""Fingerprints of files, to detect changes: names, sizes, modification times."""
 
 import re
 from pathlib import Path

@@ -25,7 +25,7 @@ _REFUSED = {
 
 @contextmanager
 def told_in_one_line(what: str) -> Iterator[None]:
-    """Turns what the file system refuses meanwhile into one line for the user; other errors pass through.
+    """Context manager: raises failed writes as a user error of one line; other errors pass through.
 
     Args:
         what: what is written, for the message ("paths.dataset data/x").
@@ -111,7 +111,7 @@ def _leads_somewhere(link: str) -> bool:
 
 
 def _free(what: str) -> str:
-    """Returns how much room there is where `what` ends in a local path; nothing where that can't be said."""
+    """Returns the free space of the disk, where `what` ends in a local path; else an empty text."""
     path = what.rpartition(" ")[2]
     try:
         filesystem, path = filesystems.filesystem_of(path)

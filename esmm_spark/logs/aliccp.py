@@ -193,7 +193,7 @@ def is_utf8(data: Bytes, start: int, end: int) -> bool:
 
 @kernel
 def _is_multibyte_utf8(data: Bytes, start: int, end: int) -> bool:
-    """The slow half of `is_utf8`. Source: The Unicode Standard 15.0, table 3-7."""
+    """`is_utf8` of bytes that aren't all ASCII. Source: The Unicode Standard 15.0, table 3-7."""
     position = start
     while position < end:
         lead = data[position]

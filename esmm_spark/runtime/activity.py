@@ -88,7 +88,7 @@ def waiting(what: str) -> doing:
 
 
 def inside(part: str) -> doing:
-    """Returns the context manager of a part of work that may take long, which may take long itself."""
+    """Returns the context manager of a long step within other work, named after both."""
     what = f"{_now.what}, {part}" if _now.kind is Kind.UNHURRIED else part
     return doing(what, Kind.UNHURRIED)
 

@@ -5,7 +5,7 @@ once; from then on each record is a line on stderr:
 
     warning: CTCVR: ESMM's pctcvr add up to 1.490 times the labels
     towers: fused, MKL, float32                                          INFO has no word before it
-    debug: esmm_spark.training.loop: ...                                 DEBUG names who speaks
+    debug: esmm_spark.training.loop: ...                                 DEBUG names the module
 
 Credentials in URIs are left out. ESMM_SPARK_LOG names the least level that is shown, INFO by default. Results
 go to stdout, and progress (runtime/progress.py) is no log.
@@ -30,7 +30,7 @@ def set_up_logging(is_first: bool = True) -> None:
             unless ESMM_SPARK_LOG asks for it: they would only repeat the first one's.
 
     Raises:
-        ConfigError: Credentials in URIs are left out. ESMM_SPARK_LOG names no level.
+        ConfigError: ESMM_SPARK_LOG names no level.
     """
     name = os.environ.get(LEVEL_VARIABLE, "").upper() or ("INFO" if is_first else "WARNING")
     if name not in _LEVELS:

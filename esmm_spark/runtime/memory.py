@@ -48,7 +48,7 @@ def memory_limit_bytes() -> int:
 
 
 def _limit_files() -> list[Path]:
-    """Returns where the kernel has them: version 1's one file, version 2's of this and those above."""
+    """Returns the files of memory limits: version 1's one, version 2's of this cgroup and those above."""
     root = Path("/sys/fs/cgroup")
     files = [root / "memory" / "memory.limit_in_bytes"]
     try:

@@ -1,6 +1,6 @@
 """splitmix64 over numpy arrays: the one mixer of integers that are not hashed as text.
 
-`model.initial_rows` has it in torch, for tensors on any device.
+`model.kernels.mixing` has it in torch, for tensors on any device.
 """
 
 import numpy as np

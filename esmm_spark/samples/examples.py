@@ -38,7 +38,7 @@ CUT_TOKENS = "tokens_beyond_max_length"
 
 # A task sorts this much of raw lines, and writes a file of about 0.4 times that.
 _BYTES_PER_TASK = 128 << 20
-# Ranks share out row groups: so many at least, however little data there is.
+# Ranks share the row groups: so many at least, however little data there is.
 _MIN_FILES = 8
 # So that each task has about as many ids to look for.
 _BUCKETS_PER_FILE = 4

@@ -12,7 +12,7 @@ from esmm_spark.files.manifest_file import read_written_manifest
 
 
 class Frozen(NamedTuple):
-    """Where it stands, and what it is.
+    """What is taken from another dataset, and from which.
 
     Attributes:
         name: the config's key and path, for messages.

@@ -1,6 +1,6 @@
 """One part of simulated event logs: groups of a day as impressions, clicks and conversions with times.
 
-The contexts, impressions and labels are the world's (world.py), only told by other logs. What a context's
+The contexts, impressions and labels are the world's (world.py), only written as other logs. What a context's
 history was counted from becomes clicks of the ten days before the first day, so that it can be counted again.
 And the logs have what real logs have: a bot, repeats, late lines, lines twice, events without a cause.
 """

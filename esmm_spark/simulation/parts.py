@@ -1,6 +1,6 @@
 """Partitioning of a simulation: which groups, impressions and sample ids each part file holds.
 
-Groups are dealt half and half to train and test, as in Ali-CCP (the odd one to train); users and items are
+Train and test have half of the groups each, as in Ali-CCP (the odd one is train's); users and items are
 the same in both. A split is cut into blocks (what is drawn at once) and those into parts (what one Spark task
 writes). Nothing here depends on the number of cores.
 """

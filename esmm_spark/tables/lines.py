@@ -129,7 +129,7 @@ def _named(
 
 
 def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Wanted) -> DataFrame:
-    """Returns what the lines hold as text, and beside it what is only there to judge them."""
+    """Returns the lines' values as text, and columns that only decide what becomes of them."""
     table = wanted.table
     identifier = _scalar(named, "impression_id")
     times = {key: microseconds_of(named, key, table) for key in ("time", "ingest_time") if key in sources}

@@ -78,7 +78,7 @@ def _log_folder(config: Config) -> str | None:
 
 
 def _try(model: Esmm, config: Config, device: torch.device) -> None:
-    """Puts a few impressions through the model, so that a wrong network is told at once, in one line.
+    """Runs the model on a few impressions, so that a wrong network fails at once, with one line.
 
     Raises:
         ConfigError: the network fails, for scoring or in a step of training, or has parameters that can't be

@@ -109,6 +109,6 @@ def write_folder(
 
 
 def told(what: str, work: Callable[[], _T]) -> _T:
-    """Returns what `work` returns; what the file system refuses meanwhile ends in one line."""
+    """Returns what `work` returns; its failed writes are user errors of one line."""
     with told_in_one_line(what):
         return work()

@@ -53,7 +53,7 @@ def require_memory(config: Config, cluster: Cluster, device: torch.device) -> No
 def _network_need(config: Config, impressions: int) -> tuple[int, int]:
     """Returns how many numbers the network has, and the bytes that a step keeps for its backward pass.
 
-    Both are worked out without their memory. 0 where that can't be: what is wrong with a network is told
+    Both are worked out without their memory. 0 where that can't be: what is wrong with a network is reported
     where it is really built; a fused one keeps nothing.
     """
     try:

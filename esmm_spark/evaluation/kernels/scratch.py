@@ -26,6 +26,6 @@ def mapped(file: Any, kind: Any, length: int) -> Any:
 
 
 def open_file() -> Any:
-    """Returns a new file without a name, in Spark's own folder for files of a task where it has told it."""
+    """Opens a temporary file without a name, in Spark's local directory where that is known."""
     folders = os.environ.get("SPARK_LOCAL_DIRS") or os.environ.get("LOCAL_DIRS")
     return tempfile.TemporaryFile(dir=folders.split(",")[0] if folders else None)

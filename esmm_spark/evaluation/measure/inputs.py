@@ -138,7 +138,7 @@ def _check_file(uri: str, columns: Sequence[Column], what: str) -> list[Span]:
 
 
 def _check_record(folder: str, num_impressions: int) -> None:
-    """Raises InputError if the scorer's own record tells of another number: a file came or went since."""
+    """Raises InputError if the scorer recorded another number of impressions: files have changed since."""
     uri = storage.join(folder, SCORE_NAME)
     if not storage.exists(uri):
         return

@@ -81,8 +81,8 @@ class Metric:
         title: how people read it.
         meaning: one line on what it says; {positive}, {negative}, {positives} and {population} stand for the
             target's own words.
-        numerator: the sum above, of SUMS; None for the AUC, which is no such ratio.
-        denominator: the sum below.
+        numerator: a name in SUMS; None for the AUC, which is no such ratio.
+        denominator: a name in SUMS.
         if_undefined: says why there is no value where the denominator is 0.
         counts: name -> sum, shown beside the value; where there is none, the target's impressions and
             positives.

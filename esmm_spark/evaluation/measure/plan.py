@@ -32,7 +32,7 @@ class Span(NamedTuple):
 
 
 def num_parts(num_impressions: float) -> int:
-    """Returns how many parts impressions are shared out to: one of few, eight of two million or more.
+    """Returns the number of parts for so many impressions: 1 for few, 8 from two million on.
 
     Further on each part has a million, until there are MOST_PARTS.
     """

@@ -18,7 +18,7 @@ from esmm_spark.evaluation.measure.plan import Span, parts_by_hash
 from esmm_spark.evaluation.measure.sides import IMPOSSIBLE, NOTES, SIDES, TITLES, UNKNOWN, SideColumns
 from esmm_spark.files import filesystems
 
-# Impressions that are shared out at a time: some 10 MB.
+# Impressions that are partitioned at a time: some 10 MB.
 _SHARED_OUT_AT_ONCE = 1 << 18
 _BATCH_IMPRESSIONS = 1 << 16
 _SECOND_SEED = 43

@@ -1,6 +1,6 @@
 """Sums for metrics: those of AUCs over ranges of scores, those of all others over ranges of groups.
 
-What a task hands on is a few vectors per ranking, however many impressions it has read.
+A task returns a few vectors per ranking, however many impressions it has read.
 """
 
 from collections.abc import Iterator, Mapping

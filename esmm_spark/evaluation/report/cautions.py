@@ -1,4 +1,4 @@
-"""Warnings of an evaluation, for report, terminal and metrics.json: scores whose level is wrong."""
+"""Warnings of an evaluation, for report, terminal and metrics.json: scores that are miscalibrated."""
 
 from esmm_spark.evaluation.measure.estimates import LEVEL, Estimate
 from esmm_spark.evaluation.measure.measurement import Measurements
@@ -22,7 +22,7 @@ def is_miscalibrated(ratio: Estimate) -> bool:
 
 
 def warnings_of(subject: Subject, measured: Measurements) -> list[str]:
-    """Returns a sentence for each score of the model whose level is wrong."""
+    """Returns a sentence for each score of the model that is miscalibrated."""
     found = []
     for target in measured.targets:
         ratio = measured.estimate(MODEL, target, "calibration")

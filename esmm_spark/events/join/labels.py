@@ -1,4 +1,4 @@
-"""Labels of a day's impressions, and a digest by which a change of them shows."""
+"""Labels of a day's impressions, and a digest that changes with them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -185,7 +185,7 @@ def _embedded(pooled: Tensor, bags: _Bags, batch: GroupedTokens, spec: FeatureSp
 
 
 class _Split(torch.autograd.Function):
-    """Rows before a place and those from it on, as views; their gradients come together by `_joined`."""
+    """Splits rows at an index into two views; backward concatenates their gradients by `_joined`."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, place: int) -> tuple[Tensor, Tensor]:
@@ -198,7 +198,7 @@ class _Split(torch.autograd.Function):
 
 
 def _joined(first: Tensor, second: Tensor) -> Tensor:
-    """Returns two vectors as one; they are copied only where they don't lie one behind the other already."""
+    """Concatenates two vectors, without a copy where the second follows the first in memory."""
     end = first.storage_offset() + first.numel()
     is_one = first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
     if is_one and end == second.storage_offset() and first.is_contiguous() and second.is_contiguous():

@@ -1,8 +1,8 @@
 """Forward and backward of all layers of a tower over a chunk of impressions; called by the fused kernel.
 
 Shapes: n impressions of a chunk, C and K features of a context and an impression, L hidden layers of
-H_1 .. H_L units, H their sum, Q parameters of a tower, B elements of its packed weights. What lies between
-layers is held layer after layer, [CHUNK * H_1], [CHUNK * H_2], ...
+H_1 .. H_L units, H their sum, Q parameters of a tower, B elements of its packed weights. Activations
+are held layer after layer, [CHUNK * H_1], [CHUNK * H_2], ...
 """
 
 from typing import NamedTuple
@@ -69,7 +69,7 @@ class Weights(NamedTuple):
 
 
 class LayerBuffers(NamedTuple):
-    """What a thread holds of a tower's layers, overwritten by each chunk.
+    """A thread's activations of a tower and their gradients, overwritten by each chunk.
 
     Attributes:
         inputs: [CHUNK * H], the inputs of the activations.
@@ -86,7 +86,7 @@ class LayerBuffers(NamedTuple):
 
 @kernel
 def take_block(counter: Ints, block: int, count: int, turns: int) -> tuple[int, int, int]:
-    """Takes the next block of what is shared out over threads; returns (number, begin, end).
+    """Takes the next block of work from the counter of all threads; returns (number, begin, end).
 
     `begin` and `end` are equal when none is left.
 

@@ -1,4 +1,4 @@
-"""Where a tower's layers lie: in its parameters, in their copies in bfloat16, in what lies between layers.
+"""Offsets of a tower's layers: in its parameters, in their bfloat16 copies, in its activations.
 
 A tower's parameters are the first layer's weights of the context [H_1, C], then for each layer l the weights
 [H_l, H_(l-1)], biases [H_l] and PReLU slopes [H_l], and at last the last layer's weights [H_L] and bias [1].
@@ -25,7 +25,7 @@ M_MULTIPLE = 32
 
 
 class LayerPlace(NamedTuple):
-    """A layer, and where what belongs to it begins.
+    """A layer's sizes and offsets.
 
     Attributes:
         in_features: I.
@@ -34,7 +34,7 @@ class LayerPlace(NamedTuple):
         biases_at: likewise.
         slopes_at: likewise.
         packed_at: in the tower's weights in bfloat16.
-        units_at: in `LayerBuffers`, what the layer gives out; of no use for the context's weights.
+        units_at: in `LayerBuffers`, the layer's output; of no use for the context's weights.
     """
 
     in_features: int
@@ -48,7 +48,7 @@ class LayerPlace(NamedTuple):
 
 @kernel
 def layer_place(layer: int, context_features: int, widths: Ints) -> LayerPlace:
-    """Returns where a layer lies: 0 .. L - 1, or L for the last one, to the logit.
+    """Returns sizes and offsets of a layer: 0 .. L - 1, or L for the last one, to the logit.
 
     Args:
         layer: its number.

@@ -91,7 +91,7 @@ class _Options(NamedTuple):
 
 
 class _FusedLoss(torch.autograd.Function):
-    """The loss, whose gradients are computed along with it: `backward` hands them out."""
+    """The loss, whose gradients are computed along with it: `backward` returns them."""
 
     @staticmethod
     def forward(
@@ -224,7 +224,7 @@ def _split_first_layers(parameters: Sequence[Tensor], num_context: int, num_towe
 
 
 def _join_first_layers(flat: Tensor, split: Sequence[Tensor], num_towers: int) -> list[Tensor]:
-    """Returns `flat`, laid out like `split`, in the shapes of the parameters that `split` was made of."""
+    """Returns `flat`, in the layout of `split`, in the shapes of the parameters that `split` was made of."""
     pieces = torch.split(flat.view(-1), [parameter.numel() for parameter in split])
     shaped = [piece.view(parameter.shape) for piece, parameter in zip(pieces, split, strict=True)]
     per_tower = len(shaped) // num_towers

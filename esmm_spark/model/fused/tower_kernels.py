@@ -1,8 +1,8 @@
 """The fused training step of towers over grouped impressions, on the CPU: the loss and all gradients.
 
 All towers have the same widths. Each chunk of a few hundred impressions goes through the layers of all
-towers forward, through the losses, and through the layers backward, so that what lies between layers hardly
-leaves the core's cache. Threads take blocks of impressions from an atomic counter, so none waits for one that
+towers forward, through the losses, and through the layers backward, so that activations hardly leave the
+core's cache. Threads take blocks of impressions from an atomic counter, so none waits for one that
 was held up; each block has its own partial sums over impressions, which are reduced in order, so that the
 result depends on neither the number of threads nor their timing. Groups, whose context projections of the
 first layer are computed once for all their impressions, are taken in blocks the same way.

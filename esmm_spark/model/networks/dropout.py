@@ -61,7 +61,7 @@ class KeyedDropout(nn.Module):
         return mask if x.dim() == 2 else mask.unflatten(1, (len(x), -1)).transpose(0, 1)
 
     def extra_repr(self) -> str:
-        """Returns what is told beside the class's name."""
+        """Returns the arguments that torch prints behind the class's name."""
         return f"p={self.p:g}"
 
 

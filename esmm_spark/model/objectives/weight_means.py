@@ -1,6 +1,6 @@
 """Running means of inverse propensities, by which self-normalised terms divide them.
 
-With w_i = o_i / max(p_i, clip) a self-normalised estimate is sum(w_i e_i) / sum(w_i). The sum below the line
+With w_i = o_i / max(p_i, clip) a self-normalised estimate is sum(w_i e_i) / sum(w_i). The denominator
 can't be a batch's own: its share of a batch on a rank would make gradients depend on the number of ranks, and
 with few clicks it is noisy. So it is the mean of w over the impressions of all ranks, of the steps before:
 

@@ -25,7 +25,7 @@ def section(found: Profile) -> PageSection | None:
         "values that do: "
         "1 - (1 - 1 / (buckets - 1)) ^ (values - 1).",
         f"All tables have {total:,} rows together: at 12 numbers each {total * 48 / 2**20:,.0f} MiB, "
-        "shared out over "
+        "spread over "
         "the ranks.",
     ]
     sizes = ("Shared at a quarter", "Shared", "Shared at four times")

@@ -88,7 +88,7 @@ def _pack_block(lines: Lines, packing: Packing) -> Iterator[pa.RecordBatch]:
     records = cut_records(lines, line_keys, order, _RECORD_BYTES)
     firsts = order[records[:-1]]
     in_place = _is_in_place(lines, order)
-    copied, places, record_starts = lay_out_records(lines, order, records, in_place)
+    copied, places, record_starts = concatenate_records(lines, order, records, in_place)
     first_ends = np.minimum(lines.starts[firsts] + _FIRST_BYTES, lines.ends[firsts])
     columns = [
         pa.array(line_keys.place[firsts]),
@@ -222,10 +222,10 @@ def cut_records(lines: Lines, line_keys: LineKeys, order: Int64s, record_bytes: 
 
 
 @allocating_kernel
-def lay_out_records(
+def concatenate_records(
     lines: Lines, order: Int64s, records: Int64s, in_place: bool
 ) -> tuple[Bytes, Int32s, Int64s]:
-    """Returns data, places [lines, 2] and the offsets of records in the data, int64 [records + 1].
+    """Concatenates records' lines: returns data, places [lines, 2], each record's offset int64 [records + 1].
 
     Args:
         lines: the lines.

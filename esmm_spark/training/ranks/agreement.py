@@ -103,7 +103,7 @@ def _code_digest() -> str:
 def _module_digest(name: str) -> str:
     """Returns the digest of the file of `package.module:Name`, empty for what is built in.
 
-    What is wrong with it is told where the model is built.
+    What is wrong with it is reported where the model is built.
     """
     module, separator, _ = name.partition(":")
     if not separator:

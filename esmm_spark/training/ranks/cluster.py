@@ -145,7 +145,7 @@ class Cluster:
         return future.result()
 
     def fail_together(self, error: EsmmSparkError) -> NoReturn:
-        """Raises what every rank has found on the first rank only, so that it is told once."""
+        """Raises an error that every rank has found on the first rank alone, so that it is reported once."""
         raise error if self.is_first else FailedElsewhereError
 
     @property

@@ -21,7 +21,7 @@ class Peer:
         rank: the rank.
         num_ranks: ranks of the job.
         host: its host.
-        heard_s: when it last said something.
+        heard_s: when its last message came.
         kind: whose time passed then.
         what: what it did then.
         age_s: for how long it had done so.

@@ -89,12 +89,12 @@ def _number(variable: str) -> int:
 
 
 class FailedElsewhereError(RankFailedError):
-    """Another rank failed, and it tells why: nothing is left for this one to say."""
+    """Another rank failed and reports why: this one ends without a message."""
 
 
 @contextmanager
 def first_rank_speaks() -> Iterator[None]:
-    """Lets only the first rank tell of a mistake that every rank finds, such as an unknown config key.
+    """Lets only the first rank report a mistake that every rank finds, such as an unknown config key.
 
     The others wait: horovodrun ends them once the first one has failed. If it does not, the mistake is one of
     this rank's host alone, and it is told after all.
@@ -108,7 +108,7 @@ def first_rank_speaks() -> Iterator[None]:
 
 
 def end_now(message: str | None) -> NoReturn:
-    """Ends this process from whatever thread, with a message if it is the one to speak."""
+    """Ends this process from whatever thread, with a message if it is the one to report."""
     if message is not None:
         # Not print: the main thread may hold its lock.
         os.write(2, f"error: {message}\n".encode())

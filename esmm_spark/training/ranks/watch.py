@@ -6,7 +6,7 @@ for one that works, or when one gives no sign of life for so long. A rank that i
 long (a checkpoint, compiling) stops that clock. docs/decisions/018 says why this way.
 
     client -> hub    {"token", "rank", "host"}, then {"kind", "what", "age_s"} each second, {"bye"}
-    hub -> client    {} each second, {"trouble": who is gone}, {"verdict": why all end}, {"bye"}
+    hub -> client    {} each second, {"trouble": who is gone}, {"reason": why all end}, {"bye"}
 
 Lines of JSON. The token keeps strangers out; it came through Horovod.
 """
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SIGNS = 1.0
 # After a longer pause of this thread itself (a stopped process, a laptop asleep) silence says nothing.
 _PAUSE_S = 5.0
-# Rank 0's verdict, and its word on it, come first where it lives.
+# Where rank 0 lives, its own reason comes first, and its message.
 _SECONDS_MORE_FOR_OTHERS = 3.0
 _SECONDS_TO_CONNECT = 10.0
 _MOST_BYTES = 1 << 16
@@ -121,8 +121,8 @@ class _Hub(threading.Thread):
                 last_tick_s = now
                 if any(peer.is_present and peer.kind is activity.Kind.UNHURRIED for peer in peers):
                     self._last_unhurried_s = now
-                if verdict := judge.reason_to_end(peers, self._timeout_s, now, self._last_unhurried_s):
-                    self._end_all(verdict)
+                if reason := judge.reason_to_end(peers, self._timeout_s, now, self._last_unhurried_s):
+                    self._end_all(reason)
                 self._tell_all({})
             self._tell_all({"bye": True})
         for connection in (self._listening, *self._unread):
@@ -192,9 +192,9 @@ class _Hub(threading.Thread):
                 with suppress(OSError):  # it is gone, or will be found silent
                     connection.send(line)
 
-    def _end_all(self, verdict: str) -> None:
-        self._tell_all({"verdict": verdict})
-        end_now(verdict)
+    def _end_all(self, reason: str) -> None:
+        self._tell_all({"reason": reason})
+        end_now(reason)
 
 
 class _Client(threading.Thread):
@@ -270,7 +270,7 @@ class _Client(threading.Thread):
     def _obey(self, message: dict[str, Any]) -> None:
         if "trouble" in message:
             self.trouble = message["trouble"]
-        if "verdict" in message and self._rank > 0:
+        if "reason" in message and self._rank > 0:
             end_now(None)
         if "bye" in message:
             self._closing.set()

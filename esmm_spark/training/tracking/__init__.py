@@ -1,1 +1,1 @@
-"""Finished trainings, told to a server that keeps track of them."""
+"""Reports of finished trainings to an experiment tracker."""

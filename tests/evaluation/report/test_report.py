@@ -26,7 +26,7 @@ from esmm_spark.evaluation.report import report
 from esmm_spark.evaluation.report.cautions import warnings_of
 from esmm_spark.evaluation.report.report import report_html
 from esmm_spark.evaluation.report.requirements import requirements_of
-from esmm_spark.evaluation.report.sections.comparison import verdict
+from esmm_spark.evaluation.report.sections.comparison import conclusion
 from esmm_spark.evaluation.report.subject import Subject
 from esmm_spark.evaluation.report.summary import metrics_json
 from esmm_spark.evaluation.report.terminal import terminal_summary
@@ -250,7 +250,7 @@ def test_a_difference_is_clear_only_if_its_interval_leaves_out_0(
 ) -> None:
     def sentence(difference: Estimate) -> str:
         numbers = replace(measured(), differences={"cvr_auc_entire_space": difference})
-        return "".join(verdict(subject(), numbers, TARGETS[-1])[1:])
+        return "".join(conclusion(subject(), numbers, TARGETS[-1])[1:])
 
     clear = Estimate(float(np.median(replicates)), np.array(replicates))
     assert sentence(clear).startswith(f"ESMM is {claim}{mark} (95% interval of the difference ")
@@ -260,7 +260,7 @@ def test_a_difference_is_clear_only_if_its_interval_leaves_out_0(
 
 def test_the_distance_to_the_oracle_is_that_between_the_aucs(html: str) -> None:
     # 0.70 -> 0.75 of 0.70 -> 0.80
-    assert "50% of the way to the oracle" in verdict(subject(), measured(), TARGETS[-1]).after
+    assert "50% of the way to the oracle" in conclusion(subject(), measured(), TARGETS[-1]).after
     assert (
         '<li><b>CVR over the entire space</b>: ESMM is <span class="good">ahead by 0.0500</span> (95% '
         "interval of the difference +0.0405 to +0.0595), 50% of the way to the oracle.</li>"

@@ -26,7 +26,7 @@ _NO_BASELINE = (
 )
 
 
-class Verdict(NamedTuple):
+class Conclusion(NamedTuple):
     """A sentence on one target: `<title>: <before><claim><after>`, the claim marked as `good` or `bad`."""
 
     title: str
@@ -43,35 +43,35 @@ def section(subject: Subject, measured: Measurements) -> PageSection:
         for target in measured.targets
         if measured.estimate(MODEL, target, "auc").value is not None
     ]
-    values = {"texts": [_NO_BASELINE], "verdicts": [], "group": FigureGroup(figures), "scale": ""}
+    values = {"texts": [_NO_BASELINE], "conclusions": [], "group": FigureGroup(figures), "scale": ""}
     if BASELINE not in measured.series:
         return PageSection("Comparison", "comparison.html", values)
     # The reasons are those of CVR.
     values["texts"] = PAPER_TEXTS if set(PROBABILITIES) <= set(subject.tasks.all_score_columns) else []
-    values["verdicts"] = [verdict(subject, measured, target) for target in _order(measured)]
+    values["conclusions"] = [conclusion(subject, measured, target) for target in _order(measured)]
     values["scale"] = _SCALE
     title = f"{subject.names[MODEL]} against {subject.names[BASELINE]}"
     return PageSection(title, "comparison.html", values)
 
 
-def verdict(subject: Subject, measured: Measurements, target: Target) -> Verdict:
+def conclusion(subject: Subject, measured: Measurements, target: Target) -> Conclusion:
     """Returns which of the two has the higher AUC and whether that is clear."""
     found = measured.differences[target.metric("auc")]
     if found.value is None:
-        return Verdict(target.title, formats.value_of("auc", found))
+        return Conclusion(target.title, formats.value_of("auc", found))
     ours, theirs = subject.names[MODEL], subject.names[BASELINE]
     by = formats.number("auc", abs(found.value))
     interval = found.interval
     if interval is None:
         word = "above" if found.value >= 0 else "below"
-        return Verdict(target.title, f"the AUC of {ours} is {by} {word} that of {theirs} (no interval).")
+        return Conclusion(target.title, f"the AUC of {ours} is {by} {word} that of {theirs} (no interval).")
     ends = f" (95% interval of the difference {formats.interval_of('auc', found, signed=True)})"
     if interval[0] <= 0 <= interval[1]:
-        return Verdict(target.title, "no clear difference", after=f"{ends}.")
+        return Conclusion(target.title, "no clear difference", after=f"{ends}.")
     if found.value > 0:
         after = f"{ends}{_gap(measured, target)}."
-        return Verdict(target.title, f"{ours} is ", f"ahead by {by}", "good", after)
-    return Verdict(target.title, f"{ours} is ", f"behind by {by}", "bad", f"{ends}.")
+        return Conclusion(target.title, f"{ours} is ", f"ahead by {by}", "good", after)
+    return Conclusion(target.title, f"{ours} is ", f"behind by {by}", "bad", f"{ends}.")
 
 
 def _auc_plot(subject: Subject, measured: Measurements, target: Target) -> Markup:
@@ -97,7 +97,7 @@ def _auc_plot(subject: Subject, measured: Measurements, target: Target) -> Marku
 
 
 def _gap(measured: Measurements, target: Target) -> str:
-    """Returns how much of the way from the baseline to the oracle the model goes, if there is a way."""
+    """Returns the share of the difference between baseline and oracle that the model closes, if any."""
     if ORACLE not in measured.series:
         return ""
     ours, theirs, best = (
