@@ -3,6 +3,9 @@
 .PHONY: help setup demo test test-fast test-rest coverage test-stress test-cluster lint format docs bench clean
 
 BIN := .venv/bin
+# Bytecode is kept, whatever the shell says: without it each process of a test run compiles all modules and rewrites
+# all asserts again, which takes it 4 to 8 s.
+export PYTHONDONTWRITEBYTECODE :=
 # tests/conftest.py says which of two processes runs what.
 FAST := -n 2 -m "not spark and not horovod and not slow and not stress and not cluster"
 ALL := $(if $(PROCESSES),-n $(PROCESSES))
