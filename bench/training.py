@@ -8,6 +8,7 @@ from itertools import islice
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.manifest import Manifest, PartitionCounts
 from esmm_spark.contracts.schemas.layout import TRAIN_PARTITION
+from esmm_spark.contracts.train_config import ReaderName
 from esmm_spark.feed.batch import Batch
 from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan, default_num_streams, row_groups_of
@@ -54,8 +55,10 @@ class Session:
         )
 
     @contextmanager
-    def feed(self, epoch: int = 0, partition: str = TRAIN_PARTITION) -> Iterator[Iterator[Batch]]:
-        """Yields this rank's batches of an epoch, as training reads them."""
+    def feed(
+        self, epoch: int = 0, partition: str = TRAIN_PARTITION, reader: ReaderName | None = None
+    ) -> Iterator[Iterator[Batch]]:
+        """Yields this rank's batches of an epoch, as training reads them, or by another `reader`."""
         with open_feed(
             self.config.paths.dataset,
             Layout(self.config.features, self.config.trained),
@@ -63,6 +66,7 @@ class Session:
             self.cluster.rank,
             self.cluster.num_ranks,
             reader_threads=self.config.train.reader_threads,
+            reader=reader or self.config.train.reader,
         ) as batches:
             yield batches
 

@@ -40,6 +40,7 @@ def _objective(name: str) -> str:
 
 
 RowOptimizerName = Literal["rowwise_adagrad", "adam", "sgd"]
+ReaderName = Literal["petastorm", "arrow"]
 
 
 class Model(Section):
@@ -170,7 +171,11 @@ class Train(Section):
             "number see the same batches. By default the smallest multiple of the ranks, at least 4.",
         ),
     ] = None
-    reader_threads: Annotated[int, Field(ge=1, le=64, description="petastorm's threads per rank.")] = 1
+    reader: Annotated[
+        ReaderName,
+        Field(description="What reads the examples: `petastorm`, or `arrow`, pyarrow alone. Same batches."),
+    ] = "petastorm"
+    reader_threads: Annotated[int, Field(ge=1, le=64, description="The reader's threads per rank.")] = 1
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Field(description="`auto`: CUDA where there is one, else the CPU.")
     ] = "auto"

@@ -28,7 +28,7 @@ from esmm_spark.contracts.manifest import Block
 from esmm_spark.contracts.schemas.columns import names_of
 from esmm_spark.feed.groups import Groups, Layout
 from esmm_spark.feed.plan import Read, RowGroup
-from esmm_spark.feed.row_groups import load_groups
+from esmm_spark.feed.row_groups import READ_AHEAD, load_groups
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import DamagedBlockError, read_footer, require_columns, unreadable
 
@@ -45,12 +45,9 @@ with warnings.catch_warnings():
 # second, as it comes, each thread that waits takes the interpreter from training: a tenth of a step's time.
 thread_pool.IO_TIMEOUT_INTERVAL_S = 0.02
 
-# Row groups read ahead of the one that batches wait for, beside one per thread.
-READ_AHEAD = 2
-
 
 @contextmanager
-def open_row_groups(
+def open_with_petastorm(
     dataset: str, row_groups: Sequence[RowGroup], reads: Sequence[Read], layout: Layout, threads: int
 ) -> Iterator[Iterator[Groups]]:
     """Yields an iterator of the groups of each read's row group, in the order of `reads`.

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from esmm_spark.contracts.train_config import ReaderName
 from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.groups import Groups, GroupSlice, Layout
-from esmm_spark.feed.petastorm_reader import open_row_groups
 from esmm_spark.feed.plan import EpochPlan, Read
 
 
@@ -19,6 +19,7 @@ def open_feed(
     num_ranks: int,
     first_step: int = 0,
     reader_threads: int = 1,
+    reader: ReaderName = "petastorm",
 ) -> Iterator[Iterator[Batch]]:
     """Yields an iterator of this rank's batch of every step from `first_step` to the epoch's end.
 
@@ -33,12 +34,18 @@ def open_feed(
         rank: this rank.
         num_ranks: ranks that share the epoch.
         first_step: steps before it are not read.
-        reader_threads: petastorm's threads, which decode ahead of the batches.
+        reader_threads: threads that decode ahead of the batches.
+        reader: what they are of; the batches are the same.
 
     Raises:
         InputError: a file is missing, truncated, corrupt or not the one that the manifest describes; also
             from the iterator.
     """
+    # Nothing of the other one is imported.
+    if reader == "petastorm":
+        from esmm_spark.feed.petastorm_reader import open_with_petastorm as open_row_groups
+    else:
+        from esmm_spark.feed.arrow_reader import open_with_arrow as open_row_groups
     reads = plan.reads(rank, num_ranks, first_step)
     with open_row_groups(dataset, plan.row_groups, reads, layout, reader_threads) as row_groups:
         yield _batches(plan, rank, num_ranks, first_step, iter(zip(reads, row_groups, strict=True)), layout)

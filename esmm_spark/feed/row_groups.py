@@ -1,7 +1,7 @@
 """Reads row groups of the examples from Parquet to `Groups`, checked against the manifest.
 
-Training's reader (`petastorm_reader`) calls `load_groups` in petastorm's threads, in the order of an epoch's
-plan; a scoring task takes its share one after the other from `read_row_groups`.
+Training's readers (`petastorm_reader`, `arrow_reader`) call `load_groups` in threads, in the order of an
+epoch's plan; a scoring task takes its share one after the other from `read_row_groups`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,9 @@ from esmm_spark.files.examples_file import (
     require_columns,
     unreadable,
 )
+
+# Row groups read ahead of the one that batches wait for, beside one per thread.
+READ_AHEAD = 2
 
 
 def read_row_groups(dataset: str, row_groups: Sequence[RowGroup], layout: Layout) -> Iterator[Groups]:

@@ -250,6 +250,7 @@ class _Run:
             self.cluster.num_ranks,
             first_step=first_step,
             reader_threads=self.config.train.reader_threads,
+            reader=self.config.train.reader,
         )
         with ExitStack() as stack:
             yield self.cluster.together(lambda: stack.enter_context(feed), "feed")

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from esmm_spark.contracts.errors import InputError, UnsafeFileError
 from esmm_spark.contracts.manifest import Manifest
+from esmm_spark.contracts.train_config import ReaderName
 from esmm_spark.feed.batch import Batch, batch_of
 from esmm_spark.feed.groups import Layout
 from esmm_spark.feed.plan import EpochPlan, row_groups_of
@@ -31,6 +33,7 @@ from tests.synthetic_examples import (
 
 TRAIN = "split=train"
 NUM_STREAMS, BATCH_SIZE = 4, 100
+_reader: ReaderName = "petastorm"
 
 Bag = tuple[tuple[int, float], ...]
 # key, bags of the context, bags of the impression, click, conversion
@@ -43,6 +46,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     return folder, write_small_dataset(folder)
 
 
+@pytest.fixture(params=["petastorm", "arrow"], autouse=True)
+def _each_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test of this file is of both readers."""
+    monkeypatch.setattr(sys.modules[__name__], "_reader", request.param)
+
+
 def plan_of(manifest: Manifest, epoch: int = 0, batch_size: int = BATCH_SIZE) -> EpochPlan:
     return EpochPlan(row_groups_of(manifest.partitions[TRAIN]), NUM_STREAMS, batch_size, 42, epoch)
 
@@ -50,10 +59,20 @@ def plan_of(manifest: Manifest, epoch: int = 0, batch_size: int = BATCH_SIZE) ->
 def batches_of(
     dataset: tuple[Path, Manifest], rank: int = 0, num_ranks: int = 1, first_step: int = 0, threads: int = 1
 ) -> list[Batch]:
+    return batches_by(_reader, dataset, rank, num_ranks, first_step, threads)
+
+
+def batches_by(
+    reader: ReaderName,
+    dataset: tuple[Path, Manifest],
+    rank: int,
+    num_ranks: int,
+    first_step: int,
+    threads: int,
+) -> list[Batch]:
     folder, manifest = dataset
-    with open_feed(
-        str(folder), Layout(SPEC), plan_of(manifest), rank, num_ranks, first_step, threads
-    ) as batches:
+    plan = plan_of(manifest)
+    with open_feed(str(folder), Layout(SPEC), plan, rank, num_ranks, first_step, threads, reader) as batches:
         return list(batches)
 
 
