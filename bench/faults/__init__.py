@@ -1,0 +1,1 @@
+"""Faults at random moments, and lines mutated at random: `python -m bench.faults`."""

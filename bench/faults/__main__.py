@@ -1,0 +1,87 @@
+"""Disturbs every command at random moments and counts what came of it; holds mutated lines to oracles.
+
+    python -m bench.faults --kills 100 --seed 1      goes on from where it stopped
+    python -m bench.faults --fuzz 1000000 --seed 1   as many raw lines, and a tenth as many rows of events
+
+After a fault what was there must be whole, no process may stay for over 60 seconds, and a rerun must end with
+the content of an undisturbed run, without litter. Writes bench/results/faults.{json,md}; returns 1 if
+anything went wrong.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.faults.event_fuzz import fuzz_events
+from bench.faults.line_fuzz import fuzz_lines
+from bench.faults.report import write_results
+from bench.faults.scenarios import Inputs
+from bench.faults.trials import FAULTS, Lab, Undisturbed
+from bench.measure import ROOT, environment
+from bench.workspace import Workspace, say
+from esmm_spark.spark.session import job_session
+
+
+def main() -> int:
+    """Runs what the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kills", type=int, default=0, help="faults, over all commands in turns")
+    parser.add_argument("--fuzz", type=int, default=0, help="raw lines, each other one mutated")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=ROOT / "bench" / "work")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    done = work / f"faults-{arguments.seed}.jsonl"
+    trials = disturb(Workspace(work, 30_000), arguments.kills, arguments.seed, done)
+    fuzzed = fuzz_all(work / "fuzz", arguments.fuzz, arguments.seed) if arguments.fuzz else None
+    return write_results(arguments.results, trials, fuzzed, arguments.seed)
+
+
+def fuzz_all(folder: Path, lines: int, seed: int) -> dict[str, Any]:
+    """Returns what came of mutated raw lines, and of a tenth as many rows of events."""
+    os.environ.update(environment())
+    with job_session("faults") as spark:
+        return {
+            "lines": fuzz_lines(spark, folder / "lines", lines, seed),
+            "events": fuzz_events(spark, folder / "events", lines // 10, seed),
+        }
+
+
+def disturb(workspace: Workspace, kills: int, seed: int, done: Path) -> list[dict[str, Any]]:
+    """Returns the trials number 0 to `kills` - 1; those that `done` has a line of are not run again."""
+    trials = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
+    if len(trials) >= kills:
+        return trials
+    scenarios = Inputs(workspace).scenarios()
+    lab = Lab(workspace.root / "faults-trial", workspace.log("faults-trial"))
+    known: dict[str, Undisturbed] = {}
+    for number in range(len(trials), kills):
+        scenario = scenarios[number % len(scenarios)]
+        draw = random.Random(f"{seed}-{number}")
+        fault = draw.choice(FAULTS)
+        if scenario.name not in known:
+            say(f"faults: {scenario.name}, undisturbed")
+            known[scenario.name] = lab.undisturbed(scenario)
+        trial = lab.disturb(scenario, known[scenario.name], fault, draw)
+        print(
+            f"{number + 1} of {kills}: {scenario.name}, {fault} at {trial.at_s} s: left {trial.left}, "
+            f"{'; '.join(trial.wrong) or 'well'}",
+            flush=True,
+        )
+        trials.append(trial.as_json())
+        with done.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(trials[-1]) + "\n")
+    return trials
+
+
+if __name__ == "__main__":
+    sys.exit(main())

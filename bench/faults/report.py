@@ -1,0 +1,94 @@
+"""The results of faults as JSON and markdown."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.machine import describe_machine
+
+_HEAD = (
+    "| command | faults | hit it at work | left as before | left as after | left between, unread | "
+    "slowest end, s | wrong |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+def write_results(
+    folder: Path, trials: Sequence[dict[str, Any]], fuzzed: dict[str, Any] | None, seed: int
+) -> int:
+    """Writes faults.json and faults.md, prints the latter; returns 1 if anything went wrong.
+
+    Args:
+        folder: of the results; what it says of trials or of lines stays where this run had none.
+        trials: what came of each fault.
+        fuzzed: what came of mutated lines and rows, None where none were asked for.
+        seed: of all of them.
+    """
+    path = folder / "faults.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"trials": [], "fuzz": None}
+    machine = describe_machine()
+    folder.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {
+        "machine": machine,
+        "seed": seed,
+        "trials": list(trials) or known["trials"],
+        "fuzz": fuzzed or known["fuzz"],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    lines = _of_trials(machine, content["trials"], seed) + _of_fuzz(content["fuzz"])
+    text = "\n".join(["# Faults", "", *lines]) + "\n"
+    (folder / "faults.md").write_text(text, encoding="utf-8")
+    print(text)
+    differ = [line for found in (content["fuzz"] or {}).values() for line in found["differ"]]
+    return int(bool(differ) or any(trial["wrong"] for trial in content["trials"]))
+
+
+def _of_fuzz(fuzzed: dict[str, Any] | None) -> list[str]:
+    if fuzzed is None:
+        return []
+    lines, events = fuzzed["lines"], fuzzed["events"]
+    return [
+        "",
+        f"Of {lines['lines']:,} raw lines, every other one mutated, {lines['impressions']:,} are impressions "
+        f"and {sum(lines['rejects'].values()):,} rejects, each as preprocessing in plain Python has it; "
+        f"batches that differ: {len(lines['differ'])}. Of {events['rows']:,} rows of event logs, every other "
+        f"one told again and mutated, {sum(events['rejects'].values()):,} are rejects, and all impressions "
+        f"have the labels of the brute-force join; batches that differ: {len(events['differ'])}.",
+        *(f"- {line}" for line in [*lines["differ"], *events["differ"]]),
+    ]
+
+
+def _of_trials(machine: dict[str, Any], trials: Sequence[dict[str, Any]], seed: int) -> list[str]:
+    names = list(dict.fromkeys(trial["scenario"] for trial in trials))
+    by_fault = Counter(trial["fault"] for trial in trials)
+    wrong = [trial for trial in trials if trial["wrong"]]
+    return [
+        f"Commit {machine['commit']}, seed {seed}: {len(trials)} faults at random moments: "
+        + ", ".join(f"{fault} {times}" for fault, times in sorted(by_fault.items()))
+        + ".",
+        "",
+        *_HEAD,
+        *(_row(name, [trial for trial in trials if trial["scenario"] == name]) for name in names),
+        "",
+        *(
+            f"- {trial['scenario']}, {trial['fault']} at {trial['at_s']} s: {'; '.join(trial['wrong'])}"
+            for trial in wrong
+        ),
+    ]
+
+
+def _row(name: str, trials: Sequence[dict[str, Any]]) -> str:
+    left = Counter(trial["left"] if trial["left"] in ("before", "after") else "between" for trial in trials)
+    cells = [
+        name,
+        len(trials),
+        sum(trial["hit"] for trial in trials),
+        left["before"],
+        left["after"],
+        left["between"],
+        max(trial["ended_s"] for trial in trials),
+        sum(bool(trial["wrong"]) for trial in trials),
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"

@@ -1,0 +1,97 @@
+"""What the bench of faults sees of folders, and what it says of trials."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bench.faults.contents import contents, litter
+from bench.faults.event_fuzz import mutated_events
+from bench.faults.line_fuzz import mutated_lines
+from bench.faults.report import write_results
+from tests.samples.join_oracle import group
+from tests.samples.raw_lines import SPEC
+
+TRIAL = {
+    "scenario": "score",
+    "fault": "kill the tree",
+    "at_s": 1.0,
+    "hit": True,
+    "ended_s": 0.1,
+    "left": "before",
+}
+WELL: dict[str, Any] = {**TRIAL, "wrong": []}
+
+
+def write(folder: Path, value: float, moment: str, **metadata: str) -> None:
+    table = pa.table({"score": [value]}).replace_schema_metadata(metadata)
+    pq.write_table(table, folder / "part-0.parquet")
+    record = {"created_at": moment, "impressions": 1}
+    (folder / "_score.json").write_text(json.dumps(record))
+
+
+def test_a_moment_is_no_content_but_a_value_and_a_name_are(tmp_path: Path) -> None:
+    assert contents(tmp_path / "nowhere") == {}
+    write(tmp_path, 0.5, "today", written="today")
+    first = contents(tmp_path)
+    assert list(first) == ["_score.json", "part-0.parquet"]
+    write(tmp_path, 0.5, "tomorrow", written="tomorrow")
+    assert contents(tmp_path) == first
+    write(tmp_path, 0.25, "today")
+    changed = contents(tmp_path)
+    assert changed["_score.json"] == first["_score.json"]
+    assert changed["part-0.parquet"] != first["part-0.parquet"]
+
+
+def test_staging_and_leases_are_litter_and_records_of_runs_are_not(tmp_path: Path) -> None:
+    for name in (".x.staging/part-0", ".x.lease", "x.run.json", "x.runs/a.json", "x/part-0"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert list(contents(tmp_path)) == ["x/part-0"]
+    assert litter(tmp_path) == [".x.lease", ".x.staging/part-0"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "differ", "code"), [([], [], 0), (["it hangs"], [], 1), ([], ["1-0: groups differ"], 1)]
+)
+def test_what_went_wrong_is_told_and_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], differ: list[str], code: int
+) -> None:
+    lines = {"lines": 10, "impressions": 6, "rejects": {"bad_token": 4}, "differ": differ}
+    fuzzed = {"lines": lines, "events": {"rows": 5, "rejects": {}, "labels": {}, "differ": []}}
+    trials = [WELL, {**TRIAL, "left": "after", "wrong": wrong}]
+    assert write_results(tmp_path, trials, fuzzed, 1) == code
+    said = capsys.readouterr().out
+    assert "| score | 2 | 2 | 1 | 1 | 0 | 0.1 | " in said
+    assert all(text in said for text in (*wrong, *differ))
+    # A run of one kind leaves the other's results.
+    assert write_results(tmp_path, [], None, 1) == code
+    assert capsys.readouterr().out == said
+
+
+def test_mutated_lines_are_of_all_kinds_and_follow_from_the_seed() -> None:
+    contexts, impressions = mutated_lines(random.Random("1"), 3000)
+    assert (contexts, impressions) == mutated_lines(random.Random("1"), 3000)
+    groups, rejects = group(contexts, impressions, SPEC, 7)
+    reasons = {reason for _, _, reason in rejects}
+    assert reasons >= {
+        "bad_label", "bad_token", "duplicate_context", "duplicate_impression", "invalid_utf8", "missing_id",
+        "token_count_mismatch", "too_few_columns", "unknown_context",
+    }  # fmt: skip
+    assert sum(len(found["impression_id"]) for found in groups.values()) > 300
+
+
+def test_mutated_events_are_rejected_for_several_reasons_and_some_are_not() -> None:
+    users, logs, rejects = mutated_events(random.Random("1"), 600)
+    assert len(users) == 50
+    assert set(rejects["impressions"]) == {
+        "missing_id", "bad_id", "unparsable_time", "time_out_of_range", "duplicate_impression",
+    }  # fmt: skip
+    told = sum(len(events) for days in logs.values() for events in days.values())
+    accepted = sum(len(events) for own in users for events in own.values())
+    assert 0 < accepted < told
