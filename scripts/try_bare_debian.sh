@@ -5,6 +5,7 @@
 #   scripts/try_bare_debian.sh FOLDER messages   what a user without root reads there before and while things get installed
 #   scripts/try_bare_debian.sh FOLDER packages   the packages that README names
 #   scripts/try_bare_debian.sh FOLDER demo       `make demo` as root, in a checkout whose path has a space
+#   scripts/try_bare_debian.sh FOLDER dockerfile the steps of Dockerfile after `make`: all of its stages in this one Debian
 #   scripts/try_bare_debian.sh FOLDER delete     unmounts and deletes it
 #
 # What this machine needs to get packages goes in through the environment:
@@ -16,7 +17,7 @@
 # Takes 2 GB and, with the demo, 15 minutes on two cores.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-folder=${1:?usage: scripts/try_bare_debian.sh FOLDER make|messages|packages|demo|delete}
+folder=${1:?usage: scripts/try_bare_debian.sh FOLDER make|messages|packages|demo|dockerfile|delete}
 checkout="/home/someone/a folder/esmm_spark"
 
 fail() {
@@ -88,6 +89,35 @@ messages() {
     says "no Java" "missing: Java 17 (found JAVA_HOME=/nowhere with none)" "JAVA_HOME=/nowhere $setup"
 }
 
+# Stages share one file system here, so that what one copies from another is there already.
+dockerfile() {
+    local instruction rest user=root workdir=/ sources
+    local -a environment=()
+    while read -r instruction rest; do
+        case $instruction in
+            "" | "#"*) ;;
+            FROM) user=root workdir=/ ;;
+            USER) user=$rest ;;
+            WORKDIR) workdir=$rest ;;
+            ENV) environment+=("$rest") ;;
+            CMD) ;;
+            COPY)
+                case $rest in --from=*) continue ;; esac
+                sources=${rest#--chown=* } sources=${sources% *}
+                echo "COPY $rest"
+                git -C "$here" ls-files -z --cached --others --exclude-standard -- $sources \
+                    | (cd "$here" && xargs -0 cp --parents -t "$folder$workdir")
+                chroot "$folder" chown -R "$user:$user" "$workdir"
+                ;;
+            RUN)
+                echo "RUN $rest"
+                checkout=$workdir inside "$user" "${environment[*]:+export ${environment[*]} && }$rest"
+                ;;
+            *) fail "Dockerfile: $instruction is not known here" ;;
+        esac
+    done < <(sed -e ':join' -e '/\\$/{N;s/\\\n *//;b join' -e '}' "$here/Dockerfile")
+}
+
 install_packages() { inside root "apt-get update -qq && apt-get install -qq -y --no-install-recommends $* >/dev/null 2>&1"; }
 
 case ${2:-} in
@@ -95,6 +125,7 @@ case ${2:-} in
     messages) messages ;;
     packages) install_packages "$(readme_packages)" ;;
     demo) inside root "time make demo" ;;
+    dockerfile) dockerfile ;;
     delete) unmounted && rm -rf --one-file-system "$folder" ;;
-    *) fail "what is to be done: make, messages, packages, demo or delete" ;;
+    *) fail "what is to be done: make, messages, packages, demo, dockerfile or delete" ;;
 esac
