@@ -18,7 +18,7 @@ _HEAD = (
 def write_results(
     folder: Path, trials: Sequence[dict[str, Any]], fuzzed: dict[str, Any] | None, seed: int
 ) -> int:
-    """Writes faults.json and faults.md, prints the latter; returns 1 if anything went wrong.
+    """Writes the results as JSON and markdown, prints the latter; returns 1 if anything went wrong.
 
     Args:
         folder: of the results; what it says of trials or of lines stays where this run had none.
