@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.machine import describe_machine
 
+_NAME = "faults"  # of the results
 _HEAD = (
     "| command | faults | hit it at work | left as before | left as after | left between, unread | "
     "slowest end, s | wrong |",
@@ -26,7 +27,7 @@ def write_results(
         fuzzed: what came of mutated lines and rows, None where none were asked for.
         seed: of all of them.
     """
-    path = folder / "faults.json"
+    path = folder / f"{_NAME}.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"trials": [], "fuzz": None}
     machine = describe_machine()
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def write_results(
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     lines = _of_trials(machine, content["trials"], seed) + _of_fuzz(content["fuzz"])
     text = "\n".join(["# Faults", "", *lines]) + "\n"
-    (folder / "faults.md").write_text(text, encoding="utf-8")
+    (folder / f"{_NAME}.md").write_text(text, encoding="utf-8")
     print(text)
     differ = [line for found in (content["fuzz"] or {}).values() for line in found["differ"]]
     return int(bool(differ) or any(trial["wrong"] for trial in content["trials"]))
