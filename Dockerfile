@@ -18,10 +18,11 @@ ENV ESMM_SPARK_CACHE=/opt/horovod
 FROM packages AS horovod
 USER esmm
 WORKDIR /opt/esmm_spark
-COPY --chown=esmm:esmm requirements.lock ./
+COPY --chown=esmm:esmm requirements.lock setup.cfg ./
 COPY --chown=esmm:esmm scripts/build_horovod.sh scripts/patch_horovod.sh scripts/
 RUN python3.11 -m venv /tmp/horovod \
-    && /tmp/horovod/bin/pip install --quiet -c requirements.lock setuptools wheel torch numpy packaging pyyaml \
+    && /tmp/horovod/bin/pip install --quiet -c requirements.lock \
+        setuptools wheel numpy packaging pyyaml "$(sed -n 's/^ *\(torch==.*\)/\1/p' setup.cfg)" \
     && scripts/build_horovod.sh /tmp/horovod/bin/python \
     && rm -rf /tmp/horovod
 
