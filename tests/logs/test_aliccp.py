@@ -8,7 +8,7 @@ from esmm_spark.logs.aliccp import is_utf8, parse_context
 from esmm_spark.logs.reasons import ACCEPTED
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=12), st.text(max_size=6).map(lambda text: text.encode("utf-8", "surrogatepass"))

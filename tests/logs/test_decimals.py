@@ -28,7 +28,7 @@ def check(text: str) -> None:
         assert np.float32(number).tobytes() == expected.tobytes(), text
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.from_regex(NUMBER, fullmatch=True))
 @example("0.69314718055994530941723212145817656807550013436025525412068")
 @example("9007199254740993")
@@ -46,13 +46,13 @@ def test_a_number_is_the_nearest_float_bit_for_bit(text: str) -> None:
     check(text)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_what_python_prints_comes_back(value: float) -> None:
     check(repr(value))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.text(alphabet="0123456789+-.eE_ infa\u0661", max_size=8))
 @example("")
 @example(".")

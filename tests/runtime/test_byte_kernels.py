@@ -26,7 +26,7 @@ def _both(
 both = compiled(_both, _FILES, _nrt=False)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(texts, texts, texts, texts)
 def test_ranges_compare_as_bytes_do(before: bytes, text: bytes, other: bytes, behind: bytes) -> None:
     # What lies around the ranges is the same where both begin and end: it must not be looked at.

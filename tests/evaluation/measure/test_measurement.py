@@ -1,6 +1,7 @@
 """Every metric and every replicate against sklearn and plain loops, however the work is shared out."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ def label_of(data: pd.DataFrame, target: Target) -> Floats:
     return labels
 
 
+@cache
+def plain_auc(labels: tuple[float, ...], scores: tuple[float, ...]) -> float:
+    """Returns scikit-learn's AUC, which takes a millisecond, once for all resamples."""
+    return float(roc_auc_score(labels, scores))
+
+
 def grouped_auc(groups: Floats, labels: Floats, scores: Floats, weights: Floats) -> float:
     """Returns the mean of the groups' AUCs, weighted by their impressions."""
     above = below = 0.0
@@ -74,7 +81,7 @@ def grouped_auc(groups: Floats, labels: Floats, scores: Floats, weights: Floats)
         own = groups == group
         if 0 < labels[own].sum() < own.sum():
             weight = own.sum() * weights[own][0]
-            above += weight * roc_auc_score(labels[own], scores[own])
+            above += weight * plain_auc(tuple(labels[own]), tuple(scores[own]))
             below += weight
     return above / below
 

@@ -72,7 +72,7 @@ rows = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     events=st.lists(rows, max_size=12),
     queries=st.lists(

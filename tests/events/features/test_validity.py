@@ -43,7 +43,7 @@ def disjoint(rows: list[Row], batch_rows: int) -> list[dict[str, Any]]:
     return [row for batch in found for row in batch.to_pylist()]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(rows_of_a_catalog, st.integers(1, 5))
 def test_at_each_time_the_row_that_began_last_holds_and_no_other(
     drawn: list[tuple[str, int, int | None]], batch_rows: int

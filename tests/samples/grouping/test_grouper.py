@@ -153,7 +153,7 @@ def without_repeated_ids(lines: list[bytes]) -> list[bytes]:
     return kept
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(contexts, max_size=8),
     st.lists(impressions, max_size=25).map(without_repeated_ids),

@@ -65,7 +65,7 @@ label = st.sampled_from(["0", "1", "1", "1", "", "2", "01", "-"])
 likely = st.sampled_from(["0", "1", "1", "1"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.one_of(st.lists(likely, min_size=5, max_size=5), st.lists(label, min_size=5, max_size=5))),
     st.booleans(),
@@ -96,7 +96,7 @@ def escaped(value: object) -> str:
     return value or "%"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(carried, min_size=1, max_size=12), st.sampled_from([64, 4096]))
 def test_carried_values_arrive_as_they_were(
     values: list[tuple[float | None, int | None, str | None]], capacity: int

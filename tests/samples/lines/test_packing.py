@@ -101,7 +101,7 @@ def signed(text: bytes) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.just(CONTEXT), contexts), max_size=8),
     st.lists(st.tuples(st.sampled_from([IMPRESSION, 2]), impressions), max_size=40),
