@@ -42,12 +42,14 @@ class CanonicalLines(NamedTuple):
         impressions: the lines of the skeleton.
         files: path and kind of the local files that hold the same lines as they are, or None.
         byte_order_marks: files of the contexts and of the impressions that begin with one, which is skipped.
+        impression_bytes: about how many bytes the impressions' lines have; None: they are counted.
     """
 
     contexts: DataFrame
     impressions: DataFrame
     files: list[tuple[str, int]] | None = None
     byte_order_marks: tuple[int, int] = (0, 0)
+    impression_bytes: int | None = None
 
 
 def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:

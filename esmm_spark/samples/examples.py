@@ -138,11 +138,14 @@ def check_bytes(read: Int64s, size: int, num_files: int) -> None:
 
 
 def _size_of(lines: CanonicalLines) -> int:
-    """Returns the bytes of all lines."""
+    """Returns the bytes of all lines, which say how many files there are; without `files`, about so many."""
     if lines.files is not None:
         return sum(os.path.getsize(path) for path, _ in lines.files)
-    all_lines = lines.contexts.select("line").unionByName(lines.impressions.select("line"))
-    return int(all_lines.agg(F.sum(F.octet_length("line"))).collect()[0][0] or 0)
+    counted = lines.contexts.select("line")
+    if lines.impression_bytes is None:
+        counted = counted.unionByName(lines.impressions.select("line"))
+    found = counted.agg(F.sum(F.octet_length("line"))).collect()[0][0] or 0
+    return int(found) + (lines.impression_bytes or 0)
 
 
 def _all_lines(lines: CanonicalLines, repeated: DataFrame | None) -> DataFrame:

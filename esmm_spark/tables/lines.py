@@ -60,7 +60,8 @@ TABLE_NOTES = (WITHOUT_ITEMS, FILTERED, WITHOUT_TIME, AFTER_AS_OF, IMMATURE)
 
 _KEY = "logs.table"
 _CONDITION, _LACKS_TIME, _IS_INEXACT = "__where", "__lacks_time", "__is_inexact"
-_IS_IMMATURE, _IS_SKIPPED, _JSON = "__is_immature", "__is_skipped", "__json"
+_IS_IMMATURE, _IS_SKIPPED = "__is_immature", "__is_skipped"
+_SOURCE = "__source "  # what stands in the line, under the key of its source
 _KNOWN_US = "__known_us"  # not before it happened
 _IDS = ("impression_id", "context_key")
 
@@ -150,7 +151,7 @@ def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Want
         (is_without_time(named, "time") if is_skipped else F.lit(False)).alias(_IS_SKIPPED),
         is_immature.alias(_IS_IMMATURE),
         is_any(inexact).alias(_IS_INEXACT),
-        F.to_json(F.struct(*(quoted(key) for key in sources))).alias(_JSON),
+        *(F.col(quoted(key)).alias(f"{_SOURCE}{key}") for key in sources),
         *kept,
     )
 
@@ -185,9 +186,12 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
         note = note.when(F.col(_KNOWN_US) > table.as_of_us, AFTER_AS_OF)
     if table.immature == "drop" and not wanted.is_scored:
         note = note.when(F.col(_IS_IMMATURE), IMMATURE)
-    raw_text = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, _JSON))
-    inner = [name for name in lines.columns if name.startswith("__")]
-    return judged.withColumns({"note": note.cast("string"), "raw": raw_text}).drop(*inner)
+    sources = [name for name in lines.columns if name.startswith(_SOURCE)]
+    # Of rejected lines alone: JSON of all would cost more than all else.
+    shown = F.to_json(F.struct(*(F.col(quoted(name)).alias(name.removeprefix(_SOURCE)) for name in sources)))
+    raw_text = F.when(F.col("reason").isNotNull(), F.coalesce(CORRUPT, shown))
+    kept = [quoted(name) for name in judged.columns if not name.startswith("__")]
+    return judged.select(*kept, note.cast("string").alias("note"), raw_text.alias("raw"))
 
 
 def _check_type(kind: DataType, what: str, where: str) -> None:

@@ -12,6 +12,9 @@ from esmm_spark.reading.numbers import number_column, numbered_tokens, with_numb
 from esmm_spark.reading.tokens import all_tokens
 from esmm_spark.reading.values import quoted
 
+# Of a number's token, about.
+_NUMBER_BYTES = 24
+
 
 def is_accepted() -> Column:
     """Returns whether a line becomes an impression: it is neither rejected nor noted."""
@@ -32,6 +35,7 @@ def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
     context_<n>             the tokens of each categorical field of a context
     #<field>                of each other field the number, or the vector
     time_us
+    num_bytes               of the impression's line, about
     reason, note, raw
     """
     spec = config.features
@@ -52,7 +56,10 @@ def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
             name = number_column(field)
             columns[name] = F.col(quoted(name))
     staged = (F.when(is_accepted(), column).alias(name) for name, column in columns.items())
-    return lines.select("split", *staged, "time_us", "reason", "note", "raw")
+    numbers = sum(field.size or 1 for field in spec.impression_fields if field.is_numbered)
+    num_bytes = F.octet_length(columns["head"]) + F.octet_length(tokens) + numbers * _NUMBER_BYTES
+    counted = F.when(is_accepted(), num_bytes).alias("num_bytes")
+    return lines.select("split", *staged, counted, "time_us", "reason", "note", "raw")
 
 
 def placed_lines(accepted: DataFrame, spec: FeatureSpec, fitted: FittedNumbers) -> DataFrame:

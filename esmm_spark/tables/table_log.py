@@ -116,12 +116,14 @@ def _staged(
     every_field, carry = config.features.fields, config.samples.carry
     lines, counts_of = observing(lines, lost_values(lines, every_field, carry, is_accepted()))
     with step(spark, f"read {path}"):
-        staged_lines(lines, config).write.parquet(filesystems.spark_path(scratch[0]))
+        # Read a few times and deleted: zstd would take a seventh of the pass.
+        writer = staged_lines(lines, config).write.option("compression", "snappy")
+        writer.parquet(filesystems.spark_path(scratch[0]))
     counts = counts_of()
     for warning in describe_lost(counts, every_field, carry):
         _log.warning(warning)
     staged = spark.read.parquet(filesystems.spark_source(scratch[0]))
-    source, by_split = _count(staged, path)
+    source, by_split, num_bytes = _count(staged, path)
     if marks := sum(found.byte_order_marks for found in opened):
         source.notes[BYTE_ORDER_MARKS] = marks
     source.notes |= lost_notes(counts)
@@ -150,6 +152,7 @@ def _staged(
         canonical = CanonicalLines(
             contexts.where(is_of_split).select("line", "key"),
             accepted.where(is_of_split).select("line", "key"),
+            impression_bytes=num_bytes[split],
         )
         splits.append(SplitLines(split, canonical, (path, path), source))
     return OpenLog(splits, rejects, scratch, fitted)
@@ -173,19 +176,24 @@ def _fit(accepted: DataFrame, config: Config, splits: Sequence[str]) -> dict[str
         return fit_numbers(numbers, fields)
 
 
-def _count(staged: DataFrame, path: str) -> tuple[SourceCounts, list[str]]:
-    """Returns what became of the table's lines, and the splits that have any.
+def _count(staged: DataFrame, path: str) -> tuple[SourceCounts, list[str], dict[str, int]]:
+    """Returns what became of the table's lines, the splits that have any, and the bytes of their impressions.
 
     Lines read = accepted + rejects + notes.
     """
     rejects, notes, accepted = Counter[str](), Counter[str](), Counter[str]()
-    for counted in staged.groupBy("split", "reason", "note").count().collect():
+    num_bytes: dict[str, int] = {}
+    by_fate = staged.groupBy("split", "reason", "note").agg(
+        F.count("*").alias("count"), F.sum("num_bytes").alias("num_bytes")
+    )
+    for counted in by_fate.collect():
         if counted.reason is not None:
             rejects[counted.reason] += counted["count"]
         elif counted.note is not None:
             notes[counted.note] += counted["count"]
         else:
             accepted[counted.split] += counted["count"]
+            num_bytes[counted.split] = counted.num_bytes
     source = SourceCounts(
         name=_SOURCE,
         path=path,
@@ -194,7 +202,7 @@ def _count(staged: DataFrame, path: str) -> tuple[SourceCounts, list[str]]:
         rejects=dict(sorted(rejects.items())),
         notes=dict(sorted(notes.items())),
     )
-    return source, sorted(accepted)
+    return source, sorted(accepted), num_bytes
 
 
 def _check_rejects(source: SourceCounts, staged: DataFrame, max_reject_fraction: float) -> None:
