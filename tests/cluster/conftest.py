@@ -1,4 +1,4 @@
-"""Simulated logs, and a Spark cluster of processes of its own; `make test-cluster` runs what is here."""
+"""What the tests of `make test-cluster` share: simulated logs, a Spark cluster, an object store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.simulation.simulate import simulate
+from tests.cluster.object_store import ObjectStore, reached
 from tests.cluster.standalone import Standalone
 
 NUM_GROUPS = 400
@@ -26,3 +27,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
     standalone = Standalone(tmp_path_factory.mktemp("standalone"))
     yield standalone
     standalone.close()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """The server, which this process and its children reach."""
+    made = ObjectStore(tmp_path_factory.mktemp("store"))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            reached(made, patch)
+            made.make_bucket()
+            yield made
+    finally:
+        made.close()

@@ -13,26 +13,17 @@ import yaml
 from esmm_spark.contracts.schemas.layout import EXAMPLES, MARKER
 from esmm_spark.files.manifest_file import read_manifest
 from esmm_spark.model.directory import find_model
+from tests.cluster.venvs import venv_of
 from tests.repository import ROOT
 
 AIRFLOW = ROOT / "ops" / "airflow"
-LOCK = AIRFLOW / "requirements.lock"
 DAYS = ("2026-11-20", "2026-11-21", "2026-11-22")
 
 
 @pytest.fixture(scope="module")
 def airflow() -> Path:
     """Returns the airflow command of a venv of its own, kept from run to run in the user's cache."""
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    venv = Path.home() / ".cache" / "esmm_spark" / f"airflow-{digest}"
-    if not (venv / MARKER).exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        command = [str(venv / "bin" / "pip"), "install", "--quiet", "--requirement", str(LOCK)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"Airflow can't be installed: {done.stderr.splitlines()[-1]}")
-        (venv / MARKER).touch()
-    return venv / "bin" / "airflow"
+    return venv_of("airflow", AIRFLOW / "requirements.lock") / "bin" / "airflow"
 
 
 class Schedule:
