@@ -48,14 +48,15 @@ class FeatureSpec(Section):
             return content
         if not isinstance(content.get("tables", {}), dict):
             return content
-        tables = dict(content.get("tables", {}))
+        tables, fields = dict(content.get("tables", {})), []
         for field in content["fields"]:
-            # One that is wrong is told by its own place, when the fields are read.
+            # A wrong one stays as it is: its error names its place once the fields are validated.
             with suppress(ValidationError):
                 field = FieldSpec.model_validate(field) if isinstance(field, dict) else field
             if isinstance(field, FieldSpec) and field.is_numbered and field.name not in tables:
                 tables[field.name] = TableSpec(num_buckets=field.num_numbered_buckets)
-        return {**content, "tables": tables}
+            fields.append(field)
+        return {**content, "tables": tables, "fields": fields}
 
     @model_validator(mode="after")
     def _check_numbered_tables(self) -> Self:

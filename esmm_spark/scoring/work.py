@@ -2,7 +2,7 @@
 
 from esmm_spark.contracts.manifest import PartitionCounts
 from esmm_spark.feed.plan import RowGroup, row_groups_of
-from esmm_spark.spark.shares import share_out
+from esmm_spark.spark.shares import balanced_shares
 
 # About 4 seconds of one core, and a file of about 15 MiB, in Ali-CCP's shape.
 _IMPRESSIONS_PER_TASK = 1_000_000
@@ -32,5 +32,5 @@ def work_per_task(counts: PartitionCounts, tasks: int) -> list[Work]:
         tasks: their number, at most; no task is left without a row group, unless there is none at all: then
             one task has nothing to do.
     """
-    shares = share_out(row_groups_of(counts), lambda row_group: row_group.impressions, tasks)
+    shares = balanced_shares(row_groups_of(counts), lambda row_group: row_group.impressions, tasks)
     return [tuple(share) for share in shares] or [()]

@@ -1,4 +1,4 @@
-"""Shares items of known sizes out over tasks, in order and evenly. Pure arithmetic."""
+"""Partitions items of known sizes into balanced, contiguous shares, one per task. Pure arithmetic."""
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -7,7 +7,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def share_out(items: Sequence[_T], size: Callable[[_T], int], tasks: int) -> list[list[_T]]:
+def balanced_shares(items: Sequence[_T], size: Callable[[_T], int], tasks: int) -> list[list[_T]]:
     """Returns what each task gets: every item once, in order, about as much per task; nobody gets nothing.
 
     Args:

@@ -21,7 +21,7 @@ from esmm_spark.evaluation.measure.plan import Span, num_parts
 from esmm_spark.evaluation.measure.reading import read_share
 from esmm_spark.evaluation.measure.sides import SideColumns, side_columns
 from esmm_spark.evaluation.measure.summing import Vector, group_part, rank_part
-from esmm_spark.spark.shares import share_out
+from esmm_spark.spark.shares import balanced_shares
 
 _VECTORS_DDL = "part int, key string, values binary"
 _NOTE = "note"
@@ -90,7 +90,7 @@ def read_tasks(
     return [
         (share, side_columns(series, job.tasks))
         for series, source in sources.items()
-        for share in share_out(
+        for share in balanced_shares(
             source.spans, lambda span: span.num_impressions, max(at_least, num_parts(source.num_impressions))
         )
     ]
