@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 from esmm_spark.commands.command import config_parser, parse_config, run_command
-from esmm_spark.contracts.disjoint_paths import paths_of
 from esmm_spark.contracts.errors import RequirementsNotMetError
 from esmm_spark.runtime.run_notes import this_run
 
@@ -34,9 +33,9 @@ def main(argv: Sequence[str]) -> None:
     from esmm_spark.evaluation.report.terminal import terminal_summary
     from esmm_spark.spark.session import job_session
 
-    paths = [path for path in paths_of(config) if path.key.startswith(("paths.scores", "evaluate."))]
+    # No paths: the tasks read and write through pyarrow alone, whose file systems Spark need not have.
     options = {"spark.python.daemon.module": "esmm_spark.evaluation.daemon"}
-    with job_session("esmm_spark evaluate", paths, options) as spark:
+    with job_session("esmm_spark evaluate", options=options) as spark:
         done = evaluate(spark, config)
     this_run().counted(rows_in=done.measured.num_impressions)
     # Wide enough for every value to stand beside its interval where nobody's window is narrower.

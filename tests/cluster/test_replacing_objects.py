@@ -2,14 +2,16 @@
 
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
 from pyarrow import fs
 
-from esmm_spark.contracts.errors import IncompleteError, InputError
+from esmm_spark.contracts.errors import IncompleteError, InputError, UserError
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.replacing import complete, replace_directory, replacing, staging_path
+from esmm_spark.files.seals import read_sealed
 from tests.cluster.object_store import ObjectStore
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -105,3 +107,37 @@ def test_a_replacement_cut_off_anywhere_leaves_a_whole_folder_or_is_told_and_the
         if not was_cut:
             break
     assert seen == ({1, 2, "told"} if had_one else {2, "told", "none"})
+
+
+def test_readers_of_a_folder_that_is_replaced_on_a_store_get_one_version_or_are_told(
+    store: ObjectStore,
+) -> None:
+    target, num_versions = f"{store.uri}/readers/report", 12
+    found: list[int] = []
+    told: list[str] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            try:
+                storage.require_complete(target, "report", "run it again")
+                found.append(json.loads(read_sealed(f"{target}/x.json", "run it again"))["version"])
+            except UserError as error:
+                told.append(str(error))
+
+    def replace(version: int) -> None:
+        with replacing(target, "paths.report", ()) as new:
+            write_files(new.folder, version)
+
+    replace(0)
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for version in range(1, num_versions):
+            replace(version)
+    finally:
+        ended.set()
+        reader.join()
+    assert found == sorted(found)
+    assert len(set(found)) > num_versions // 2, told
+    assert all("try again" in line or "run it again" in line or "no file at" in line for line in told)
