@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
+from esmm_spark.files import storage
 from tests.cluster.standalone import free_port, kill_session, wait_until
 from tests.cluster.venvs import venv_of
 
@@ -55,6 +56,20 @@ class ObjectStore:
             return True
 
         wait_until(made, "the server answers")
+
+    def put(self, local: Path, name: str) -> str:
+        """Copies a folder, or a file, into the bucket by pyarrow and returns its URI."""
+        uri = f"{self.uri}/{name}"
+        if local.is_dir():
+            storage.copy_folder(str(local), uri)
+        else:
+            storage.write_bytes(uri, local.read_bytes())
+        return uri
+
+    def get(self, name: str, local: Path) -> Path:
+        """Copies a folder of the bucket to `local`, which is returned."""
+        storage.copy_folder(f"{self.uri}/{name}", str(local))
+        return local
 
     def close(self) -> None:
         """Ends the server."""

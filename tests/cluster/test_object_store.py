@@ -1,0 +1,86 @@
+"""Scoring and evaluation on an S3 server: what they make is what they make on a disk."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from esmm_spark.contracts.config import Config
+from esmm_spark.files import storage
+from tests.cluster.object_store import ObjectStore
+from tests.cluster.runs import rows_of
+from tests.cluster.standalone import finish
+from tests.evaluation.scored_data import write_truth
+from tests.repository import ROOT
+from tests.scoring.random_model import write_model
+from tests.synthetic_examples import (
+    config_content,
+    random_groups,
+    write_dataset,
+    write_partition,
+)
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def write_config(folder: Path, content: dict[str, Any], base: str) -> Path:
+    """Makes `folder`, with a config whose paths lie below `base`, and returns the config's."""
+    folder.mkdir()
+    paths = {name: f"{base}/{name}" for name in ("dataset", "model", "scores", "report")}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**content, "paths": paths}, sort_keys=False))
+    return path
+
+
+def run_job(job: str, config: Path, *overrides: str) -> None:
+    """Runs `jobs/<job>.py` in local mode."""
+    environment = {**os.environ, "SPARK_CONF_DIR": str(ROOT / "conf" / "spark")}
+    environment.pop("PYSPARK_SUBMIT_ARGS", None)
+    finish(
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "jobs" / f"{job}.py"), "--config", str(config), *overrides],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    )
+
+
+def measured(text: str) -> dict[str, Any]:
+    """Returns metrics.json without where it all lay."""
+    content: dict[str, Any] = json.loads(text)
+    return {name: content[name] for name in ("counts", "metrics", "curves")}
+
+
+@pytest.mark.spark
+def test_scores_and_metrics_on_a_store_are_those_on_a_disk(store: ObjectStore, tmp_path: Path) -> None:
+    content = config_content(tmp_path)
+    content["score"] = {"partition": "split=test"}
+    content["evaluate"] = {"partition": "split=test", "bootstrap_samples": 20}
+    base = tmp_path / "here"
+    here = write_config(base, content, str(base))
+    counts = write_partition(base / "dataset", "split=test", random_groups(120, seed=5), [[40, 20], [60]])
+    write_dataset(base / "dataset", {"split=test": counts})
+    write_model(Config.model_validate(yaml.safe_load(here.read_text())))
+    run_job("score", here)
+    expected = rows_of(base / "scores" / "split=test", "impression_id")
+    truth = expected.select(["impression_id", "pctr", "pcvr"]).to_pandas()
+    write_truth(base / "truth.parquet", truth.assign(conversion_if_clicked=0))
+    run_job("evaluate", here, f"evaluate.truth={base}/truth.parquet")
+
+    there = write_config(tmp_path / "there", content, f"{store.uri}/scoring")
+    for name in ("dataset", "model", "truth.parquet"):
+        store.put(base / name, f"scoring/{name}")
+    run_job("score", there)
+    found = rows_of(store.get("scoring/scores/split=test", tmp_path / "fetched"), "impression_id")
+    assert found.equals(expected)
+    run_job("evaluate", there, f"evaluate.truth={store.uri}/scoring/truth.parquet")
+    metrics = storage.read_text(f"{store.uri}/scoring/report/metrics.json")
+    assert measured(metrics) == measured((base / "report" / "metrics.json").read_text())
