@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, DoubleType, MapType, StringType, StructField, StructType
 
@@ -25,6 +25,20 @@ CORRUPT, PATH = "__corrupt", "__path"
 # What the column of a CSV file is called that nobody mapped.
 _UNMAPPED = "__column_"
 _TEXT = StructField(CORRUPT, StringType())
+
+
+class FileFormat(NamedTuple):
+    """How files are read.
+
+    Attributes:
+        name: `parquet`, `json` or `csv`.
+        has_header: of CSV, whether the first line has the columns' names.
+        delimiter: of CSV.
+    """
+
+    name: str
+    has_header: bool = True
+    delimiter: str = ","
 
 
 class RawPart(NamedTuple):
@@ -103,33 +117,48 @@ def _read(
     nested: StructType,
 ) -> DataFrame:
     """Returns the columns of `types`, and of JSON those of `nested`, too."""
-    paths = [filesystems.spark_source(file.path) for file in files]
     names = [F.col(quoted(name)) for name in types]
     if file_format == "parquet":
         here = {name: files[0].columns[name] for name in types}
-        stored = {name: kind.spark for name, kind in here.items() if kind.spark is not None}
-        # Page checksums are there if Spark wrote the file; pyarrow of this version writes none.
-        reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
-        frame = reader.schema(_schema(stored)).parquet(*paths).withColumn(CORRUPT, F.lit(None).cast("string"))
+        schema = _schema({name: kind.spark for name, kind in here.items() if kind.spark is not None})
         names = [_parquet_column(name, here[name], types[name]).alias(name) for name in types]
     elif file_format == "json":
-        schema = _schema({name: _typed(kind) for name, kind in types.items()})
-        frame = _text_reader(spark, StructType([*schema, *nested])).json(paths)
+        typed = _schema({name: _typed(kind) for name, kind in types.items()})
+        schema = StructType([*typed, *nested])
         names += [F.col(quoted(name)) for name in nested.names]
     else:
         # By position: nobody else's columns need names that differ.
         mapped = [
             name if name in types else f"{_UNMAPPED}{place}" for place, name in enumerate(files[0].header)
         ]
-        # RFC 4180: a quote inside quotes is written twice.
-        reader = _text_reader(spark, _schema(dict.fromkeys(mapped, StringType())))
-        frame = reader.option("header", True).option("escape", '"').csv(paths)
+        schema = _schema(dict.fromkeys(mapped, StringType()))
+    frame = read_files(spark, [file.path for file in files], FileFormat(file_format), schema)
     return frame.select(*names, CORRUPT, F.col("_metadata.file_path").alias(PATH))
 
 
-def _text_reader(spark: SparkSession, schema: StructType) -> DataFrameReader:
+def read_files(
+    spark: SparkSession, files: Sequence[str], file_format: FileFormat, schema: StructType
+) -> DataFrame:
+    """Returns the columns of files of one layout, and CORRUPT.
+
+    Args:
+        spark: the session.
+        files: their paths.
+        file_format: of all of them.
+        schema: their columns; of Parquet some of them may be left out.
+    """
+    paths = [filesystems.spark_source(file) for file in files]
+    if file_format.name == "parquet":
+        # Page checksums are there if Spark wrote the file; pyarrow of this version writes none.
+        reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
+        return reader.schema(schema).parquet(*paths).withColumn(CORRUPT, F.lit(None).cast("string"))
     reader = spark.read.schema(StructType([*schema, _TEXT])).option("mode", "PERMISSIVE")
-    return reader.option("columnNameOfCorruptRecord", CORRUPT)
+    reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
+    if file_format.name == "json":
+        return reader.json(paths)
+    # RFC 4180: a quote inside quotes is written twice.
+    reader = reader.option("header", file_format.has_header).option("sep", file_format.delimiter)
+    return reader.option("escape", '"').csv(paths)
 
 
 def _schema(types: Mapping[str, DataType]) -> StructType:
@@ -150,8 +179,11 @@ def _parquet_column(name: str, here: ColumnType, in_log: ColumnType) -> Column:
     if here.family == NOTHING:
         return F.lit(None).cast(_typed(in_log))
     value = F.col(quoted(name))
-    if here.is_nanoseconds:
-        # In integers, rounded down: a double has no room for nanoseconds since 1970.
-        whole = value - F.pmod(value, F.lit(1000))
-        return F.timestamp_micros(F.call_function("div", whole, F.lit(1000)))
-    return value
+    return timestamp_of_nanoseconds(value) if here.is_nanoseconds else value
+
+
+def timestamp_of_nanoseconds(value: Column) -> Column:
+    """Returns the timestamp of nanoseconds since 1970, rounded down to microseconds."""
+    # In integers: a double's 53 bits can't hold nanoseconds since 1970.
+    whole = value - F.pmod(value, F.lit(1000))
+    return F.timestamp_micros(F.call_function("div", whole, F.lit(1000)))

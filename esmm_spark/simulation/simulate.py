@@ -8,7 +8,6 @@
     truth.parquet/part-{train,test}-*.parquet    impression_id, pctr, pcvr, conversion_if_clicked
 """
 
-import json
 from dataclasses import asdict, dataclass
 
 from pyspark.sql import SparkSession
@@ -19,6 +18,7 @@ from esmm_spark.files import storage
 from esmm_spark.files.replacing import replacing, require_own_folder
 from esmm_spark.simulation.parts import plan_parts
 from esmm_spark.simulation.presets import preset_named
+from esmm_spark.simulation.summaries import write_summary
 from esmm_spark.simulation.world import World
 from esmm_spark.simulation.writing import output_folders, require_written, write_parts
 from esmm_spark.spark.failures import user_errors
@@ -102,6 +102,5 @@ def simulate(
             clicks=sum(count.clicks for count in counts),
             conversions=sum(count.conversions for count in counts),
         )
-        text = json.dumps(asdict(summary), indent=2) + "\n"
-        storage.write_text(storage.join(new.folder, SIMULATION_NAME), text)
+        write_summary(new.folder, asdict(summary))
     return summary

@@ -27,12 +27,12 @@ from pyspark.sql import SparkSession
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.schemas.layout import DAY_PREFIX, ITEMS, SIMULATION_NAME, TRUTH
 from esmm_spark.files import filesystems, storage
-from esmm_spark.files.footers import require_rows
 from esmm_spark.files.replacing import Replacement, replacing, require_own_folder
 from esmm_spark.simulation.catalogue import Catalogue
 from esmm_spark.simulation.event_parts import DAY_S, EventPart, draw_event_part, item_table, plan_event_parts
 from esmm_spark.simulation.presets import preset_named
 from esmm_spark.simulation.simulate import MAX_GROUPS, MAX_SEED, OUTPUT
+from esmm_spark.simulation.summaries import require_records, write_summary
 from esmm_spark.simulation.world import World
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.tasks import Attempt, TaskReport, run_tasks
@@ -176,10 +176,8 @@ def _write(
         TRUTH: summary.impressions,
         ITEMS: num_items,
     }
-    for folder, expected in counted.items():
-        paths = [f"{folder}/{name}" for name, _ in storage.list_files(storage.join(staging, folder))]
-        require_rows(staging, paths, expected, folder)
-    storage.write_text(storage.join(staging, SIMULATION_NAME), json.dumps(asdict(summary), indent=2) + "\n")
+    require_records(staging, counted)
+    write_summary(staging, asdict(summary))
     return summary
 
 

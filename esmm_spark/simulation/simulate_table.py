@@ -9,7 +9,6 @@ What real tables have is in it, too: columns that are known only after the click
 same on every line, gaps, a number, a list, values with counts.
 """
 
-import json
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,7 +17,6 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.schemas.layout import SIMULATION_NAME
 from esmm_spark.files import storage
-from esmm_spark.files.footers import require_rows
 from esmm_spark.files.replacing import replacing
 from esmm_spark.runtime.arrays import Bools, Float64s, Int64s
 from esmm_spark.simulation.bags import IdBags
@@ -27,6 +25,7 @@ from esmm_spark.simulation.presets import preset_named
 from esmm_spark.simulation.randomness import IdHash, block_generator
 from esmm_spark.simulation.simulate import OUTPUT
 from esmm_spark.simulation.simulate_events import Days, check_event_arguments, start_of_day_s, write_parquet
+from esmm_spark.simulation.summaries import require_records, write_summary
 from esmm_spark.simulation.world import DrawnBlock, World
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.tasks import Attempt, TaskReport, run_tasks
@@ -110,10 +109,8 @@ def simulate_table(
             clicks=sum(report.clicks for report in reports),
             orders=sum(report.orders for report in reports),
         )
-        paths = [f"{LOG}/{name}" for name, _ in storage.list_files(folder)]
-        require_rows(new.folder, paths, summary.impressions, LOG)
-        text = json.dumps(asdict(summary), indent=2) + "\n"
-        storage.write_text(storage.join(new.folder, SIMULATION_NAME), text)
+        require_records(new.folder, {LOG: summary.impressions})
+        write_summary(new.folder, asdict(summary))
     return summary
 
 

@@ -14,12 +14,18 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.tables.table_config import TableLog
-from esmm_spark.files import filesystems
 from esmm_spark.logs.heads import Head, read_head
 from esmm_spark.reading.columns import csv_header, parquet_columns
 from esmm_spark.reading.files import list_log_files
 from esmm_spark.reading.json_columns import json_schema
-from esmm_spark.reading.raw_columns import CORRUPT, PATH, RawPart
+from esmm_spark.reading.raw_columns import (
+    CORRUPT,
+    PATH,
+    FileFormat,
+    RawPart,
+    read_files,
+    timestamp_of_nanoseconds,
+)
 from esmm_spark.reading.values import quoted
 
 # The number of a line in its file, from 1 on, a header not counted; the first byte of the block that Spark
@@ -129,24 +135,11 @@ def _require_names(file: str, names: Sequence[str]) -> None:
 
 
 def _read(spark: SparkSession, files: Sequence[str], layout: FileLayout, table: TableLog) -> DataFrame:
-    paths, file_format = [filesystems.spark_source(file) for file in files], table.file_format
-    if file_format == "parquet":
-        # Page checksums are there if Spark wrote the file; pyarrow of this version writes none.
-        reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
-        frame = reader.schema(_stored(layout)).parquet(*paths).withColumn(CORRUPT, F.lit(None).cast("string"))
-    else:
-        schema = StructType([*layout.schema, StructField(CORRUPT, _TEXT)])
-        reader = spark.read.schema(schema).option("mode", "PERMISSIVE")
-        reader = reader.option("columnNameOfCorruptRecord", CORRUPT)
-        if file_format == "json":
-            frame = reader.json(paths)
-        else:
-            # RFC 4180: a quote inside quotes is written twice.
-            reader = reader.option("header", not table.column_names).option("sep", table.delimiter)
-            frame = reader.option("escape", '"').csv(paths)
+    file_format = FileFormat(table.file_format, not table.column_names, table.delimiter)
+    frame = read_files(spark, files, file_format, _stored(layout))
     columns = [_column(name, layout) for name in layout.schema.names]
     places = [F.col("_metadata.file_path").alias(PATH)]
-    if file_format == "parquet":
+    if file_format.name == "parquet":
         places.append((F.col("_metadata.row_index") + 1).alias(LINE_NUMBER))
     else:
         places.append(F.col("_metadata.file_block_start").alias(BLOCK))
@@ -164,8 +157,4 @@ def _stored(layout: FileLayout) -> StructType:
 
 def _column(name: str, layout: FileLayout) -> Column:
     value = F.col(quoted(name))
-    if name in layout.nanoseconds:
-        # In integers, rounded down: a double has no room for nanoseconds since 1970.
-        whole = value - F.pmod(value, F.lit(1000))
-        return F.timestamp_micros(F.call_function("div", whole, F.lit(1000))).alias(name)
-    return value
+    return timestamp_of_nanoseconds(value).alias(name) if name in layout.nanoseconds else value
