@@ -39,8 +39,8 @@ class ReadTable(NamedTuple):
     """A table as the profile reads it.
 
     Attributes:
-        table: how; `explode` is set where a list of structs makes a row per item.
-        parts: the raw columns of the files of each layout, a row per impression, and one of the files.
+        table: how; `explode` is set where a list of structs makes a line per item.
+        parts: the raw columns of the files of each layout, a line per impression, and one of the files.
         leaves: of all layouts, in their order.
         unread: names and types of columns that can't be read.
     """
@@ -99,10 +99,10 @@ def text_columns(named: DataFrame, leaves: Sequence[Leaf]) -> list[Column]:
 
 
 def entries(lines: DataFrame, leaves: Sequence[Leaf], others: Sequence[str] = ()) -> DataFrame:
-    """Returns a row per value: `column`, `value`, `is_line`, `length`, and the columns `others` of its line.
+    """Returns each value: `column`, `value`, `is_line`, `length`, and the columns `others` of its line.
 
-    One of the rows of a line and column has `is_line`, whether there is a value or none; that of a list has
-    no value but its length, null where it is empty.
+    One of the entries of a line and column has `is_line`, whether there is a value or none; that of a list
+    has no value but its length, null where it is empty.
 
     Args:
         lines: `c0`, `c1`, ..., and `others`.

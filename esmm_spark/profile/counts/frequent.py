@@ -81,8 +81,8 @@ def with_counts(
     names, parents = tasks
     grouped = _grouped(lines, read, parents, periods, frequent)
     by_column: dict[int, list[Row]] = defaultdict(list)
-    for row in grouped.collect():
-        by_column[row.column].append(row)
+    for record in grouped.collect():
+        by_column[record.column].append(record)
     by_period = [_of_period(by_column[0], number) for number in range(len(periods.names))]
     drift = {
         leaf.name: [_period(_of_period(by_column[place], number)) for number in range(len(periods.names))]
@@ -94,9 +94,11 @@ def with_counts(
         periods=periods.names,
         drift=drift if periods.names else {},
         labels={name: _label(by_column[0], task) for task, name in enumerate(names)},
-        label_periods={name: [_label(rows, task) for rows in by_period] for task, name in enumerate(names)},
+        label_periods={
+            name: [_label(records, task) for records in by_period] for task, name in enumerate(names)
+        },
         orphans={
-            name: sum(row[f"line_orphan_{task}"] or 0 for row in by_column[0])
+            name: sum(record[f"line_orphan_{task}"] or 0 for record in by_column[0])
             for task, name in enumerate(names)
         },
     )
@@ -136,20 +138,20 @@ def _grouped(
     )
 
 
-def _of_period(rows: Sequence[Row], number: int) -> list[Row]:
-    return [row for row in rows if row.period == number]
+def _of_period(records: Sequence[Row], number: int) -> list[Row]:
+    return [record for record in records if record.period == number]
 
 
-def _top(rows: Sequence[Row], tasks: Sequence[str]) -> list[ValueCount]:
+def _top(records: Sequence[Row], tasks: Sequence[str]) -> list[ValueCount]:
     sums: dict[str, list[int]] = {}
-    for row in rows:
-        if row.top is None:
+    for record in records:
+        if record.top is None:
             continue
-        of_value = sums.setdefault(row.top, [0] * (1 + 2 * len(tasks)))
-        of_value[0] += row["values"]
+        of_value = sums.setdefault(record.top, [0] * (1 + 2 * len(tasks)))
+        of_value[0] += record["values"]
         for task in range(len(tasks)):
-            of_value[1 + 2 * task] += row[f"positive_{task}"] or 0
-            of_value[2 + 2 * task] += row[f"judged_{task}"] or 0
+            of_value[1 + 2 * task] += record[f"positive_{task}"] or 0
+            of_value[2 + 2 * task] += record[f"judged_{task}"] or 0
     found = []
     for value, (count, *pairs) in sums.items():
         rates = {
@@ -161,18 +163,18 @@ def _top(rows: Sequence[Row], tasks: Sequence[str]) -> list[ValueCount]:
     return sorted(found, key=lambda each: (-each.times, each.value))
 
 
-def _period(rows: Sequence[Row]) -> PeriodFacts:
-    numbers = sum(row.numbers for row in rows)
+def _period(records: Sequence[Row]) -> PeriodFacts:
+    numbers = sum(record.numbers for record in records)
     return PeriodFacts(
-        lines=sum(row.lines for row in rows),
-        missing=sum(row.missing for row in rows),
-        values=sum(row["values"] for row in rows),
-        mean=sum(row.total or 0.0 for row in rows) / numbers if numbers else None,
-        tops={row.top: row["values"] for row in rows if row.top is not None},
+        lines=sum(record.lines for record in records),
+        missing=sum(record.missing for record in records),
+        values=sum(record["values"] for record in records),
+        mean=sum(record.total or 0.0 for record in records) / numbers if numbers else None,
+        tops={record.top: record["values"] for record in records if record.top is not None},
     )
 
 
-def _label(rows: Sequence[Row], task: int) -> tuple[int, int]:
-    """Returns the positives of a task and the lines on which it is judged, from the rows of one column."""
-    positives = sum(row[f"line_positive_{task}"] or 0 for row in rows)
-    return positives, sum(row[f"line_judged_{task}"] or 0 for row in rows)
+def _label(records: Sequence[Row], task: int) -> tuple[int, int]:
+    """Returns the positives of a task and the lines on which it is judged, from the records of one column."""
+    positives = sum(record[f"line_positive_{task}"] or 0 for record in records)
+    return positives, sum(record[f"line_judged_{task}"] or 0 for record in records)

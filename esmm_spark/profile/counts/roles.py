@@ -19,7 +19,7 @@ class Roles:
         labels: task -> its label, in the order of `tasks`.
         tasks: None where no label is known.
         context_key: None: groups of one.
-        impression_id: None: made of file and row.
+        impression_id: None: made of file and line.
         time: None where there is none.
         time_unit: of `time` and of labels by time.
         splits: None: what a guess makes of the days.

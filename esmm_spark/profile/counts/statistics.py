@@ -22,7 +22,7 @@ def count_columns(lines: DataFrame, read: ReadTable) -> TableFacts:
         F.when(F.col("malformed").isNull(), F.col(f"c{place}")).alias(f"c{place}") for place in range(number)
     ]
     counted = entries(lines.select(*seen, F.col("malformed").alias(f"c{number}")), [*read.leaves, malformed])
-    found = {row.column: row for row in _counts(counted).collect()}
+    found = {record.column: record for record in _counts(counted).collect()}
     total = found.get(number)
     num_lines, num_malformed = (total.lines, total["values"]) if total else (0, 0)
     columns = [_facts(leaf, found.get(place), num_malformed) for place, leaf in enumerate(read.leaves)]
@@ -61,30 +61,30 @@ def _counts(counted: DataFrame) -> DataFrame:
     )
 
 
-def _facts(leaf: Leaf, row: Row | None, num_malformed: int) -> ColumnFacts:
-    if row is None:
+def _facts(leaf: Leaf, record: Row | None, num_malformed: int) -> ColumnFacts:
+    if record is None:
         return ColumnFacts(leaf.name, leaf.type, leaf.shape, 0, 0, 0, 0)
-    quantiles = list(row.quantiles or ())
+    quantiles = list(record.quantiles or ())
     if quantiles:
-        quantiles[0], quantiles[-1] = row.lowest, row.highest
+        quantiles[0], quantiles[-1] = record.lowest, record.highest
     return ColumnFacts(
         name=leaf.name,
         type=leaf.type,
         shape=leaf.shape,
-        lines=row.lines - num_malformed,
-        missing=row.missing - num_malformed,
-        values=row["values"],
-        distinct=min(row.distinct, row["values"]),
-        numbers=row.numbers,
-        wholes=row.wholes,
-        flags=row.flags,
-        ones=row.ones,
-        dates=row.dates,
-        commas=row.commas,
-        mean=row.mean,
+        lines=record.lines - num_malformed,
+        missing=record.missing - num_malformed,
+        values=record["values"],
+        distinct=min(record.distinct, record["values"]),
+        numbers=record.numbers,
+        wholes=record.wholes,
+        flags=record.flags,
+        ones=record.ones,
+        dates=record.dates,
+        commas=record.commas,
+        mean=record.mean,
         quantiles=quantiles,
-        first=row["first"],
-        last=row["last"],
-        lengths=list(row.lengths or ()),
-        mean_length=row.mean_length,
+        first=record["first"],
+        last=record["last"],
+        lengths=list(record.lengths or ()),
+        mean_length=record.mean_length,
     )

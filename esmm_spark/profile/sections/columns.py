@@ -10,7 +10,7 @@ from esmm_spark.profile.result import Profile
 _SHOWN_VALUES, _SHOWN_CHARACTERS = 3, 24
 
 
-class _Row(NamedTuple):
+class _Line(NamedTuple):
     """A column of the table."""
 
     name: str
@@ -24,22 +24,22 @@ class _Row(NamedTuple):
 
 
 def section(found: Profile) -> PageSection:
-    """Returns a row per column."""
+    """Returns a line per column."""
     texts = [
         "Distinct values are counted by HyperLogLog, to 0.8%, and quantiles to a thousandth of the "
         "ranks. AUC is how "
         "well the column alone separates a label: 0.5 not at all, above 0.95 it leaks."
     ]
-    rows = [_row(guess, found) for guess in found.features]
-    return PageSection("Columns", "columns.html", {"texts": texts, "rows": rows})
+    lines = [_line(guess, found) for guess in found.features]
+    return PageSection("Columns", "columns.html", {"texts": texts, "lines": lines})
 
 
-def _row(guess: FeatureGuess, found: Profile) -> _Row:
+def _line(guess: FeatureGuess, found: Profile) -> _Line:
     column = guess.column
     aucs = [each.auc for each in found.facts.samples.get(column.name, SampleFacts()).separations.values()]
     best = max((auc for auc in aucs if auc is not None), default=None)
     use = f"{guess.level} feature" if guess.level else guess.reason
-    return _Row(
+    return _Line(
         name=column.name,
         type=column.type,
         use=use,

@@ -34,7 +34,7 @@ def section(found: Profile) -> PageSection | None:
 
 
 def _drift_table(found: Profile) -> Table:
-    rows = []
+    drifts = []
     for guess in found.chosen:
         name = guess.column.name
         periods = found.facts.drift[name]
@@ -49,9 +49,9 @@ def _drift_table(found: Profile) -> Table:
             f"{percent(min(missing), 1)} to {percent(max(missing), 1)}",
             f"{min(means):.4g} to {max(means):.4g}" if means else "",
         ]
-        rows.append((drift.distance, (name, cells)))
-    rows.sort(key=lambda each: -each[0])
-    return Table(["Feature", "Drift", "Farthest day", "Missing", "Mean"], [row for _, row in rows])
+        drifts.append((drift.distance, (name, cells)))
+    drifts.sort(key=lambda each: -each[0])
+    return Table(["Feature", "Drift", "Farthest day", "Missing", "Mean"], [line for _, line in drifts])
 
 
 def _lines_plot(names: Sequence[str], lines: Sequence[int]) -> Markup:

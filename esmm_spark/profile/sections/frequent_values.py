@@ -17,7 +17,7 @@ def section(found: Profile) -> PageSection | None:
         top = found.facts.top.get(column.name, ())[:_SHOWN]
         if guess.boundaries or not top or top[0].times < 2:
             continue
-        rows = [
+        values = [
             (
                 shortened(each.value),
                 f"{each.times:,}",
@@ -26,7 +26,7 @@ def section(found: Profile) -> PageSection | None:
             )
             for each in top
         ]
-        blocks.append((column.name, rows))
+        blocks.append((column.name, values))
     if not blocks:
         return None
     overall = {

@@ -7,7 +7,7 @@ from esmm_spark.profile.result import Profile
 _KEYS = {"context_key": "Context", "impression_id": "Impression id", "time": "Time"}
 _NONE = {
     "context_key": "no column tells which lines belong together: each line is a group of its own",
-    "impression_id": "none: made of file and row, the same in each run",
+    "impression_id": "none: made of file and line, the same in each run",
     "time": "no column of times: there are no days to split or to compare",
 }
 
