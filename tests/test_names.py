@@ -146,7 +146,7 @@ WITHOUT_ROWS = (
 ROW = re.compile(r"(?<![A-Za-z])rows?(?![a-z])", re.IGNORECASE)
 NOT_OURS = re.compile(
     r"row[_ ]?groups?|\.num_rows|\.add_row|F\.row_number|_metadata\.row_index"
-    r"|(footers\.|import )require_rows|^ *require_rows|(?-i:\bRow\b)|\"row\"",
+    r"|(?-i:\bRow\b)|\"row\"",
     re.IGNORECASE,
 )
 

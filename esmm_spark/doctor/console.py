@@ -73,7 +73,7 @@ def _findings(config: Config | None, hosts: Sequence[str]) -> Iterator[Finding]:
         dataset = config.paths.dataset
         checks += [
             ("paths", lambda: paths.check_paths(config)),
-            ("dataset", lambda: paths.check_row_counts(dataset)),
+            ("dataset", lambda: paths.check_counts_of_dataset(dataset)),
         ]
     for what, check in checks:
         yield from guarded(what, check)

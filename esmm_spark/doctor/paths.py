@@ -27,7 +27,7 @@ def check_paths(config: Config) -> Iterator[Finding]:
         yield _writable(path) if path.is_output else _readable(path)
 
 
-def check_row_counts(dataset: str) -> Iterator[Finding]:
+def check_counts_of_dataset(dataset: str) -> Iterator[Finding]:
     """Yields, partition by partition, whether its files hold the groups that the manifest counts."""
     if not storage.exists(dataset):
         yield Finding(Outcome.NOTE, "dataset", f"there is none at {dataset} yet")

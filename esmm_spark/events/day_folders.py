@@ -122,10 +122,10 @@ def _arrange(staging: str, name: str, partition: DayPartition) -> dict[str, str]
     rejected = sum(
         sum(source.rejects.values()) + source.notes.get(REJECTED_CONTEXTS, 0) for source in sources
     )
-    footers.require_rows(staging, rejects, rejected, "rejected lines")
+    footers.require_count(staging, rejects, rejected, "rejected lines")
     labels = [f"{LABELS}/{file}" for file, _ in storage.list_files(staged[LABELS], ".parquet")]
     total = partition.day.join["impressions"]["total"]
-    footers.require_rows(staging, labels, total, "labels")
+    footers.require_count(staging, labels, total, "labels")
     return staged
 
 

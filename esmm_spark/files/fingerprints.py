@@ -31,7 +31,7 @@ def fingerprints_of(what: str, uris: list[str]) -> list[Fingerprint]:
         if not info.is_file:
             raise InputError(f"{uri} is missing, {what} should have it: write {what} again")
         if info.size == 0:
-            # Spark takes it for a file of no rows.
+            # Spark takes it for a file of no records.
             raise InputError(f"can't read {uri}: it is truncated, to 0 bytes: write {what} again")
         found.append(_fingerprint(info))
     return found

@@ -32,14 +32,14 @@ def read_footers(folder: str, paths: Sequence[str]) -> list[pq.FileMetaData]:
         return list(pool.map(read, paths))
 
 
-def require_rows(folder: str, paths: Sequence[str], expected: int, what: str) -> None:
-    """Raises CountMismatchError unless the Parquet files hold `expected` rows together.
+def require_count(folder: str, paths: Sequence[str], expected: int, what: str) -> None:
+    """Raises CountMismatchError unless the Parquet files hold `expected` records together.
 
     Args:
         folder: what `paths` are relative to.
         paths: the files.
-        expected: rows.
-        what: the rows, for the message ("scores").
+        expected: records.
+        what: the records, for the message ("scores").
     """
     found = sum(footer.num_rows for footer in read_footers(folder, paths))
     if found != expected:

@@ -73,5 +73,5 @@ def require_counted(
     rejected = sum(
         sum(source.rejects.values()) + source.notes.get(REJECTED_CONTEXTS, 0) for source in sources
     )
-    footers.require_rows(folder, rejects_files, rejected, "rejected lines")
+    footers.require_count(folder, rejects_files, rejected, "rejected lines")
     return paths

@@ -19,7 +19,7 @@ from esmm_spark.files import filesystems, storage
 from esmm_spark.files.examples_file import BlockStream
 from esmm_spark.files.schemas import arrow_schema
 from esmm_spark.runtime.arrays import Int64s
-from esmm_spark.samples.grouping.batches import row_bytes
+from esmm_spark.samples.grouping.batches import group_bytes
 
 REJECTS_SCHEMA = arrow_schema(REJECT_COLUMNS)
 
@@ -32,9 +32,9 @@ _REJECTS_BYTES = 8 << 20
 class ExamplesWriter:
     """One file of examples, in row groups of about `row_group_bytes`.
 
-    All but the last two row groups hold as many rows as make `row_group_bytes` in memory. If what is left is
-    more than that, it makes two row groups of one size, so that none is much smaller than others. No rows, no
-    file.
+    All but the last two row groups hold as many groups as make `row_group_bytes` in memory. If what is left
+    is more than that, it makes two row groups of one size, so that none is much smaller than others. No
+    groups, no file.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class ExamplesWriter:
         self._counts: list[PartitionCounts] = []
 
     def write(self, examples: pa.RecordBatch) -> None:
-        """Adds rows."""
+        """Adds groups."""
         self._counts.append(_count(examples, self._tasks))
         self._pending.append(examples)
-        self._pending_bytes.append(row_bytes(examples))
+        self._pending_bytes.append(group_bytes(examples))
         self._write_row_groups(at_end=False)
 
     def close(self) -> PartitionCounts | None:
@@ -103,7 +103,7 @@ class ExamplesWriter:
 
 
 class RejectsWriter:
-    """One file of rejected lines. No rows, no file."""
+    """One file of rejected lines. No lines, no file."""
 
     def __init__(self, dataset: str, path: str) -> None:
         """`path` is relative to the folder `dataset`. Its folder must be there."""
@@ -113,7 +113,7 @@ class RejectsWriter:
         self._stream: Any = None
 
     def write(self, rejects: pa.RecordBatch) -> None:
-        """Adds rows of REJECTS_SCHEMA."""
+        """Adds lines, as REJECTS_SCHEMA has them."""
         if rejects.num_rows > 0:
             self._pending.append(rejects)
             if sum(batch.nbytes for batch in self._pending) > _REJECTS_BYTES:
@@ -180,7 +180,8 @@ def _writer(
         # pyarrow's "lz4" is Parquet's LZ4_RAW, which Spark reads, not the older, ambiguous LZ4.
         compression=compression,
         compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
-        # Rows and ids hardly repeat within a row group: dictionaries took 40% of the time and 14% more bytes.
+        # Arena rows and ids hardly repeat within a row group: dictionaries took 40% of the time, and 14% more
+        # bytes.
         use_dictionary=False,
         # Nor do they lie in an order: their least and greatest would rule no row group out.
         write_statistics=False,
@@ -189,24 +190,24 @@ def _writer(
 
 
 def _cuts(ends: Int64s, row_group_bytes: int, at_end: bool) -> Iterator[int]:
-    """Yields the row behind each row group; `ends` [rows] are the bytes up to and with each row."""
+    """Yields the group behind each row group; `ends` [G] are the bytes up to and with each group."""
     start_bytes, total = 0, int(ends[-1])
     # Two stay pending until the end is known: the last row group is never a small rest.
     while total - start_bytes >= 2 * row_group_bytes:
-        row = int(np.searchsorted(ends, start_bytes + row_group_bytes)) + 1
-        start_bytes = int(ends[row - 1])
-        yield row
+        behind = int(np.searchsorted(ends, start_bytes + row_group_bytes)) + 1
+        start_bytes = int(ends[behind - 1])
+        yield behind
     if not at_end or start_bytes == total:
         return
     if total - start_bytes > row_group_bytes:
-        row = int(np.searchsorted(ends, (start_bytes + total) // 2)) + 1
-        if row < len(ends):
-            yield row
+        behind = int(np.searchsorted(ends, (start_bytes + total) // 2)) + 1
+        if behind < len(ends):
+            yield behind
     yield len(ends)
 
 
 def _count(examples: pa.RecordBatch, tasks: Sequence[str]) -> PartitionCounts:
-    """Returns what the rows hold, without their file."""
+    """Returns what the groups hold, without their file."""
 
     def flat(name: str) -> pa.Array:
         return examples.column(name).flatten()

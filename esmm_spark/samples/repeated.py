@@ -25,7 +25,7 @@ from esmm_spark.samples.plan import GroupingPlan
 
 
 def find_repeated(lines: CanonicalLines, plan: GroupingPlan, num_partitions: int) -> DataFrame:
-    """Returns `id`, `key`, a row for each accepted impression id under a context where it isn't kept.
+    """Returns `id`, `key`, a record for each accepted impression id under a context where it isn't kept.
 
     Worked example: id 7 is accepted under contexts a and b, and stands in a line under c that doesn't parse.
     Returned is (7, b): the line under a is kept, the one under c is rejected for what is wrong with it.
@@ -81,7 +81,7 @@ def mark_kinds(impressions: DataFrame, repeated: DataFrame | None) -> DataFrame:
 
 
 def _by_id(impressions: DataFrame) -> DataFrame:
-    """Returns a row per id of lines that aren't blank: its hash, and the range of its keys' hashes."""
+    """Returns a record per id of lines that aren't blank: its hash, and the range of its keys' hashes."""
     # By hashes of 8 bytes: two ids of one hash are looked at in vain, which changes no result.
     key_hash = F.xxhash64("key")
     return (

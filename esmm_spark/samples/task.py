@@ -110,7 +110,7 @@ def _write(examples: pa.RecordBatch, plan: GroupingPlan, writers: dict[str, Exam
 
 
 def _describe_rejects(rejected: pa.RecordBatch, source: str, reasons: pa.Array) -> pa.RecordBatch:
-    """Returns the rejected lines as rows of REJECTS_SCHEMA; `reasons` are the names of all codes."""
+    """Returns the rejected lines as REJECTS_SCHEMA has them; `reasons` are the names of all codes."""
     is_context = rejected.column("kind").to_numpy() == CONTEXT
     names = np.where(is_context, f"{source}.{CONTEXT_SOURCE}", f"{source}.{IMPRESSION_SOURCE}")
     return pa.record_batch(

@@ -1,4 +1,4 @@
-"""An exploded view of the examples: one row per impression, a column per field, values as buckets."""
+"""An exploded view of the examples: one record per impression, a column per field, values as buckets."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,7 @@ from esmm_spark.runtime.arrays import Int64s
 def samples_view(
     examples: DataFrame, spec: FeatureSpec, brought: ImpressionColumns = DEFAULT_COLUMNS
 ) -> DataFrame:
-    """Returns one row per impression: its ids, labels, carried columns, and a column per field of the spec.
+    """Returns one record per impression: its ids, labels, carried columns, and a column per field.
 
     The columns are `columns.view_columns` and the fields by their names. A field is array<bigint>: the
     buckets of its values, empty where it is missing, 0 where a value is rare.

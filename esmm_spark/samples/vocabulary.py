@@ -112,5 +112,5 @@ def _content_of(spark: SparkSession, folder: str) -> tuple[int, str]:
     """Returns the number of values, and with it a hash that doesn't depend on how they lie in files."""
     values = spark.read.schema("field string, value_hash bigint").parquet(filesystems.spark_source(folder))
     mixed = F.bit_xor(F.xxhash64("field", "value_hash"))
-    row = values.agg(F.count("*").alias("number"), F.coalesce(mixed, F.lit(0)).alias("mixed")).collect()[0]
-    return row.number, f"{row.number}-{row.mixed % 2**64:016x}"
+    found = values.agg(F.count("*").alias("number"), F.coalesce(mixed, F.lit(0)).alias("mixed")).collect()[0]
+    return found.number, f"{found.number}-{found.mixed % 2**64:016x}"

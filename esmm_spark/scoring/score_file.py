@@ -20,7 +20,7 @@ _ROW_GROUP_BYTES = 8 << 20
 
 
 def score_schema(brought: ImpressionColumns) -> pa.Schema:
-    """Returns the schema of scores in memory, a row per impression."""
+    """Returns the schema of scores in memory, a record per impression."""
     tasks, carry = brought
     fields = arrow_schema(score_columns(tasks.all_score_columns, tasks.names, carry))
     return pa.schema(
@@ -51,7 +51,7 @@ class _HashedStream(io.RawIOBase):
 
 
 class ScoreFile:
-    """One Parquet file of scores, in row groups of about 8 MiB in memory. It may hold no rows at all."""
+    """One Parquet file of scores, in row groups of about 8 MiB in memory. It may hold no scores at all."""
 
     def __init__(self, uri: str, brought: ImpressionColumns) -> None:
         """Creates the file at `uri`, whose folder must be there, for scores of these tasks."""
@@ -75,7 +75,7 @@ class ScoreFile:
         self._pending_bytes = 0
 
     def write(self, scores: pa.RecordBatch) -> None:
-        """Adds rows of `score_schema`."""
+        """Adds scores, as `score_schema` has them."""
         if scores.num_rows:
             self._pending.append(scores)
             self._pending_bytes += scores.nbytes
@@ -83,7 +83,7 @@ class ScoreFile:
             self._flush()
 
     def close(self) -> tuple[int, str]:
-        """Completes the file; returns the number of its rows, as its footer tells it, and its SHA-256."""
+        """Completes the file; returns the number of its scores, as its footer tells it, and its SHA-256."""
         self._flush()
         self._writer.close()
         self._stream.close()

@@ -136,10 +136,10 @@ def _write_scores(spark: SparkSession, plan: ScoringPlan, new: Replacement) -> S
     record = ScoreRecord(
         input=plan.inputs, impressions=written, rejects=source.rejects, **_means(reports, plan)
     )
-    footers.require_rows(staged, scores, record.impressions, "scores")
+    footers.require_count(staged, scores, record.impressions, "scores")
     rejects = [name for name, _ in storage.list_files(rejects_folder)]
     lines = [name for name in rejects if name != MARKER]
-    footers.require_rows(rejects_folder, lines, sum(record.rejects.values()), "rejected lines")
+    footers.require_count(rejects_folder, lines, sum(record.rejects.values()), "rejected lines")
     storage.write_text(storage.join(staged, SCORE_NAME), record.model_dump_json(indent=1) + "\n")
     new.files = [SCORE_NAME, *scores, *(f"{SCORE_REJECTS}/{name}" for name in rejects)]
     return record

@@ -1,7 +1,7 @@
 """A Spark task of scoring: row groups of the examples to one file of scores and one report.
 
-The rows never pass through the JVM: lists of tokens would be turned from Parquet into rows, from rows into
-Arrow, and the scores take the same way back, which costs three times as much as the model.
+The groups never pass through the JVM: lists of tokens would be turned from Parquet into its objects, from
+them into Arrow, and the scores take the same way back, which costs three times as much as the model.
 """
 
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.doctor import hosts, installation
 from esmm_spark.doctor.finding import Finding, Outcome
 from esmm_spark.doctor.hosts import check_hosts, hosts_of
-from esmm_spark.doctor.paths import check_paths, check_row_counts
+from esmm_spark.doctor.paths import check_counts_of_dataset, check_paths
 from esmm_spark.evaluation.kernels.compiling import SCORE_KERNEL_FILES
 from esmm_spark.logs.compiling import LINE_KERNEL_FILES
 from esmm_spark.model.kernels.compilation import MODEL_KERNEL_FILES
@@ -205,23 +205,23 @@ def test_an_output_that_cannot_be_written_is_told(config: Config, tmp_path: Path
 
 def test_files_of_a_dataset_are_counted_against_its_manifest(config: Config) -> None:
     dataset = config.paths.dataset
-    assert [(f.outcome, f.text) for f in check_row_counts(dataset)] == [
+    assert [(f.outcome, f.text) for f in check_counts_of_dataset(dataset)] == [
         (Outcome.OK, "2 files hold 40 groups, as the manifest says")
     ]
     file = Path(dataset, "examples/split=train/part-00001.parquet")
     table = pq.read_table(file, partitioning=None)
     pq.write_table(table.slice(0, 19), file)
-    (found,) = check_row_counts(dataset)
+    (found,) = check_counts_of_dataset(dataset)
     assert found.outcome is Outcome.FAILED
     assert "part-00001.parquet" in found.text
     file.unlink()
-    (found,) = check_row_counts(dataset)
+    (found,) = check_counts_of_dataset(dataset)
     assert (found.outcome, found.text) == (Outcome.FAILED, f"{file} is missing: preprocess again")
 
 
 def test_a_dataset_that_is_not_there_yet_is_a_note_and_half_of_one_is_wrong(config: Config) -> None:
     dataset = Path(config.paths.dataset)
     (dataset / "_SUCCESS").unlink()
-    assert [f.outcome for f in check_row_counts(str(dataset))] == [Outcome.FAILED]
+    assert [f.outcome for f in check_counts_of_dataset(str(dataset))] == [Outcome.FAILED]
     shutil.rmtree(dataset)
-    assert [f.outcome for f in check_row_counts(str(dataset))] == [Outcome.NOTE]
+    assert [f.outcome for f in check_counts_of_dataset(str(dataset))] == [Outcome.NOTE]

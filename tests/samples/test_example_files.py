@@ -15,7 +15,7 @@ from esmm_spark.contracts.manifest import PartitionCounts
 from esmm_spark.contracts.sample_config import Compression, Samples
 from esmm_spark.samples.example_files import ExamplesWriter, RejectsWriter, _cuts
 from esmm_spark.samples.examples import _commit
-from esmm_spark.samples.grouping.batches import row_bytes
+from esmm_spark.samples.grouping.batches import group_bytes
 from esmm_spark.samples.plan import GroupingPlan, GroupingReport, LineCounts
 from tests.samples.grouping.test_grouper import run
 from tests.samples.raw_lines import SPEC, context, impression, token
@@ -57,7 +57,7 @@ def test_row_groups_are_even_and_their_counts_come_from_the_footer(tmp_path: Pat
     sizes = [len(row) for row in table["impression_id"].to_pylist()]
     ends = np.cumsum([0, *file.groups])
     assert file.impressions == [sum(sizes[a:b]) for a, b in pairwise(ends)]
-    bytes_of_row = np.concatenate([row_bytes(batch) for batch in table.to_batches()])
+    bytes_of_row = np.concatenate([group_bytes(batch) for batch in table.to_batches()])
     of_row_groups = [int(bytes_of_row[a:b].sum()) for a, b in pairwise(ends)]
     assert len(of_row_groups) > 5
     assert min(of_row_groups) > 0.45 * wanted

@@ -33,7 +33,7 @@ def examples_schema(spec: FeatureSpec, columns: ImpressionColumns) -> pa.Schema:
 
 
 def closed_parts(groups: GroupBuffers, schema: pa.Schema, brought: ImpressionColumns) -> pa.RecordBatch:
-    """Returns the closed parts of `groups`, one row each, copied: the buffers may be used again.
+    """Returns the closed parts of `groups`, one record each, copied: the buffers may be used again.
 
     Args:
         groups: the kernel's buffers.
@@ -82,8 +82,8 @@ def closed_parts(groups: GroupBuffers, schema: pa.Schema, brought: ImpressionCol
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def row_bytes(examples: pa.RecordBatch) -> Int64s:
-    """Returns [rows] what each row of the examples takes in memory, in bytes, strings left out."""
+def group_bytes(examples: pa.RecordBatch) -> Int64s:
+    """Returns [G] what each group of the examples takes in memory, in bytes, strings left out."""
     total = np.full(examples.num_rows, 2 * _OFFSET_BYTES * examples.num_columns, dtype=np.int64)
     for column in examples.columns:
         if pa.types.is_list(column.type):

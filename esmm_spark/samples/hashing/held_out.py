@@ -51,7 +51,7 @@ def is_held_out(held_out: HeldOut) -> Column:
 
 
 def held_out_mask(examples: pa.RecordBatch, held_out: HeldOut) -> Bools:
-    """Returns [rows] whether each group is held out."""
+    """Returns [G] whether each group is held out."""
     keys = examples.column("group_key")
     _, offsets, text = keys.buffers()
     assert keys.offset == 0
