@@ -32,6 +32,7 @@ from bench.stages import (
     preprocess,
     ranks,
     score,
+    small,
     startup,
     tables,
     train,
@@ -54,6 +55,7 @@ STAGES = (
     "memory",
     "growth",
     "events",
+    "small",
 )
 # Take too much time and disk to run unasked.
 OPT_IN = ("full",)
@@ -79,6 +81,7 @@ def stages(arguments: argparse.Namespace) -> dict[str, Callable[[Workspace], Sta
         ),
         "memory": lambda workspace: memory.run(workspace, arguments.memory_impressions),
         "events": lambda workspace: events.run(workspace, tuple(arguments.event_sizes)),
+        "small": small.run,
         "full": lambda workspace: full.run(workspace, arguments.full_impressions),
     }
 

@@ -9,12 +9,14 @@
 Clicks carry no impression id, so that both joins go by user and item: the ones that skew can hurt.
 """
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 DAY, DAY_BEFORE = "2026-11-23", "2026-11-22"
@@ -79,6 +81,23 @@ def write_event_logs(folder: Path, num_impressions: int, variant: str, seed: int
             "item_id": _text("p", item[clicked][converted]),
         },
     )
+
+
+def days_before(count: int) -> list[str]:
+    """Returns the names of the `count` days before DAY, the first one first."""
+    last = date.fromisoformat(DAY)
+    return [(last - timedelta(days=back)).isoformat() for back in range(count, 0, -1)]
+
+
+def write_days_before(folder: Path, count: int) -> None:
+    """Writes DAY's lines of all logs once more for each of the `count` days before it, with other ids."""
+    for log in ("impressions", "clicks", "conversions"):
+        table = pq.read_table(folder / log / f"ds={DAY}", partitioning=None)
+        for back, day in enumerate(reversed(days_before(count)), start=1):
+            own = table.set_column(0, "time", pc.subtract(table["time"], back * _DAY_MS))
+            own = own.set_column(1, own.column_names[1], pc.binary_join_element_wise(own.column(1), day, "-"))
+            (folder / log / f"ds={day}").mkdir(parents=True, exist_ok=True)
+            pq.write_table(own, folder / log / f"ds={day}" / "part-00000.parquet", compression="zstd")
 
 
 def event_config(logs: Path) -> dict[str, Any]:

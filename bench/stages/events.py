@@ -15,20 +15,16 @@ from esmm_spark.files import storage
 SIZES = (1_000_000, 10_000_000)
 _ROUNDS = 2
 _SKEWED, _FULLER, _GROWN = 1.5, 1.25, 1.2
-# Impressions of a small day -> seconds from command to exit that it may take.
-_SMALL_DAYS = {60: 12.0, 50_000: 34.0}
 
 
 def run(workspace: Workspace, sizes: tuple[int, ...] = SIZES) -> StageResult:
-    """Measures small days from command to exit, then a day of each kind of logs, then sizes.
+    """Measures a day of each kind of logs, then sizes.
 
     The kinds: evenly spread, with a bot user, with an item that has 30% of the sales.
     Warm rounds in one session: of the sessions' start nobody asks here. The further sizes take minutes: they
     are run once, cold, and what the start costs counts against them.
     """
     result = StageResult()
-    for size, limit_s in _SMALL_DAYS.items():
-        _measure_small(workspace, result, size, limit_s)
     found = {(variant, sizes[0]): _measure(workspace, variant, sizes[0], _ROUNDS) for variant in VARIANTS}
     found |= {("even", size): _measure(workspace, "even", size, 1) for size in sizes[1:]}
     for (variant, size), numbers in found.items():
@@ -50,7 +46,7 @@ def run(workspace: Workspace, sizes: tuple[int, ...] = SIZES) -> StageResult:
 
 def _measure(workspace: Workspace, variant: str, size: int, rounds: int) -> dict[str, Any]:
     """Returns wall and CPU seconds of the best warm round (of one round: that), the session's peak memory."""
-    config = _config(workspace, variant, size)
+    config = day_config(workspace, variant, size)
     say(f"events: {variant}, {size:,} impressions")
     arguments = ["jobs/preprocess.py", "--rounds", str(rounds), "--", "--config", str(config), "--ds", DAY]
     found, usage = measured_worker(
@@ -65,24 +61,7 @@ def _measure(workspace: Workspace, variant: str, size: int, rounds: int) -> dict
     }
 
 
-def _measure_small(workspace: Workspace, result: StageResult, size: int, limit_s: float) -> None:
-    """Adds the best of some rounds of one day, each a command of its own, and asks for its seconds."""
-    say(f"events: a day of {size:,} impressions, from command to exit")
-    command = ["spark-submit", "jobs/preprocess.py", "--config", str(_config(workspace, "even", size))]
-    # So few clicks that none may convert.
-    rounds = [
-        workspace.run(
-            f"events-small-{size}", [*command, "--ds", DAY, "--allow-missing", "clicks,conversions"]
-        )
-        for _ in range(_ROUNDS)
-    ]
-    best = min(rounds, key=lambda usage: usage.wall_s)
-    name = f"a day of {size:,} impressions, command to exit"
-    result.add(f"{OURS}, {name}", best.wall_s, "s", rounds=[usage.as_details() for usage in rounds])
-    result.ask(f"{name}, s", best.wall_s, limit_s, at_least=False)
-
-
-def _config(workspace: Workspace, variant: str, size: int) -> Path:
+def day_config(workspace: Workspace, variant: str, size: int) -> Path:
     """Writes the logs, unless they are there, and the config that reads them; returns the latter's path."""
     base = workspace.root / f"events-{variant}-{size}"
     logs = base / "logs"
