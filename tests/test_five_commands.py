@@ -90,7 +90,8 @@ def test_every_command_leaves_a_record_with_its_stages_and_counts(checkout: Path
     stages = {name: [stage.name for stage in record.stages] for name, record in records.items()}
     assert "group the lines of train" in stages["preprocess"]
     assert "score split=test" in stages["score"]
-    assert stages["evaluate"] == ["start Spark", "evaluate"]
+    of_evaluate = ["start Spark", "look at the scores' files", "evaluate", "draw the report"]
+    assert stages["evaluate"] == of_evaluate
     assert stages["train"] == ["build the model", "epoch 1/1", "write checkpoints", "publish the model"]
     counts = {name: (record.rows_in, record.rows_out) for name, record in records.items()}
     lines = {
