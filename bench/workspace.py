@@ -40,6 +40,11 @@ def horovodrun(num_ranks: int) -> tuple[str, ...]:
     return ("horovodrun", "-np", str(num_ranks))
 
 
+def torchrun(num_ranks: int) -> tuple[str, ...]:
+    """Returns the launcher of `num_ranks` ranks of torch.distributed on this host, to stand before python."""
+    return ("torchrun", "--standalone", f"--nproc-per-node={num_ranks}", "--no-python")
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Where the bench works and how large its data is.

@@ -2,12 +2,14 @@
 """Trains ESMM on the examples that jobs/preprocess.py wrote.
 
 horovodrun -np N python esmm_spark/train.py --config conf/X.yaml [key=value ...]     N ranks
+torchrun --standalone --nproc-per-node N esmm_spark/train.py --config conf/X.yaml train.backend=torch
 python esmm_spark/train.py --config conf/X.yaml [key=value ...]                      one rank
 """
 
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 # Run as a script, this folder comes first on sys.path, where its modules would shadow others of the same
 # name.
@@ -15,6 +17,7 @@ if __name__ == "__main__" and sys.path and os.path.basename(sys.path[0].rstrip("
     sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
 
 from esmm_spark.commands.command import config_parser, parse_config, run_command
+from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import RankFailedError
 from esmm_spark.runtime.run_notes import this_run
 from esmm_spark.training.ranks.launch import (
@@ -29,14 +32,20 @@ from esmm_spark.training.ranks.launch import (
 def main(argv: Sequence[str]) -> None:
     """Trains, and prints where the model lies and its validation metrics."""
     parser = config_parser(
-        "Trains ESMM on what jobs/preprocess.py wrote, on as many ranks as horovodrun starts, else on one.",
+        "Trains ESMM on what jobs/preprocess.py wrote, on as many ranks as horovodrun starts, or torchrun "
+        "with train.backend=torch; else on one.",
         "horovodrun -np 2 python esmm_spark/train.py --config conf/aliccp.yaml",
     )
     with first_rank_speaks():
         _, config = parse_config(parser, argv)
         this_run().writes(config.paths.model)
-        refuse_foreign_launcher()
-        require_host_address()
+    _train(config)
+
+
+def _train(config: Config) -> None:
+    with first_rank_speaks():
+        refuse_foreign_launcher(config.train.backend)
+        require_host_address(config.train.backend)
     from esmm_spark.training.run import train
 
     try:
@@ -45,6 +54,25 @@ def main(argv: Sequence[str]) -> None:
         end_after_failure_elsewhere(error)
     if summary is not None:
         print(summary, flush=True)
+
+
+def train_as_rank(content: dict[str, Any]) -> None:
+    """Is one rank of `jobs/train.py`, in a process of its own.
+
+    Args:
+        content: of the config.
+    """
+    # Spark's tasks have one thread each; this rank has those of train.threads. Nothing heavy is imported yet.
+    for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
+        del os.environ[name]
+
+    def command(_: Sequence[str]) -> None:
+        config = Config.model_validate(content)
+        this_run().config_digest = config.digest
+        this_run().writes(config.paths.model)
+        _train(config)
+
+    run_command(command, is_first=launched_rank() == 0)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 
 # What a process starts as, and the marker of the tests that may start it. pyspark, too, starts Java by
 # spark-submit.
-NEEDED_MARKERS = {"spark-submit": "spark", "horovodrun": "horovod"}
+NEEDED_MARKERS = {"spark-submit": "spark", "horovodrun": "horovod", "torchrun": "horovod"}
 _at_work: list[pytest.Item] = []
 
 

@@ -36,14 +36,15 @@ ALLOWED: dict[str, set[str]] = {
     "events": _SPARK | {"logs", "samples", "reading"} | {"events.reading", "events.features", "events.join"},
     "tables": _SPARK | {"logs", "samples", "samples.hashing", "reading"},
     "feed": _FILES,
+    "collectives": set(),
     "model.kernels": {"runtime"},
-    "model.embedding": {"contracts", "runtime", "model.kernels"},
+    "model.embedding": {"contracts", "runtime", "collectives", "model.kernels"},
     "model.objectives": {"contracts", "runtime", "model.kernels"},
     "model.fused": {"runtime", "model.kernels", "model.objectives"},
     "model.grouped": {"runtime", "model.kernels"},
     "model.networks": {"contracts", "runtime", "model.fused", "model.grouped"} | _EMBEDDING,
-    "model": _FILES | _EMBEDDING | _NETWORKS | {"model.objectives"},
-    "training.ranks": {"contracts", "runtime"},
+    "model": _FILES | {"collectives"} | _EMBEDDING | _NETWORKS | {"model.objectives"},
+    "training.ranks": {"contracts", "runtime", "collectives"},
     "training.optimization": {"contracts"},
     "training.tracking": {"contracts", "files"},
     "training": _FILES
@@ -69,9 +70,9 @@ ALLOWED: dict[str, set[str]] = {
 LIBRARIES: dict[str, set[str]] = {
     "pyspark": {"spark", "simulation", "logs", "reading", "events", "samples", "tables", "scoring", "profile"}
     | {"evaluation"},
-    "torch": {"files", "feed", "model", "training", "scoring"},
+    "torch": {"files", "collectives", "feed", "model", "training", "scoring"},
     "petastorm": {"feed"},
-    "horovod": {"model.embedding", "training"},
+    "horovod": {"collectives"},
     "fbgemm_gpu": {"model.embedding"},
     "pydantic": {"contracts", "files", "spark", "samples", "model", "training", "scoring", "evaluation"},
 }

@@ -1,10 +1,13 @@
-"""Several ranks on one machine: two of one thread against one of two, and what a rank sends in a step."""
+"""Several ranks on one machine: two of one thread against one of two, and what a rank sends in a step.
+
+Ranks of Horovod; two of torch.distributed beside them.
+"""
 
 from statistics import fmean
 
 from bench.measure import measured_worker
 from bench.results import OURS, SENT, StageResult
-from bench.workspace import Workspace, horovodrun, say
+from bench.workspace import Workspace, horovodrun, say, torchrun
 
 _UNIT = "impressions/s"
 _ROUNDS = 3
@@ -36,6 +39,16 @@ def run(workspace: Workspace) -> StageResult:
         ("CPU of Horovod's and the loader's threads", found["other_threads_cpu_s_per_step"]),
     ):
         result.add(f"{OURS}, 2 ranks, {what}", 1e3 * seconds, "ms/step/rank")
+    say("ranks: 2 x 1 threads by torch.distributed")
+    by_torch, _ = measured_worker(
+        "bench.workers.train",
+        [config, "train.threads=1", "train.backend=torch", "--modes", "loader", "--rounds", str(_ROUNDS)],
+        workspace.log("ranks-2-torch"),
+        launcher=torchrun(2),
+    )
+    result.add(
+        f"{OURS}, 2 x 1 threads, train.backend=torch", max(by_torch["rates"]["loader"]), _UNIT, **by_torch
+    )
     say("ranks: bytes of 4 ranks")
     found, _ = measured_worker(
         "bench.workers.train",

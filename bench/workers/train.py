@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=["loader", "memory"])
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
-    with open_cluster(config.train.stall_timeout_s) as cluster:
+    with open_cluster(config.train) as cluster:
         session = Session(config, cluster)
         # One short of an epoch, whose end is held against the manifest: batches in memory aren't all of it.
         steps = min(session.plan().num_steps - 1, arguments.max_steps)

@@ -40,6 +40,7 @@ def _objective(name: str) -> str:
 
 
 RowOptimizerName = Literal["rowwise_adagrad", "adam", "sgd"]
+Backend = Literal["horovod", "torch"]
 ReaderName = Literal["petastorm", "arrow"]
 
 
@@ -176,6 +177,13 @@ class Train(Section):
         Field(description="What reads the examples: `petastorm`, or `arrow`, pyarrow alone. Same batches."),
     ] = "petastorm"
     reader_threads: Annotated[int, Field(ge=1, le=64, description="The reader's threads per rank.")] = 1
+    backend: Annotated[
+        Backend,
+        Field(
+            description="What ranks exchange by: `horovod`, started by `horovodrun`; or `torch`, "
+            "torch.distributed, started by `torchrun` or by `spark-submit jobs/train.py`."
+        ),
+    ] = "horovod"
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Field(description="`auto`: CUDA where there is one, else the CPU.")
     ] = "auto"

@@ -5,7 +5,7 @@
 Shapes: G groups, N impressions, Fc / Fi context / impression fields, D dim of an embedding row, H heads, K
 tasks.
 
-    arena = build_arena(config, spec, rank=rank, num_ranks=num_ranks, device=device)
+    arena = build_arena(config, spec, device)
     esmm = build_esmm(config.model, spec, config.objective)
     embedded = embed_batch(arena, batch, spec)
     scale = 1 / impressions_of_the_global_batch
@@ -20,6 +20,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from esmm_spark.collectives.interface import Collectives
 from esmm_spark.contracts import config, train_config
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.features import FeatureSpec
@@ -248,15 +249,20 @@ def build_esmm(model_config: train_config.Model, spec: FeatureSpec, objective: O
 
 
 def build_arena(
-    whole_config: config.Config, spec: FeatureSpec, *, rank: int, num_ranks: int, device: torch.device
+    whole_config: config.Config,
+    spec: FeatureSpec,
+    device: torch.device,
+    collectives: Collectives | None = None,
 ) -> EmbeddingArena:
-    """Returns a new arena of this rank for the config's model, its rows drawn from `train.seed`."""
+    """Returns a new arena of this rank for the config's model, its rows drawn from `train.seed`.
+
+    `collectives` are those of the ranks, None for one rank alone.
+    """
     model_config, train = whole_config.model, whole_config.train
     return EmbeddingArena(
         spec.num_rows * whole_config.objective.num_embeddings,
         model_config.dim,
-        rank=rank,
-        num_ranks=num_ranks,
+        collectives=collectives,
         optimizer=row_optimizer_of(train),
         init_range=model_config.embedding_init,
         seed=train.seed,

@@ -23,6 +23,7 @@ from esmm_spark.training.need import require_memory
 from esmm_spark.training.optimization.dense import dense_optimizer
 from esmm_spark.training.progress import TensorBoardLog, progress_for
 from esmm_spark.training.ranks.cluster import Cluster
+from esmm_spark.training.ranks.gradients import GradientSum
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def build_trainer(config: Config, cluster: Cluster) -> Trainer:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     trainer = cluster.together(lambda: _build(config, cluster, device), "build")
-    trainer.optimizer = cluster.distributed_optimizer(trainer.optimizer, trainer.model)
+    cluster.share_parameters(trainer.model)
     _log.info(kernels_line(trainer.model, trainer.arena, cluster, config.train.bf16))
     return trainer
 
@@ -55,9 +56,7 @@ def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
     torch.manual_seed(train.seed % 2**63)
     model = build_esmm(config.model, config.features, config.objective).to(device)
     _try(model, config, device)
-    arena = build_arena(
-        config, config.features, rank=cluster.rank, num_ranks=cluster.num_ranks, device=device
-    )
+    arena = build_arena(config, config.features, device, cluster.collectives)
     return Trainer(
         config=config,
         cluster=cluster,
@@ -65,6 +64,7 @@ def _build(config: Config, cluster: Cluster, device: torch.device) -> Trainer:
         arena=arena,
         model=model,
         optimizer=dense_optimizer(model, train),
+        gradients=GradientSum(model, cluster),
         progress=progress_for(cluster.is_first),
         log=TensorBoardLog(_log_folder(config) if cluster.is_first else None),
     )

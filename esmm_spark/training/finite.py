@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from esmm_spark.contracts.errors import NonFiniteLossError
 from esmm_spark.feed.batch import Batch
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.esmm import Esmm
@@ -20,15 +21,22 @@ _ROWS_AT_ONCE = 1 << 18
 _GROUPS_SHOWN = 5
 
 
-def suspects(batch: Batch) -> tuple[str, str]:
-    """Returns the groups of a batch whose loss is not finite, and what to do about it, for a message."""
+def non_finite_loss(loss: float, where: str, batch: Batch, last_checkpoint: str) -> NonFiniteLossError:
+    """Returns the error that names the groups of a batch whose loss is not finite, and what to do about it.
+
+    Args:
+        loss: of the batch.
+        where: step and rank.
+        batch: this rank's.
+        last_checkpoint: where the last good one lies, in words.
+    """
     keys = batch.group_keys
     shown = f"{len(keys)} groups: {', '.join(keys[:_GROUPS_SHOWN])}{' ...' if keys[_GROUPS_SHOWN:] else ''}"
     remedy = "lower train.learning_rate, or look at these groups"
     missing = [f"{name} in {number:,}" for name, number in batch.num_missing().items() if number]
     if missing:
         remedy += f": the loss reads carried columns that some impressions lack ({', '.join(missing)})"
-    return shown, remedy
+    return NonFiniteLossError(f"the loss is {loss} at {where}, among {shown}; {last_checkpoint}: {remedy}")
 
 
 @torch.no_grad()

@@ -23,5 +23,5 @@ def kernels_line(model: Esmm, arena: EmbeddingArena, cluster: Cluster, bfloat16:
         why = model.why_not_fused(torch.empty(0, device=arena.device))
     library = "MKL and oneDNN" if bfloat16 else "MKL"
     towers = f"fused, {library}, {precision}" if why is None else f"torch, {precision}, because {why}"
-    ranks = f"{cluster.num_ranks}, Horovod over {cluster.backend}" if cluster.num_ranks > 1 else "1"
+    ranks = f"{cluster.num_ranks}, {cluster.collectives.library}" if cluster.collectives else "1"
     return f"towers: {towers}; embedding: {arena.kernel}, {arena.device.type}; ranks: {ranks}"

@@ -23,13 +23,14 @@ from esmm_spark.model.networks.dropout import draw_by
 from esmm_spark.model.objectives.weight_means import divide_by, moved_means, weight_sums
 from esmm_spark.runtime.activity import Kind, at, doing, waiting
 from esmm_spark.training.curve import Curve
-from esmm_spark.training.finite import not_finite, suspects
+from esmm_spark.training.finite import non_finite_loss, not_finite
 from esmm_spark.training.metrics import MetricSums, metrics_of
 from esmm_spark.training.optimization.dense import step_clipped
 from esmm_spark.training.optimization.schedule import learning_rate_factor
 from esmm_spark.training.progress import Progress, TensorBoardLog
 from esmm_spark.training.ranks.buffers import average_buffers
 from esmm_spark.training.ranks.cluster import Cluster
+from esmm_spark.training.ranks.gradients import GradientSum
 from esmm_spark.training.ranks.launch import FailedElsewhereError
 from esmm_spark.training.ranks.seen import require_all_seen
 from esmm_spark.training.seeding import impression_keys, seed_at
@@ -59,7 +60,8 @@ class Trainer:
         device: where this rank computes.
         arena: the embedding rows of this rank.
         model: the dense part.
-        optimizer: steps the dense part; its gradients are summed over ranks.
+        optimizer: steps the dense part.
+        gradients: sums the dense part's gradients over ranks.
         progress: the display.
         log: TensorBoard.
 
@@ -74,6 +76,7 @@ class Trainer:
     arena: EmbeddingArena
     model: Esmm
     optimizer: torch.optim.Optimizer
+    gradients: GradientSum
     progress: Progress
     log: TensorBoardLog
     stop_requested: bool = False
@@ -176,8 +179,8 @@ class Trainer:
         batch, problem = started.batch, started.problem
         self.optimizer.zero_grad()
         started.lookup.fetch()
-        # After a problem nothing comes, and no rank will wait for the look-up that others start here.
-        following = None if to_come is None or problem is not None else self._start(to_come)
+        # After a problem this rank's empty batch again: all of them start the same operations.
+        following = None if to_come is None else self._start(to_come if problem is None else iter([batch]))
         with self._precision():
             embedded = started.lookup.embedded()
             with doing("in its forward pass"):
@@ -188,6 +191,7 @@ class Trainer:
         with doing("in its backward pass"):
             total.backward()
         with waiting("the sum of gradients"):
+            self.gradients.finish()
             step_clipped(self.optimizer, self.config.train.gradient_clip_norm)
         global_loss, stops, problems, *sums = reported().tolist()
         if problem is not None:
@@ -226,12 +230,9 @@ class Trainer:
     def _fail_non_finite(self, own_loss: float, batch: Batch, state: TrainState) -> NoReturn:
         if math.isfinite(own_loss):
             raise FailedElsewhereError
-        groups, remedy = suspects(batch)
-        raise NonFiniteLossError(
-            f"the loss is {own_loss} at step {state.global_step + 1} (epoch {state.epoch + 1}, step "
-            f"{state.next_step + 1} of it) on rank {self.cluster.rank}, among {groups}; "
-            f"{self.last_checkpoint_text}: {remedy}"
-        )
+        step = f"step {state.global_step + 1} (epoch {state.epoch + 1}, step {state.next_step + 1} of it)"
+        where = f"{step} on rank {self.cluster.rank}"
+        raise non_finite_loss(own_loss, where, batch, self.last_checkpoint_text)
 
     @property
     def last_checkpoint_text(self) -> str:

@@ -67,7 +67,7 @@ def train(config: Config) -> str | None:
         require_known_labels(config.tasks, counts, config.data.train)
         require_warm(config.train, counts.impressions)
         this_run().counted(rows_in=counts.impressions)
-    with open_cluster(config.train.stall_timeout_s) as cluster:
+    with open_cluster(config.train) as cluster:
         require_agreement(config, counts, cluster)
         cluster.together(lambda: require_row_groups(counts, cluster.num_ranks, config), "start")
         with model_lease(config.paths.model, cluster) as holder:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.train_config import Backend
 from esmm_spark.model import directory
 from esmm_spark.training.loop import Trainer
 from esmm_spark.training.run import train
@@ -24,11 +25,17 @@ from tests.repository import ROOT
 TRAIN = ROOT / "esmm_spark" / "train.py"
 
 
-def command(num_ranks: int, config: Path, *overrides: str, launched: bool = False) -> list[str]:
+def command(
+    num_ranks: int, config: Path, *overrides: str, launched: bool = False, backend: Backend = "horovod"
+) -> list[str]:
     """Returns the command of a run on this host; its ranks talk over the loopback interface only.
 
     One rank is a plain process unless it is to be `launched` by horovodrun, too.
     """
+    if backend == "torch":
+        torchrun = [str(Path(sys.executable).parent / "torchrun"), "--standalone"]
+        torchrun += [f"--nproc-per-node={num_ranks}", str(TRAIN), "--config", str(config)]
+        return [*torchrun, "train.backend=torch", *overrides]
     horovodrun = Path(sys.executable).parent / "horovodrun"
     launcher = [str(horovodrun), "-np", str(num_ranks), "-H", f"localhost:{num_ranks}"]
     launcher += ["--network-interfaces", "lo"]
@@ -37,11 +44,11 @@ def command(num_ranks: int, config: Path, *overrides: str, launched: bool = Fals
 
 
 def run(
-    num_ranks: int, config: Path, *overrides: str, launched: bool = False
+    num_ranks: int, config: Path, *overrides: str, launched: bool = False, backend: Backend = "horovod"
 ) -> subprocess.CompletedProcess[str]:
     """Runs to the end."""
     return subprocess.run(
-        command(num_ranks, config, *overrides, launched=launched),
+        command(num_ranks, config, *overrides, launched=launched, backend=backend),
         capture_output=True,
         text=True,
         timeout=240,
@@ -51,7 +58,12 @@ def run(
 
 
 def run_and_signal(
-    num_ranks: int, config: Path, ready: Callable[[], bool], number: signal.Signals, rank: int | None
+    num_ranks: int,
+    config: Path,
+    ready: Callable[[], bool],
+    number: signal.Signals,
+    rank: int | None,
+    backend: Backend = "horovod",
 ) -> tuple[subprocess.CompletedProcess[str], float]:
     """Runs until `ready`, sends a signal, and returns the finished run and the seconds that it then took.
 
@@ -61,9 +73,10 @@ def run_and_signal(
         ready: asked every few milliseconds.
         number: the signal.
         rank: the rank that gets it, or None for horovodrun itself.
+        backend: of the ranks.
     """
     with subprocess.Popen(
-        command(num_ranks, config),
+        command(num_ranks, config, backend=backend),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -162,7 +175,8 @@ def told(errors: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Returns the environment of a run."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"}  # horovodrun sets Horovod's own
+    return {**os.environ, **loopback, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
 
 
 def _process_of_rank(config: Path, rank: int) -> int:
@@ -176,6 +190,7 @@ def _process_of_rank(config: Path, rank: int) -> int:
         except OSError:
             continue
         is_ours = arguments[0] == sys.executable.encode() and str(config).encode() in arguments
-        if is_ours and f"HOROVOD_RANK={rank}".encode() in environment:
+        of_rank = {f"HOROVOD_RANK={rank}".encode(), f"RANK={rank}".encode()}
+        if is_ours and of_rank & set(environment):
             return int(folder.name)
     raise AssertionError(f"no process of rank {rank} runs with {config}")

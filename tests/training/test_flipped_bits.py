@@ -53,7 +53,7 @@ def loaded(models: Path, step: int) -> list[object]:
     state = checkpoint.read_state(str(models), step)
     model = build_esmm(config.model, config.features, config.objective)
     optimizer = torch.optim.Adam(model.parameters())
-    arena = build_arena(config, config.features, rank=0, num_ranks=1, device=torch.device("cpu"))
+    arena = build_arena(config, config.features, torch.device("cpu"))
     uri = checkpoint.checkpoint_uri(str(models), step)
     checkpoint.load_checkpoint(uri, state, arena, model, optimizer)
     moments = [value for parameter in model.parameters() for value in optimizer.state[parameter].values()]

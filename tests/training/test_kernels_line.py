@@ -18,6 +18,7 @@ from esmm_spark.training.kernels_line import kernels_line
 from esmm_spark.training.ranks.cluster import Cluster
 from esmm_spark.training.run import train
 from tests.synthetic_examples import SPEC, small_config
+from tests.training.ranks.fake_collectives import Mirror
 
 ALONE = Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1)
 ARENA = EmbeddingArena(SPEC.num_rows, 4, optimizer=RowOptimizer(0.1), init_range=0.1, seed=1)
@@ -54,7 +55,6 @@ def own_loss(logits: torch.Tensor, labels: torch.Tensor, carried: object) -> tor
     return logits.sum(0)
 
 
-def test_several_ranks_are_told_with_horovods_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Cluster, "backend", "Gloo")
-    two = Cluster(rank=0, num_ranks=2, local_rank=0, local_ranks=2)
-    assert line(Model(), two).endswith("ranks: 2, Horovod over Gloo")
+def test_several_ranks_are_told_with_what_they_exchange_over() -> None:
+    two = Cluster(rank=0, num_ranks=2, local_rank=0, local_ranks=2, collectives=Mirror(True))
+    assert line(Model(), two).endswith("ranks: 2, Mirror over Nothing")

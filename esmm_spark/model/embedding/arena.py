@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from esmm_spark.collectives.interface import Collectives
 from esmm_spark.model.embedding.cpu_table import CpuTable
 from esmm_spark.model.embedding.exchange import Exchange
 from esmm_spark.model.embedding.fbgemm_table import FbgemmTable
@@ -41,8 +42,7 @@ class EmbeddingArena(nn.Module):
     Args:
         num_rows: rows of the whole arena, over all ranks.
         dim: D.
-        rank: this process.
-        num_ranks: 1, or `hvd.size()` after `hvd.init()`.
+        collectives: of the ranks; None for one rank alone.
         optimizer: steps the rows.
         init_range: rows start uniform in [-init_range, init_range), by (seed, row, column) alone.
         seed: of the initial rows.
@@ -60,15 +60,14 @@ class EmbeddingArena(nn.Module):
         num_rows: int,
         dim: int,
         *,
-        rank: int = 0,
-        num_ranks: int = 1,
+        collectives: Collectives | None = None,
         optimizer: RowOptimizer,
         init_range: float,
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
-        assert 0 <= rank < num_ranks, (rank, num_ranks)
+        rank, num_ranks = (collectives.rank, collectives.num_ranks) if collectives else (0, 1)
         self.num_rows, self.dim, self.rank, self.num_ranks = num_rows, dim, rank, num_ranks
         self.num_local_rows = num_local_rows(num_rows, rank, num_ranks)
         self.device, self.optimizer = torch.device(device), optimizer
@@ -79,7 +78,7 @@ class EmbeddingArena(nn.Module):
             if self.device.type == "cpu"
             else FbgemmTable(self.num_local_rows, dim, optimizer, self.device, self._index_dtype)
         )
-        self._exchange = Exchange(num_ranks) if num_ranks > 1 else None
+        self._exchange = Exchange(collectives) if collectives and num_ranks > 1 else None
         fill_uniform(self.local_rows(), rank, num_ranks, init_range, seed)
 
     @property

@@ -109,7 +109,8 @@ class SharedLookup:
         ones = torch.ones(requested.numel(), device=requested.device)
         offsets_of_one = torch.arange(requested.numel() + 1, dtype=requested.dtype, device=requested.device)
         gathered = self._table.pooled(requested, offsets_of_one, ones)
-        self._reply = gathered, self._exchange.start(gathered, requested_splits, "found"), requested_splits
+        sending = self._exchange.start(gathered, requested_splits, "found", self._distinct.splits)
+        self._reply = gathered, sending, requested_splits
 
     def pooled(self) -> Tensor:
         """Returns the bags [B, D]."""

@@ -48,25 +48,15 @@ def step_clipped(optimizer: torch.optim.Optimizer, most_norm: float | None) -> N
     are stepped within the backward pass, each by its own optimizer's measure of its gradient.
 
     Args:
-        optimizer: of the dense part, one rank's or Horovod's around it.
+        optimizer: of the dense part, its gradients summed over ranks.
         most_norm: None leaves the gradients as they are.
 
     Source: Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1;
         `torch.nn.utils.clip_grad_norm_`.
     """
-    if most_norm is None:
-        optimizer.step()
-        return
-    # Horovod's own step would only sum the gradients when it is too late to look at them.
-    synchronize = getattr(optimizer, "synchronize", None)
-    if synchronize is None:
+    if most_norm is not None:
         nn.utils.clip_grad_norm_(_stepped(optimizer), most_norm)
-        optimizer.step()
-        return
-    synchronize()
-    nn.utils.clip_grad_norm_(_stepped(optimizer), most_norm)
-    with optimizer.skip_synchronize():  # type: ignore[attr-defined]
-        optimizer.step()
+    optimizer.step()
 
 
 def _stepped(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:

@@ -1,24 +1,25 @@
 """Communication of the ranks of one training job.
 
-A job started with `horovodrun` has several ranks that talk over Horovod; started with plain `python` it is
-one rank and Horovod is not even imported. All ranks fail together: when one ends, its peers' next exchange
-raises `RankFailedError`, and one that the others wait for in vain is given up on after `stall_timeout_s`,
-by a watch of our own (watch.py).
+A job started by the launcher of `train.backend` has several ranks that talk by its collective operations;
+started with plain `python` it is one rank, and no such library is even imported. All ranks fail together:
+when one ends, its peers' next exchange raises `RankFailedError`, and one that the others wait for in vain is
+given up on after `stall_timeout_s`, by a watch of our own (watch.py).
 """
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, TypeVar
 
 import torch
 
+from esmm_spark.collectives.interface import Collectives, LostTouchError
 from esmm_spark.contracts.errors import EsmmSparkError, RankFailedError
+from esmm_spark.contracts.train_config import Backend, Train
 from esmm_spark.runtime.activity import inside, waiting
-from esmm_spark.training.ranks.launch import FailedElsewhereError
+from esmm_spark.training.ranks.launch import FailedElsewhereError, is_launched
 from esmm_spark.training.ranks.watch import Watch
 
 # A rank that works for long says so this often.
@@ -40,12 +41,14 @@ class Cluster:
         num_ranks: ranks of the job.
         local_rank: this rank among those of its host, which is also its GPU.
         local_ranks: ranks on this host.
+        collectives: what they exchange by; None for a rank alone.
     """
 
     rank: int
     num_ranks: int
     local_rank: int
     local_ranks: int
+    collectives: Collectives | None = None
 
     @property
     def is_first(self) -> bool:
@@ -53,59 +56,50 @@ class Cluster:
         return self.rank == 0
 
     def sum(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
-        """Returns the sum of `tensor` over the ranks, element by element, on every rank."""
+        """Returns `tensor`, overwritten on every rank with the sum over the ranks, element by element."""
         return self.sum_later(tensor, name)()
 
     def sum_later(self, tensor: torch.Tensor, name: str) -> Callable[[], torch.Tensor]:
-        """Starts a sum over the ranks and returns the function that waits for its result."""
-        if self.num_ranks == 1:
+        """Starts `sum` and returns the function that waits for its result; until then `tensor` is in use."""
+        if self.collectives is None:
             return lambda: tensor
-        import horovod.torch as hvd
-
-        handle = hvd.allreduce_async(tensor, name=name, op=hvd.Sum)
+        pending = self.collectives.sum(tensor, name)
 
         def wait_for_sum() -> torch.Tensor:
             with waiting(f'exchange "{name}"'):
-                return cast(torch.Tensor, hvd.synchronize(handle))
+                return pending.result()
 
         return wait_for_sum
 
     def from_first(self, value: int, name: str) -> int:
         """Returns rank 0's `value` on every rank."""
-        if self.num_ranks == 1:
-            return value
-        import horovod.torch as hvd
-
-        with waiting(f'exchange "{name}"'):
-            found = hvd.broadcast(torch.tensor([value], dtype=torch.int64), root_rank=0, name=name)
-        return int(found.item())
+        return int(self._broadcast(torch.tensor([value], dtype=torch.int64), name).item())
 
     def text_from_first(self, text: str, name: str) -> str:
         """Returns rank 0's `text` on every rank."""
-        if self.num_ranks == 1:
-            return text
-        import horovod.torch as hvd
-
         content = torch.tensor(list(text.encode()), dtype=torch.uint8)
         length = self.from_first(len(content), f"{name}.length")
         received = content if self.is_first else torch.zeros(length, dtype=torch.uint8)
-        if length == 0:
-            return ""
-        with waiting(f'exchange "{name}"'):
-            return bytes(hvd.broadcast(received, root_rank=0, name=name).tolist()).decode()
+        return bytes(self._broadcast(received, name).tolist()).decode() if length else ""
+
+    def _broadcast(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        if self.collectives is not None:
+            with waiting(f'exchange "{name}"'):
+                self.collectives.broadcast(tensor, name)
+        return tensor
 
     def texts(self, text: str, name: str) -> list[str]:
         """Returns each rank's `text`, in the order of ranks, on every rank."""
-        if self.num_ranks == 1:
-            return [text]
-        import horovod.torch as hvd
-
-        # Short ones by their length first: an allgather concatenates what differs in length.
-        content = text.encode()
-        with waiting(f'exchange "{name}"'):
-            lengths = hvd.allgather(torch.tensor([len(content)]), name=f"{name}.length").tolist()
-            joined = hvd.allgather(torch.tensor(list(content), dtype=torch.uint8), name=name)
-        pieces = torch.split(joined, lengths)
+        # Lengths first; then each rank adds its part to a sum of zeros. Horovod sums no uint8.
+        content = torch.tensor(list(text.encode()), dtype=torch.int32)
+        lengths = torch.zeros(self.num_ranks, dtype=torch.int64)
+        lengths[self.rank] = len(content)
+        lengths = self.sum(lengths, f"{name}.length")
+        joined = torch.zeros(int(lengths.sum()), dtype=torch.int32)
+        pieces = torch.split(joined, lengths.tolist())
+        pieces[self.rank].copy_(content)
+        if len(joined):
+            self.sum(joined, name)
         return [bytes(piece.tolist()).decode() for piece in pieces]
 
     def together(self, work: Callable[[], _T], name: str) -> _T:
@@ -148,64 +142,61 @@ class Cluster:
         """Raises an error that every rank has found on the first rank alone, so that it is reported once."""
         raise error if self.is_first else FailedElsewhereError
 
-    @property
-    def backend(self) -> str:
-        """What Horovod exchanges over, where there are several ranks: `Gloo` or `MPI`, `... and NCCL`."""
-        import horovod.torch as hvd
-
-        controller = "MPI" if hvd.mpi_enabled() else "Gloo"
-        return f"{controller} and NCCL" if hvd.nccl_built() else controller
-
-    def distributed_optimizer(
-        self, optimizer: torch.optim.Optimizer, model: torch.nn.Module
-    ) -> torch.optim.Optimizer:
-        """Returns an optimizer that steps with all ranks' gradients, summed, from rank 0's parameters."""
-        if self.num_ranks == 1:
-            return optimizer
-        import horovod.torch as hvd
-
+    def share_parameters(self, model: torch.nn.Module) -> None:
+        """Overwrites a model's parameters and buffers with rank 0's on every rank."""
+        if self.collectives is None:
+            return
+        named = dict([*model.named_parameters(), *model.named_buffers()])
         with waiting("the first exchange of parameters"):
-            hvd.broadcast_parameters(dict(model.named_parameters()), root_rank=0)
-            hvd.broadcast_parameters(dict(model.named_buffers()), root_rank=0)
-        named = list(model.named_parameters())
-        wrapped = hvd.DistributedOptimizer(optimizer, named_parameters=named, op=hvd.Sum)
-        return cast(torch.optim.Optimizer, wrapped)
+            for name, tensor in named.items():
+                if tensor.numel():
+                    self.collectives.broadcast(tensor.data, f"first.{name}")
 
 
 @contextmanager
-def open_cluster(stall_timeout_s: int) -> Iterator[Cluster]:
-    """Yields the ranks of this job; Horovod's own failures inside become RankFailedError.
+def open_cluster(train: Train) -> Iterator[Cluster]:
+    """Yields the ranks of this job; where one loses touch with another it becomes RankFailedError.
 
     Args:
-        stall_timeout_s: a rank that the others wait for so long ends the job, from a thread of the watch.
+        train: its backend; a rank that the others wait for longer than its `stall_timeout_s` ends the job,
+            from a thread of the watch.
 
     Raises:
         RankFailedError: another rank ended.
     """
-    if "HOROVOD_RANK" not in os.environ:
+    if not is_launched(train.backend):
         yield Cluster(rank=0, num_ranks=1, local_rank=0, local_ranks=1)
         return
-    # The watch tells it better, and whatever Horovod does.
-    os.environ.setdefault("HOROVOD_STALL_CHECK_DISABLE", "1")
-    import horovod.torch as hvd
-    from horovod.common.exceptions import HorovodInternalError
-
-    hvd.init()
-    cluster = Cluster(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size())
-    watch = Watch(cluster.rank, cluster.num_ranks, stall_timeout_s)
+    collectives = _collectives(train.backend)
+    shared = collectives if collectives.num_ranks > 1 else None
+    place = collectives.rank, collectives.num_ranks, collectives.local_rank, collectives.local_ranks
+    cluster = Cluster(*place, shared)
+    watch = Watch(cluster.rank, cluster.num_ranks, train.stall_timeout_s)
     try:
         if cluster.num_ranks > 1:
             watch.join(cluster.text_from_first(watch.address, "watch"))
         yield cluster
-    except HorovodInternalError as error:
-        # horovodrun ends this rank, too, 5 s after it asks to: until then it tells why.
+    except LostTouchError as error:
+        # The launcher ends this rank, too, horovodrun 5 s after it asks to: until then it tells why.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        gone = watch.trouble(_SECONDS_TO_LEARN_WHO) or "another rank ended, or Horovod lost touch with it"
+        lost = f"another rank ended, or can't be reached any more ({str(error).splitlines()[0]})"
+        gone = watch.trouble(_SECONDS_TO_LEARN_WHO) or lost
         raise RankFailedError(
             f"rank {cluster.rank} of {cluster.num_ranks} stops: {gone}; the same command goes on from the "
             "newest checkpoint"
         ) from error
     finally:
         with waiting("the end of the job"):
-            hvd.shutdown()
+            collectives.close()
         watch.close()
+
+
+def _collectives(backend: Backend) -> Collectives:
+    """Returns the backend's collective operations, once all ranks have met. Imports no other library."""
+    if backend == "torch":
+        from esmm_spark.collectives.torch_collectives import TorchCollectives
+
+        return TorchCollectives()
+    from esmm_spark.collectives.horovod_collectives import HorovodCollectives
+
+    return HorovodCollectives()

@@ -1,4 +1,4 @@
-"""The rank of this process, and which rank reports an error to the user; without torch or Horovod."""
+"""What started this process, as which rank, and which rank reports an error; without torch or Horovod."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from esmm_spark.contracts.errors import ConfigError, RankFailedError, UserError
+from esmm_spark.contracts.train_config import Backend
 from esmm_spark.runtime.run_notes import this_run
 
 # Within this time a rank that failed on its own has told why. horovodrun kills 5 s after it asked to end.
@@ -22,9 +23,10 @@ _SECONDS_TO_RECORD = 2.0
 _SECONDS_TO_BE_ENDED = 10.0
 
 
-# What starts processes in Horovod's stead: name, variable with the rank, those with the number of processes.
+# What starts processes: name, variable with the rank, those with the number of processes.
+_HOROVODRUN = ("horovodrun", "HOROVOD_RANK", ("HOROVOD_SIZE",))
+_TORCHRUN = ("torchrun", "RANK", ("WORLD_SIZE",))
 _FOREIGN_LAUNCHERS = (
-    ("torchrun", "RANK", ("WORLD_SIZE",)),
     ("mpirun", "OMPI_COMM_WORLD_RANK", ("OMPI_COMM_WORLD_SIZE",)),
     ("mpirun", "PMI_RANK", ("PMI_SIZE",)),
     ("mpirun", "MV2_COMM_WORLD_RANK", ("MV2_COMM_WORLD_SIZE",)),
@@ -35,46 +37,63 @@ _SRUN = ("srun", "SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"))
 
 
 def launched_rank() -> int:
-    """Returns this process's rank as its launcher set it, horovodrun or another; 0 without one."""
+    """Returns this process's rank as its launcher set it, whichever it was; 0 without one."""
     if "HOROVOD_RANK" in os.environ:
         return _number("HOROVOD_RANK")
-    foreign = _foreign_launcher()
-    return _number(foreign[1]) if foreign else 0
+    launcher = _launcher()
+    return _number(launcher[1]) if launcher else 0
 
 
-def refuse_foreign_launcher() -> None:
-    """Raises ConfigError where something else than Horovod started several processes of this job.
+def is_launched(backend: Backend) -> bool:
+    """Returns whether this process is a rank that the backend's own launcher started."""
+    return "HOROVOD_RANK" in os.environ if backend == "horovod" else _number("WORLD_SIZE") > 1
+
+
+def refuse_foreign_launcher(backend: Backend) -> None:
+    """Raises ConfigError where something else than the backend's launcher started several processes.
 
     Each of them would train a model of its own, all into one folder.
     """
-    foreign = None if "HOROVOD_SIZE" in os.environ else _foreign_launcher()
+    own = {"horovod": "HOROVOD_SIZE", "torch": "WORLD_SIZE"}[backend]
+    foreign = None if own in os.environ else _launcher()
     if foreign:
         launcher, _, variable = foreign
         size = _number(variable)
+        other = {"horovodrun": "horovod", "torchrun": "torch"}.get(launcher)
+        command = {
+            "horovod": f"horovodrun -np {size} python esmm_spark/train.py --config ...",
+            "torch": f"torchrun --standalone --nproc-per-node {size} esmm_spark/train.py --config ...",
+        }[backend]
         raise ConfigError(
-            f"{launcher} started {size} processes ({variable} = {size}), of which Horovod knows nothing: "
-            f"each would train for itself; start `horovodrun -np {size} python esmm_spark/train.py --config "
-            f"...` once instead, or, if this is one process, unset {variable}"
+            f"{launcher} started {size} processes ({variable} = {size}), of which train.backend = {backend} "
+            f"knows nothing: each would train for itself; start `{command}` once instead, or, "
+            + (f"set train.backend={other}, or, " if other else "")
+            + f"if this is one process, unset {variable}"
         )
 
 
-def require_host_address() -> None:
+def require_host_address(backend: Backend) -> None:
     """Raises ConfigError where a rank runs on a host whose name has no address: Gloo would crash."""
-    if "HOROVOD_RANK" not in os.environ:
+    if not is_launched(backend):
         return
     name = socket.gethostname()
     try:
         socket.getaddrinfo(name, None)
     except OSError as error:
         raise ConfigError(
-            f"this host's name, {name}, has no address ({error.strerror}), which Horovod asks for: write "
+            f"this host's name, {name}, has no address ({error.strerror}), which Gloo asks for: write "
             f"`127.0.1.1 {name}` to /etc/hosts, or, where ranks run on several hosts, its address among them"
         ) from error
 
 
-def _foreign_launcher() -> tuple[str, str, str] | None:
+def _launcher() -> tuple[str, str, str] | None:
     """Returns its name and the variables with rank and size; None if it started one process or is none."""
-    launchers = (*_FOREIGN_LAUNCHERS, *((_SRUN,) if "SLURM_STEP_ID" in os.environ else ()))
+    launchers = (
+        _HOROVODRUN,
+        _TORCHRUN,
+        *_FOREIGN_LAUNCHERS,
+        *((_SRUN,) if "SLURM_STEP_ID" in os.environ else ()),
+    )
     for launcher, rank, sizes in launchers:
         size = next((name for name in sizes if name in os.environ), "")
         if _number(size) > 1:
@@ -135,5 +154,5 @@ def end_after_failure_elsewhere(error: RankFailedError) -> NoReturn:
             print(f"error: {error}", file=sys.stderr, flush=True)
     this_run().ended_within(_SECONDS_TO_RECORD, error.exit_code, error)
     sys.stdout.flush()
-    # Horovod's own clean-up at the end of a process may wait for ever for the rank that is gone.
+    # The library's own clean-up at the end of a process may wait for ever for the rank that is gone.
     os._exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""A watchdog over the ranks, beside Horovod: detects ranks that stall or are gone.
+"""A watchdog over the ranks, beside their collective operations: detects ranks that stall or are gone.
 
 Each rank has a thread that tells rank 0 once a second what its main thread does (activity.py), over a TCP
 connection of its own; a thread on rank 0 judges. It ends the job when some rank has waited for `timeout_s`
@@ -8,7 +8,7 @@ long (a checkpoint, compiling) stops that clock. docs/decisions/018 says why thi
     client -> hub    {"token", "rank", "host"}, then {"kind", "what", "age_s"} each second, {"bye"}
     hub -> client    {} each second, {"trouble": who is gone}, {"reason": why all end}, {"bye"}
 
-Lines of JSON. The token keeps strangers out; it came through Horovod.
+Lines of JSON. The token keeps strangers out; it came by a collective operation.
 """
 
 import json
@@ -214,7 +214,7 @@ class _Client(threading.Thread):
         try:
             connection = socket.create_connection(self._address, _SECONDS_TO_CONNECT)
         except OSError as error:
-            # Horovod itself may have another way.
+            # The ranks themselves may have another way.
             _log.warning(
                 f"rank {self._rank} on {_host_name()} can't reach {self._hub_name} at "
                 f"{self._address[0]}:{self._address[1]} ({error}): train.stall_timeout_s does not watch it"
@@ -286,14 +286,14 @@ class _Client(threading.Thread):
 
 
 def _host_name() -> str:
-    """Returns this host as horovodrun calls it."""
+    """Returns this host as horovodrun calls it, else its own name."""
     return os.environ.get("HOROVOD_HOSTNAME") or socket.gethostname()
 
 
 def _own_address() -> str:
-    """Returns this host's address on the network that Horovod uses."""
-    interface = os.environ.get("HOROVOD_GLOO_IFACE", "")
-    for address in psutil.net_if_addrs().get(interface, []):
+    """Returns this host's address on the network that the ranks' Gloo uses."""
+    interface = os.environ.get("HOROVOD_GLOO_IFACE") or os.environ.get("GLOO_SOCKET_IFNAME", "")
+    for address in psutil.net_if_addrs().get(interface.split(",")[0], []):
         if address.family == socket.AF_INET:
             return str(address.address)
     return socket.gethostbyname(_host_name())

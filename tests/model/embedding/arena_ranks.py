@@ -1,4 +1,4 @@
-"""Trains an arena for a few steps; started by test_arena_ranks.py, alone or by horovodrun.
+"""Trains an arena for a few steps; started by test_arena_ranks.py, alone, by horovodrun or torchrun.
 
 arena_ranks.py OUTPUT_FOLDER OPTIMIZER writes rank-R-of-N.npz: this rank's rows and their state, the pooled
 bags of its share of each step, and the bytes that it has sent by then.
@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from esmm_spark.collectives.horovod_collectives import HorovodCollectives
+from esmm_spark.collectives.interface import Collectives
+from esmm_spark.collectives.torch_collectives import TorchCollectives
 from esmm_spark.model.embedding.arena import EmbeddingArena
 from esmm_spark.model.embedding.row_optimizer import RowOptimizer
 
@@ -43,15 +46,14 @@ def share(step: int, rank: int, num_ranks: int) -> range:
 
 
 def main(folder: str, name: str) -> None:
-    rank, num_ranks = (
-        int(os.environ.get(f"HOROVOD_{name}", default)) for name, default in (("RANK", 0), ("SIZE", 1))
-    )
-    if num_ranks > 1:
-        import horovod.torch as hvd
-
-        hvd.init()
+    ranks: Collectives | None = None
+    if "HOROVOD_RANK" in os.environ:
+        ranks = HorovodCollectives()
+    elif "RANK" in os.environ:
+        ranks = TorchCollectives()
+    rank, num_ranks = (ranks.rank, ranks.num_ranks) if ranks else (0, 1)
     arena = EmbeddingArena(
-        NUM_ROWS, 18, rank=rank, num_ranks=num_ranks, optimizer=OPTIMIZERS[name], init_range=0.5, seed=11
+        NUM_ROWS, 18, collectives=ranks, optimizer=OPTIMIZERS[name], init_range=0.5, seed=11
     )
     pooled, sent = [], []
     for step in range(NUM_STEPS):

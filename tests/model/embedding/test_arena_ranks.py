@@ -1,4 +1,4 @@
-"""Real horovodrun processes: several ranks' arena is one rank's arena."""
+"""Real processes of horovodrun and torchrun: several ranks' arena is one rank's arena."""
 
 import os
 import subprocess
@@ -8,23 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from esmm_spark.contracts.train_config import Backend
 from tests.model.embedding.arena_ranks import NUM_BAGS, NUM_ROWS, NUM_STEPS, OPTIMIZERS, global_batch, share
 from tests.repository import ROOT
 
 SCRIPT = str(ROOT / "tests/model/embedding/arena_ranks.py")
 
 
-def start(num_ranks: int, folder: Path, optimizer: str = "rowwise_adagrad") -> None:
-    launcher = [] if num_ranks == 1 else ["horovodrun", "-np", str(num_ranks), "-H", f"localhost:{num_ranks}"]
-    on_loopback = ["--network-interfaces", "lo"] if launcher else []
+def start(
+    num_ranks: int, folder: Path, optimizer: str = "rowwise_adagrad", backend: Backend = "horovod"
+) -> None:
+    launcher = [sys.executable]
+    if num_ranks > 1 and backend == "torch":
+        launcher = ["torchrun", "--standalone", f"--nproc-per-node={num_ranks}"]
+    elif num_ranks > 1:
+        launcher = ["horovodrun", "-np", str(num_ranks), "-H", f"localhost:{num_ranks}"]
+        launcher += ["--network-interfaces", "lo", sys.executable]
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
     }
     done = subprocess.run(
-        [*launcher, *on_loopback, sys.executable, SCRIPT, str(folder), optimizer],
+        [*launcher, SCRIPT, str(folder), optimizer],
         env=environment,
         capture_output=True,
         text=True,
@@ -36,14 +44,20 @@ def start(num_ranks: int, folder: Path, optimizer: str = "rowwise_adagrad") -> N
 
 @pytest.mark.horovod
 @pytest.mark.parametrize(
-    ("num_ranks", "optimizer"),
-    [(2, "rowwise_adagrad"), (3, "rowwise_adagrad"), (3, "adam"), (2, "sgd")],
+    ("num_ranks", "optimizer", "backend"),
+    [
+        (2, "rowwise_adagrad", "horovod"),
+        (3, "rowwise_adagrad", "horovod"),
+        (3, "adam", "horovod"),
+        (2, "sgd", "horovod"),
+        (3, "rowwise_adagrad", "torch"),
+    ],
 )
 def test_ranks_that_share_an_arena_train_the_same_rows_as_one_rank(
-    num_ranks: int, optimizer: str, tmp_path: Path
+    num_ranks: int, optimizer: str, backend: Backend, tmp_path: Path
 ) -> None:
     start(1, tmp_path, optimizer)
-    start(num_ranks, tmp_path, optimizer)
+    start(num_ranks, tmp_path, optimizer, backend)
 
     one = np.load(tmp_path / "rank-0-of-1.npz")
     several = [np.load(tmp_path / f"rank-{rank}-of-{num_ranks}.npz") for rank in range(num_ranks)]

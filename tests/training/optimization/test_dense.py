@@ -89,25 +89,3 @@ def test_clipped_and_decayed_steps_equal_a_plain_float64_loop(most_norm: float) 
     train_steps(theirs, plain_adamw(theirs, settings), theirs.zero_grad)
     for found, expected in zip(parameters_of(ours), parameters_of(theirs), strict=True):
         torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-5)
-
-
-def test_gradients_are_summed_before_their_norm_is_taken() -> None:
-    # Horovod's optimizer around plain SGD: its sum turns (3, 4) into (6, 8), of norm 10.
-    parameter = nn.Parameter(torch.zeros(2))
-
-    class Summing(torch.optim.SGD):
-        summed = 0
-
-        def synchronize(self) -> None:
-            assert parameter.grad is not None
-            self.summed += 1
-            parameter.grad *= 2
-
-        def skip_synchronize(self) -> torch.autograd.profiler.record_function:
-            return torch.autograd.profiler.record_function("")
-
-    optimizer = Summing([parameter], lr=1.0)
-    parameter.grad = torch.tensor([3.0, 4.0])
-    step_clipped(optimizer, 5.0)
-    torch.testing.assert_close(parameter.detach(), torch.tensor([-3.0, -4.0]))
-    assert optimizer.summed == 1

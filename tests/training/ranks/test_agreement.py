@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.train_config import Backend
 from esmm_spark.training.ranks.agreement import _facts, disagreement
-from esmm_spark.training.ranks.launch import launched_rank, refuse_foreign_launcher
+from esmm_spark.training.ranks.launch import is_launched, launched_rank, refuse_foreign_launcher
 from tests.synthetic_examples import small_config
 from tests.training.runs import command, environment, told
 from tests.training.test_started_over import COUNTS
@@ -34,15 +35,16 @@ def test_several_processes_of_another_launcher_are_refused(
     with pytest.raises(
         ConfigError, match=rf"^{launcher} started . processes \(.*{variable}\).*horovodrun -np"
     ):
-        refuse_foreign_launcher()
+        refuse_foreign_launcher("horovod")
     # Only the first one tells at once.
     assert launched_rank() == rank
     monkeypatch.setenv("HOROVOD_SIZE", "2")
     monkeypatch.setenv("HOROVOD_RANK", "0")
-    refuse_foreign_launcher()
+    refuse_foreign_launcher("horovod")
     assert launched_rank() == 0
 
 
+@pytest.mark.parametrize("backend", ["horovod", "torch"])
 @pytest.mark.parametrize(
     "variables",
     [
@@ -55,12 +57,34 @@ def test_several_processes_of_another_launcher_are_refused(
     ],
 )
 def test_one_process_is_one_rank_whatever_started_it(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], backend: Backend
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    refuse_foreign_launcher()
+    refuse_foreign_launcher(backend)
     assert launched_rank() == 0
+
+
+def test_a_launcher_of_the_other_backend_is_refused_and_both_remedies_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("HOROVOD_SIZE", "2")
+        patch.setenv("HOROVOD_RANK", "1")
+        with pytest.raises(
+            ConfigError,
+            match=r"^horovodrun started 2 processes \(HOROVOD_SIZE = 2\), of which train\.backend = torch "
+            r"knows .*`torchrun --standalone --nproc-per-node 2 .*, or, set train\.backend=horovod, or",
+        ):
+            refuse_foreign_launcher("torch")
+        assert launched_rank() == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ConfigError, match=r"`horovodrun -np 2 .*, or, set train\.backend=torch, or"):
+        refuse_foreign_launcher("horovod")
+    refuse_foreign_launcher("torch")
+    assert is_launched("torch")
+    assert not is_launched("horovod")
 
 
 def test_the_command_refuses_torchrun_in_one_line(new_run: Callable[..., Path]) -> None:

@@ -41,12 +41,12 @@ def test_a_host_without_an_address_is_told_before_horovod_asks_for_it(
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     monkeypatch.setattr(socket, "gethostname", lambda: "nobody")
     monkeypatch.delenv("HOROVOD_RANK", raising=False)
-    launch.require_host_address()
+    launch.require_host_address("horovod")
     monkeypatch.setenv("HOROVOD_RANK", "0")
     with pytest.raises(
         ConfigError, match=r"^this host's name, nobody, has no address \(Name or .*/etc/hosts"
     ):
-        launch.require_host_address()
+        launch.require_host_address("horovod")
 
 
 @pytest.mark.parametrize(

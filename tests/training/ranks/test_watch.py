@@ -1,6 +1,5 @@
 """The watch over ranks: who is to blame for a stall, who is gone, and that real ranks end in time."""
 
-import os
 import re
 import signal
 import socket
@@ -17,6 +16,7 @@ from esmm_spark.runtime import activity
 from esmm_spark.runtime.activity import Kind, doing, inside, waiting
 from esmm_spark.training.ranks import watch
 from esmm_spark.training.ranks.judge import Peer, reason_to_end, trouble
+from esmm_spark.training.ranks.launch import launched_rank
 from esmm_spark.training.ranks.watch import Watch
 from tests.training.runs import run, run_and_signal, steps_with_checkpoint, told
 
@@ -166,7 +166,7 @@ class Sleeper(torch.nn.Module):
         self, context: torch.Tensor, impression: torch.Tensor, group_index: torch.Tensor
     ) -> torch.Tensor:
         self.steps += self.training
-        if self.steps > 4 and os.environ.get("HOROVOD_RANK") == "1":
+        if self.steps > 4 and launched_rank() == 1:
             time.sleep(100)
         result: torch.Tensor = self.layer(impression.flatten(1)).squeeze(1)
         return result
@@ -182,7 +182,7 @@ class SlowReader(Sleeper):
 
         def take_slowly(self: reader._Stream, count: int) -> list[GroupSlice]:
             taken.append(count)
-            if len(taken) > 10 and os.environ.get("HOROVOD_RANK") == "1":
+            if len(taken) > 10 and launched_rank() == 1:
                 time.sleep(100)
             return take(self, count)
 
