@@ -1,9 +1,13 @@
 """The ranks of one training job as the tasks of one barrier stage, started by Spark's TorchDistributor."""
 
+import io
 import re
+import sys
 from collections.abc import Callable
-from typing import Any
+from contextlib import redirect_stderr
+from typing import Any, TextIO
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.ml.torch.distributor import TorchDistributor
 from pyspark.sql import SparkSession
@@ -15,6 +19,7 @@ from esmm_spark.contracts.errors import ConfigError, EsmmSparkError, RankFailedE
 # What torchrun says of the rank that failed first, and what that rank said.
 _EXIT_CODE = re.compile(r"^ *exitcode *: (-?\d+)", re.MULTILINE)
 _TOLD = re.compile(r"^error: (.*)$", re.MULTILINE)
+_MOST_KEPT = 1 << 20  # characters of what the ranks print
 
 
 def train_on_executors(
@@ -47,12 +52,38 @@ def train_on_executors(
     content["train"]["threads"] = config.train.threads or cpus
     has_gpus = config.train.device != "cpu" and bool(spark.conf.get("spark.task.resource.gpu.amount", None))
     distributor = TorchDistributor(ranks, local_mode=False, use_gpu=has_gpus)
-    # All that can be wrong is in the failure that is raised.
+    # The ranks tell all that is wrong, and a thread of pyspark's writes it to stderr; the failure itself says
+    # no more than that there was one.
     spark.sparkContext.setLogLevel("OFF")
+    printed = _Printed(sys.stderr)
     try:
-        distributor.run(train_as_rank, content)
-    except (PySparkException, RuntimeError) as failure:
-        raise _told(str(failure)) from failure
+        with redirect_stderr(printed):
+            distributor.run(train_as_rank, content)
+    except (Py4JJavaError, PySparkException, RuntimeError) as failure:
+        raise _told(printed.last) from failure
+
+
+class _Printed(io.TextIOBase):
+    """A stream that passes on what is written to it, and keeps the end of it.
+
+    Args:
+        stream: where it goes.
+
+    Attributes:
+        last: the end of the text.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self.last = stream, ""
+
+    def write(self, text: str) -> int:
+        """Passes it on."""
+        self.last = (self.last + text)[-_MOST_KEPT:]
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flushes the stream behind it."""
+        self._stream.flush()
 
 
 def _told(output: str) -> EsmmSparkError:
@@ -61,6 +92,6 @@ def _told(output: str) -> EsmmSparkError:
     codes = _EXIT_CODE.findall(output)
     if not told:
         last = output.strip().splitlines()[-1:] or ["it said nothing"]
-        return RankFailedError(f"a rank failed: {last[0]}; what the ranks printed stands above")
+        return RankFailedError(f"a rank failed: {last[0].strip()}; what the ranks printed stands above")
     kind = errors.UserError if "2" in codes[-1:] else RankFailedError
     return kind(told[-1])

@@ -46,7 +46,7 @@ def test_a_users_mistake_on_the_executors_ends_the_job_with_one_line_and_exit_co
 ) -> None:
     config = new_run()
     done = train_job(config, "train.backend=torch", "model.network=no.such:Class")
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert "no.such" in told(done.stderr)[-1]
 
 
