@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from esmm_spark.samples.dataset import preprocess
 from esmm_spark.simulation.simulate import simulate
 from tests.cluster.object_store import ObjectStore, reached
+from tests.cluster.runs import Run
 from tests.cluster.standalone import Standalone
 
 NUM_GROUPS = 400
@@ -19,6 +21,14 @@ def raw(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cluster-logs") / "raw"
     simulate(spark, str(folder), NUM_GROUPS, 1, "demo")
     return folder
+
+
+@pytest.fixture(scope="session")
+def local(spark: SparkSession, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Preprocess's output in local mode."""
+    run = Run("demo", raw, tmp_path_factory.mktemp("local") / "run")
+    preprocess(spark, run.config)
+    return run
 
 
 @pytest.fixture

@@ -78,9 +78,9 @@ class Run:
 
 
 def rows_of(folder: Path, *keys: str) -> pa.Table:
-    """Returns the rows of a folder's files, sorted by `keys`, whichever file they are in."""
+    """Returns the rows of a folder's files, sorted by `keys`, if any, whichever file they are in."""
     table = pa.concat_tables([pq.ParquetFile(path).read() for path in sorted(folder.glob("part-*.parquet"))])
-    return table.sort_by([(key, "ascending") for key in keys])
+    return table.sort_by([(key, "ascending") for key in keys]) if keys else table
 
 
 def require_whole(run: Run) -> None:
@@ -93,3 +93,19 @@ def require_whole(run: Run) -> None:
     assert {name for name in found if not name.endswith((MARKER, DAY_PARTITION))} == set(paths)
     litter = {path.name for path in run.folder.iterdir()} - {"dataset", "dataset.run.json", "dataset.runs"}
     assert not litter
+
+
+def assert_same_examples(ours: Run, theirs: Run) -> None:
+    """Fails unless two datasets hold the same rows, and the same counts and hashes."""
+    require_whole(ours)
+    counts = [read_manifest(str(run.dataset)) for run in (ours, theirs)]
+    assert [*counts[0].partitions] == [*counts[1].partitions]
+    for name, expected in counts[1].partitions.items():
+        found = counts[0].partitions[name]
+        assert (found.groups, found.impressions, found.positives, found.group_hash_sum) == (
+            expected.groups,
+            expected.impressions,
+            expected.positives,
+            expected.group_hash_sum,
+        )
+        assert ours.examples(name).equals(theirs.examples(name)), name

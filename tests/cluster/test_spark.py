@@ -5,22 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
 
 from esmm_spark.files.manifest_file import read_manifest
-from esmm_spark.samples.dataset import preprocess
-from tests.cluster.runs import Run, require_whole
+from tests.cluster.runs import Run, assert_same_examples
 from tests.cluster.standalone import Job, Standalone, finish, kill_session, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(scope="module")
-def local(spark: SparkSession, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Preprocess's output in local mode."""
-    run = Run("demo", raw, tmp_path_factory.mktemp("local") / "run")
-    preprocess(spark, run.config)
-    return run
 
 
 def start_until_a_task_writes(cluster: Standalone, run: Run) -> Job:
@@ -28,22 +18,6 @@ def start_until_a_task_writes(cluster: Standalone, run: Run) -> Job:
     job = cluster.start("preprocess", *run.arguments)
     wait_until(lambda: bool(run.staged()), "a task writes", [job])
     return job
-
-
-def assert_same_examples(ours: Run, theirs: Run) -> None:
-    """Fails unless two datasets hold the same rows, and the same counts and hashes."""
-    require_whole(ours)
-    counts = [read_manifest(str(run.dataset)) for run in (ours, theirs)]
-    assert [*counts[0].partitions] == [*counts[1].partitions]
-    for name, expected in counts[1].partitions.items():
-        found = counts[0].partitions[name]
-        assert (found.groups, found.impressions, found.positives, found.group_hash_sum) == (
-            expected.groups,
-            expected.impressions,
-            expected.positives,
-            expected.group_hash_sum,
-        )
-        assert ours.examples(name).equals(theirs.examples(name)), name
 
 
 @pytest.mark.parametrize("victim", ["executor", "worker"])
