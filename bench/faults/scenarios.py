@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -99,12 +100,14 @@ class Inputs:
         """Returns the folder that `command` writes as its `paths.<part>`."""
         return self._done(self.root / name, part, [*command, _in(self.root / name, part)])
 
-    def _done(self, folder: Path, part: str, command: Sequence[str]) -> Path:
+    def _done(self, folder: Path, part: str, *commands: Sequence[str]) -> Path:
+        """Returns what `commands` write as `part` of `folder`, which they do once."""
         done = folder / ".done"
         if not done.exists():
             say(f"faults: preparing {folder.name}")
             shutil.rmtree(folder, ignore_errors=True)
-            self.workspace.run(f"faults-{folder.name}", command)
+            for command in commands:
+                self.workspace.run(f"faults-{folder.name}", command)
             done.touch()
         return folder / part
 
@@ -126,17 +129,13 @@ class Inputs:
 
     def _days(self, config: Path) -> Path:
         """Returns a dataset of the first two days, each as of its end."""
-        for number, day in enumerate(_DAYS[:2]):
-            folder, last = self.root / f"days-{number}", self.root / f"days-{number - 1}"
-            if not (folder / ".done").exists() and number:
-                shutil.rmtree(folder, ignore_errors=True)
-                shutil.copytree(last, folder, ignore=shutil.ignore_patterns(".done"))
-            say(f"faults: day {day}")
-            options = ["--ds", day, "--as-of", f"{_DAYS[number + 1]}T00:00:00", _in(folder, "dataset")]
-            if not (folder / ".done").exists():
-                self.workspace.run(f"faults-{folder.name}", [*PREPROCESS, "--config", str(config), *options])
-                (folder / ".done").touch()
-        return folder / "dataset"
+        folder = self.root / "days"
+        command = [*PREPROCESS, "--config", str(config), _in(folder, "dataset")]
+        return self._done(
+            folder,
+            "dataset",
+            *([*command, "--ds", day, "--as-of", f"{end}T00:00:00"] for day, end in pairwise(_DAYS)),
+        )
 
     def _trained(self, name: str, dataset: Path, seed: int) -> Path:
         return self._made(name, "model", [*TRAIN, *_training(dataset, seed)])

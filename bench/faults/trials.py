@@ -34,14 +34,12 @@ class Undisturbed:
         first_file_s: from its start to its first file.
         before: what lies there before it.
         after: what lies there afterwards.
-        bytes: of what it writes.
     """
 
     seconds: float
     first_file_s: float
     before: Contents
     after: Contents
-    bytes: int
 
 
 @dataclass
@@ -99,8 +97,7 @@ class Lab:
                 process.wait(_MOST_RUN_S)
             seconds = time.monotonic() - started
             assert process.returncode == 0, f"{scenario.name}: {self._said()}"
-            size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-            found.append(Undisturbed(seconds, first_file_s, before, contents(target), size))
+            found.append(Undisturbed(seconds, first_file_s, before, contents(target)))
             assert not litter(target), f"{scenario.name}: {litter(target)}"
         first, second = found
         differ = {
@@ -142,7 +139,7 @@ class Lab:
             changed = [name for name, digest in known.before.items() if left.get(name) != digest]
             added = sorted(left.keys() - known.before.keys())
             trial.left = f"{len(changed)} files changed or gone, {len(added)} more"
-            if not self._may_be_between(scenario, changed, left, known):
+            if not _is_between(scenario, left):
                 trial.wrong.append(f"what was there is not whole: {changed[:5]}, more: {added[:5]}")
         with self._started(scenario) as process:
             process.wait(_MOST_RUN_S)
@@ -157,21 +154,6 @@ class Lab:
         hidden = litter(self.folder)
         if hidden:
             trial.wrong.append(f"litter after the rerun: {hidden[:5]}")
-
-    @staticmethod
-    def _may_be_between(
-        scenario: Scenario, changed: Sequence[str], left: Contents, known: Undisturbed
-    ) -> bool:
-        """Whether a half-way state is one that its readers see through.
-
-        A training's checkpoints are its own until it is published. A day's backfill replaces one partition
-        after another, each as a whole; simulated logs are complete with their marker.
-        """
-        if scenario.writes == "model":
-            return not any(name.startswith("versions/") for name in left)
-        if scenario.writes == "raw":
-            return "_SUCCESS" not in left
-        return False
 
     def _hit(self, process: subprocess.Popen[bytes], fault: str, draw: random.Random) -> None:
         tree = _marked(self.folder)
@@ -227,6 +209,16 @@ class Lab:
 
     def _said(self) -> str:
         return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
+
+
+def _is_between(scenario: Scenario, left: Contents) -> bool:
+    """Returns whether a half-way state is one that its readers see through.
+
+    A training's checkpoints are its own until it is published, simulated logs are complete with their marker.
+    """
+    if scenario.writes == "model":
+        return not any(name.startswith("versions/") for name in left)
+    return scenario.writes == "raw" and "_SUCCESS" not in left
 
 
 def _listed(folder: Path) -> set[tuple[str, int]]:

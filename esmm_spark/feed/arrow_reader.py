@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.feed.groups import Groups, Layout
 from esmm_spark.feed.plan import Read, RowGroup
-from esmm_spark.feed.row_groups import READ_AHEAD, load_groups
+from esmm_spark.feed.row_groups import READ_AHEAD, footer_of, load_groups
 from esmm_spark.files import filesystems, storage
-from esmm_spark.files.examples_file import DamagedBlockError, read_footer, require_columns, unreadable
+from esmm_spark.files.examples_file import unreadable
 
 
 @contextmanager
@@ -63,16 +63,9 @@ def _footers(dataset: str, wanted: Sequence[RowGroup], layout: Layout) -> dict[s
     """Returns path -> what the footer of each wanted file says, once it is checked. Raises InputError."""
     footers: dict[str, pq.FileMetaData] = {}
     for row_group in wanted:
-        uri = storage.join(dataset, row_group.path)
         if row_group.path not in footers:
-            filesystem, path = filesystems.filesystem_of(uri)
-            try:
-                with filesystem.open_input_file(path) as file:
-                    metadata = read_footer(file, row_group.footer)
-                    require_columns(metadata, layout.columns)
-            except (DamagedBlockError, pa.ArrowException, OSError) as error:
-                raise unreadable(uri, error) from error
-            footers[row_group.path] = metadata
+            footers[row_group.path] = footer_of(dataset, row_group, layout)
         if row_group.index >= footers[row_group.path].num_row_groups:
+            uri = storage.join(dataset, row_group.path)
             raise unreadable(dataset, OSError(f"{uri} has no row group {row_group.index}"))
     return footers

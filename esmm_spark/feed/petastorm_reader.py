@@ -28,9 +28,9 @@ from esmm_spark.contracts.manifest import Block
 from esmm_spark.contracts.schemas.columns import names_of
 from esmm_spark.feed.groups import Groups, Layout
 from esmm_spark.feed.plan import Read, RowGroup
-from esmm_spark.feed.row_groups import READ_AHEAD, load_groups
+from esmm_spark.feed.row_groups import READ_AHEAD, footer_of, load_groups
 from esmm_spark.files import filesystems, storage
-from esmm_spark.files.examples_file import DamagedBlockError, read_footer, require_columns, unreadable
+from esmm_spark.files.examples_file import DamagedBlockError, read_footer, unreadable
 
 with warnings.catch_warnings():
     # Its imports use names that pyarrow 14 and setuptools warn about.
@@ -102,15 +102,11 @@ def _unreadable_footer(
     dataset: str, wanted: Sequence[RowGroup], layout: Layout, error: Exception
 ) -> InputError:
     """Returns the error that names the file whose footer can't be read."""
-    footers = {row_group.path: row_group.footer for row_group in wanted}
-    for path, footer in footers.items():
-        uri = storage.join(dataset, path)
-        filesystem, name = filesystems.filesystem_of(uri)
+    for row_group in {each.path: each for each in wanted}.values():
         try:
-            with filesystem.open_input_file(name) as file:
-                require_columns(read_footer(file, footer), layout.columns)
-        except (DamagedBlockError, pa.ArrowException, OSError) as found:
-            return unreadable(uri, found)
+            footer_of(dataset, row_group, layout)
+        except InputError as found:
+            return found
     return unreadable(dataset, error)
 
 
@@ -264,7 +260,5 @@ class _Files(legacy_filesystem.FileSystem):  # type: ignore[misc]
     def metadata_of(self, path: str, file: pa.NativeFile) -> pq.FileMetaData:
         """Returns what the footer of `file`, opened at `path`, says; read once."""
         if path not in self._metadata:
-            metadata = read_footer(file, self._footers[path])
-            require_columns(metadata, self._layout.columns)
-            self._metadata[path] = metadata
+            self._metadata[path] = read_footer(file, self._footers[path], self._layout.columns)
         return self._metadata[path]

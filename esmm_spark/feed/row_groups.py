@@ -19,7 +19,6 @@ from esmm_spark.files.examples_file import (
     DamagedBlockError,
     read_footer,
     read_row_group,
-    require_columns,
     unreadable,
 )
 
@@ -49,8 +48,7 @@ def _read_file(uri: str, row_groups: Sequence[RowGroup], layout: Layout) -> Iter
     index = None
     try:
         with filesystem.open_input_file(path) as file:
-            metadata = read_footer(file, row_groups[0].footer)
-            require_columns(metadata, layout.columns)
+            metadata = read_footer(file, row_groups[0].footer, layout.columns)
             for row_group in row_groups:
                 index = row_group.index
                 yield load_groups(file, metadata, row_group, layout)
@@ -87,3 +85,14 @@ def load_groups(
             f"the manifest says {row_group.groups} with {row_group.impressions}"
         )
     return groups
+
+
+def footer_of(dataset: str, row_group: RowGroup, layout: Layout) -> pq.FileMetaData:
+    """Returns the checked footer of the file of a row group. Raises InputError, which names the file."""
+    uri = storage.join(dataset, row_group.path)
+    filesystem, path = filesystems.filesystem_of(uri)
+    try:
+        with filesystem.open_input_file(path) as file:
+            return read_footer(file, row_group.footer, layout.columns)
+    except (DamagedBlockError, pa.ArrowException, OSError) as error:
+        raise unreadable(uri, error) from error

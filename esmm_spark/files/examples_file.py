@@ -62,17 +62,24 @@ class BlockStream(io.RawIOBase):
         self._stream.write(block)
 
 
-def read_footer(file: pa.NativeFile, footer: Block | None) -> pq.FileMetaData:
+def read_footer(file: pa.NativeFile, footer: Block | None, columns: Iterable[Column] = ()) -> pq.FileMetaData:
     """Returns the metadata of an examples file.
 
     Args:
         file: opened for reading.
         footer: what the manifest says of it; None in datasets of before.
+        columns: those that the file must have, of their types.
 
     Raises:
-        DamagedBlockError: the file's size or its footer is another one.
+        DamagedBlockError: the file's size or its footer is another one, or a column is.
         ArrowException, OSError: it is no Parquet file.
     """
+    metadata = _read_metadata(file, footer)
+    _require_columns(metadata, columns)
+    return metadata
+
+
+def _read_metadata(file: pa.NativeFile, footer: Block | None) -> pq.FileMetaData:
     if footer is None:
         return pq.read_metadata(file)
     size, expected = file.size(), footer.offset + footer.num_bytes
@@ -110,7 +117,7 @@ def read_row_group(
     return pq.ParquetFile(source, metadata=metadata).read_row_group(index, columns=columns, use_threads=False)
 
 
-def require_columns(metadata: pq.FileMetaData, columns: Iterable[Column]) -> None:
+def _require_columns(metadata: pq.FileMetaData, columns: Iterable[Column]) -> None:
     """Raises DamagedBlockError unless the file has these columns, of their types."""
     found = metadata.schema.to_arrow_schema()
     for wanted in arrow_schema(columns):

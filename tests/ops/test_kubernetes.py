@@ -1,8 +1,6 @@
 """ops/kubernetes/ against the schemas of Kubernetes, as a package has them, and against this repository."""
 
-import hashlib
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from esmm_spark.contracts.schemas.layout import MARKER
+from tests.cluster.venvs import venv_of
 from tests.repository import ROOT
 
 FOLDER = ROOT / "ops" / "kubernetes"
@@ -21,17 +19,7 @@ OF_KUBERNETES = ("v1", "batch/v1")
 @pytest.fixture(scope="module")
 def validator() -> Path:
     """Returns kubernetes-validate of a venv of its own, kept from run to run in the user's cache."""
-    lock = FOLDER / "requirements.lock"
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
-    venv = Path.home() / ".cache" / "esmm_spark" / f"kubernetes-{digest}"
-    if not (venv / MARKER).exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        command = [str(venv / "bin" / "pip"), "install", "--quiet", "--requirement", str(lock)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"kubernetes-validate can't be installed: {done.stderr.splitlines()[-1]}")
-        (venv / MARKER).touch()
-    return venv / "bin" / "kubernetes-validate"
+    return venv_of("kubernetes", FOLDER / "requirements.lock") / "bin" / "kubernetes-validate"
 
 
 def documents() -> list[tuple[str, dict[str, Any]]]:

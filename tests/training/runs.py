@@ -167,6 +167,13 @@ def assert_same_model(ours: Path, theirs: Path, tolerance: float) -> None:
         np.testing.assert_allclose(value, expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
 
 
+def corrupt_pages(path: Path) -> None:
+    """Overwrites the pages of all row groups of a file, not its footer: they fail when a rank reads them."""
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    path.write_bytes(content)
+
+
 def told(errors: str) -> list[str]:
     """Returns the lines that our ranks wrote to stderr, without horovodrun's prefix and own lines."""
     lines = [line.partition("<stderr>:")[2] or line for line in errors.splitlines()]

@@ -21,6 +21,7 @@ from tests.synthetic_examples import (
 from tests.training.conftest import SETTINGS
 from tests.training.runs import (
     assert_same_model,
+    corrupt_pages,
     newest_version,
     run,
     run_and_signal,
@@ -121,10 +122,7 @@ def test_sigterm_to_horovodrun_leaves_a_checkpoint_from_which_two_ranks_go_on(
 @pytest.mark.parametrize("partition", ["split=train", "split=validation"])
 def test_a_corrupt_file_ends_all_ranks_with_one_line_that_names_it(own_dataset: Path, partition: str) -> None:
     path = own_dataset / "examples" / partition / "part-00001.parquet"
-    content = bytearray(path.read_bytes())
-    # The pages of all its row groups, not the footer: it is found when a rank comes to read it.
-    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
-    path.write_bytes(content)
+    corrupt_pages(path)
     result = run(2, write_config(own_dataset.parent, **SETTINGS))
     assert "Exit code: 2" in result.stderr
     lines = told(result.stderr)

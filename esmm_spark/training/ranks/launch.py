@@ -24,8 +24,10 @@ _SECONDS_TO_BE_ENDED = 10.0
 
 
 # What starts processes: name, variable with the rank, those with the number of processes.
-_HOROVODRUN = ("horovodrun", "HOROVOD_RANK", ("HOROVOD_SIZE",))
-_TORCHRUN = ("torchrun", "RANK", ("WORLD_SIZE",))
+_LAUNCHERS: dict[Backend, tuple[str, str, tuple[str, ...]]] = {
+    "horovod": ("horovodrun", "HOROVOD_RANK", ("HOROVOD_SIZE",)),
+    "torch": ("torchrun", "RANK", ("WORLD_SIZE",)),
+}
 _FOREIGN_LAUNCHERS = (
     ("mpirun", "OMPI_COMM_WORLD_RANK", ("OMPI_COMM_WORLD_SIZE",)),
     ("mpirun", "PMI_RANK", ("PMI_SIZE",)),
@@ -54,12 +56,12 @@ def refuse_foreign_launcher(backend: Backend) -> None:
 
     Each of them would train a model of its own, all into one folder.
     """
-    own = {"horovod": "HOROVOD_SIZE", "torch": "WORLD_SIZE"}[backend]
+    _, _, (own,) = _LAUNCHERS[backend]
     foreign = None if own in os.environ else _launcher()
     if foreign:
         launcher, _, variable = foreign
         size = _number(variable)
-        other = {"horovodrun": "horovod", "torchrun": "torch"}.get(launcher)
+        other = next((name for name, (command, *_) in _LAUNCHERS.items() if command == launcher), None)
         command = {
             "horovod": f"horovodrun -np {size} python esmm_spark/train.py --config ...",
             "torch": f"torchrun --standalone --nproc-per-node {size} esmm_spark/train.py --config ...",
@@ -89,8 +91,7 @@ def require_host_address(backend: Backend) -> None:
 def _launcher() -> tuple[str, str, str] | None:
     """Returns its name and the variables with rank and size; None if it started one process or is none."""
     launchers = (
-        _HOROVODRUN,
-        _TORCHRUN,
+        *_LAUNCHERS.values(),
         *_FOREIGN_LAUNCHERS,
         *((_SRUN,) if "SLURM_STEP_ID" in os.environ else ()),
     )

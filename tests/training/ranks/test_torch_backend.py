@@ -12,6 +12,7 @@ from tests.synthetic_examples import small_config, write_config
 from tests.training.conftest import SETTINGS
 from tests.training.runs import (
     assert_same_model,
+    corrupt_pages,
     run,
     run_and_signal,
     steps_with_checkpoint,
@@ -58,10 +59,7 @@ def test_a_killed_rank_ends_the_job_and_a_rank_of_horovod_goes_on_to_the_same_mo
 
 def test_a_corrupt_file_ends_all_ranks_with_one_line_that_names_it(own_dataset: Path) -> None:
     path = own_dataset / "examples" / "split=train" / "part-00001.parquet"
-    content = bytearray(path.read_bytes())
-    # The pages of all its row groups, not the footer: it is found when a rank comes to read it.
-    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
-    path.write_bytes(content)
+    corrupt_pages(path)
     result = run(2, write_config(own_dataset.parent, **SETTINGS), backend="torch")
     assert result.returncode == 1
     assert re.search(r"exitcode *: 2 ", result.stderr)
