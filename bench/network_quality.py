@@ -44,7 +44,7 @@ COLUMNS = {
 }
 ORACLE = "oracle"
 _NAME = "network_quality"  # of the results
-_SIMULATED_SEED = 0  # the log of bench.quality
+_SIMULATED_SEED = 0  # another log than the demo's and bench.quality's, which is 1's
 _TUNING_SEED = 0
 _CHOSEN_BY = "ctcvr_auc"
 # What each is held against with the same seeds; `mlp` where nothing is said.
