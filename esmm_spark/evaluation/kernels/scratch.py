@@ -11,12 +11,17 @@ MEMORY_BYTES = 384 << 20
 
 
 def empty(length: int, kind: Any, memory_bytes: int | None = None) -> Any:
-    """Returns an array of one dimension, its content anything: in a file where it is large."""
+    """Returns an array of one dimension, its content anything: in a file where it is large.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
     size = length * np.dtype(kind).itemsize
     if size <= (MEMORY_BYTES if memory_bytes is None else memory_bytes):
         return np.empty(length, kind)
     with open_file() as file:
-        file.truncate(size)
+        # In a file with holes a disk that fills up ends the process: a write to memory can't fail otherwise.
+        os.posix_fallocate(file.fileno(), 0, size)
         return mapped(file, kind, length)
 
 
