@@ -4,8 +4,11 @@
 #
 #   scripts/train_until_done.sh -H host1:4,host2:4 [-n ATTEMPTS] [-w SECONDS] [-i INTERFACE] -- \
 #       python esmm_spark/train.py --config conf/X.yaml [key=value ...]
+#   scripts/train_until_done.sh [-n ATTEMPTS] [-w SECONDS] -- \
+#       torchrun --standalone --nproc-per-node 4 esmm_spark/train.py --config conf/X.yaml train.backend=torch
 #
-#   -H  the hosts and their slots, as horovodrun has them; those that ssh logs in to within 5 s are used
+#   -H  the hosts and their slots, as horovodrun has them; those that ssh logs in to within 5 s are used. Without it the
+#       command is run as it stands: torchrun, whose ranks on other hosts are started there in the same way, or one rank
 #   -n  at most so many attempts (10)
 #   -w  seconds to wait after the first failure (10), twice as many after each further one, at most 300
 #   -i  the hosts' network interface, which horovodrun gets where more than one host is used
@@ -14,7 +17,7 @@
 # 143: Ctrl-C and SIGTERM, which end the attempt at work, too.
 set -uo pipefail
 
-usage() { sed -n '5,6s/^# *//p' "$0" >&2; exit 2; }
+usage() { sed -n '5,8s/^# *//p' "$0" >&2; exit 2; }
 
 hosts='' attempts=10 wait_s=10 interface=''
 while getopts 'H:n:w:i:' option; do
@@ -27,8 +30,9 @@ while getopts 'H:n:w:i:' option; do
     esac
 done
 shift $((OPTIND - 1))
-[[ -n $hosts && $# -gt 0 && $attempts =~ ^[1-9][0-9]*$ && $wait_s =~ ^[0-9]+$ ]] || usage
-horovodrun=$(command -v horovodrun) || { echo "error: there is no horovodrun in PATH: activate .venv" >&2; exit 2; }
+[[ $# -gt 0 && $attempts =~ ^[1-9][0-9]*$ && $wait_s =~ ^[0-9]+$ && ( -n $hosts || -z $interface ) ]] || usage
+launcher=${hosts:+horovodrun}
+command -v "${launcher:=$1}" >/dev/null || { echo "error: there is no $launcher in PATH: activate .venv" >&2; exit 2; }
 
 say() { echo "train_until_done: $*" >&2; }
 
@@ -57,12 +61,16 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
             ranks=$((ranks + slots)) num_hosts=$((num_hosts + 1))
         fi
     done
-    if ((num_hosts > 0)); then
-        say "attempt $attempt of $attempts on $up"
-        # With one host, horovodrun finds its interface by itself, and another may be the wrong one.
-        ((num_hosts > 1)) && [[ -n $interface ]] && own=(--network-interfaces "$interface") || own=()
-        # Its cache would say that a host answers which did so an hour ago.
-        "$horovodrun" --disable-cache -np "$ranks" -H "$up" "${own[@]}" "$@" 2> >(tee "$told" >&2) &
+    if [[ -z $hosts ]] || ((num_hosts > 0)); then
+        say "attempt $attempt of $attempts${up:+ on $up}"
+        start=()
+        if [[ -n $hosts ]]; then
+            # Its cache would say that a host answers which did so an hour ago.
+            start=(horovodrun --disable-cache -np "$ranks" -H "$up")
+            # With one host, horovodrun finds its interface by itself, and another may be the wrong one.
+            ((num_hosts == 1)) || [[ -z $interface ]] || start+=(--network-interfaces "$interface")
+        fi
+        "${start[@]}" "$@" 2> >(tee "$told" >&2) &
         job=$!
         wait "$job"
         code=$? job=''
@@ -70,7 +78,8 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
         sleep 0.5
         ((code == 0)) && exit 0
         # A run that another one keeps out may go on once that one's lease is over; a wrong config stays wrong.
-        if grep -q '^Exit code: 2$' "$told" && ! grep -q ' is being written by ' "$told"; then
+        if { ((code == 2)) || grep -Eq '^(Exit code: 2$| *exitcode *: 2 )' "$told"; } &&
+            ! grep -q ' is being written by ' "$told"; then
             say "no other attempt would mend that"
             exit 2
         fi

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def run_and_signal(
     number: signal.Signals,
     rank: int | None,
     backend: Backend = "horovod",
+    before: Sequence[str] = (),
 ) -> tuple[subprocess.CompletedProcess[str], float]:
     """Runs until `ready`, sends a signal, and returns the finished run and the seconds that it then took.
 
@@ -72,11 +73,12 @@ def run_and_signal(
         config: the config.
         ready: asked every few milliseconds.
         number: the signal.
-        rank: the rank that gets it, or None for horovodrun itself.
+        rank: the rank that gets it, or None for the process that starts them.
         backend: of the ranks.
+        before: what stands before the command.
     """
     with subprocess.Popen(
-        command(num_ranks, config, backend=backend),
+        [*before, *command(num_ranks, config, backend=backend)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
