@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.event_fuzz import fuzz_events
+from bench.faults.kinds import KINDS
 from bench.faults.line_fuzz import fuzz_lines
 from bench.faults.report import write_results
 from bench.faults.scenarios import Inputs
-from bench.faults.trials import FAULTS, Lab, Undisturbed
+from bench.faults.trials import Lab, Undisturbed
 from bench.measure import ROOT, environment
 from bench.workspace import Workspace, say
 from esmm_spark.spark.session import job_session
@@ -61,19 +62,20 @@ def disturb(workspace: Workspace, kills: int, seed: int, done: Path) -> list[dic
     trials = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
     if len(trials) >= kills:
         return trials
-    scenarios = Inputs(workspace).scenarios()
-    lab = Lab(workspace.root / "faults-trial", workspace.log("faults-trial"))
+    inputs = Inputs(workspace)
+    scenarios = inputs.scenarios()
+    lab = Lab(workspace.root / "faults-disk", workspace.log("faults-trial"), inputs.root)
     known: dict[str, Undisturbed] = {}
     for number in range(len(trials), kills):
         scenario = scenarios[number % len(scenarios)]
         draw = random.Random(f"{seed}-{number}")
-        fault = draw.choice(FAULTS)
+        kind = draw.choice(KINDS)
         if scenario.name not in known:
             say(f"faults: {scenario.name}, undisturbed")
             known[scenario.name] = lab.undisturbed(scenario)
-        trial = lab.disturb(scenario, known[scenario.name], fault, draw)
+        trial = lab.disturb(scenario, known[scenario.name], kind, draw)
         print(
-            f"{number + 1} of {kills}: {scenario.name}, {fault} at {trial.at_s} s: left {trial.left}, "
+            f"{number + 1} of {kills}: {scenario.name}, {kind} at {trial.at_s} s: left {trial.left}, "
             f"{'; '.join(trial.wrong) or 'well'}",
             flush=True,
         )

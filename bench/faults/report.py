@@ -1,16 +1,19 @@
 """The results of faults as JSON and markdown."""
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.faults.trials import NOT_RUN
 from bench.machine import describe_machine
 
 _NAME = "faults"  # of the results
+_COLUMNS = 120
 _HEAD = (
-    "| command | faults | hit it at work | left as before | left as after | left between, unread | "
+    "| command | faults | felt at work | left as before | left as after | left between, unread | "
     "slowest end, s | wrong |",
     "|---|---|---|---|---|---|---|---|",
 )
@@ -50,32 +53,37 @@ def _of_fuzz(fuzzed: dict[str, Any] | None) -> list[str]:
     if fuzzed is None:
         return []
     lines, events = fuzzed["lines"], fuzzed["events"]
-    return [
-        "",
+    told = (
         f"Of {lines['lines']:,} raw lines, every other one mutated, {lines['impressions']:,} are impressions "
         f"and {sum(lines['rejects'].values()):,} rejects, each as preprocessing in plain Python has it; "
         f"batches that differ: {len(lines['differ'])}. Of {events['rows']:,} rows of event logs, every other "
         f"one told again and mutated, {sum(events['rejects'].values()):,} are rejects, and all impressions "
-        f"have the labels of the brute-force join; batches that differ: {len(events['differ'])}.",
+        f"have the labels of the brute-force join; batches that differ: {len(events['differ'])}."
+    )
+    return [
+        "",
+        textwrap.fill(told, _COLUMNS),
         *(f"- {line}" for line in [*lines["differ"], *events["differ"]]),
     ]
 
 
 def _of_trials(machine: dict[str, Any], trials: Sequence[dict[str, Any]], seed: int) -> list[str]:
-    names = list(dict.fromkeys(trial["scenario"] for trial in trials))
-    by_fault = Counter(trial["fault"] for trial in trials)
-    wrong = [trial for trial in trials if trial["wrong"]]
+    run = [trial for trial in trials if not trial["left"].startswith(NOT_RUN)]
+    names = list(dict.fromkeys(trial["scenario"] for trial in run))
+    by_fault = Counter(trial["fault"] for trial in run)
+    told = f"Commit {machine['commit']}, seed {seed}: {len(run)} faults at random moments: "
+    told += ", ".join(f"{times} x {fault}" for fault, times in sorted(by_fault.items())) + "."
+    if others := [trial for trial in trials if trial not in run]:
+        told += f" {len(others)} were {others[0]['left']}."
     return [
-        f"Commit {machine['commit']}, seed {seed}: {len(trials)} faults at random moments: "
-        + ", ".join(f"{fault} {times}" for fault, times in sorted(by_fault.items()))
-        + ".",
+        textwrap.fill(told, _COLUMNS),
         "",
         *_HEAD,
-        *(_row(name, [trial for trial in trials if trial["scenario"] == name]) for name in names),
-        "",
+        *(_row(name, [trial for trial in run if trial["scenario"] == name]) for name in names),
         *(
             f"- {trial['scenario']}, {trial['fault']} at {trial['at_s']} s: {'; '.join(trial['wrong'])}"
-            for trial in wrong
+            for trial in run
+            if trial["wrong"]
         ),
     ]
 

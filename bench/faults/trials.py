@@ -1,28 +1,26 @@
 """One fault at a random moment of a command, and whether all is whole after it and after a rerun."""
 
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.faults.contents import Contents, contents, litter
+from bench.faults.kinds import Fault, fault_of
+from bench.faults.processes import MARK, kill, marked, until_gone
 from bench.faults.scenarios import Scenario
 from bench.measure import ROOT, environment
+from tests.files.disks import NotMountableError
 
-# A killed command's other processes have so long to end.
+# Processes of a command that is killed, or refused something, have so long to end.
 MOST_SECONDS = 60.0
 _MOST_RUN_S = 600.0
-_STOPPED_S = 5.0
-_MARK = "ESMM_SPARK_FAULTS"
-# The whole tree at once is what a power cut or a container's end does.
-FAULTS = ("kill the tree", "kill the command", "kill one process", "stop one process")
+NOT_RUN = "not run"
 
 
 @dataclass
@@ -50,9 +48,9 @@ class Trial:
         scenario: what was hit.
         fault: by what.
         at_s: seconds after the command's start.
-        hit: whether it was still running then.
+        hit: whether it was still running then, and felt it.
         ended_s: seconds until the last of its processes had ended.
-        left: `before`, `after`, or what else was found in the command's folder.
+        left: `before`, `after`, or what else was found in the command's folder; NOT_RUN and the reason.
         wrong: what is not as it has to be; empty where all is well.
     """
 
@@ -73,12 +71,14 @@ class Lab:
     """Runs commands in a folder of its own and disturbs them.
 
     Args:
-        folder: emptied before each run.
+        disk: the folder is below it.
         log: where the output of the last command goes.
+        inputs: what commands read lies below this folder.
     """
 
-    def __init__(self, folder: Path, log: Path) -> None:
-        self.folder, self.log = folder, log
+    def __init__(self, disk: Path, log: Path, inputs: Path) -> None:
+        self.disk, self.log, self.inputs = disk, log, inputs
+        self.folder = disk / "trial"
 
     def undisturbed(self, scenario: Scenario) -> Undisturbed:
         """Runs the command twice in folders that look the same, and requires the same content.
@@ -108,24 +108,38 @@ class Lab:
         assert not differ, f"{scenario.name}: two undisturbed runs differ in {sorted(differ)}"
         return second
 
-    def disturb(self, scenario: Scenario, known: Undisturbed, fault: str, draw: random.Random) -> Trial:
-        """Hits the command at a random moment; two of three hits come after its first file."""
-        scenario.prepare(self.folder)
+    def disturb(self, scenario: Scenario, known: Undisturbed, kind: str, draw: random.Random) -> Trial:
+        """Makes a fault at a random moment; two of three come after the command's first file."""
         begin = known.first_file_s if draw.random() < 2 / 3 else 0.0
-        trial = Trial(scenario.name, fault, round(draw.uniform(begin, known.seconds), 2))
-        with self._started(scenario) as process:
+        trial = Trial(scenario.name, kind, round(draw.uniform(begin, known.seconds), 2))
+        try:
+            with fault_of(kind, self.disk, self.inputs) as fault:
+                self._strike(scenario, known, fault, trial, draw)
+                self._judge(scenario, known, trial)
+        except NotMountableError as error:
+            trial.hit, trial.left = False, f"{NOT_RUN}: {error}"
+        return trial
+
+    def _strike(
+        self, scenario: Scenario, known: Undisturbed, fault: Fault, trial: Trial, draw: random.Random
+    ) -> None:
+        """Starts the command, makes the fault, and waits for the end of all processes."""
+        scenario.prepare(self.folder)
+        with self._started(scenario, fault.environ) as process:
             time.sleep(trial.at_s)
             trial.hit = process.poll() is None
-            self._hit(process, fault, draw)
-            hit_s = time.monotonic()
-            limit = MOST_SECONDS + (_MOST_RUN_S if fault == FAULTS[-1] else 0.0)
-            left = self._until_gone(process, limit)
-            trial.ended_s = round(time.monotonic() - hit_s, 1)
+            fault.strike(process.pid, marked(self.folder), draw)
+            struck_s = time.monotonic()
+            limit = MOST_SECONDS + fault.runs_on * known.seconds
+            left = until_gone(self.folder, limit)
+            trial.ended_s = round(time.monotonic() - struck_s, 1)
             if left:
                 trial.wrong.append(f"after {limit:.0f} s {len(left)} processes still run: {left}")
-                _kill(left)
-        self._judge(scenario, known, trial)
-        return trial
+                kill(left)
+        trial.hit = trial.hit and fault.was_felt()
+        fault.mend()
+        wrong = fault.wrong_end(process.returncode, self._lines())
+        trial.wrong += [wrong] if wrong and not left else []
 
     def _judge(self, scenario: Scenario, known: Undisturbed, trial: Trial) -> None:
         """Looks at what is left, runs the command again and looks once more."""
@@ -155,22 +169,10 @@ class Lab:
         if hidden:
             trial.wrong.append(f"litter after the rerun: {hidden[:5]}")
 
-    def _hit(self, process: subprocess.Popen[bytes], fault: str, draw: random.Random) -> None:
-        tree = _marked(self.folder)
-        if fault == "kill the tree":
-            _kill(tree)
-        elif fault == "kill the command":
-            _signal(process.pid, signal.SIGKILL)
-        elif fault == "kill one process":
-            _signal(draw.choice(tree or [process.pid]), signal.SIGKILL)
-        else:
-            stopped = draw.choice(tree or [process.pid])
-            _signal(stopped, signal.SIGSTOP)
-            time.sleep(_STOPPED_S)
-            _signal(stopped, signal.SIGCONT)
-
     @contextmanager
-    def _started(self, scenario: Scenario) -> Iterator[subprocess.Popen[bytes]]:
+    def _started(
+        self, scenario: Scenario, environ: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """Starts the command in a session of its own; no process of it is left at the end."""
         words = [sys.executable if word == "python" else word for word in scenario.command(self.folder)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +180,7 @@ class Lab:
             process = subprocess.Popen(
                 words,
                 cwd=ROOT,
-                env=environment({_MARK: str(self.folder)}),
+                env=environment({MARK: str(self.folder), **(environ or {})}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -187,7 +189,7 @@ class Lab:
             try:
                 yield process
             finally:
-                _kill(_marked(self.folder))
+                kill(marked(self.folder))
                 process.wait()
 
     def _until_files(self, process: subprocess.Popen[bytes], started: float) -> float:
@@ -197,18 +199,11 @@ class Lab:
             time.sleep(0.05)
         return time.monotonic() - started
 
-    def _until_gone(self, process: subprocess.Popen[bytes], limit_s: float) -> list[int]:
-        """Waits until no process of the command is left; returns those that are after `limit_s`."""
-        until = time.monotonic() + limit_s
-        while time.monotonic() < until:
-            process.poll()
-            if not (left := _marked(self.folder)):
-                return []
-            time.sleep(0.1)
-        return left
-
     def _said(self) -> str:
-        return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
+        return " | ".join(self._lines()[-5:])
+
+    def _lines(self) -> list[str]:
+        return self.log.read_text(errors="replace").splitlines()
 
 
 def _is_between(scenario: Scenario, left: Contents) -> bool:
@@ -229,26 +224,3 @@ def _listed(folder: Path) -> set[tuple[str, int]]:
         except FileNotFoundError:
             continue
     return found
-
-
-def _marked(folder: Path) -> list[int]:
-    """Returns the processes whose environment names the folder, zombies aside."""
-    mark = f"{_MARK}={folder}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return sorted(found)
-
-
-def _kill(processes: Sequence[int]) -> None:
-    for pid in processes:
-        _signal(pid, signal.SIGKILL)
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
