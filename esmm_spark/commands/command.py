@@ -96,7 +96,7 @@ def run_command(command: Callable[[Sequence[str]], None], is_first: bool = True)
     notes = run_notes.begin_run(partial(_write_records, arguments) if is_first else None)
     try:
         set_up_logging(is_first)
-        command(arguments)
+        _call(command, arguments)
         notes.ended(0)
     except EsmmSparkError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -113,6 +113,19 @@ def run_command(command: Callable[[Sequence[str]], None], is_first: bool = True)
         notes.ended(INTERRUPTED_EXIT_CODE, _INTERRUPTED)
         # Not sys.exit: threads that are at work would be waited for, and libraries would tell of their ends.
         os._exit(INTERRUPTED_EXIT_CODE)
+
+
+def _call(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+    """Calls the command; a failing disk becomes UnwritableError, wherever it is met."""
+    try:
+        command(arguments)
+    except OSError as error:
+        from esmm_spark.files.write_errors import failing_storage
+
+        failing = failing_storage(error.errno, str(error))
+        if failing is None:
+            raise
+        raise failing from error
 
 
 def _write_records(

@@ -10,7 +10,7 @@
     |   |-- IncompleteError        a half-written dataset, model or partition
     |   |-- TargetBusyError        another run writes the target
     |   |-- LeaseLostError         another run took the target over while this one was suspended
-    |   |-- UnwritableError        a full disk, a missing permission
+    |   |-- UnwritableError        a full disk, a missing permission, a disk that fails
     |   |-- UnsafeFileError        a pickle where none may be
     |   `-- TooFewRowGroupsError   fewer row groups than ranks
     |-- CountMismatchError         what went in is not what came out: exit code 1

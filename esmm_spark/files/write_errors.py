@@ -1,4 +1,4 @@
-"""Translates failed writes (disk full, quota, no permission) into user errors of one line."""
+"""Translates failed writes (disk full, quota, no permission) and failing disks into errors of one line."""
 
 import errno
 import os
@@ -12,6 +12,7 @@ from esmm_spark.contracts.errors import InputError, UnwritableError
 from esmm_spark.files import filesystems, storage
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_FAILING = {errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ENOTCONN}
 _REFUSED = {
     errno.EACCES,
     errno.EPERM,
@@ -31,8 +32,8 @@ def told_in_one_line(what: str) -> Iterator[None]:
         what: what is written, for the message ("paths.dataset data/x").
 
     Raises:
-        UnwritableError: the disk is full or read-only, a permission is missing, a file stands where a folder
-            must be.
+        UnwritableError: the disk is full, read-only or fails, a permission is missing, a file stands where a
+            folder must be.
     """
     try:
         yield
@@ -61,7 +62,23 @@ def refusal(number: int | None, reason: str, what: str) -> UnwritableError | Non
             f"the file system refuses while {what} is written: {reason}: mend the access, or name another "
             "place"
         )
-    return None
+    return failing_storage(number, reason, f" while {what} is written")
+
+
+def failing_storage(number: int | None, reason: str, when: str = "") -> UnwritableError | None:
+    """Returns what to tell of an operating system's error if a disk or its network fails; None of others.
+
+    Args:
+        number: its errno.
+        reason: its text.
+        when: what it came in, for the message (" while paths.dataset data/x is written").
+    """
+    if number not in _FAILING:
+        return None
+    return UnwritableError(
+        f"a disk or a file system fails{when}: {reason}: mend it, and start this command again; nothing was "
+        "replaced"
+    )
 
 
 def require_folder_possible(target: str, what: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.logs.heads import BYTE_ORDER_MARK
 from esmm_spark.logs.lines import Lines, split_lines
 
@@ -82,7 +83,20 @@ def read_blocks(span: FileRange, block_bytes: int = BLOCK_BYTES) -> Iterator[Lin
     """Yields the lines of a range, blank ones too, about `block_bytes` at a time.
 
     A byte order mark in front of the file is skipped, as Spark's text source does.
+
+    Raises:
+        InputError: the file is gone, or its disk fails.
     """
+    try:
+        yield from _read_blocks(span, block_bytes)
+    except OSError as error:
+        raise InputError(
+            f"can't read {span.path}, bytes {span.start:,} to {span.end:,}: {error.strerror}: mend its disk, "
+            "or write it again"
+        ) from error
+
+
+def _read_blocks(span: FileRange, block_bytes: int) -> Iterator[Lines]:
     at_least = 0
     with Path(span.path).open("rb") as file:
         if span.start > 0:

@@ -31,7 +31,8 @@ _NOT_THERE = re.compile(r"\[PATH_NOT_FOUND\] Path does not exist: (\S+?)\.\s")
 _REFUSED_IN_WORKER = re.compile(r"^(?:\w+\.)*\w*Error: (\[[Ee]rrno (\d+)\].*)$", re.MULTILINE)
 _REFUSED_IN_JAVA = re.compile(
     r"^.*(?:(No space left on device|Disk quota exceeded)"
-    r"|(Permission denied|Read-only file system|Not a directory|Mkdirs failed to create)).*$",
+    r"|(Permission denied|Read-only file system|Not a directory|Mkdirs failed to create)"
+    r"|Input/output error|Stale file handle).*$",
     re.MULTILINE,
 )
 
@@ -102,7 +103,7 @@ def _refusal(spark: SparkSession, failure: Exception, what: str) -> UnwritableEr
         return refusal(int(in_worker[2]), in_worker[1] + _scratch(spark, int(in_worker[2])), what)
     in_java = _REFUSED_IN_JAVA.search(text)
     if in_java:
-        number = errno.ENOSPC if in_java[1] else errno.EACCES
+        number = errno.ENOSPC if in_java[1] else errno.EACCES if in_java[2] else errno.EIO
         return refusal(number, in_java[0].strip() + _scratch(spark, number), what)
     return None
 

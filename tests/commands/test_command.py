@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import esmm_spark
+from esmm_spark.commands.command import run_command
 from tests.commands.forked import run_script
 from tests.repository import ROOT
 
@@ -35,6 +36,29 @@ def test_every_command_tells_its_version(command: str) -> None:
     start = [sys.executable, command, "--version"]
     done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, f"esmm_spark {esmm_spark.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        # Nothing is mapped at address 0: the kernel answers as it does for a broken disk.
+        (
+            "/proc/self/mem",
+            "error: a disk or a file system fails: [Errno 5] Input/output error: mend it, and",
+        ),
+        ("/nowhere", None),
+    ],
+)
+def test_a_disk_that_fails_is_one_line_and_exit_code_2_and_a_defect_keeps_its_trace(
+    path: str, line: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit if line else FileNotFoundError) as ended:
+        run_command(lambda _: print(Path(path).read_bytes()))
+    if line is not None:
+        assert ended.value.args == (2,)
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(line)
 
 
 INTERRUPTED = """

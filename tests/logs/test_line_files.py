@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.logs.line_files import FileRange, file_ranges, plain_paths, ranges_per_task, read_blocks
 from esmm_spark.logs.lines import IMPRESSION
 
@@ -44,6 +45,14 @@ def test_each_line_is_read_once_without_a_byte_order_mark_however_the_file_is_cu
     if expected[-1] == b"":
         expected.pop()
     assert lines_in(path, range_bytes, block_bytes) == expected
+
+
+def test_a_file_that_its_disk_refuses_is_named_with_the_place() -> None:
+    # The kernel answers as it does for a broken disk: nothing is mapped at address 0.
+    with pytest.raises(
+        InputError, match=r"can't read /proc/self/mem, bytes 0 to 10: Input/output error: mend"
+    ):
+        list(read_blocks(FileRange("/proc/self/mem", 0, 10, IMPRESSION)))
 
 
 def test_ranges_cover_every_byte_once(tmp_path: Path) -> None:

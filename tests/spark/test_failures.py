@@ -37,6 +37,14 @@ WHAT = "paths.dataset data/x"
             "org.apache.hadoop.fs.ParentNotDirectoryException: /a/file (Not a directory)",
             r"refuses while .*/a/file \(Not a directory\): mend the access",
         ),
+        (
+            "Traceback ...\nOSError: [Errno 5] Input/output error\n",
+            r"^a disk or a file system fails while paths\.dataset data/x is written: \[Errno 5\] Input",
+        ),
+        (
+            "Job aborted\n\tjava.io.IOException: Input/output error\n\tat java.base/...",
+            r"^a disk or a file system fails while .*: java\.io\.IOException: Input/output error: mend it",
+        ),
     ],
 )
 def test_what_the_operating_system_refused_in_a_worker_is_one_line(
