@@ -78,9 +78,9 @@ class Run:
 
 
 def rows_of(folder: Path, *keys: str) -> pa.Table:
-    """Returns the rows of a folder's files, sorted by `keys`, if any, whichever file they are in."""
+    """Returns the rows of a folder's files, sorted by `keys`, whichever file they are in."""
     table = pa.concat_tables([pq.ParquetFile(path).read() for path in sorted(folder.glob("part-*.parquet"))])
-    return table.sort_by([(key, "ascending") for key in keys]) if keys else table
+    return table.sort_by([(key, "ascending") for key in keys])
 
 
 def require_whole(run: Run) -> None:
