@@ -74,6 +74,8 @@ def test_a_full_disk_takes_nothing_until_it_is_mended(tmp_path: Path) -> None:
 
 
 LINE = "error: no room to write x"
+TRACE = "Traceback (most recent call last):"
+OF_HOROVODRUN = ("RuntimeError: Horovod detected", "Process name: [0]", "Exit code: 2")
 
 
 @pytest.mark.parametrize(
@@ -87,10 +89,12 @@ LINE = "error: no room to write x"
         ("read errors", 2, [LINE], True),
         ("read errors", 2, [], False),
         ("read errors", 1, [LINE], False),
-        ("read errors", 2, ["Traceback (most recent call last):", LINE], False),
-        # horovodrun ends with 1, and by a trace of its own.
-        ("read errors", 1, [f"[1,0]<stderr>:{LINE}", "Traceback (most recent call last):"], True),
-        ("read errors", 1, ["[1,0]<stderr>:Traceback (most recent call last):"], False),
+        ("read errors", 2, [TRACE, LINE], False),
+        ("read errors", 1, [LINE, TRACE, *OF_HOROVODRUN], True),
+        ("read errors", 1, [f"[1]<stderr>:{LINE}", TRACE, *OF_HOROVODRUN], True),
+        ("read errors", 1, [TRACE, LINE, TRACE, *OF_HOROVODRUN], False),
+        ("read errors", 1, [LINE, f"[1]<stderr>:{TRACE}", TRACE, *OF_HOROVODRUN], False),
+        ("read errors", 1, [TRACE, *OF_HOROVODRUN], False),
     ],
 )
 def test_a_command_has_to_go_on_or_to_say_why_it_ends(
