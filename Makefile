@@ -7,7 +7,7 @@ BIN := .venv/bin
 # all asserts again, which takes it 4 to 8 s.
 export PYTHONDONTWRITEBYTECODE :=
 # tests/conftest.py says which of two processes runs what.
-FAST := -n 2 -m "not spark and not horovod and not slow and not stress and not cluster"
+IN_PROCESS := not spark and not horovod and not stress and not cluster
 ALL := $(if $(PROCESSES),-n $(PROCESSES))
 
 help: ## List the targets
@@ -22,14 +22,14 @@ demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 2 
 test: setup ## Run every test, PROCESSES=2 in two processes
 	@$(BIN)/python -m pytest $(ALL)
 
-test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and none that takes over ten seconds
-	@$(BIN)/python -m pytest $(FAST)
+test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and take no second: under a minute
+	@$(BIN)/python -m pytest -n 2 -m "$(IN_PROCESS) and not slow"
 
-test-rest: setup ## Run the tests that test-fast leaves out
-	@$(BIN)/python -m pytest $(ALL) -m "(spark or horovod or slow) and not stress and not cluster"
+coverage: setup ## Run the tests that start neither Spark nor horovodrun, and tell how much of esmm_spark/ they run, file by file; what numba compiles doesn't count as run
+	@$(BIN)/python -m pytest -n 2 -m "$(IN_PROCESS)" --cov=esmm_spark --cov-report=term
 
-coverage: setup ## Those of test-fast, and how much of esmm_spark/ it runs, file by file; what numba compiles doesn't count as run
-	@$(BIN)/python -m pytest $(FAST) --cov=esmm_spark --cov-report=term
+test-rest: setup ## Run the tests that coverage leaves out
+	@$(BIN)/python -m pytest $(ALL) -m "(spark or horovod) and not stress and not cluster"
 
 test-stress: setup ## Two runs on one target, again and again: some minutes
 	@$(BIN)/python -m pytest -m stress

@@ -60,6 +60,7 @@ def test_every_command_tells_what_is_wrong_with_the_config(
         assert told(command, content, tmp_path).endswith(expected), command
 
 
+@pytest.mark.slow
 def test_a_dataset_of_other_tasks_than_the_config_is_not_trained_on(tmp_path: Path) -> None:
     write_funnel(tmp_path / "dataset", {"split=train": (groups_of_three_tasks(20, seed=0), [[20]])})
     line = told("esmm_spark/train.py", config_content(tmp_path), tmp_path)
@@ -67,6 +68,7 @@ def test_a_dataset_of_other_tasks_than_the_config_is_not_trained_on(tmp_path: Pa
     assert "has click, conversion given click, repurchase given conversion: preprocess or train again" in line
 
 
+@pytest.mark.slow
 def test_a_model_of_other_tasks_than_the_dataset_does_not_score(tmp_path: Path) -> None:
     write_funnel(tmp_path / "dataset", {"split=test": (groups_of_three_tasks(20, seed=0), [[20]])})
     write_model(Config.model_validate(config_content(tmp_path)))

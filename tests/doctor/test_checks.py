@@ -68,6 +68,7 @@ def test_a_host_is_logged_in_to_and_its_clock_and_python_are_looked_at(
         assert [f.what for f in found] == ["host far", "clock of far", "Python of far"]
 
 
+@pytest.mark.slow
 def test_a_slow_answer_is_no_wrong_clock(bin_folder: Path) -> None:
     program(bin_folder, "ssh", "date +%s.%N; echo python; sleep 2")
     assert failed(list(check_hosts(["far"]))) == []

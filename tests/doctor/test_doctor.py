@@ -52,6 +52,7 @@ def test_a_check_that_fails_is_told_and_ends_in_exit_code_2(tmp_path: Path) -> N
     assert 'exit_code{command="esmm-spark",output=""} 2\n' in (tmp_path / "m.prom").read_text()
 
 
+@pytest.mark.slow
 def test_help_and_mistakes_answer_without_a_check() -> None:
     assert "doctor" in run("--help").stdout
     assert "--hosts" in run("doctor", "--help").stdout

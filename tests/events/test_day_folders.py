@@ -224,6 +224,7 @@ def test_a_flipped_bit_of_a_days_labels_or_rejects_is_told_in_one_line(tmp_path:
         seals.verify_listed(str(path.parent), "mend it")
 
 
+@pytest.mark.slow
 def test_a_day_whose_counts_are_damaged_can_be_built_again(tmp_path: Path) -> None:
     publish(tmp_path, 1)
     (tmp_path / "dataset" / EXAMPLES / DAY / DAY_PARTITION).write_text("{")

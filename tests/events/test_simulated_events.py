@@ -54,6 +54,7 @@ def test_a_plan_deals_all_groups_to_the_days() -> None:
     assert blocks == list(range(len(blocks)))
 
 
+@pytest.mark.slow
 def test_a_part_is_the_same_whenever_it_is_drawn(parts: list[EventTables]) -> None:
     world, catalogue = World.calibrated(DEMO, 1), Catalogue(DEMO, 1)
     part = plan_event_parts(600, NUM_DAYS)[1]
@@ -136,6 +137,7 @@ def test_wrong_arguments_are_told(tmp_path: Path) -> None:
         check_event_arguments(output, 9, 1, "demo", 4)
 
 
+@pytest.mark.slow
 def test_repurchases_follow_conversions_and_change_no_other_log(parts: list[EventTables]) -> None:
     world, catalogue = World.calibrated(DEMO, 1), Catalogue(DEMO, 1)
     plan = plan_event_parts(600, NUM_DAYS)

@@ -42,6 +42,7 @@ def test_all_batches_of_both_readers_are_the_same_to_the_bit(
     assert by_arrow == by_petastorm
 
 
+@pytest.mark.slow
 def test_a_feed_that_is_left_half_way_ends_its_threads(dataset: tuple[Path, Manifest]) -> None:
     script = f"""
 import sys, threading

@@ -31,6 +31,7 @@ def read_all(folder: Path, manifest: Manifest) -> int:
         return sum(batch.num_impressions for batch in batches)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_page_a_header_or_the_footer_is_told_in_one_line(tmp_path: Path) -> None:
     manifest = dataset_in(tmp_path)
     counts = manifest.partitions[TRAIN]

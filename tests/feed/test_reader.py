@@ -189,6 +189,7 @@ def test_more_reader_threads_change_nothing(dataset: tuple[Path, Manifest]) -> N
     assert [impressions_of(batch) for batch in batches_of(dataset, threads=4)] == alone
 
 
+@pytest.mark.slow
 def test_many_small_row_groups_come_in_order_from_many_threads(tmp_path: Path) -> None:
     groups = random_groups(300, seed=5, max_size=3)
     counts = write_partition(tmp_path, TRAIN, groups, [[1] * 150, [1] * 150])

@@ -116,6 +116,7 @@ def test_a_run_on_another_host_that_gave_no_sign_for_long_counts_as_dead(lease_f
         pass
 
 
+@pytest.mark.slow
 def test_a_lease_that_was_cut_off_while_it_was_written_ends_like_that_of_another_host(
     lease_file: Path,
 ) -> None:
@@ -287,6 +288,7 @@ run_command(write)
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_write_one_folder_one_replaces_it_and_one_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "report"
     command = [sys.executable, "-c", WRITER, str(target)]

@@ -80,6 +80,7 @@ def test_a_kill_before_the_old_folder_is_deleted_leaves_the_new_one(tmp_path: Pa
     assert (tmp_path / "dataset/data").read_text() == "new"
 
 
+@pytest.mark.slow
 def test_readers_never_disturb_a_writer_that_replaces_a_folder_again_and_again(tmp_path: Path) -> None:
     target = str(tmp_path / "dataset")
     write(target, "old")

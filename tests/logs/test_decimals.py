@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,7 @@ def check(text: str) -> None:
 @example("000000000000000000000000000001")
 @example("1e999999999999999999999")
 @example("0e999999999999999999999")
+@pytest.mark.slow
 def test_a_number_is_the_nearest_float_bit_for_bit(text: str) -> None:
     check(text)
 

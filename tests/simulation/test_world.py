@@ -60,6 +60,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 
 @pytest.mark.parametrize(("field", "tokens"), ALICCP_TOKENS.items())
+@pytest.mark.slow
 def test_aliccp_has_the_published_tokens_per_impression(aliccp: Sample, field: str, tokens: float) -> None:
     assert aliccp.lengths(field).mean() == pytest.approx(tokens, rel=0.07)
 
@@ -95,6 +96,7 @@ def test_ids_follow_zipfs_law(aliccp: Sample) -> None:
     assert -1.4 < slope < -0.6
 
 
+@pytest.mark.slow
 def test_rates_are_the_presets(sample: Sample) -> None:
     """Within what 20 blocks, and the blocks that the world was calibrated on, leave uncertain."""
     pctr, pcvr = sample.label("pctr"), sample.label("pcvr")

@@ -41,6 +41,7 @@ def din_of_one_rank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_din_learns(din_of_one_rank: Path) -> None:
     losses = [loss for _, loss in curve(din_of_one_rank / "model")]
     assert len(losses) == 20

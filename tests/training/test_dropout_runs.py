@@ -40,6 +40,7 @@ def whole(train_whole: TrainWhole) -> Whole:
 
 
 @pytest.mark.parametrize(("network", "step"), [("mlp", 3), ("mlp", 21), ("mmoe", 12)])
+@pytest.mark.slow
 def test_a_resumed_run_with_dropout_is_the_uninterrupted_one_to_the_bit(
     new_run: NewRun, whole: Whole, monkeypatch: pytest.MonkeyPatch, network: str, step: int
 ) -> None:

@@ -75,6 +75,7 @@ def test_two_ranks_train_the_funnel_of_one(content: dict[str, Any], tmp_path: Pa
     assert_same_model(tmp_path / "model", tmp_path / "one", 5e-4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_its_running_means(
     content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

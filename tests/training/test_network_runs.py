@@ -61,6 +61,7 @@ def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory, network: str)
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_with_dropout_resumes_to_the_bit(
     dataset: Path, tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def optimized(train_whole: TrainWhole) -> Optimized:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.slow
 def test_each_option_changes_the_model(new_run: NewRun, uninterrupted: Path, option: str) -> None:
     folder = new_run().parent
     train(small_config(folder, **SETTINGS, **{option: OPTIONS[option]}))
@@ -71,6 +72,7 @@ def test_each_option_changes_the_model(new_run: NewRun, uninterrupted: Path, opt
     ("step", "optimizer"),
     [(3, "rowwise_adagrad"), (12, "rowwise_adagrad"), (21, "rowwise_adagrad"), (12, "adam"), (21, "sgd")],
 )
+@pytest.mark.slow
 def test_a_run_with_all_options_resumes_to_the_bit(
     new_run: NewRun, optimized: Optimized, monkeypatch: pytest.MonkeyPatch, step: int, optimizer: str
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_run_leaves_a_complete_version_with_its_history(uninterrupted: Path) -
     assert config.train.checkpoint_every_steps == 5
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(
     folder: Path, uninterrupted: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_sigterm_writes_a_checkpoint_from_which_the_run_goes_on_to_the_same_mode
     assert_same_model(folder / "model", uninterrupted, EXACT)
 
 
+@pytest.mark.slow
 def test_a_killed_checkpoint_leaves_the_previous_one_whole(folder: Path, uninterrupted: Path) -> None:
     # A real kill -9, in the middle of the third checkpoint.
     script = f"""
@@ -241,6 +243,7 @@ def test_a_run_stopped_in_its_last_step_trains_no_further(
     assert curve(folder / "model")[-1][0] == 7
 
 
+@pytest.mark.slow
 def test_training_stops_early_and_publishes_the_best_epochs_model(folder: Path) -> None:
     # Small batches, large rates: the model soon knows its training data by heart.
     settings = {"epochs": 30, "early_stopping_epochs": 2, "embedding_learning_rate": 1.0, "batch_size": 64}
@@ -292,6 +295,7 @@ class Forgetful(torch.nn.Module):
         return result
 
 
+@pytest.mark.slow
 def test_a_resumed_run_drops_out_what_an_uninterrupted_one_does(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +408,7 @@ def test_adams_moments_and_buffers_must_be_finite_too() -> None:
     assert not_finite(arena, esmm, adam).startswith("buffer towers.0.running_var became NaN")
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_does_not_go_on_from_a_checkpoint(folder: Path) -> None:
     train(small_config(folder, **SETTINGS, max_steps=5))
     changed = (

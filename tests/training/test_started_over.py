@@ -57,6 +57,7 @@ def train_until(step: int, folder: Path, **settings: Any) -> None:
             train(small_config(folder, **settings))
 
 
+@pytest.mark.slow
 def test_a_retry_of_a_run_started_over_goes_on_from_its_own_checkpoint(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_run_with_a_name_is_gone_on_with_by_its_name_alone(folder: Path) -> No
     assert (state.run_number, state.run_id) == (2, "2026-11-24")
 
 
+@pytest.mark.slow
 def test_the_summary_names_the_step_of_the_published_model(folder: Path) -> None:
     # Small batches, large rates: the first epochs are the best.
     summary = train(

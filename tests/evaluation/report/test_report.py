@@ -117,6 +117,7 @@ def html() -> str:
     return report_html(subject(), measured())
 
 
+@pytest.mark.slow
 def test_the_report_fetches_nothing(html: str) -> None:
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)
     assert "://" not in without_namespaces
@@ -174,6 +175,7 @@ def test_every_plot_is_well_formed(html: str) -> None:
         ElementTree.fromstring(svg)
 
 
+@pytest.mark.slow
 def test_the_report_is_the_same_each_time(html: str) -> None:
     assert report_html(subject(), measured()) == html
 

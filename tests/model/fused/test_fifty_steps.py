@@ -101,6 +101,7 @@ def test_fifty_steps_in_bfloat16_follow_those_of_float64() -> None:
 
 
 @pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=needs_bfloat16)])
+@pytest.mark.slow
 def test_fifty_steps_are_the_same_to_the_bit_on_any_number_of_threads(bfloat16: bool) -> None:
     one, two = (trained(threads, bfloat16, size=12) for threads in (1, 2))
     assert one.losses == two.losses

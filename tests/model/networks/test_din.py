@@ -154,6 +154,7 @@ def _impressions(tokens: TokenBatch) -> list[tuple[list[list[tuple[int, float]]]
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("pairs_of_chunk", [1, 60, 10**6])
+@pytest.mark.slow
 def test_twenty_steps_are_those_of_the_paper_on_each_impression_alone(
     pairs_of_chunk: int, normalize: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

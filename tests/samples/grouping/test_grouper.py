@@ -162,6 +162,7 @@ def without_repeated_ids(lines: list[bytes]) -> list[bytes]:
     st.sampled_from([64, 300, 1 << 16]),
     st.sampled_from([1, 3, 1000]),
 )
+@pytest.mark.slow
 def test_groups_and_rejects_are_those_of_the_plain_join(
     context_lines: list[bytes],
     impression_lines: list[bytes],

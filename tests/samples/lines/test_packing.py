@@ -110,6 +110,7 @@ def signed(text: bytes) -> int:
     st.sampled_from([1, 60, 200, 1 << 16]),
     st.sampled_from([1, 2, 5, 1000]),
 )
+@pytest.mark.slow
 def test_lines_come_out_sorted_whatever_the_blocks_records_and_batches(
     context_lines: list[tuple[int, bytes]],
     impression_lines: list[tuple[int, bytes]],
@@ -154,6 +155,7 @@ def test_of_a_group_of_any_size_no_more_is_held_than_rows_overlap() -> None:
 
 
 @pytest.mark.parametrize("block_size", [1, 4, 1000])
+@pytest.mark.slow
 def test_an_id_under_several_keys_is_seen_wherever_its_lines_stand(block_size: int) -> None:
     clean = [(IMPRESSION, impression(str(i), f"c{i // 7}")) for i in range(900)]
     clean += clean[:5]  # the same id twice under one key is the grouping's to find

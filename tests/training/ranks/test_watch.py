@@ -126,6 +126,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     return messages
 
 
+@pytest.mark.slow
 def test_the_hub_says_who_is_gone_and_lets_go_of_those_who_leave(ended: list[str | None]) -> None:
     first, second = Watch(0, 2, 60), Watch(1, 2, 60)
     address = first.address
@@ -142,6 +143,7 @@ def test_the_hub_says_who_is_gone_and_lets_go_of_those_who_leave(ended: list[str
     assert ended == []
 
 
+@pytest.mark.slow
 def test_a_stranger_is_not_listened_to(ended: list[str | None]) -> None:
     hub = watch._Hub(2, 60)
     hub.start()
