@@ -39,8 +39,17 @@ def impression_head(impressions: DataFrame, brought: ImpressionColumns) -> Colum
     Raises:
         InputError: a carried attribute is a list or a map.
     """
-    carried = [_carried(impressions, name, kind) for name, kind in brought.carry.items()]
+    carried = carried_texts(impressions, brought).values()
     return F.concat_ws(",", "impression_id", *brought.tasks.names, "context_key", *carried)
+
+
+def carried_texts(impressions: DataFrame, brought: ImpressionColumns) -> dict[str, Column]:
+    """Returns `carried <name>` -> the text of each carried attribute, empty where it is missing.
+
+    Raises:
+        InputError: a carried attribute is a list or a map.
+    """
+    return {f"carried {name}": _carried(impressions, name, kind) for name, kind in brought.carry.items()}
 
 
 def _carried(frame: DataFrame, name: str, kind: CarriedKind) -> Column:

@@ -17,7 +17,11 @@ _WHOLE_NUMBER = "^-?[0-9]+$"
 
 
 def lost_values(
-    frame: DataFrame, fields: Iterable[FieldSpec], carry: Mapping[str, CarriedKind], is_counted: Column
+    frame: DataFrame,
+    fields: Iterable[FieldSpec],
+    carry: Mapping[str, CarriedKind],
+    is_counted: Column,
+    counts_fractions: bool = True,
 ) -> list[Column]:
     """Returns how many lines have a value of another kind than the config says: what `observing` takes.
 
@@ -28,6 +32,7 @@ def lost_values(
         fields: the feature fields whose attributes are in it.
         carry: the carried columns in it.
         is_counted: whether a line counts.
+        counts_fractions: whether numbers with fractions of categorical fields are counted here.
     """
     found = {
         f"{_CARRIED}{name}": is_lost_carried(name, kind) for name, kind in carry.items() if kind != "string"
@@ -37,12 +42,18 @@ def lost_values(
         if field.is_numbered:
             found[f"{_NO_NUMBER}{field.name}"] = is_lost(frame, field)
         elif field.kind is None:
-            found[f"{_FRACTION}{field.name}"] = _has_fraction(frame, field)
+            if counts_fractions:
+                found[fractions_of(field)] = _has_fraction(frame, field)
             if is_amount_name(field.name) and _type_of(frame, field) == "string":
                 value = attribute(field.name)
                 whole = F.when(is_counted & value.rlike(_WHOLE_NUMBER), value)
                 amounts.append(F.approx_count_distinct(whole).alias(f"{_AMOUNT}{field.name}"))
     return [*(F.count_if(is_counted & condition).alias(name) for name, condition in found.items()), *amounts]
+
+
+def fractions_of(field: FieldSpec) -> str:
+    """Returns what the count of lines is called that have a number with a fraction."""
+    return f"{_FRACTION}{field.name}"
 
 
 def observing(frame: DataFrame, lost: list[Column]) -> tuple[DataFrame, Callable[[], dict[str, int]]]:

@@ -14,7 +14,7 @@ from pyspark.sql.types import ArrayType, DataType, DecimalType, DoubleType, Floa
 # Beyond these not every integer has a double or float of its own: two ids may have become one.
 _EXACT = {"double": 2**53, "float": 2**24}
 _BAD_ID_PATTERN = "[,\\x00-\\x1f]"
-_WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)\.0+$"
+WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)\.0+$"
 
 
 def quoted(column: str) -> str:
@@ -86,5 +86,5 @@ def _text(value: Column, kind: DataType) -> Column:
     if isinstance(kind, StringType):
         # A pattern is dear: most values can't match it.
         is_candidate = text.endswith("0") & text.contains(".")
-        return F.when(is_candidate, F.regexp_replace(text, _WHOLE_NUMBER, "$1")).otherwise(text)
+        return F.when(is_candidate, F.regexp_replace(text, WHOLE_NUMBER, "$1")).otherwise(text)
     return text

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR
+from esmm_spark.tables.assembling import CONTEXT_LINES, CONTEXT_TIME
 
 # Of a field: whether it differs within the key.
 DIFFERS = "differs"
@@ -20,14 +21,16 @@ def flat_contexts(lines: DataFrame, texts: Sequence[str], is_first: bool) -> Dat
     several, the one with the smallest hash. So it is the same whatever the order of the lines.
 
     Args:
-        lines: `split`, `key`, `time_us`, and the tokens of each context field.
+        lines: `split`, `key`, and of the first of lines with one context its fields' tokens, how many lines
+            they are and their least time.
         texts: the columns of the latter.
         is_first: whether it is the earliest line's.
     """
-    # First the distinct contexts, in memory beside the lines: a key has one as a rule, so that little is
-    # shuffled.
-    distinct = lines.groupBy("split", "key", *texts).agg(
-        (F.min("time_us") if is_first else -F.count("*")).alias("place")
+    # First the distinct contexts: a key has one as a rule, so that little is shuffled.
+    distinct = (
+        lines.where(F.col(CONTEXT_LINES).isNotNull())
+        .groupBy("split", "key", *texts)
+        .agg((F.min(CONTEXT_TIME) if is_first else -F.sum(CONTEXT_LINES)).alias("place"))
     )
     hashes = [F.xxhash64(F.coalesce(text, F.lit(""))) for text in texts]
     differs = [F.min(value) != F.max(value) for value in hashes]

@@ -17,7 +17,15 @@ from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    IntegralType,
+    MapType,
+    StringType,
+    StructType,
+)
 
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.tables.column_source import ColumnSource
@@ -74,12 +82,15 @@ class Wanted(NamedTuple):
         tasks: those whose labels are wanted.
         split: the split of all lines; None: as the config says.
         is_scored: whether labels, times and splits need not be there.
+        as_they_stand: attributes that are left as text stands there, and lists of texts: perhaps empty, and a
+            whole number perhaps with a point.
     """
 
     table: TableLog
     tasks: Tasks
     split: str | None = None
     is_scored: bool = False
+    as_they_stand: frozenset[str] = frozenset()
 
 
 def read_lines(opened: OpenTable, wanted: Wanted) -> DataFrame:
@@ -144,7 +155,7 @@ def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Want
         (_scalar(named, "context_key") if table.context_key else identifier).alias("context_key"),
         time_us.cast("bigint").alias("time_us"),
         *(label.alias(task) for task, label in labels.items()),
-        *(attribute_value(named, f"features.{name}").alias(f"@{name}") for name in table.features),
+        *(_attribute(named, name, wanted).alias(f"@{name}") for name in table.features),
         (F.lit(wanted.split) if wanted.split else split_of_line(named, table)).alias("split"),
         F.greatest(*times.values(), F.lit(None), F.lit(None)).cast("bigint").alias(_KNOWN_US),
         is_any([each.isNull() for each in times.values()]).alias(_LACKS_TIME),
@@ -206,6 +217,16 @@ def _check_type(kind: DataType, what: str, where: str) -> None:
             f"{what} is {kind.simpleString()} in {where}, and must be {wanted}: name a path into it, or an "
             "expr"
         )
+
+
+def _attribute(named: DataFrame, name: str, wanted: Wanted) -> Column:
+    key = f"features.{name}"
+    kind = named.schema[key].dataType
+    item = kind.elementType if isinstance(kind, ArrayType) else kind
+    if name in wanted.as_they_stand and isinstance(item, StringType | IntegralType | BooleanType):
+        # All files' of one type, whatever each has.
+        return F.col(quoted(key)).cast(ArrayType(StringType()) if item is not kind else StringType())
+    return attribute_value(named, key)
 
 
 def _scalar(named: DataFrame, key: str) -> Column:

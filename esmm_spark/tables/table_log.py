@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError, TooManyRejectsError
+from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.contracts.fields.fitted import FittedNumber
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.contracts.schemas.layout import REJECTS
@@ -20,17 +21,30 @@ from esmm_spark.logs.heads import BYTE_ORDER_MARKS
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.splits import OpenLog, SplitLines
 from esmm_spark.reading.fitting import fit_numbers
-from esmm_spark.reading.lost_values import describe_lost, lost_notes, lost_values, observing
+from esmm_spark.reading.lost_values import (
+    describe_lost,
+    fractions_of,
+    lost_notes,
+    lost_values,
+    observing,
+)
 from esmm_spark.reading.times import check_time_format
 from esmm_spark.samples.dataset import check_rejects, grouping_plan
 from esmm_spark.samples.frozen import frozen_of
 from esmm_spark.samples.hashing.held_out import is_held_out
 from esmm_spark.spark.steps import step
+from esmm_spark.tables.assembling import FRACTIONS
 from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
 from esmm_spark.tables.splits import wanted_splits
-from esmm_spark.tables.staging import context_texts, is_accepted, placed_lines, staged_lines
+from esmm_spark.tables.staging import (
+    context_texts,
+    is_accepted,
+    placed_lines,
+    staged_lines,
+    texts_made_later,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +71,7 @@ def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
     check_time_format(spark, table, "logs.table")
     opened = [open_table(spark, table, path) for path in paths.values()]
     lines = [
-        read_lines(found, Wanted(table, config.tasks, split))
+        read_lines(found, Wanted(table, config.tasks, split, as_they_stand=texts_made_later(config)))
         for split, found in zip(paths, opened, strict=True)
     ]
     frozen = frozen_of(config)
@@ -86,7 +100,8 @@ def read_scored_table(
     table = _table_of(config)
     assert config.score.table is not None
     opened = open_table(spark, table, config.score.table)
-    lines = read_lines(opened, Wanted(table, config.tasks, "raw", is_scored=True))
+    wanted = Wanted(table, config.tasks, "raw", is_scored=True, as_they_stand=texts_made_later(config))
+    lines = read_lines(opened, wanted)
     return _staged(spark, config, [opened], lines, folder, fitted)
 
 
@@ -114,16 +129,18 @@ def _staged(
     scratch = [storage.join(folder, name) for name in (_LINES, _CONTEXTS)]
     # Counted by the pass that reads the table.
     every_field, carry = config.features.fields, config.samples.carry
-    lines, counts_of = observing(lines, lost_values(lines, every_field, carry, is_accepted()))
+    lines, counts_of = observing(
+        lines, lost_values(lines, every_field, carry, is_accepted(), counts_fractions=False)
+    )
     with step(spark, f"read {path}"):
         # Read a few times and deleted: zstd would take a seventh of the pass.
         writer = staged_lines(lines, config).write.option("compression", "snappy")
         writer.parquet(filesystems.spark_path(scratch[0]))
-    counts = counts_of()
-    for warning in describe_lost(counts, every_field, carry):
-        _log.warning(warning)
     staged = spark.read.parquet(filesystems.spark_source(scratch[0]))
     source, by_split, num_bytes = _count(staged, path)
+    counts = counts_of() | _count_fractions(staged, every_field)
+    for warning in describe_lost(counts, every_field, carry):
+        _log.warning(warning)
     if marks := sum(found.byte_order_marks for found in opened):
         source.notes[BYTE_ORDER_MARKS] = marks
     source.notes |= lost_notes(counts)
@@ -174,6 +191,17 @@ def _fit(accepted: DataFrame, config: Config, splits: Sequence[str]) -> dict[str
         numbers = numbers.where(~is_held_out(held_out))
     with step(numbers.sparkSession, "fit boundaries, means and scales"):
         return fit_numbers(numbers, fields)
+
+
+def _count_fractions(staged: DataFrame, fields: Sequence[FieldSpec]) -> dict[str, int]:
+    """Returns how many lines have a number with a fraction, of each field that isn't said to be of a kind."""
+    categorical = [field for field in fields if not field.is_numbered]
+    sums = [
+        F.coalesce(F.sum(F.col(FRACTIONS)[place]), F.lit(0)).alias(fractions_of(field))
+        for place, field in enumerate(categorical)
+        if field.kind is None
+    ]
+    return staged.agg(*sums).collect()[0].asDict() if sums else {}
 
 
 def _count(staged: DataFrame, path: str) -> tuple[SourceCounts, list[str], dict[str, int]]:
