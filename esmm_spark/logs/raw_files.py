@@ -5,7 +5,7 @@ that are no UTF-8 too, in a string column that nothing here decodes. So a broken
 not mended on the way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -21,12 +21,24 @@ from esmm_spark.contracts.sample_config import SplitLogs
 from esmm_spark.files import filesystems
 from esmm_spark.logs.heads import check_opaque, is_opaque, read_head
 from esmm_spark.logs.line_files import local_path, plain_paths
-from esmm_spark.logs.lines import CONTEXT, IMPRESSION
+from esmm_spark.logs.lines import CONTEXT, IMPRESSION, Lines
 from esmm_spark.spark.session import first_line
 
 # What a line of Ali-CCP's brings.
 _NUM_LABELS = 2
 _READS_AT_ONCE = 16
+
+
+class LineTasks(NamedTuple):
+    """Tasks that read lines of impressions themselves, past Spark's records.
+
+    Attributes:
+        number: how many.
+        read: yields the lines of the task with a number from 0 on, some at a time.
+    """
+
+    number: int
+    read: Callable[[int], Iterator[Lines]]
 
 
 class CanonicalLines(NamedTuple):
@@ -42,6 +54,7 @@ class CanonicalLines(NamedTuple):
         impressions: the lines of the skeleton.
         files: path and kind of the local files that hold the same lines as they are, or None.
         byte_order_marks: files of the contexts and of the impressions that begin with one, which is skipped.
+        tasks: what reads the impressions' lines with less trouble than Spark does; None: Spark does.
         impression_bytes: about how many bytes the impressions' lines have; None: they are counted.
     """
 
@@ -50,6 +63,7 @@ class CanonicalLines(NamedTuple):
     files: list[tuple[str, int]] | None = None
     byte_order_marks: tuple[int, int] = (0, 0)
     impression_bytes: int | None = None
+    tasks: LineTasks | None = None
 
 
 def read_split(spark: SparkSession, logs: SplitLogs) -> CanonicalLines:

@@ -13,7 +13,7 @@ from pyspark.sql.types import ArrayType, DataType, DecimalType, DoubleType, Floa
 
 # Beyond these not every integer has a double or float of its own: two ids may have become one.
 _EXACT = {"double": 2**53, "float": 2**24}
-_BAD_ID_PATTERN = "[,\\x00-\\x1f]"
+BAD_ID_PATTERN = "[,\\x00-\\x1f]"
 WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)\.0+$"
 
 
@@ -60,7 +60,7 @@ def is_inexact(frame: DataFrame, column: str) -> Column | None:
 
 def is_bad_id(ids: Sequence[str]) -> Column:
     """Returns whether one of the columns holds a comma or a control character: canonical lines can't."""
-    return F.concat_ws("", *ids).rlike(_BAD_ID_PATTERN)
+    return F.concat_ws("", *ids).rlike(BAD_ID_PATTERN)
 
 
 def is_any(conditions: Sequence[Column]) -> Column:

@@ -5,7 +5,7 @@ the files that reports name and deletes the rest. So counts are as right as the 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -20,13 +20,14 @@ from esmm_spark.contracts.schemas.layout import EXAMPLES, REJECTS
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.logs.heads import BYTE_ORDER_MARK, BYTE_ORDER_MARKS
-from esmm_spark.logs.line_files import file_ranges
+from esmm_spark.logs.line_files import FileRange, file_ranges
 from esmm_spark.logs.lines import CONTEXT
 from esmm_spark.logs.raw_files import CanonicalLines
 from esmm_spark.logs.reasons import ACCEPTED, reason_names
 from esmm_spark.runtime.arrays import Int64s
 from esmm_spark.samples.example_files import write_empty_rejects
-from esmm_spark.samples.lines.sorting import pack_files, pack_frame, packing, sort_lines
+from esmm_spark.samples.lines.packing import Packing
+from esmm_spark.samples.lines.sorting import pack_files, pack_frame, pack_tasks, packing, sort_lines
 from esmm_spark.samples.plan import GroupingPlan, GroupingReport, LineCounts
 from esmm_spark.samples.repeated import find_repeated, mark_kinds
 from esmm_spark.samples.task import CONTEXT_SOURCE, IMPRESSION_SOURCE, compile_kernels, group_partition
@@ -87,8 +88,7 @@ def write_examples(
     for folder in [f"{EXAMPLES}/{partition}" for partition in plan.partitions] + [REJECTS]:
         storage.make_directory(storage.join(plan.dataset, folder))
     how = packing(plan.held_out, _BUCKETS_PER_FILE * num_files, len(plan.brought.tasks.names))
-    packed = pack_frame(_all_lines(lines, None), how) if ranges is None else pack_files(spark, ranges, how)
-    reports = _run_tasks(packed, plan, num_files)
+    reports = _run_tasks(_packed(spark, lines, ranges, how), plan, num_files)
     if any(report.several_keys for report in reports):
         reports = _run_tasks_with_repeated(spark, lines, plan, num_files)
     read = np.sum([report.read for report in reports], axis=0)
@@ -150,8 +150,22 @@ def _size_of(lines: CanonicalLines) -> int:
 
 def _all_lines(lines: CanonicalLines, repeated: DataFrame | None) -> DataFrame:
     """Returns columns `line` and `kind`; `repeated` as for `mark_kinds`."""
-    contexts = lines.contexts.select("line", F.lit(CONTEXT).alias("kind"))
-    return contexts.unionByName(mark_kinds(lines.impressions, repeated))
+    return _contexts(lines).unionByName(mark_kinds(lines.impressions, repeated))
+
+
+def _packed(
+    spark: SparkSession, lines: CanonicalLines, ranges: Sequence[FileRange] | None, how: Packing
+) -> DataFrame:
+    """Returns all lines, packed by what reads them with the least trouble."""
+    if ranges is not None:
+        return pack_files(spark, ranges, how)
+    if lines.tasks is not None:
+        return pack_frame(_contexts(lines), how).unionByName(pack_tasks(spark, lines.tasks, how))
+    return pack_frame(_all_lines(lines, None), how)
+
+
+def _contexts(lines: CanonicalLines) -> DataFrame:
+    return lines.contexts.select("line", F.lit(CONTEXT).alias("kind"))
 
 
 def _run_tasks(packed: DataFrame, plan: GroupingPlan, num_files: int) -> list[GroupingReport]:

@@ -7,6 +7,7 @@ have the same.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR
+from esmm_spark.logs.lines import IMPRESSION
 from esmm_spark.reading.values import WHOLE_NUMBER
 from esmm_spark.runtime.arrays import Bools, Int64s
 
@@ -139,11 +141,25 @@ def _lines(batch: pa.RecordBatch, how: Assembly) -> dict[str, pa.Array]:
     }
 
 
+def joined_lines(staged: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns the impressions' lines of staged lines: columns `kind` and `line`."""
+    texts = [staged["head"], staged["num_tokens"].cast(pa.string()), staged["tokens"]]
+    line = _joined([text.cast(_BYTES) for text in texts], _COMMA, staged.num_rows)
+    kind = pa.array(np.full(staged.num_rows, IMPRESSION, dtype=np.int8))
+    return pa.record_batch([kind, line], names=["kind", "line"])
+
+
 def _joined(texts: Sequence[pa.Array], separator: bytes, num_lines: int) -> pa.Array:
-    """Returns the texts of each line put together, without those that are null."""
+    """Returns the texts of each line put together, without those that are null; empty where all are."""
     if not texts:
         return pa.array([b""] * num_lines, _BYTES)
-    return pc.binary_join_element_wise(*texts, separator, null_handling="skip")
+    found = pc.binary_join_element_wise(*texts, separator, null_handling="skip")
+    if len(found) == num_lines:
+        return found
+    # Arrow 14 leaves out the lines of which all texts are null.
+    is_there = reduce(pc.or_, (text.is_valid() for text in texts))
+    places = np.flatnonzero(is_there.to_numpy(zero_copy_only=False))
+    return pc.fill_null(_placed(found, places, num_lines), b"")
 
 
 def _tokens(values: pa.Array, field: TokenField) -> tuple[pa.Array, pa.Array, int]:
@@ -154,11 +170,11 @@ def _tokens(values: pa.Array, field: TokenField) -> tuple[pa.Array, pa.Array, in
         return tokens, pc.fill_null(pc.add(separators, 1), 0).cast(pa.int32()), 0
     prefix = f"{field.name}{VALUE_SEPARATOR}".encode()
     if not pa.types.is_list(values.type):
-        texts, is_fraction = _texts(values)
+        texts, is_fraction = canonical_texts(values)
         tokens = pc.binary_join_element_wise(prefix, texts, _UNWEIGHTED, b"")
         return tokens, texts.is_valid().cast(pa.int32()), int(is_fraction.sum())
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy().astype(np.int64)
-    texts, is_fraction = _texts(values.flatten())
+    texts, is_fraction = canonical_texts(values.flatten())
     is_there = texts.is_valid().to_numpy(zero_copy_only=False)
     # What lies before each item, of values that are there, and of those that are fractions.
     before, fractions = (np.concatenate([[0], np.cumsum(mask)]) for mask in (is_there, is_fraction))
@@ -172,8 +188,8 @@ def _tokens(values: pa.Array, field: TokenField) -> tuple[pa.Array, pa.Array, in
     return tokens, pa.array(counts, pa.int32()), num_fractions
 
 
-def _texts(values: pa.Array) -> tuple[pa.Array, Bools]:
-    """Returns scalars as canonical text, null where they are missing, and which have a fraction."""
+def canonical_texts(values: pa.Array) -> tuple[pa.Array, Bools]:
+    """Returns texts as canonical text, bytes, null where they are missing, and which have a fraction."""
     texts, is_fraction = values.cast(_BYTES), np.zeros(len(values), dtype=np.bool_)
     is_empty = pc.equal(pc.binary_length(texts), 0)
     if pc.any(is_empty).as_py():

@@ -43,6 +43,17 @@ def wanted_splits(splits: TableSplits) -> list[SplitName]:
     return [split for split, is_asked in asked.items() if is_asked]
 
 
+def test_prefix(splits: TableSplits) -> str:
+    """Returns what stands before a key in the text whose hash decides whether its lines are of test."""
+    # Another text than the held out groups of train are drawn by (samples/hashing/held_out.py).
+    return f"test#{splits.seed}#"
+
+
+def test_threshold(splits: TableSplits) -> int:
+    """Returns the share of the test split in steps of 1 / SHARE_STEPS."""
+    return round(splits.test_fraction * SHARE_STEPS)
+
+
 def _by_value(named: DataFrame, splits: TableSplits) -> Column:
     text = text_value(F.col(quoted("splits.column")), named.schema["splits.column"].dataType)
     found = F.lit(None).cast("string")
@@ -77,7 +88,6 @@ def _by_share(named: DataFrame, table: TableLog) -> Column:
     """Returns the split of a random share of the context keys: all lines of a key are of one."""
     key = "context_key" if table.context_key is not None else "impression_id"
     text = text_value(F.col(quoted(key)), named.schema[key].dataType)
-    # Another text than the held out groups of train are drawn by (samples/hashing/held_out.py).
-    text_hash = F.xxhash64(F.concat(F.lit(f"test#{table.splits.seed}#"), text))
-    is_test = F.pmod(text_hash, F.lit(SHARE_STEPS)) < round(table.splits.test_fraction * SHARE_STEPS)
+    text_hash = F.xxhash64(F.concat(F.lit(test_prefix(table.splits)), text))
+    is_test = F.pmod(text_hash, F.lit(SHARE_STEPS)) < test_threshold(table.splits)
     return F.when(is_test, TEST).otherwise(TRAIN)

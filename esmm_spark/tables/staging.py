@@ -1,8 +1,11 @@
 """The staged lines of a table, and their canonical lines once the numbers in them are placed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -13,6 +16,9 @@ from esmm_spark.contracts.features import FeatureSpec
 from esmm_spark.contracts.fields.amounts import is_amount_name
 from esmm_spark.contracts.fields.fitted import FittedNumbers
 from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR
+from esmm_spark.files import filesystems, storage
+from esmm_spark.logs.lines import Lines, lines_of
+from esmm_spark.logs.raw_files import LineTasks
 from esmm_spark.reading.attributes import carried_texts, field_tokens
 from esmm_spark.reading.numbers import number_column, numbered_tokens, with_numbers, with_places
 from esmm_spark.reading.tokens import all_tokens
@@ -24,10 +30,14 @@ from esmm_spark.tables.assembling import (
     Assembly,
     TokenField,
     assembled,
+    joined_lines,
 )
+from esmm_spark.tables.row_groups import TableRowGroup, row_group_tasks
 
 # Of a number's token, about.
 _NUMBER_BYTES = 24
+# Lines that are read at once, and what they are made of.
+_LINES, _LINE_COLUMNS = 1 << 16, ["split", "head", "num_tokens", "tokens"]
 
 _TEXT, _LONG = StringType(), LongType()
 _FIRST_COLUMNS: dict[str, DataType] = {
@@ -69,6 +79,38 @@ def texts_made_later(config: Config) -> frozenset[str]:
     return frozenset(left) - config.samples.carry.keys()
 
 
+def assembly_of(config: Config, are_made: Collection[str] = (), carried: Sequence[str] = ()) -> Assembly:
+    """Returns what lines are made of.
+
+    Args:
+        config: the config.
+        are_made: fields whose attributes are tokens already.
+        carried: the columns of the texts that are carried.
+    """
+    spec, table = config.features, config.logs.table
+    assert table is not None
+    contexts = dict(zip([field.name for field in spec.context_fields], context_texts(spec), strict=True))
+    numbered = [field for field in spec.fields if field.is_numbered]
+    return Assembly(
+        head=("impression_id", *config.tasks.names, "context_key", *carried),
+        fields=tuple(
+            TokenField(field.name, f"@{field.name}", field.name in are_made, contexts.get(field.name))
+            for field in spec.fields
+            if not field.is_numbered
+        ),
+        kept=tuple(number_column(field) for field in numbered),
+        contexts=tuple(number_column(field) for field in numbered if field.name in contexts),
+        has_runs=table.context_key is not None,
+    )
+
+
+def staged_schema(config: Config, numbers: Mapping[str, DataType]) -> StructType:
+    """Returns the columns of staged lines; `numbers` are the columns of numbers and vectors."""
+    contexts = dict.fromkeys(context_texts(config.features), _TEXT)
+    columns = {**_FIRST_COLUMNS, **contexts, **_RUNS, **numbers, **_LAST_COLUMNS}
+    return StructType([StructField(name, kind) for name, kind in columns.items()])
+
+
 def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
     """Returns each line's parts; all but `split` and the last four are null where it isn't accepted.
 
@@ -87,28 +129,21 @@ def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
     """
     spec, brought = config.features, config.brought
     lines = with_numbers(lines, spec.fields)
-    contexts = dict(zip([field.name for field in spec.context_fields], context_texts(spec), strict=True))
     made: dict[str, Column] = {}
+    are_made: set[str] = set()
     numbers: dict[str, DataType] = {}
-    fields = []
     for field in spec.fields:
         if field.is_numbered:
-            name = number_column(field)
-            numbers[name] = lines.schema[name].dataType
+            numbers[number_column(field)] = lines.schema[number_column(field)].dataType
             continue
-        column, is_made = f"@{field.name}", lines.schema[f"@{field.name}"].dataType.typeName() == "map"
         # Also raises where a field that isn't pooled has a map.
-        tokens = field_tokens(lines, field)[1]
-        made[column] = tokens if is_made else F.col(quoted(column))
-        fields.append(TokenField(field.name, column, is_made, contexts.get(field.name)))
+        tokens, column = field_tokens(lines, field)[1], f"@{field.name}"
+        made[column] = F.col(quoted(column))
+        if lines.schema[column].dataType.typeName() == "map":
+            are_made.add(field.name)
+            made[column] = tokens
     carried = carried_texts(lines, brought)
-    how = Assembly(
-        head=("impression_id", *brought.tasks.names, "context_key", *carried),
-        fields=tuple(fields),
-        kept=tuple(numbers),
-        contexts=tuple(number_column(field) for field in spec.context_fields if field.is_numbered),
-        has_runs=config.logs.table is not None and config.logs.table.context_key is not None,
-    )
+    how = assembly_of(config, are_made, tuple(carried))
     taken = lines.select(
         "split",
         "impression_id",
@@ -119,14 +154,7 @@ def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
         *(F.col(quoted(name)) for name in numbers),
         *("time_us", "reason", "note", "raw"),
     )
-    columns = {
-        **_FIRST_COLUMNS,
-        **dict.fromkeys(contexts.values(), _TEXT),
-        **_RUNS,
-        **numbers,
-        **_LAST_COLUMNS,
-    }
-    schema = StructType([StructField(name, kind) for name, kind in columns.items()])
+    schema = staged_schema(config, numbers)
     in_arrow = to_arrow_schema(schema)
 
     def assemble(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -135,8 +163,27 @@ def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
     return taken.mapInArrow(assemble, schema)
 
 
+def staged_tasks(folder: str, split: str) -> LineTasks:
+    """Returns the tasks that read a split's impressions from staged lines of categorical fields alone."""
+    files = [(storage.join(folder, name), split) for name, _ in storage.list_files(folder, ".parquet")]
+    tasks, _ = row_group_tasks(files)
+    return LineTasks(len(tasks), partial(_read_staged, tasks))
+
+
+def _read_staged(tasks: Sequence[Sequence[TableRowGroup]], number: int) -> Iterator[Lines]:
+    for group in tasks[number]:
+        filesystem, inner = filesystems.filesystem_of(group.path)
+        with pq.ParquetFile(inner, filesystem=filesystem) as file:
+            for batch in file.iter_batches(_LINES, [group.number], _LINE_COLUMNS, use_threads=False):
+                # Lines that aren't accepted have no head.
+                is_of_split = pc.and_(pc.equal(batch["split"], group.split), batch["head"].is_valid())
+                yield lines_of(joined_lines(batch.filter(is_of_split)))
+
+
 def placed_lines(accepted: DataFrame, spec: FeatureSpec, fitted: FittedNumbers) -> DataFrame:
     """Returns `split`, `key`, `line`, and of the first of lines with one context its fields' tokens and runs.
+
+    The latter are left out where the lines are staged without them.
 
     Args:
         accepted: staged lines.
@@ -149,9 +196,11 @@ def placed_lines(accepted: DataFrame, spec: FeatureSpec, fitted: FittedNumbers) 
     # concat_ws leaves a null out, and an empty text not.
     both = F.concat_ws(TOKEN_SEPARATOR, *(F.nullif(text, F.lit("")) for text in (F.col("tokens"), tokens)))
     number = (F.col("num_tokens") + num_tokens.cast("int")).cast("string")
+    line = F.concat_ws(",", "head", number, both).alias("line")
+    if CONTEXT_LINES not in accepted.columns:
+        return placed.select("split", "key", line)
     contexts = [
         (numbered_tokens(field, fitted)[1] if field.is_numbered else F.col(text)).alias(text)
         for text, field in zip(context_texts(spec), spec.context_fields, strict=True)
     ]
-    line = F.concat_ws(",", "head", number, both).alias("line")
     return placed.select("split", "key", line, CONTEXT_LINES, CONTEXT_TIME, *contexts)

@@ -1,8 +1,7 @@
 """A table to the canonical lines of its splits, for preprocessing and for scoring."""
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
@@ -10,7 +9,6 @@ from pyspark.sql import functions as F
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError, TooManyRejectsError
-from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.contracts.fields.fitted import FittedNumber
 from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.contracts.schemas.layout import REJECTS
@@ -23,7 +21,6 @@ from esmm_spark.logs.splits import OpenLog, SplitLines
 from esmm_spark.reading.fitting import fit_numbers
 from esmm_spark.reading.lost_values import (
     describe_lost,
-    fractions_of,
     lost_notes,
     lost_values,
     observing,
@@ -33,23 +30,25 @@ from esmm_spark.samples.dataset import check_rejects, grouping_plan
 from esmm_spark.samples.frozen import frozen_of
 from esmm_spark.samples.hashing.held_out import is_held_out
 from esmm_spark.spark.steps import step
-from esmm_spark.tables.assembling import FRACTIONS
+from esmm_spark.tables.assembling import CONTEXT_LINES
 from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
+from esmm_spark.tables.counting import SOURCE, StagedCounts, count_staged, describe_source, lost_fractions
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
+from esmm_spark.tables.plain import find_plain, write_plain
 from esmm_spark.tables.splits import wanted_splits
 from esmm_spark.tables.staging import (
     context_texts,
     is_accepted,
     placed_lines,
     staged_lines,
+    staged_tasks,
     texts_made_later,
 )
 
 _log = logging.getLogger(__name__)
 
-_LINES, _CONTEXTS = "table-lines", "table-contexts"
-_SOURCE = "table"
+_LINES, _CONTEXT_LINES, _CONTEXTS = "table-lines", "table-context-lines", "table-contexts"
 # Characters of a bad line in a message.
 _SHOWN = 200
 # The note of a feature that differs within context keys: how many keys.
@@ -70,13 +69,14 @@ def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
     paths |= {split: own for split, own in table.splits.paths.items()}
     check_time_format(spark, table, "logs.table")
     opened = [open_table(spark, table, path) for path in paths.values()]
-    lines = [
-        read_lines(found, Wanted(table, config.tasks, split, as_they_stand=texts_made_later(config)))
+    later = texts_made_later(config)
+    tables = [
+        (found, Wanted(table, config.tasks, split, as_they_stand=later))
         for split, found in zip(paths, opened, strict=True)
     ]
     frozen = frozen_of(config)
     fitted = None if frozen is None else frozen.fitted
-    log = _staged(spark, config, opened, reduce(DataFrame.unionByName, lines), folder, fitted)
+    log = _staged(spark, config, tables, folder, fitted)
     for split in wanted_splits(table.splits):
         if split not in [lines_of.name for lines_of in log.splits]:
             raise InputError(
@@ -101,8 +101,7 @@ def read_scored_table(
     assert config.score.table is not None
     opened = open_table(spark, table, config.score.table)
     wanted = Wanted(table, config.tasks, "raw", is_scored=True, as_they_stand=texts_made_later(config))
-    lines = read_lines(opened, wanted)
-    return _staged(spark, config, [opened], lines, folder, fitted)
+    return _staged(spark, config, [(opened, wanted)], folder, fitted)
 
 
 def _table_of(config: Config) -> TableLog:
@@ -113,8 +112,7 @@ def _table_of(config: Config) -> TableLog:
 def _staged(
     spark: SparkSession,
     config: Config,
-    opened: Sequence[OpenTable],
-    lines: DataFrame,
+    tables: Sequence[tuple[OpenTable, Wanted]],
     folder: str,
     fitted: dict[str, FittedNumber] | None,
 ) -> OpenLog:
@@ -122,60 +120,87 @@ def _staged(
 
     What places the numbers is `fitted`, or is fitted on the train split.
     """
-    path = ", ".join(found.path for found in opened)
+    path = ", ".join(opened.path for opened, _ in tables)
     table = _table_of(config)
     fields = [field.name for field in config.features.context_fields]
     texts = context_texts(config.features)
-    scratch = [storage.join(folder, name) for name in (_LINES, _CONTEXTS)]
-    # Counted by the pass that reads the table.
+    scratch = [storage.join(folder, name) for name in (_LINES, _CONTEXT_LINES, _CONTEXTS)]
     every_field, carry = config.features.fields, config.samples.carry
-    lines, counts_of = observing(
-        lines, lost_values(lines, every_field, carry, is_accepted(), counts_fractions=False)
-    )
-    with step(spark, f"read {path}"):
-        # Read a few times and deleted: zstd would take a seventh of the pass.
-        writer = staged_lines(lines, config).write.option("compression", "snappy")
-        writer.parquet(filesystems.spark_path(scratch[0]))
-    staged = spark.read.parquet(filesystems.spark_source(scratch[0]))
-    source, by_split, num_bytes = _count(staged, path)
-    counts = counts_of() | _count_fractions(staged, every_field)
-    for warning in describe_lost(counts, every_field, carry):
+    counted, lost = _stage(spark, config, tables, scratch[:2], f"read {path}")
+    source, num_bytes = describe_source(counted.fates, path)
+    lost |= lost_fractions(counted.fractions, every_field)
+    for warning in describe_lost(lost, every_field, carry):
         _log.warning(warning)
-    if marks := sum(found.byte_order_marks for found in opened):
+    if marks := sum(opened.byte_order_marks for opened, _ in tables):
         source.notes[BYTE_ORDER_MARKS] = marks
-    source.notes |= lost_notes(counts)
+    source.notes |= lost_notes(lost)
+    staged = spark.read.parquet(filesystems.spark_source(scratch[0]))
     rejects = _write_rejects(staged, folder) if source.rejects else []
     _check_rejects(source, staged, config.logs.max_reject_fraction)
     accepted = staged.where(is_accepted())
     if fitted is None:
-        fitted = _fit(accepted, config, by_split)
+        fitted = _fit(accepted, config, num_bytes)
     accepted = placed_lines(accepted, config.features, fitted)
+    of_contexts = accepted
+    if CONTEXT_LINES not in accepted.columns:
+        of_contexts = spark.read.parquet(filesystems.spark_source(scratch[1]))
     if table.context_key is None:
-        contexts = accepted.select(
+        contexts = of_contexts.select(
             "split", "key", context_line([F.col(text) for text in texts]).alias("line")
         )
     else:
         with step(spark, "find the contexts"):
-            found = flat_contexts(accepted, texts, table.on_difference == "first")
-            found.write.parquet(filesystems.spark_path(scratch[1]))
-        contexts = spark.read.parquet(filesystems.spark_source(scratch[1]))
+            found = flat_contexts(of_contexts, texts, table.on_difference == "first")
+            found.write.parquet(filesystems.spark_path(scratch[2]))
+        contexts = spark.read.parquet(filesystems.spark_source(scratch[2]))
         differing = differing_fields(contexts, fields)
         if table.on_difference == "error":
             require_equal(contexts, differing, fields, path)
         source.notes |= {f"{DIFFERING}{field}": keys for field, keys in differing.items()}
     splits = []
-    for split in by_split:
+    numbered = any(field.is_numbered for field in config.features.impression_fields)
+    for split in num_bytes:
         is_of_split = F.col("split") == split
         canonical = CanonicalLines(
             contexts.where(is_of_split).select("line", "key"),
             accepted.where(is_of_split).select("line", "key"),
             impression_bytes=num_bytes[split],
+            tasks=None if numbered else staged_tasks(scratch[0], split),
         )
         splits.append(SplitLines(split, canonical, (path, path), source))
     return OpenLog(splits, rejects, scratch, fitted)
 
 
-def _fit(accepted: DataFrame, config: Config, splits: Sequence[str]) -> dict[str, FittedNumber]:
+def _stage(
+    spark: SparkSession,
+    config: Config,
+    tables: Sequence[tuple[OpenTable, Wanted]],
+    folders: Sequence[str],
+    name: str,
+) -> tuple[StagedCounts, dict[str, int]]:
+    """Writes the staged lines of all tables; returns what they are, and the counts of `lost_values`.
+
+    Plain tables have their contexts' columns in the second of the folders.
+    """
+    plain = find_plain(config, tables)
+    if plain is not None:
+        return write_plain(spark, plain, config, folders, name), {}
+    lines = reduce(DataFrame.unionByName, (read_lines(opened, wanted) for opened, wanted in tables))
+    # Counted by the pass that reads the table; fractions by what makes its tokens.
+    lost = lost_values(
+        lines, config.features.fields, config.samples.carry, is_accepted(), counts_fractions=False
+    )
+    lines, counts_of = observing(lines, lost)
+    with step(spark, name):
+        # Read a few times and deleted: zstd would take a seventh of the pass.
+        writer = staged_lines(lines, config).write.option("compression", "snappy")
+        writer.parquet(filesystems.spark_path(folders[0]))
+    staged = spark.read.parquet(filesystems.spark_source(folders[0]))
+    categorical = [field for field in config.features.fields if not field.is_numbered]
+    return count_staged(staged, len(categorical)), counts_of()
+
+
+def _fit(accepted: DataFrame, config: Config, splits: Collection[str]) -> dict[str, FittedNumber]:
     """Returns what is fitted on the train split, without the groups of it that are held out."""
     fields = config.features.fitted_fields
     if not fields:
@@ -193,46 +218,6 @@ def _fit(accepted: DataFrame, config: Config, splits: Sequence[str]) -> dict[str
         return fit_numbers(numbers, fields)
 
 
-def _count_fractions(staged: DataFrame, fields: Sequence[FieldSpec]) -> dict[str, int]:
-    """Returns how many lines have a number with a fraction, of each field that isn't said to be of a kind."""
-    categorical = [field for field in fields if not field.is_numbered]
-    sums = [
-        F.coalesce(F.sum(F.col(FRACTIONS)[place]), F.lit(0)).alias(fractions_of(field))
-        for place, field in enumerate(categorical)
-        if field.kind is None
-    ]
-    return staged.agg(*sums).collect()[0].asDict() if sums else {}
-
-
-def _count(staged: DataFrame, path: str) -> tuple[SourceCounts, list[str], dict[str, int]]:
-    """Returns what became of the table's lines, the splits that have any, and the bytes of their impressions.
-
-    Lines read = accepted + rejects + notes.
-    """
-    rejects, notes, accepted = Counter[str](), Counter[str](), Counter[str]()
-    num_bytes: dict[str, int] = {}
-    by_fate = staged.groupBy("split", "reason", "note").agg(
-        F.count("*").alias("count"), F.sum("num_bytes").alias("num_bytes")
-    )
-    for counted in by_fate.collect():
-        if counted.reason is not None:
-            rejects[counted.reason] += counted["count"]
-        elif counted.note is not None:
-            notes[counted.note] += counted["count"]
-        else:
-            accepted[counted.split] += counted["count"]
-            num_bytes[counted.split] = counted.num_bytes
-    source = SourceCounts(
-        name=_SOURCE,
-        path=path,
-        lines_read=rejects.total() + notes.total() + accepted.total(),
-        lines_accepted=accepted.total(),
-        rejects=dict(sorted(rejects.items())),
-        notes=dict(sorted(notes.items())),
-    )
-    return source, sorted(accepted), num_bytes
-
-
 def _check_rejects(source: SourceCounts, staged: DataFrame, max_reject_fraction: float) -> None:
     """Raises TooManyRejectsError with a line as an example: nothing else is kept of those that are bad."""
     try:
@@ -245,15 +230,15 @@ def _check_rejects(source: SourceCounts, staged: DataFrame, max_reject_fraction:
 
 def _write_rejects(staged: DataFrame, folder: str) -> list[str]:
     """Writes the rejected lines; returns their files, relative to `folder`."""
-    beside = storage.join(folder, f"{_SOURCE}-{REJECTS}")
+    beside = storage.join(folder, f"{SOURCE}-{REJECTS}")
     rejected = staged.where("reason is not null").select(
-        F.col("raw").cast("binary").alias("line"), F.lit(_SOURCE).alias("source"), "reason"
+        F.col("raw").cast("binary").alias("line"), F.lit(SOURCE).alias("source"), "reason"
     )
     rejected.coalesce(1).write.parquet(filesystems.spark_path(beside))
     storage.make_directory(storage.join(folder, REJECTS))
     files = []
     for number, (name, _) in enumerate(storage.list_files(beside, ".parquet")):
-        file = f"{REJECTS}/{_SOURCE}-{number:05d}.parquet"
+        file = f"{REJECTS}/{SOURCE}-{number:05d}.parquet"
         storage.move(storage.join(beside, name), storage.join(folder, file))
         files.append(file)
     storage.delete(beside)

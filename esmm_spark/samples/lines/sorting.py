@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from esmm_spark.logs.line_files import BLOCK_BYTES, FileRange, ranges_per_task, read_blocks
 from esmm_spark.logs.lines import Lines, lines_of
+from esmm_spark.logs.raw_files import LineTasks
 from esmm_spark.samples.hashing.held_out import SHARE_STEPS, HeldOut
 from esmm_spark.samples.lines.packing import PACKED_COLUMNS, Packing, pack_lines
 
@@ -40,12 +41,20 @@ def pack_files(spark: SparkSession, ranges: Sequence[FileRange], how: Packing) -
     """Returns the lines of local files, packed: columns PACKED_COLUMNS."""
     tasks = ranges_per_task(ranges)
 
+    def read(number: int) -> Iterator[Lines]:
+        return (block for span in tasks[number] for block in read_blocks(span))
+
+    return pack_tasks(spark, LineTasks(len(tasks), read), how)
+
+
+def pack_tasks(spark: SparkSession, tasks: LineTasks, how: Packing) -> DataFrame:
+    """Returns the lines that tasks read themselves, packed: columns PACKED_COLUMNS."""
+
     def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         numbers = (number.as_py() for batch in batches for number in batch.column("id"))
-        spans = (span for number in numbers for span in tasks[number])
-        return pack_lines((block for span in spans for block in read_blocks(span)), how)
+        return pack_lines((block for number in numbers for block in tasks.read(number)), how)
 
-    return spark.range(0, len(tasks), 1, max(len(tasks), 1)).mapInArrow(pack, PACKED_COLUMNS)
+    return spark.range(0, tasks.number, 1, max(tasks.number, 1)).mapInArrow(pack, PACKED_COLUMNS)
 
 
 def pack_frame(lines: DataFrame, how: Packing) -> DataFrame:
