@@ -22,7 +22,7 @@ demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 2 
 test: setup ## Run every test, PROCESSES=2 in two processes
 	@$(BIN)/python -m pytest $(ALL)
 
-test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and take no second: under a minute
+test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and take less than half a second: under a minute in all
 	@$(BIN)/python -m pytest -n 2 -m "$(IN_PROCESS) and not slow"
 
 coverage: setup ## Run the tests that start neither Spark nor horovodrun, and tell how much of esmm_spark/ they run, file by file; what numba compiles doesn't count as run

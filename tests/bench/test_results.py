@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from bench.measure import ROOT, measured
@@ -76,6 +77,7 @@ def test_one_seed_out_of_calibration_is_told() -> None:
     assert [good for _, good in judge(found)] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_the_meter_counts_processes_that_outlive_their_parent(tmp_path: Path) -> None:
     burn = "import time\nwhile time.process_time() < 0.5: pass"
     orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])"

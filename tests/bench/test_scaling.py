@@ -54,6 +54,7 @@ def test_the_page_holds_both_estimates() -> None:
     assert "**Ten billion impressions** (10,000,000,000 impressions, 2,000,000,000 rows)" in page
 
 
+@pytest.mark.slow
 def test_the_plot_is_a_png(tmp_path: Path) -> None:
     plot_growth(results(), tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")

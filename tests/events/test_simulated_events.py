@@ -161,6 +161,7 @@ def test_repurchases_follow_conversions_and_change_no_other_log(parts: list[Even
     assert 0.2 < rate < 0.6
 
 
+@pytest.mark.slow
 def test_who_converts_more_buys_again_more() -> None:
     block = World.calibrated(DEMO, 1).draw(3, 0)
     probability = repurchase_probabilities(block, 1)

@@ -144,6 +144,7 @@ def plain_batches(dataset: tuple[Path, Manifest]) -> Iterator[list[Impression]]:
         yield batch
 
 
+@pytest.mark.slow
 def test_batches_equal_a_plain_reading_of_the_same_row_groups(dataset: tuple[Path, Manifest]) -> None:
     expected = list(plain_batches(dataset))
     found = [impressions_of(batch) for batch in batches_of(dataset)]

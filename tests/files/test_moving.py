@@ -83,6 +83,7 @@ def test_what_stands_at_the_target_is_deleted_before_a_folder_is_copied(store: O
     assert storage.list_files("mem://bucket/to") == [("new", 1)]
 
 
+@pytest.mark.slow
 def test_wherever_a_writer_is_killed_a_reader_sees_one_whole_version_or_none_and_it_can_be_run_again(
     store: ObjectStore,
 ) -> None:

@@ -81,6 +81,7 @@ def test_without_rows_there_is_no_file(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 200), st.booleans())
 @settings(max_examples=300)
+@pytest.mark.slow
 def test_cuts_take_each_row_once_and_leave_no_small_rest(sizes: list[int], wanted: int, at_end: bool) -> None:
     ends = np.cumsum(sizes)
     cuts = list(_cuts(ends, wanted, at_end))

@@ -68,6 +68,7 @@ def test_the_batch_size_does_not_change_the_scores(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 10**6])
+@pytest.mark.slow
 def test_scores_from_histories_value_by_value_equal_the_models_own_output(
     tmp_path: Path, batch_size: int
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_short_step_and_one_that_fails_print_nothing_of_their_end(
     assert re.fullmatch(r"(failing: \d+ s\n)+", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_below_spark_submit_the_terminal_is_its_own_and_a_log_stays_as_it_is(tmp_path: Path) -> None:
     ours = "from esmm_spark.spark import steps; t = steps.terminal(); t and print('seen', file=t, flush=True)"
     theirs = (

@@ -59,6 +59,7 @@ def test_two_ranks_train_the_din_of_one(din_of_one_rank: Path, tmp_path: Path) -
     assert_same_model(tmp_path / "model", din_of_one_rank / "model", TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_resumed_din_is_the_uninterrupted_one_to_the_bit(
     din_of_one_rank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

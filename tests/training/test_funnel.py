@@ -49,6 +49,7 @@ def content(funnel_dataset: Path, tmp_path: Path) -> dict[str, Any]:
     return {**funnel_content(tmp_path), "losses": TERMS}
 
 
+@pytest.mark.slow
 def test_three_tasks_are_trained_and_each_is_measured(content: dict[str, Any], tmp_path: Path) -> None:
     summary = train(Config.model_validate(content))
     assert summary is not None
@@ -166,6 +167,7 @@ def soft_alignment(logits: Tensor, labels: Tensor, carried: Mapping[str, Tensor]
     )
 
 
+@pytest.mark.slow
 def test_an_objective_that_is_not_built_in_is_one_function(content: dict[str, Any], tmp_path: Path) -> None:
     content["losses"] = []
     content["model"] = {**content["model"], "objective": f"{__name__}:soft_alignment", "extra_heads": 1}

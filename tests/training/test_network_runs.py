@@ -93,6 +93,7 @@ def test_two_ranks_train_the_model_of_one(new_run: NewRun, whole: Path, network:
     assert_same_model(folder / "model", whole / "model", TOLERANCE)
 
 
+@pytest.mark.slow
 def test_scoring_gives_the_logits_of_trainings_forward(whole: Path, network: str) -> None:
     version = str(newest_version(whole / "model"))
     info = directory.read_info(version)

@@ -95,6 +95,7 @@ def test_two_ranks_with_all_options_train_the_model_of_one(
     assert_same_model(folder / "model", optimized(optimizer), TOLERANCE)
 
 
+@pytest.mark.slow
 def test_one_rank_goes_on_from_a_checkpoint_of_two_with_adams_moments(
     new_run: NewRun, optimized: Optimized
 ) -> None:
@@ -122,6 +123,7 @@ def test_one_rank_goes_on_from_a_checkpoint_of_two_with_adams_moments(
     }
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_as_much_as_its_optimizer_keeps(new_run: NewRun) -> None:
     folder = new_run().parent
     found = {}
@@ -147,6 +149,7 @@ def test_a_run_of_another_row_optimizer_is_refused_naming_both(new_run: NewRun) 
         train(small_config(folder, **SETTINGS, embedding_optimizer="adam"))
 
 
+@pytest.mark.slow
 def test_a_run_of_before_these_options_goes_on_and_one_with_others_is_refused(new_run: NewRun) -> None:
     folder = new_run().parent
     train(small_config(folder, **SETTINGS, max_steps=5))

@@ -67,6 +67,7 @@ def folder(new_run: NewRun) -> Path:
     return new_run().parent
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_complete_version_with_its_history(uninterrupted: Path) -> None:
     version = newest_version(uninterrupted)
     assert sorted(path.name for path in version.iterdir()) == [
@@ -99,6 +100,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(
 
 
 @pytest.mark.parametrize("step", [3, 16, 21])
+@pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_from_which_the_run_goes_on_to_the_same_model(
     folder: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -202,11 +204,13 @@ def test_a_run_that_lost_its_lease_publishes_no_checkpoint(
     assert steps_with_checkpoint(folder / "model") == []
 
 
+@pytest.mark.slow
 def test_only_the_newest_checkpoints_are_kept(folder: Path) -> None:
     train(small_config(folder, **{**SETTINGS, "keep_checkpoints": 2}))
     assert steps_with_checkpoint(folder / "model") == [30, 32]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again_but_goes_on_to_more_epochs(
     folder: Path, uninterrupted: Path
 ) -> None:
@@ -219,6 +223,7 @@ def test_a_finished_run_is_not_trained_again_but_goes_on_to_more_epochs(
     assert_same_model(folder / "model", uninterrupted, EXACT)
 
 
+@pytest.mark.slow
 def test_max_steps_cuts_an_epoch_that_a_longer_run_goes_on_with(folder: Path, uninterrupted: Path) -> None:
     train(small_config(folder, **SETTINGS, max_steps=7))
     assert curve(folder / "model")[-1][0] == 7
@@ -261,6 +266,7 @@ def test_training_stops_early_and_publishes_the_best_epochs_model(folder: Path) 
     assert parameters(folder / "model")["rows"].tobytes() == parameters(folder / "whole")["rows"].tobytes()
 
 
+@pytest.mark.slow
 def test_bf16_trains_close_to_float32(folder: Path, uninterrupted: Path) -> None:
     train(small_config(folder, **SETTINGS, bf16=True))
     losses, expected = curve(folder / "model"), curve(uninterrupted)
@@ -272,6 +278,7 @@ def test_bf16_trains_close_to_float32(folder: Path, uninterrupted: Path) -> None
 
 
 @pytest.mark.parametrize("model", [{"objective": "base"}, {"network": "dcn"}])
+@pytest.mark.slow
 def test_other_objectives_and_networks_train_too(folder: Path, model: dict[str, str]) -> None:
     content = config_content(folder, **SETTINGS)
     content["model"].update(model)
@@ -336,6 +343,7 @@ def test_a_network_without_one_logit_per_impression_is_refused_before_training(f
         train(Config.model_validate(content))
 
 
+@pytest.mark.slow
 def test_tensorboard_logs_the_curve_and_the_validation(folder: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

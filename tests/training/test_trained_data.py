@@ -36,6 +36,7 @@ def config_in(folder: Path, **settings: Any) -> Config:
     return small_config(folder, epochs=1, **settings)
 
 
+@pytest.mark.slow
 def test_a_finished_or_half_done_run_does_not_take_changed_data_for_its_own(
     tmp_path: Path, groups: list[list[Group]]
 ) -> None:

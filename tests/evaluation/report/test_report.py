@@ -163,6 +163,7 @@ def test_a_required_metric_that_is_not_defined_is_not_met_and_says_why() -> None
     assert "none: one class only" in page_with_blank_plots(subject(), measured(reason="one class only"))
 
 
+@pytest.mark.slow
 def test_where_nothing_is_required_nothing_is_said() -> None:
     without = subject(required={})
     assert "Requirements" not in page_with_blank_plots(without, measured())
@@ -304,6 +305,7 @@ def test_a_score_whose_level_is_wrong_is_a_warning_in_the_report_and_metrics_jso
     [(1.49, 0.6, 3, False), (1.09, 0.01, 3, False), (0.89, 0.01, 3, True), (1.49, 0.0, 0, True)],
     ids=["by chance", "nearly right", "too low", "no interval"],
 )
+@pytest.mark.slow
 def test_a_level_is_wrong_if_it_is_off_by_a_tenth_and_not_by_chance(
     value: float, half_width: float, replicates: int, warned: bool
 ) -> None:

@@ -82,6 +82,7 @@ rows = st.tuples(
     half_life_days=st.sampled_from([None, 0.5]),
     lag_s=st.sampled_from([0, 7200]),
 )
+@pytest.mark.slow
 def test_counts_equal_brute_force(
     events: list[Row],
     queries: list[tuple[str, int]],

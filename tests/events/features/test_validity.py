@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ def disjoint(rows: list[Row], batch_rows: int) -> list[dict[str, Any]]:
 
 @settings(max_examples=150, deadline=None)
 @given(rows_of_a_catalog, st.integers(1, 5))
+@pytest.mark.slow
 def test_at_each_time_the_row_that_began_last_holds_and_no_other(
     drawn: list[tuple[str, int, int | None]], batch_rows: int
 ) -> None:

@@ -170,6 +170,7 @@ def test_in_every_network_each_impression_is_dropped_out_of_alone(network: str) 
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.slow
 def test_in_every_network_only_matrices_decay(network: str) -> None:
     model = model_of(network, layer_norm=True, activation="prelu")
     names = {id(parameter): name for name, parameter in model.named_parameters()}

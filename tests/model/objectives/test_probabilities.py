@@ -48,6 +48,7 @@ def test_logarithms_of_a_chain_and_of_its_complement_keep_their_digits(
         np.testing.assert_allclose(ours.double(), theirs, rtol=tolerance, atol=1e-38)
 
 
+@pytest.mark.slow
 def test_entire_space_probabilities_are_the_products_along_the_chain() -> None:
     scores = dict(
         zip(CHAIN.all_score_columns, predict(torch.tensor(LOGITS), OBJECTIVE).double().numpy(), strict=True)

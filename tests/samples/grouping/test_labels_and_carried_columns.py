@@ -98,6 +98,7 @@ def escaped(value: object) -> str:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(carried, min_size=1, max_size=12), st.sampled_from([64, 4096]))
+@pytest.mark.slow
 def test_carried_values_arrive_as_they_were(
     values: list[tuple[float | None, int | None, str | None]], capacity: int
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_launcher_of_the_other_backend_is_refused_and_both_remedies_are_told(
     assert not is_launched("horovod")
 
 
+@pytest.mark.slow
 def test_the_command_refuses_torchrun_in_one_line(new_run: Callable[..., Path]) -> None:
     config = new_run()
     result = subprocess.run(
