@@ -38,10 +38,13 @@ inside() { # USER COMMAND: runs it in the checkout there
 }
 
 mounted() {
-    local wheels
+    local wheels path
     mountpoint -q "$folder/proc" || mount -t proc proc "$folder/proc"
     mountpoint -q "$folder/dev" || mount --bind /dev "$folder/dev"
-    mountpoint -q "$folder/dev/shm" || mount --bind /dev/shm "$folder/dev/shm"
+    # Not with all that is mounted below: terminals and shared memory are what is needed.
+    for path in /dev/pts /dev/shm; do
+        mountpoint -q "$folder$path" || mount --bind "$path" "$folder$path"
+    done
     IFS=: read -ra wheels <<<"${WHEELS:-}"
     for path in "${wheels[@]}"; do
         mkdir -p "$folder$path"
