@@ -56,14 +56,14 @@ class OpenTable(NamedTuple):
         parts: at least one.
         byte_order_marks: files that begin with one, which is skipped.
         folder: as the URIs of PATH have it, without its scheme: what ids of lines begin after.
-        files: all of them.
+        files: those of each part.
     """
 
     path: str
     parts: list[RawPart]
     byte_order_marks: int
     folder: str
-    files: list[str]
+    files: list[list[str]]
 
 
 def open_table(spark: SparkSession, table: TableLog, path: str) -> OpenTable:
@@ -84,7 +84,7 @@ def open_table(spark: SparkSession, table: TableLog, path: str) -> OpenTable:
     parts = [RawPart(_read(spark, group, layouts[group[0]], table), group[0]) for group in groups]
     below = [file.removeprefix(path).strip("/") or file.split("/")[-1] for file in files]
     uris = [uri for part in parts for uri in part.lines.inputFiles()]
-    return OpenTable(path, parts, marks, _folder_of(uris, below), files)
+    return OpenTable(path, parts, marks, _folder_of(uris, below), groups)
 
 
 def _folder_of(uris: Sequence[str], below: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ each task reads row groups of them. What needs Spark, an expression, a time, a n
 to `lines`; both give the same staged lines.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -25,8 +25,9 @@ from esmm_spark.files.attempts import keep_attempt
 from esmm_spark.spark.tasks import Attempt, TaskReport, run_tasks
 from esmm_spark.tables.assembling import CONTEXT_LINES, CONTEXT_TIME, FRACTIONS, Assembly, assembled
 from esmm_spark.tables.counting import Fate, StagedCounts
-from esmm_spark.tables.files import OpenTable
+from esmm_spark.tables.files import RESERVED, OpenTable
 from esmm_spark.tables.lines import Wanted
+from esmm_spark.tables.plain_csv import CsvRange, NotPlainError, csv_ranges, csv_size, read_csv_range
 from esmm_spark.tables.plain_lines import FEATURES, PlainLines, judged
 from esmm_spark.tables.row_groups import TableRowGroup, row_group_tasks
 from esmm_spark.tables.staging import assembly_of, context_texts, staged_schema, texts_made_later
@@ -41,14 +42,14 @@ class Plain(NamedTuple):
     """What is read, and how lines are made of it.
 
     Attributes:
-        tasks: the row groups of each task.
-        num_lines: of all of them, as the footers say.
+        tasks: what each task reads.
+        size: of all of it: lines of Parquet files, as the footers say, or bytes of CSV files.
         lines: what is read of them.
         how: what lines are made of.
     """
 
-    tasks: list[list[TableRowGroup]]
-    num_lines: int
+    tasks: Sequence[Sequence[TableRowGroup | CsvRange]]
+    size: int
     lines: PlainLines
     how: Assembly
 
@@ -58,11 +59,13 @@ class _Staged(TaskReport):
 
     Attributes:
         file: the attempt's, in both folders.
+        size: of what it has read, as `Plain` has it; None: a CSV file is not plain.
         fates: of all lines.
         fractions: of each batch, as `StagedCounts` has them.
     """
 
     file: str
+    size: int | None
     fates: list[Fate]
     fractions: list[list[int]]
 
@@ -93,18 +96,18 @@ def find_plain(config: Config, tables: Sequence[tuple[OpenTable, Wanted]]) -> Pl
                 elif column not in types or not _is_plain(types[column], key):
                     return None
     columns = {key: column for key, column in columns.items() if key not in missing}
-    files = [(path, wanted.split) for opened, wanted in tables for path in opened.files]
-    tasks, num_lines = row_group_tasks(files)
-    if not tasks:
+    found = _csv_tasks(table, tables) if table.file_format == "csv" else _parquet_tasks(tables)
+    if found is None or not found[0]:
         return None
     lines = PlainLines(columns, config.tasks.names, table.splits, has_keys=table.context_key is not None)
-    return Plain(tasks, num_lines, lines, assembly_of(config))
+    tasks, size = found
+    return Plain(tasks, size, lines, assembly_of(config))
 
 
 def write_plain(
     spark: SparkSession, plain: Plain, config: Config, folders: Sequence[str], name: str
-) -> StagedCounts:
-    """Writes the staged lines of a plain table; returns what they are.
+) -> StagedCounts | None:
+    """Writes the staged lines of a plain table; returns what they are, None where it is not plain after all.
 
     Args:
         spark: the session.
@@ -120,25 +123,16 @@ def write_plain(
     """
     schema = to_arrow_schema(staged_schema(config, {}))
     of_contexts = [CONTEXT_LINES, CONTEXT_TIME, *context_texts(config.features)]
-    columns = (
-        [name for name in schema.names if name not in of_contexts],
-        ["split", "key", *of_contexts],
-    )
+    of_lines = [name for name in schema.names if name not in of_contexts]
+    targets = [
+        (folder, pa.schema([schema.field(name) for name in names]))
+        for folder, names in zip(folders, (of_lines, ["split", "key", *of_contexts]), strict=True)
+    ]
     for folder in folders:
         storage.make_directory(folder)
 
     def stage(attempt: Attempt) -> _Staged:
-        report = _Staged(task=attempt.task, file=attempt.file, fates=[], fractions=[])
-        batches = (batch for group in plain.tasks[attempt.task] for batch in _read(group, plain.lines))
-        paths = [storage.join(folder, attempt.file) for folder in folders]
-        schemas = [pa.schema([schema.field(name) for name in names]) for names in columns]
-        with _writing(paths[0], schemas[0]) as lines, _writing(paths[1], schemas[1]) as contexts:
-            for staged in assembled(batches, plain.how, schema):
-                lines.write_batch(staged.select(columns[0]))
-                contexts.write_batch(staged.filter(staged[CONTEXT_LINES].is_valid()).select(columns[1]))
-                report.fates += _fates(staged)
-                report.fractions += staged[FRACTIONS].drop_null().to_pylist()
-        return report
+        return _stage(attempt, plain, schema, targets)
 
     reports = run_tasks(spark, name, len(plain.tasks), stage, _Staged)
     for folder in folders:
@@ -146,16 +140,45 @@ def write_plain(
         for file, _ in storage.list_files(folder):
             if file not in kept:
                 storage.delete(storage.join(folder, file))
-    fates = [fate for report in reports for fate in report.fates]
-    lines = sum(fate.lines for fate in fates)
-    if lines != plain.num_lines:
+    sizes = [report.size for report in reports if report.size is not None]
+    if len(sizes) < len(reports):
+        return None
+    if sum(sizes) != plain.size:
         raise CountMismatchError(
-            f"{name}: its files hold {plain.num_lines} lines, {lines} were read: a defect, or a file was "
-            "replaced meanwhile; nothing was replaced"
+            f"{name}: its files hold {plain.size} lines (of CSV: bytes), {sum(sizes)} were read: a defect, "
+            "or a file was replaced meanwhile; nothing was replaced"
         )
     none = [0] * len(plain.how.fields)
     per_batch = [fractions for report in reports for fractions in report.fractions]
-    return StagedCounts(fates, np.sum([none, *per_batch], axis=0).tolist())
+    return StagedCounts(
+        [fate for report in reports for fate in report.fates], np.sum([none, *per_batch], axis=0).tolist()
+    )
+
+
+def _stage(
+    attempt: Attempt, plain: Plain, schema: pa.Schema, targets: Sequence[tuple[str, pa.Schema]]
+) -> _Staged:
+    """Stages what a task reads, in the folders of `targets` and with their columns."""
+    report = _Staged(task=attempt.task, file=attempt.file, size=0, fates=[], fractions=[])
+    (lines_folder, of_lines), (contexts_folder, of_contexts) = targets
+    with (
+        _writing(storage.join(lines_folder, attempt.file), of_lines) as lines,
+        _writing(storage.join(contexts_folder, attempt.file), of_contexts) as contexts,
+    ):
+
+        def take(batch: pa.RecordBatch) -> None:
+            for staged in assembled([batch], plain.how, schema):
+                lines.write_batch(staged.select(of_lines.names))
+                has_context = staged[CONTEXT_LINES].is_valid()
+                contexts.write_batch(staged.filter(has_context).select(of_contexts.names))
+                report.fates.extend(_fates(staged))
+                report.fractions.extend(staged[FRACTIONS].drop_null().to_pylist())
+
+        try:
+            report.size = sum(_read(piece, plain.lines, take) for piece in plain.tasks[attempt.task])
+        except NotPlainError:
+            report.size = None
+    return report
 
 
 @contextmanager
@@ -176,10 +199,10 @@ def _fates(staged: pa.RecordBatch) -> list[Fate]:
 
 
 def _plain_columns(table: TableLog, config: Config) -> dict[str, str] | None:
-    """Returns source -> column where the config asks for nothing but columns of Parquet files."""
+    """Returns source -> column where the config asks for nothing but columns."""
     fields = config.features.fields
     needs_spark = (
-        table.file_format != "parquet"
+        table.file_format == "json"
         or table.impression_id is None
         or table.time is not None
         or table.splits.is_by_day
@@ -201,15 +224,52 @@ def _is_plain(kind: DataType, key: str) -> bool:
     return isinstance(kind, StringType | IntegralType | BooleanType)
 
 
-def _read(group: TableRowGroup, plain: PlainLines) -> Iterator[pa.RecordBatch]:
-    """Yields a row group's lines, as `assembled` takes them."""
-    filesystem, inner = filesystems.filesystem_of(group.path)
+def _parquet_tasks(tables: Sequence[tuple[OpenTable, Wanted]]) -> tuple[list[list[TableRowGroup]], int]:
+    return row_group_tasks(
+        [(path, wanted.split) for opened, wanted in tables for files in opened.files for path in files]
+    )
+
+
+def _csv_tasks(
+    table: TableLog, tables: Sequence[tuple[OpenTable, Wanted]]
+) -> tuple[list[list[CsvRange]], int] | None:
+    """Returns the ranges of CSV files, None where one is compressed, or has a column alone."""
+    tasks, total = [], 0
+    for opened, wanted in tables:
+        for part, files in zip(opened.parts, opened.files, strict=True):
+            names = tuple(name for name in part.lines.columns if name not in RESERVED)
+            for path in files:
+                size = csv_size(path)
+                if size is None or len(names) == 1:
+                    return None
+                has_header = not table.column_names
+                whole = CsvRange(path, 0, size, wanted.split, names, has_header, table.delimiter)
+                tasks += [[span] for span in csv_ranges(whole)]
+                total += size
+    return tasks, total
+
+
+def _read(piece: TableRowGroup | CsvRange, lines: PlainLines, take: Callable[[pa.RecordBatch], None]) -> int:
+    """Hands on lines, as `assembled` takes them; returns how much was read, as `Plain.size` has it.
+
+    Raises:
+        NotPlainError: a CSV file is not plain.
+        InputError: a file can't be read.
+    """
+    columns, size = sorted({*lines.columns.values()}), 0
     try:
+        if isinstance(piece, CsvRange):
+            for batch, num_bytes in read_csv_range(piece, columns):
+                take(judged(batch, piece.split, lines))
+                size += num_bytes
+            return size
+        filesystem, inner = filesystems.filesystem_of(piece.path)
         with pq.ParquetFile(inner, filesystem=filesystem) as file:
-            for batch in file.iter_batches(
-                _LINES, [group.number], sorted({*plain.columns.values()}), use_threads=False
-            ):
-                yield judged(batch, group.split, plain)
+            for batch in file.iter_batches(_LINES, [piece.number], columns, use_threads=False):
+                take(judged(batch, piece.split, lines))
+                size += batch.num_rows
+        return size
     except (OSError, pa.ArrowInvalid) as error:
         shown = " ".join(str(error).split())[:200]
-        raise InputError(f"{group.path} is no whole Parquet file: {shown}: write it again") from error
+        kind = "CSV" if isinstance(piece, CsvRange) else "Parquet"
+        raise InputError(f"{piece.path} is no whole {kind} file: {shown}: write it again") from error

@@ -184,7 +184,11 @@ def _stage(
     """
     plain = find_plain(config, tables)
     if plain is not None:
-        return write_plain(spark, plain, config, folders, name), {}
+        counted = write_plain(spark, plain, config, folders, name)
+        if counted is not None:
+            return counted, {}
+        for folder in folders:
+            storage.delete(folder)
     lines = reduce(DataFrame.unionByName, (read_lines(opened, wanted) for opened, wanted in tables))
     # Counted by the pass that reads the table; fractions by what makes its tokens.
     lost = lost_values(
