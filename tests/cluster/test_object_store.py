@@ -1,7 +1,8 @@
-"""Scoring and evaluation on an S3 server: what they make is what they make on a disk."""
+"""Training, scoring and evaluation on an S3 server: what they make is what they make on a disk."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import storage
 from tests.cluster.object_store import ObjectStore
 from tests.cluster.runs import rows_of
@@ -23,9 +25,13 @@ from tests.synthetic_examples import (
     random_groups,
     write_dataset,
     write_partition,
+    write_small_dataset,
 )
+from tests.training import runs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SETTINGS = {"epochs": 6, "checkpoint_every_steps": 5}
 
 
 def write_config(folder: Path, content: dict[str, Any], base: str) -> Path:
@@ -35,6 +41,33 @@ def write_config(folder: Path, content: dict[str, Any], base: str) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump({**content, "paths": paths}, sort_keys=False))
     return path
+
+
+@pytest.mark.horovod
+def test_two_ranks_train_from_and_to_a_store_and_go_on_there_after_a_kill(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    content = config_content(tmp_path, **SETTINGS)
+    here = write_config(tmp_path / "here", content, str(tmp_path / "here"))
+    write_small_dataset(tmp_path / "here" / "dataset")
+    assert runs.run(2, here).returncode == 0
+
+    base = f"{store.uri}/training"
+    there = write_config(tmp_path / "there", content, base)
+    store.put(tmp_path / "here" / "dataset", "training/dataset")
+
+    def has_checkpoint() -> bool:
+        return any(name.endswith(MARKER) for name, _ in storage.list_files(f"{base}/model/checkpoints"))
+
+    killed, _ = runs.run_and_signal(2, there, has_checkpoint, signal.SIGKILL, rank=1)
+    assert killed.returncode != 0
+    assert not storage.exists(f"{base}/model/versions")
+    done = runs.run(2, there)
+    assert done.returncode == 0, done.stderr
+    assert f"from {base}/model/checkpoints/step-" in done.stdout
+    runs.assert_same_to_the_bit(
+        store.get("training/model", tmp_path / "fetched"), tmp_path / "here" / "model"
+    )
 
 
 def run_job(job: str, config: Path, *overrides: str) -> None:

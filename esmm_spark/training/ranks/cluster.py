@@ -172,11 +172,13 @@ def open_cluster(train: Train) -> Iterator[Cluster]:
     place = collectives.rank, collectives.num_ranks, collectives.local_rank, collectives.local_ranks
     cluster = Cluster(*place, shared)
     watch = Watch(cluster.rank, cluster.num_ranks, train.stall_timeout_s)
+    in_touch = True
     try:
         if cluster.num_ranks > 1:
             watch.join(cluster.text_from_first(watch.address, "watch"))
         yield cluster
     except LostTouchError as error:
+        in_touch = False
         # The launcher ends this rank, too, horovodrun 5 s after it asks to: until then it tells why.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         lost = f"another rank ended, or can't be reached any more ({str(error).splitlines()[0]})"
@@ -186,8 +188,10 @@ def open_cluster(train: Train) -> Iterator[Cluster]:
             "newest checkpoint"
         ) from error
     finally:
-        with waiting("the end of the job"):
-            collectives.close()
+        # Of three ranks and more, one that has not lost touch may wait for this one, and this one for it.
+        if in_touch:
+            with waiting("the end of the job"):
+                collectives.close()
         watch.close()
 
 
