@@ -17,17 +17,30 @@ _OF_THE_RUN = re.compile(
     r"(created|written|started|seconds|_s$|_at$|host|pid|version|run_id|inputs|impressions_per_s|sha256|digest)"
 )
 
+# Spark names the files of a write by one of these.
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
 Contents = dict[str, str]
 
 
 def contents(folder: Path) -> Contents:
     """Returns path -> digest of all files below `folder` that readers see; {} if it isn't there."""
-    return {name: _digest(folder / name) for name in names(folder) if not _HIDDEN.search(name)}
+    found: Contents = {}
+    for name in names(folder):
+        if not _HIDDEN.search(name):
+            lasting = _UUID.sub("*", name)
+            found[name if lasting in found else lasting] = _digest(folder / name)
+    return found
 
 
 def litter(folder: Path) -> list[str]:
     """Returns the hidden files below `folder`: staging, leases and what else a run needs while it goes on."""
-    return [name for name in names(folder) if _HIDDEN.search(name)]
+    return [name for name in names(folder) if _HIDDEN.search(name) and not _is_checksum(folder / name)]
+
+
+def _is_checksum(path: Path) -> bool:
+    """Returns whether Hadoop wrote it beside the file that it is of."""
+    return path.suffix == ".crc" and path.with_name(path.stem.removeprefix(".")).exists()
 
 
 def names(folder: Path) -> list[str]:
@@ -44,7 +57,8 @@ def _digest(path: Path) -> str:
     content = path.read_bytes()
     if path.suffix == ".json" or path.name.startswith("_"):
         with suppress(ValueError):
-            content = json.dumps(_lasting(json.loads(content)), sort_keys=True).encode()
+            text = _UUID.sub("*", content.decode())
+            content = json.dumps(_lasting(json.loads(text)), sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 

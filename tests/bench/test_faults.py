@@ -56,6 +56,22 @@ def test_staging_and_leases_are_litter_and_records_of_runs_are_not(tmp_path: Pat
     assert litter(tmp_path) == [".x.lease", ".x.staging/part-0"]
 
 
+def test_how_spark_names_a_write_is_no_content_and_hadoops_checksums_no_litter(tmp_path: Path) -> None:
+    found = []
+    for run in ("fbdd676b-794f-4483-ad52-8c150ccb380c", "13cf77df-3cac-42ed-82aa-d3bd644f77a4"):
+        folder = tmp_path / run
+        folder.mkdir()
+        name = f"part-00000-{run}-c000.csv"
+        (folder / name).write_text("1")
+        (folder / f".{name}.crc").touch()
+        (folder / "_SUCCESS").write_text(json.dumps({"entries": [name]}))
+        assert litter(folder) == []
+        found.append(contents(folder))
+    assert found[0] == found[1]
+    (folder / name).unlink()
+    assert litter(folder) == [f".{name}.crc"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "differ", "code"), [([], [], 0), (["it hangs"], [], 1), ([], ["1-0: groups differ"], 1)]
 )
