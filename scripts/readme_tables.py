@@ -38,6 +38,11 @@ def speed_table() -> str:
     return "\n".join(lines)
 
 
+def faults() -> str:
+    """Returns what `python -m bench.faults` wrote below its title."""
+    return (RESULTS / "faults.md").read_text(encoding="utf-8").partition("\n")[2].strip()
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -48,6 +53,7 @@ def filled(text: str) -> str:
         "quality": quality_table(),
         "networks": quality_table("network_quality"),
         "speed": speed_table(),
+        "faults": faults(),
     }
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
