@@ -157,10 +157,14 @@ def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
     schema = staged_schema(config, numbers)
     in_arrow = to_arrow_schema(schema)
 
-    def assemble(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return assembled(batches, how, in_arrow)
+    names = taken.columns
 
-    return taken.mapInArrow(assemble, schema)
+    def assemble(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        named = (pa.RecordBatch.from_arrays(batch.columns, names=names) for batch in batches)
+        return assembled(named, how, in_arrow)
+
+    # mapInArrow takes a point in a name for a path.
+    return taken.toDF(*(f"column_{place}" for place in range(len(names)))).mapInArrow(assemble, schema)
 
 
 def staged_tasks(folder: str, split: str) -> LineTasks:
