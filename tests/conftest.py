@@ -42,13 +42,20 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 class _ByStarts(LoadScopeScheduling):  # type: ignore[misc]
     """Gives one process all files with tests that start Spark, one those that start ranks, others by file.
 
+    Unless those tests are left out.
+
     xdist's own groups (`loadgroup`) are void: xdist 3.8 sets what pytest 9.2 no longer reads.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
         text = (ROOT / path).read_text(encoding="utf-8")
-        starts = (name for name in NEEDED_MARKERS.values() if f"pytest.mark.{name}" in text)
+        left_out = self.config.option.markexpr
+        starts = (
+            name
+            for name in NEEDED_MARKERS.values()
+            if f"pytest.mark.{name}" in text and f"not {name}" not in left_out
+        )
         return next(starts, path)
 
 

@@ -15,6 +15,8 @@ from bench.faults.scenarios import Scenario
 from bench.faults.trials import NOT_RUN, Lab
 from tests.files.disks import NotMountableError
 
+pytestmark = pytest.mark.slow
+
 DRAW = random.Random(1)
 
 

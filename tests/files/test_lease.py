@@ -254,6 +254,7 @@ def test_in_an_object_store_the_claim_of_a_dead_run_is_removed(store: ObjectStor
         assert "bucket/.x.lease/0-dead" not in store.objects
 
 
+@pytest.mark.slow
 def test_in_an_object_store_at_most_one_of_many_holds_the_lease(store: ObjectStore) -> None:
     def attempt(_: int) -> leases.Lease | None:
         try:

@@ -91,6 +91,7 @@ def test_without_a_folder_to_write_a_kernel_is_compiled_and_not_kept(
         compiling.cache_folder.cache_clear()
 
 
+@pytest.mark.slow
 def test_numba_s_own_setting_is_left_as_it_was(tmp_path: Path) -> None:
     code = (
         "import numba, esmm_spark.logs.aliccp as a, numpy as np\n"

@@ -12,6 +12,8 @@ from esmm_spark.simulation.presets import ALICCP, DEMO, Preset, preset_named
 from esmm_spark.simulation.truth import SHARED, TruthModel
 from esmm_spark.simulation.world import DrawnBlock, World
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = {"demo": 40, "aliccp": 20}
 
 # Published figures of the data: tokens per impression, its context's tokens counted with it.
@@ -60,7 +62,6 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 
 @pytest.mark.parametrize(("field", "tokens"), ALICCP_TOKENS.items())
-@pytest.mark.slow
 def test_aliccp_has_the_published_tokens_per_impression(aliccp: Sample, field: str, tokens: float) -> None:
     assert aliccp.lengths(field).mean() == pytest.approx(tokens, rel=0.07)
 
@@ -96,7 +97,6 @@ def test_ids_follow_zipfs_law(aliccp: Sample) -> None:
     assert -1.4 < slope < -0.6
 
 
-@pytest.mark.slow
 def test_rates_are_the_presets(sample: Sample) -> None:
     """Within what 20 blocks, and the blocks that the world was calibrated on, leave uncertain."""
     pctr, pcvr = sample.label("pctr"), sample.label("pcvr")

@@ -21,6 +21,7 @@ values = st.text(st.characters(codec="utf-8", exclude_characters='"\r\n\0;'), ma
     range_bytes=st.integers(1, 60),
     block_bytes=st.integers(1, 60),
 )
+@pytest.mark.slow
 def test_ranges_have_each_line_once_wherever_they_are_cut(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -98,6 +98,7 @@ PLAIN: Mapping[str, Callable[[Floats, Floats, Floats, Floats], float]] = {
 
 @pytest.mark.parametrize("series", ["model", "baseline", "oracle"])
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.slow
 def test_every_metric_and_every_replicate_equals_a_plain_one(
     found: Measurements, data: pd.DataFrame, series: str, target: Target
 ) -> None:

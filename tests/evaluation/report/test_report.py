@@ -33,6 +33,8 @@ from esmm_spark.evaluation.report.terminal import terminal_summary
 from esmm_spark.pages.numbers import percent
 from esmm_spark.pages.page import Frame, PageSection, Table, page
 
+pytestmark = pytest.mark.slow
+
 ALL = ("model", "baseline", "oracle")
 HISTORY = TrainHistory(
     steps=[StepRecord(step=s, epoch=0, loss=1 / s, impressions_per_s=1e5) for s in range(1, 3000)],
@@ -117,7 +119,6 @@ def html() -> str:
     return report_html(subject(), measured())
 
 
-@pytest.mark.slow
 def test_the_report_fetches_nothing(html: str) -> None:
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)
     assert "://" not in without_namespaces
@@ -163,7 +164,6 @@ def test_a_required_metric_that_is_not_defined_is_not_met_and_says_why() -> None
     assert "none: one class only" in page_with_blank_plots(subject(), measured(reason="one class only"))
 
 
-@pytest.mark.slow
 def test_where_nothing_is_required_nothing_is_said() -> None:
     without = subject(required={})
     assert "Requirements" not in page_with_blank_plots(without, measured())
@@ -176,7 +176,6 @@ def test_every_plot_is_well_formed(html: str) -> None:
         ElementTree.fromstring(svg)
 
 
-@pytest.mark.slow
 def test_the_report_is_the_same_each_time(html: str) -> None:
     assert report_html(subject(), measured()) == html
 
@@ -305,7 +304,6 @@ def test_a_score_whose_level_is_wrong_is_a_warning_in_the_report_and_metrics_jso
     [(1.49, 0.6, 3, False), (1.09, 0.01, 3, False), (0.89, 0.01, 3, True), (1.49, 0.0, 0, True)],
     ids=["by chance", "nearly right", "too low", "no interval"],
 )
-@pytest.mark.slow
 def test_a_level_is_wrong_if_it_is_off_by_a_tenth_and_not_by_chance(
     value: float, half_width: float, replicates: int, warned: bool
 ) -> None:

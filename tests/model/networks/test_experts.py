@@ -132,6 +132,7 @@ def build(network: str, activation: str = "prelu") -> Esmm:
 
 @pytest.mark.parametrize("activation", ["prelu", "relu"])
 @pytest.mark.parametrize("formula", [mmoe, ple, aitm])
+@pytest.mark.slow
 def test_twenty_steps_are_those_of_the_papers_formula(
     formula: Callable[[Tensor, Parameters], Tensor], activation: str
 ) -> None:

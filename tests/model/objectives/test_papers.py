@@ -135,6 +135,7 @@ def test_every_preset_has_its_papers_formula() -> None:
 
 @pytest.mark.parametrize("is_fused", [True, False])
 @pytest.mark.parametrize("preset", FORMULAS)
+@pytest.mark.slow
 def test_twenty_steps_are_those_of_the_papers_formula(
     preset: str, is_fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
