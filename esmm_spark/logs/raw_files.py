@@ -55,14 +55,14 @@ class CanonicalLines(NamedTuple):
         files: path and kind of the local files that hold the same lines as they are, or None.
         byte_order_marks: files of the contexts and of the impressions that begin with one, which is skipped.
         tasks: what reads the impressions' lines with less trouble than Spark does; None: Spark does.
-        impression_bytes: about how many bytes the impressions' lines have; None: they are counted.
+        num_bytes: about how many bytes the contexts' and the impressions' lines have; None: they are counted.
     """
 
     contexts: DataFrame
     impressions: DataFrame
     files: list[tuple[str, int]] | None = None
     byte_order_marks: tuple[int, int] = (0, 0)
-    impression_bytes: int | None = None
+    num_bytes: tuple[int | None, int | None] = (None, None)
     tasks: LineTasks | None = None
 
 

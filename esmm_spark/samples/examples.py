@@ -141,11 +141,13 @@ def _size_of(lines: CanonicalLines) -> int:
     """Returns the bytes of all lines, which say how many files there are; without `files`, about so many."""
     if lines.files is not None:
         return sum(os.path.getsize(path) for path, _ in lines.files)
-    counted = lines.contexts.select("line")
-    if lines.impression_bytes is None:
-        counted = counted.unionByName(lines.impressions.select("line"))
-    found = counted.agg(F.sum(F.octet_length("line"))).collect()[0][0] or 0
-    return int(found) + (lines.impression_bytes or 0)
+    frames = zip((lines.contexts, lines.impressions), lines.num_bytes, strict=True)
+    uncounted = [frame.select("line") for frame, num_bytes in frames if num_bytes is None]
+    found = 0
+    if uncounted:
+        every = reduce(DataFrame.unionByName, uncounted)
+        found = every.agg(F.sum(F.octet_length("line"))).collect()[0][0] or 0
+    return int(found) + sum(num_bytes or 0 for num_bytes in lines.num_bytes)
 
 
 def _all_lines(lines: CanonicalLines, repeated: DataFrame | None) -> DataFrame:

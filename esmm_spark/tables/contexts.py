@@ -1,6 +1,6 @@
 """Contexts of a flat table: of all lines of a context key, the features that they share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -12,6 +12,8 @@ from esmm_spark.tables.assembling import CONTEXT_LINES, CONTEXT_TIME
 
 # Of a field: whether it differs within the key.
 DIFFERS = "differs"
+# Of counts: of a field, of a split.
+_DIFFERING, _BYTES = "differing ", "bytes "
 
 
 def flat_contexts(lines: DataFrame, texts: Sequence[str], is_first: bool) -> DataFrame:
@@ -56,13 +58,29 @@ def _num_tokens(text: Column) -> Column:
     return F.when(text.isNull() | (text == ""), 0).otherwise(separators + 1)
 
 
-def differing_fields(contexts: DataFrame, fields: Sequence[str]) -> dict[str, int]:
+def context_counts(fields: Sequence[str], splits: Iterable[str]) -> list[Column]:
+    """Returns what `observing` counts of contexts: where they differ, and the bytes of each split's lines."""
+    differing = [
+        F.count_if(F.col(DIFFERS)[place]).alias(f"{_DIFFERING}{field}") for place, field in enumerate(fields)
+    ]
+    num_bytes = F.octet_length("line")
+    return differing + [
+        F.sum(F.when(F.col("split") == split, num_bytes)).alias(f"{_BYTES}{split}") for split in splits
+    ]
+
+
+def differing_fields(counts: Mapping[str, int]) -> dict[str, int]:
     """Returns field -> context keys within which it differs, of those fields that do."""
-    counted = contexts.agg(
-        *(F.count_if(F.col(DIFFERS)[place]).alias(str(place)) for place in range(len(fields))),
-        F.count("*").alias("keys"),
-    ).collect()[0]
-    return {field: counted[place] for place, field in enumerate(fields) if counted[place]}
+    return {
+        name.removeprefix(_DIFFERING): count
+        for name, count in counts.items()
+        if name.startswith(_DIFFERING) and count
+    }
+
+
+def bytes_of_contexts(counts: Mapping[str, int], split: str) -> int:
+    """Returns how many bytes the contexts' lines of a split have."""
+    return counts[f"{_BYTES}{split}"] or 0
 
 
 def require_equal(contexts: DataFrame, differing: dict[str, int], fields: Sequence[str], path: str) -> None:

@@ -31,7 +31,14 @@ from esmm_spark.samples.frozen import frozen_of
 from esmm_spark.samples.hashing.held_out import is_held_out
 from esmm_spark.spark.steps import step
 from esmm_spark.tables.assembling import CONTEXT_LINES
-from esmm_spark.tables.contexts import context_line, differing_fields, flat_contexts, require_equal
+from esmm_spark.tables.contexts import (
+    bytes_of_contexts,
+    context_counts,
+    context_line,
+    differing_fields,
+    flat_contexts,
+    require_equal,
+)
 from esmm_spark.tables.counting import SOURCE, StagedCounts, count_staged, describe_source, lost_fractions
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
@@ -144,16 +151,21 @@ def _staged(
     of_contexts = accepted
     if CONTEXT_LINES not in accepted.columns:
         of_contexts = spark.read.parquet(filesystems.spark_source(scratch[1]))
+    context_bytes: dict[str, int] = {}
     if table.context_key is None:
         contexts = of_contexts.select(
             "split", "key", context_line([F.col(text) for text in texts]).alias("line")
         )
     else:
+        found = flat_contexts(of_contexts, texts, table.on_difference == "first")
+        # Counted by the pass that writes them.
+        found, counts_of = observing(found, context_counts(fields, num_bytes))
         with step(spark, "find the contexts"):
-            found = flat_contexts(of_contexts, texts, table.on_difference == "first")
             found.write.parquet(filesystems.spark_path(scratch[2]))
         contexts = spark.read.parquet(filesystems.spark_source(scratch[2]))
-        differing = differing_fields(contexts, fields)
+        counts = counts_of()
+        context_bytes = {split: bytes_of_contexts(counts, split) for split in num_bytes}
+        differing = differing_fields(counts)
         if table.on_difference == "error":
             require_equal(contexts, differing, fields, path)
         source.notes |= {f"{DIFFERING}{field}": keys for field, keys in differing.items()}
@@ -164,7 +176,7 @@ def _staged(
         canonical = CanonicalLines(
             contexts.where(is_of_split).select("line", "key"),
             accepted.where(is_of_split).select("line", "key"),
-            impression_bytes=num_bytes[split],
+            num_bytes=(context_bytes.get(split), num_bytes[split]),
             tasks=None if numbered else staged_tasks(scratch[0], split),
         )
         splits.append(SplitLines(split, canonical, (path, path), source))
