@@ -38,6 +38,19 @@ def speed_table() -> str:
     return "\n".join(lines)
 
 
+def full_table() -> str:
+    """Returns what each command took in `python -m bench --stage full`."""
+    stages = json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))["stages"]
+    if "full" not in stages:
+        return "Not measured yet."
+    lines = ["| | seconds | CPU-seconds | peak memory, MiB |", "|---|---|---|---|"]
+    for figure in stages["full"]["figures"]:
+        details, name = figure["details"], figure["name"].partition(", ")[2]
+        numbers = (figure["value"], details["cpu_s"], details["peak_mib"])
+        lines.append(f"| {name} | {' | '.join(f'{number:,.0f}' for number in numbers)} |")
+    return "\n".join(lines)
+
+
 def faults() -> str:
     """Returns what `python -m bench.faults` wrote below its title."""
     return (RESULTS / "faults.md").read_text(encoding="utf-8").partition("\n")[2].strip()
@@ -53,6 +66,7 @@ def filled(text: str) -> str:
         "quality": quality_table(),
         "networks": quality_table("network_quality"),
         "speed": speed_table(),
+        "full": full_table(),
         "faults": faults(),
     }
     for name, table in tables.items():
