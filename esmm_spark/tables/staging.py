@@ -136,12 +136,11 @@ def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
         if field.is_numbered:
             numbers[number_column(field)] = lines.schema[number_column(field)].dataType
             continue
-        # Also raises where a field that isn't pooled has a map.
-        tokens, column = field_tokens(lines, field)[1], f"@{field.name}"
+        column = f"@{field.name}"
         made[column] = F.col(quoted(column))
         if lines.schema[column].dataType.typeName() == "map":
             are_made.add(field.name)
-            made[column] = tokens
+            made[column] = field_tokens(lines, field)[1]
     carried = carried_texts(lines, brought)
     how = assembly_of(config, are_made, tuple(carried))
     taken = lines.select(
