@@ -9,7 +9,8 @@ score. Doubled, `2 x won + tied` is an integer, so that no order of summation an
 result (exact in float64 up to 2^53).
 
 A negative impression adds its group's weights to running sums of bytes, which vectorises: some 10 ns at 200
-samples. Only where scores have a positive impression are sums of float64 made.
+samples, if they are there: they lie anywhere in a table, so they are fetched ahead. Only where scores have a
+positive impression are sums of float64 made.
 
 Source: Hanley, McNeil, "The Meaning and Use of the Area under a ROC Curve", Radiology 143, 1982 (AUC is the
 Mann-Whitney statistic, ties count one half).
@@ -21,12 +22,18 @@ import numpy as np
 
 from esmm_spark.evaluation.kernels.compiling import inlined_kernel, kernel
 from esmm_spark.evaluation.kernels.weights import MAX_WEIGHT
+from esmm_spark.runtime.prefetching import prefetch
 
 # So many impressions' weights are summed in 16 bits.
 _MOST_IN_16_BITS = ((1 << 16) - 1) // MAX_WEIGHT
 
+# Impressions between the fetch of a group's weights and their use, and the bytes that are fetched at once.
+_AHEAD, _LINE_BYTES = 12, 64
+
 # Places of `PairSums.counts`.
 _IS_OPEN, _OPEN, _OPEN_POSITIVES, _CLOSED, _CLOSED_POSITIVES, _IN_16_BITS, _ROC_POINTS, _CELL = range(8)
+# Of negatives and positives: so many begin the next stride.
+_NEXT_NEGATIVES, _NEXT_POSITIVES = 8, 9
 
 
 class PairSums(NamedTuple):
@@ -42,7 +49,7 @@ class PairSums(NamedTuple):
         open_positives: float64 [W], of the open score.
         open_negatives: float64 [W].
         recent: uint16 [W], weighted negatives since the last time that they were added to `negatives`.
-        counts: int64 [8], numbers of the places named above; what is closed is below the open score.
+        counts: int64 [10], numbers of the places named above; what is closed is below the open score.
         open_score: float64 [1].
     """
 
@@ -107,10 +114,11 @@ class SortedPass:
 
     def __init__(self, num_columns: int, impressions: int, positives: int, points: int, borders: Any) -> None:
         vectors = (np.zeros(num_columns) for _ in range(5))
-        counts, score = np.zeros(8, dtype=np.int64), np.zeros(1)
+        counts, score = np.zeros(10, dtype=np.int64), np.zeros(1)
         recent = np.zeros(num_columns, dtype=np.uint16)
         self._sums = PairSums._make((*vectors, recent, counts, score))
         strides = [max(1, count // points) for count in (impressions - positives, positives)]
+        counts[[_NEXT_NEGATIVES, _NEXT_POSITIVES]] = strides
         # A stride is entered at most 2 x points times: the rest of a division is less than its divisor.
         self._curve = CurveSums(
             np.array(strides, dtype=np.int64),
@@ -181,18 +189,27 @@ def _count(impressions: int, positives: int, counts: Any, curve: Any) -> None:
 
     A point is kept where either count enters another stride: exact vertices of the curve.
     """
-    negatives_before = counts[_CLOSED] - counts[_CLOSED_POSITIVES]
-    positives_before = counts[_CLOSED_POSITIVES]
     counts[_CLOSED] += impressions
     counts[_CLOSED_POSITIVES] += positives
-    negatives = counts[_CLOSED] - counts[_CLOSED_POSITIVES]
-    entered = negatives // curve.strides[0] > negatives_before // curve.strides[0]
-    entered |= counts[_CLOSED_POSITIVES] // curve.strides[1] > positives_before // curve.strides[1]
-    if entered:
+    positives = counts[_CLOSED_POSITIVES]
+    negatives = counts[_CLOSED] - positives
+    if negatives >= counts[_NEXT_NEGATIVES] or positives >= counts[_NEXT_POSITIVES]:
+        counts[_NEXT_NEGATIVES] = (negatives // curve.strides[0] + 1) * curve.strides[0]
+        counts[_NEXT_POSITIVES] = (positives // curve.strides[1] + 1) * curve.strides[1]
         point = counts[_ROC_POINTS]
-        curve.roc[0, point] = counts[_CLOSED_POSITIVES]
+        curve.roc[0, point] = positives
         curve.roc[1, point] = negatives
         counts[_ROC_POINTS] = point + 1
+
+
+@inlined_kernel
+def _fetch(impression: int, places: Any, weights: Any) -> None:
+    """Has the weights of an impression to come fetched."""
+    if impression < places.shape[0]:
+        for start in range(0, weights.shape[1], _LINE_BYTES):
+            prefetch(weights, places[impression], start)
+        # They may begin anywhere in a line, and end in one more than they are long.
+        prefetch(weights, places[impression], weights.shape[1] - 1)
 
 
 @inlined_kernel
@@ -203,6 +220,7 @@ def _add_negatives(first: int, end: int, places: Any, weights: Any, sums: Any) -
         if counts[_IN_16_BITS] == _MOST_IN_16_BITS:
             _add_recent(sums)
         counts[_IN_16_BITS] += 1
+        _fetch(i + _AHEAD, places, weights)
         own = weights[places[i]]
         for column in range(recent.shape[0]):
             recent[column] = np.uint16(recent[column] + own[column])
@@ -213,6 +231,7 @@ def _add_to_open(first: int, end: int, labels: Any, places: Any, weights: Any, s
     """Adds impressions `first` to `end` to the open score."""
     open_positives, open_negatives = sums.open_positives, sums.open_negatives
     for i in range(first, end):
+        _fetch(i + _AHEAD, places, weights)
         own = weights[places[i]]
         summed = open_positives if labels[i] else open_negatives
         for column in range(summed.shape[0]):

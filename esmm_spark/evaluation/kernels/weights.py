@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from esmm_spark.evaluation.kernels.compiling import inlined_kernel, kernel
 from esmm_spark.runtime.hash_kernels import fibonacci_slot, find_slot
+from esmm_spark.runtime.prefetching import prefetch
 from esmm_spark.runtime.splitmix import GOLDEN, MIX_1, MIX_2, splitmix64
 
 MAX_WEIGHT = 8
@@ -24,6 +25,8 @@ _LANES = 16
 # What a worker keeps between parts: the weights of 750,000 groups at 200 samples.
 _TABLE_BYTES = 160 << 20
 _LEAST_GROUPS = 1 << 10
+# Groups between the fetch of a slot and the look at it.
+_AHEAD = 16
 
 
 def num_columns(num_samples: int) -> int:
@@ -50,7 +53,7 @@ def poisson_weights(group_hashes: NDArray[np.int64], num_samples: int, seed: int
     2012, section 2 (Poisson bootstrap). Mixing: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number
     Generators", OOPSLA 2014, figure 16 (SplitMix64).
     """
-    weights = np.zeros((len(group_hashes), num_columns(num_samples)), dtype=np.uint8)
+    weights = np.empty((len(group_hashes), num_columns(num_samples)), dtype=np.uint8)
     scratch = _scratch(num_samples)
     bits = scratch, scratch.view("<u2")
     _draw_all(np.ascontiguousarray(group_hashes), _seed_word(seed), bits, num_samples, weights)
@@ -71,8 +74,9 @@ class WeightTable:
 
     def __init__(self, num_samples: int, seed: int) -> None:
         self.capacity = max(_LEAST_GROUPS, _TABLE_BYTES // num_columns(num_samples))
-        # Pages that no group needs are never touched, so take no memory.
-        self.weights = np.zeros((self.capacity, num_columns(num_samples)), dtype=np.uint8)
+        # Pages that no group needs are never touched, so take no memory. Of memory that it leaves as it is
+        # numpy asks for large pages: rows are looked up at random.
+        self.weights = np.empty((self.capacity, num_columns(num_samples)), dtype=np.uint8)
         self._num_samples, self._seed_word = num_samples, _seed_word(seed)
         self._bits = (2 * self.capacity - 1).bit_length()
         self._keys = np.full(1 << self._bits, FREE, dtype=np.int64)
@@ -137,14 +141,14 @@ _T0, _T1, _T2, _T3, _T4, _T5, _T6, _T7 = _THRESHOLDS
 
 @kernel
 def _draw_all(groups: Any, seed_word: Any, scratch: Any, num_samples: int, weights: Any) -> None:
-    """Fills `weights` with one, then the samples' weights.
+    """Fills `weights` with one, then the samples' weights, then zeros.
 
     Args:
         groups: int64 [G].
         seed_word: uint64.
         scratch: of at least `num_samples` times 16 bits, as uint64 and the same memory as uint16.
         num_samples: B.
-        weights: uint8 [G, W], zeros behind the samples.
+        weights: uint8 [G, W].
     """
     words, words_16 = scratch
     for group in range(groups.shape[0]):
@@ -166,6 +170,7 @@ def _draw_all(groups: Any, seed_word: Any, scratch: Any, num_samples: int, weigh
                 + np.uint8(bits >= _T6)
                 + np.uint8(bits >= _T7)
             )
+        own[num_samples + 1 :] = 0
 
 
 @kernel
@@ -184,6 +189,8 @@ def _look_up(groups: Any, keys: Any, places_of_keys: Any, bits: int, places: Any
 def _insert(groups: Any, keys: Any, places_of_keys: Any, bits: int, places: Any, used: int) -> int:
     """Fills in the `places` of all groups, new ones from `used` on; returns how many are in use then."""
     for i in range(groups.shape[0]):
+        if i + _AHEAD < groups.shape[0]:
+            prefetch(keys, fibonacci_slot(groups[i + _AHEAD], bits), 0)
         slot = find_slot(keys, groups[i], FREE, fibonacci_slot(groups[i], bits))
         if keys[slot] == FREE:
             keys[slot] = groups[i]

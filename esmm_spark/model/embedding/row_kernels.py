@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from esmm_spark.model.kernels.compilation import inlined_kernel, kernel, parallel_kernel, prefetch
+from esmm_spark.model.kernels.compilation import inlined_kernel, kernel, parallel_kernel
 from esmm_spark.runtime.arrays import Float32s, Ints
 from esmm_spark.runtime.hash_kernels import fibonacci_hash
+from esmm_spark.runtime.prefetching import prefetch
 
 Columns = tuple[int, ...] | npt.NDArray[np.int8]
 

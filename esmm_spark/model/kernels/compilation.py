@@ -7,7 +7,6 @@ import numpy.typing as npt
 import torch
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from esmm_spark.runtime.compiling import Function, KernelSet, compiled
 # The files that kernels are made of, `compiling.compiled`'s `files`.
 MODEL_KERNEL_FILES = (
     "runtime/hash_kernels.py",
+    "runtime/prefetching.py",
     "model/fused/activation_kernels.py",
     "model/fused/blas.py",
     "model/embedding/distinct_kernels.py",
@@ -80,28 +80,3 @@ def fetch_and_add(typing_context: Any, counter: Any) -> Any:
         return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(counter), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch(typing_context: Any, array: Any, index: Any, offset: Any) -> Any:
-    """`prefetch(array, index, offset)` prefetches the cache line `offset` bytes behind `array[index]`.
-
-    Rows of an arena lie at random places in memory: without it each one is a cache miss that is waited for.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array_type, index_type, offset_type = signature.args
-        struct = context.make_array(array_type)(context, builder, arguments[0])
-        place = context.cast(builder, arguments[1], index_type, types.intp)
-        stride = cgutils.unpack_tuple(builder, struct.strides, array_type.ndim)[0]
-        beyond = context.cast(builder, arguments[2], offset_type, types.intp)
-        start = builder.add(builder.ptrtoint(struct.data, ir.IntType(64)), beyond)
-        pointer = builder.inttoptr(builder.add(start, builder.mul(place, stride)), ir.IntType(8).as_pointer())
-        number = ir.IntType(32)
-        function_type = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-        for_reading, keep_in_all_caches, data = number(0), number(3), number(1)
-        builder.call(function, [pointer, for_reading, keep_in_all_caches, data])
-        return context.get_dummy_value()
-
-    return types.void(array, index, offset), generate
