@@ -10,6 +10,7 @@ SCORE_KERNEL_FILES = (
     "runtime/splitmix.py",
     "runtime/xxh64.py",
     "evaluation/kernels/compiling.py",
+    "evaluation/kernels/gathering.py",
     "evaluation/kernels/group_aucs.py",
     "evaluation/kernels/id_hashes.py",
     "evaluation/kernels/matching.py",

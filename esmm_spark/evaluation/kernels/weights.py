@@ -75,7 +75,7 @@ class WeightTable:
     def __init__(self, num_samples: int, seed: int) -> None:
         self.capacity = max(_LEAST_GROUPS, _TABLE_BYTES // num_columns(num_samples))
         # Pages that no group needs are never touched, so take no memory. Of memory that it leaves as it is
-        # numpy asks for large pages: rows are looked up at random.
+        # numpy asks for large pages: weights are looked up at random.
         self.weights = np.empty((self.capacity, num_columns(num_samples)), dtype=np.uint8)
         self._num_samples, self._seed_word = num_samples, _seed_word(seed)
         self._bits = (2 * self.capacity - 1).bit_length()

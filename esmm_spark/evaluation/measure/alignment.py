@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from esmm_spark.contracts.schemas.targets import Target
+from esmm_spark.evaluation.kernels.gathering import ranges_of
 from esmm_spark.evaluation.kernels.matching import NOT_FOUND, count_repeated, id_order, match
 from esmm_spark.evaluation.measure.blocks import ColumnBlock, JoinedBlocks, split
 from esmm_spark.evaluation.measure.layout import GROUP, NOTES_ON, RANK, Job
-from esmm_spark.evaluation.measure.plan import parts_by_hash, parts_by_score
+from esmm_spark.evaluation.measure.plan import parts_by_hash
 from esmm_spark.evaluation.measure.sides import (
     NOTES,
     SIDES,
@@ -180,7 +181,7 @@ def _ranked(part: int, group: Any, scores: Any, labels: Any, job: Job) -> Iterat
         if not code.all():
             counts = np.flatnonzero(code)
             columns = [column[counts] for column in columns]
-        parts = parts_by_score(columns[0], splitters)
+        parts = ranges_of(columns[0], splitters)
         for place, content in split(columns, parts, len(splitters) + 1):
             yield ColumnBlock(first + place, RANK, part, content)
 

@@ -45,16 +45,6 @@ def parts_by_hash(hashes: Any, parts: int) -> Any:
     return ((hashes >> _BITS_32) * np.uint64(parts) >> _BITS_32).astype(np.int64)
 
 
-def parts_by_score(scores: Any, splitters: Any) -> Any:
-    """Returns int64 [N], the part of each score: a range of scores, ascending with them.
-
-    Args:
-        scores: float [N].
-        splitters: float64 [P - 1], ascending, the least score of each part but the first.
-    """
-    return np.searchsorted(splitters, scores, side="right")
-
-
 def splitters_of(sample: Any, parts: int) -> Any:
     """Returns float64 [at most parts - 1], distinct: quantiles of sampled scores, the parts' least ones.
 

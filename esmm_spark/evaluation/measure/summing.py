@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from esmm_spark.evaluation.kernels.gathering import count_target, gather_target
 from esmm_spark.evaluation.kernels.ordering import sorted_order
 from esmm_spark.evaluation.kernels.sweep import SortedPass, Swept
 from esmm_spark.evaluation.kernels.weights import WeightTable, num_columns, poisson_weights
@@ -60,30 +61,29 @@ def rank_part(part: int, blocks: Iterator[ColumnBlock], job: Job) -> Iterator[Ve
     points = min(_POINTS_OF_PART, max(_LEAST_POINTS, _POINTS_OF_ALL // num_parts))
     table = _weight_table(job.num_samples, job.seed)
     for bit, target in enumerate(scan.targets):
-        swept = _sweep(scores, groups, (codes >> np.uint8(2 * bit)) & np.uint8(3), order, points, table)
+        swept = _sweep((scores, groups, codes), 2 * bit, order, points, table)
         if swept is not None:
             name = Ranking(scan.series, target).name
             for field, values in zip(Swept._fields, swept, strict=True):
                 yield Vector(part, f"{name}/{field}", np.ravel(values).astype(np.float64))
 
 
-def _sweep(scores: Any, groups: Any, codes: Any, order: Any, points: int, table: WeightTable) -> Swept | None:
-    """Returns the sums of one target's impressions, whose code isn't 0, in their order."""
-    positives = int(np.count_nonzero(codes == 2))
-    impressions = int(np.count_nonzero(codes))
+def _sweep(columns: Any, shift: int, order: Any, points: int, table: WeightTable) -> Swept | None:
+    """Returns the sums of one target's impressions in their order; None where none counts.
+
+    `columns` are scores, groups and codes; in the latter the target's bits begin at `shift`.
+    """
+    impressions, positives = count_target(columns[2], shift)
     if impressions == 0:
         return None
     running = SortedPass(table.weights.shape[1], impressions, positives, points, CELL_BORDERS)
     step = min(_CHUNK_IMPRESSIONS, table.capacity)
+    taken: tuple[Any, ...] = np.empty(step), np.empty(step, np.int64), np.empty(step, np.bool_)
     for start in range(0, len(order), step):
-        places = order[start : start + step]
-        code = codes[places]
-        if impressions < len(order):
-            counts = np.flatnonzero(code)
-            places, code = places[counts], code[counts]
-        if len(places):
-            own = table.places_of(groups[places])
-            running.add(scores[places].astype(np.float64), code == 2, own, table.weights)
+        count = gather_target(order[start : start + step], columns, shift, taken)
+        if count:
+            scores, groups, labels = (column[:count] for column in taken)
+            running.add(scores, labels, table.places_of(groups), table.weights)
     return running.finish()
 
 

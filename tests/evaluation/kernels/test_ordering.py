@@ -1,4 +1,4 @@
-"""Radix sort, matching of ids and hashes of texts, against NumPy, dictionaries and xxhash."""
+"""Radix sort, gathering, matching of ids and hashes of texts, against NumPy, dictionaries and xxhash."""
 
 from collections import Counter
 from typing import Any
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmm_spark.evaluation.kernels import ordering, scratch
+from esmm_spark.evaluation.kernels.gathering import count_target, gather_target, ranges_of
 from esmm_spark.evaluation.kernels.id_hashes import text_hashes
 from esmm_spark.evaluation.kernels.matching import NOT_FOUND, count_repeated, id_order, match
 from esmm_spark.evaluation.kernels.ordering import sorted_order
@@ -81,3 +82,30 @@ def test_texts_have_xxhashs_hash(texts: list[str], skipped: int) -> None:
     for kind in (pa.string(), pa.large_string()):
         found = text_hashes(pa.array(texts, kind)[skipped:], 42)
         assert found.tolist() == [xxhash.xxh64_intdigest(text.encode(), 42) for text in texts[skipped:]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 5, 128, 129])
+def test_a_score_is_in_the_range_whose_splitter_it_reaches(kind: type, size: int) -> None:
+    rng = np.random.default_rng(size)
+    splitters = np.sort(rng.random(size))
+    scores: Any = np.concatenate([rng.random(5000), splitters, [0.0, 1.0]]).astype(kind)
+    expected = np.searchsorted(splitters, scores.astype(np.float64), side="right")
+    np.testing.assert_array_equal(ranges_of(scores, splitters), expected)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_impressions_that_count_for_a_target_are_gathered_in_their_order(shift: int) -> None:
+    rng = np.random.default_rng(shift)
+    scores: Any = rng.random(1000).astype(np.float32)
+    groups = rng.integers(-9, 9, 1000)
+    codes = rng.choice(np.array([0, 1, 2, 4, 6, 9, 10], dtype=np.uint8), 1000)
+    places = rng.permutation(1000).astype(np.int32)
+    taken = np.empty(1000), np.empty(1000, np.int64), np.empty(1000, np.bool_)
+    count = gather_target(places, (scores, groups, codes), shift, taken)
+    own = (codes[places] >> shift) & 3
+    counts = places[own > 0]
+    assert count_target(codes, shift) == (count, int((own == 2).sum()))
+    np.testing.assert_array_equal(taken[0][:count], scores[counts].astype(np.float64))
+    np.testing.assert_array_equal(taken[1][:count], groups[counts])
+    np.testing.assert_array_equal(taken[2][:count], own[own > 0] == 2)
