@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from esmm_spark.runtime.arrays import Bytes, Int8s, Int64s
+from esmm_spark.runtime.texts import text_memory
 
 # What a line is: its file, and of an impression whether another context's impression with the same id is kept
 # instead.
@@ -40,14 +41,9 @@ def lines_at(data: Bytes | bytes, starts: Int64s, ends: Int64s, kind: Int8s) -> 
 
 def lines_of(batch: pa.RecordBatch) -> Lines:
     """Returns the lines of a batch without copying them: columns `kind` int8 and `line` string or binary."""
-    column = batch.column("line")
-    _, offsets, data = column.buffers()
-    if len(column) == 0:
-        places = np.zeros(1, dtype=np.int64)
-    else:
-        used = slice(column.offset, column.offset + len(column) + 1)
-        places = np.frombuffer(offsets, dtype=np.int32)[used].astype(np.int64)
-    return lines_at(data or b"", places[:-1].copy(), places[1:].copy(), batch.column("kind").to_numpy())
+    data, offsets = text_memory(batch.column("line"))
+    places = offsets.astype(np.int64)
+    return lines_at(data, places[:-1].copy(), places[1:].copy(), batch.column("kind").to_numpy())
 
 
 def split_lines(data: bytes, kind: int) -> Lines:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR, VALUE_SEPARATOR, WEIGHT_SEPARATOR
 from esmm_spark.runtime.arrays import Int64s
+from esmm_spark.runtime.texts import text_memory
 from esmm_spark.simulation.bags import IdBags
 from esmm_spark.simulation.world import DrawnBlock
 
@@ -25,10 +26,8 @@ JITTER_BITS = 52
 
 def content_of(lines: pa.StringArray) -> pa.Buffer:
     """Returns all lines one after the other: the array's own bytes, not a copy."""
-    _, offsets, data = lines.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int32)
-    first, last = int(bounds[lines.offset]), int(bounds[lines.offset + len(lines)])
-    return data.slice(first, last - first)
+    data, places = text_memory(lines)
+    return pa.py_buffer(data[places[0] : places[-1]])
 
 
 def common_feature_lines(block: DrawnBlock, index: pa.StringArray) -> pa.StringArray:

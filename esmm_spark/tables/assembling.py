@@ -18,6 +18,7 @@ from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR, VALUE_SEPA
 from esmm_spark.logs.lines import IMPRESSION
 from esmm_spark.reading.values import WHOLE_NUMBER
 from esmm_spark.runtime.arrays import Bools, Int64s
+from esmm_spark.runtime.texts import text_memory
 
 _BYTES = pa.binary()
 _COMMA, _SEPARATOR = b",", TOKEN_SEPARATOR.encode()
@@ -77,6 +78,9 @@ def assembled(
         schema: of the staged lines, see `staging.staged_lines`.
     """
     for batch in batches:
+        if batch["reason"].null_count == batch["note"].null_count == batch.num_rows > 0:
+            yield _as_staged(_lines(batch, how), batch, schema)
+            continue
         is_accepted = pc.and_(pc.is_null(batch["reason"]), pc.is_null(batch["note"]))
         accepted = batch.filter(is_accepted)
         if accepted.num_rows:
@@ -191,12 +195,12 @@ def _tokens(values: pa.Array, field: TokenField) -> tuple[pa.Array, pa.Array, in
 def canonical_texts(values: pa.Array) -> tuple[pa.Array, Bools]:
     """Returns texts as canonical text, bytes, null where they are missing, and which have a fraction."""
     texts, is_fraction = values.cast(_BYTES), np.zeros(len(values), dtype=np.bool_)
-    is_empty = pc.equal(pc.binary_length(texts), 0)
-    if pc.any(is_empty).as_py():
-        texts = pc.if_else(is_empty, pa.scalar(None, _BYTES), texts)
-    has_point = pc.fill_null(pc.match_substring(texts, "."), False)
-    if not pc.any(has_point).as_py():
+    content, offsets = text_memory(texts)
+    if not np.all(np.diff(offsets)):
+        texts = pc.if_else(pc.equal(pc.binary_length(texts), 0), pa.scalar(None, _BYTES), texts)
+    if not np.any(content == ord(".")):
         return texts, is_fraction
+    has_point = pc.fill_null(pc.match_substring(texts, "."), False)
     pointed = pc.replace_substring_regex(texts.filter(has_point), WHOLE_NUMBER, r"\1")
     texts = pc.replace_with_mask(texts, has_point, pointed)
     places = np.flatnonzero(has_point.to_numpy(zero_copy_only=False))

@@ -14,6 +14,7 @@ from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.logs.reasons import BAD_LABEL_NAME
 from esmm_spark.reading.reasons import BAD_ID, NO_ID
 from esmm_spark.reading.values import BAD_ID_PATTERN
+from esmm_spark.runtime.texts import text_memory
 from esmm_spark.samples.hashing.held_out import SHARE_STEPS
 from esmm_spark.samples.hashing.keys import hash_texts
 from esmm_spark.tables.assembling import canonical_texts
@@ -24,6 +25,7 @@ from esmm_spark.tables.splits import test_prefix, test_threshold
 FEATURES = "features."
 
 _BYTES = pa.binary()
+_FIRST_PRINTED = 0x20  # of ASCII; no byte of a longer character is below
 _FLAGS = {b"0": b"0", b"1": b"1", b"true": b"1", b"True": b"1", b"false": b"0", b"False": b"0"}
 
 
@@ -51,7 +53,7 @@ def judged(batch: pa.RecordBatch, split: str | None, plain: PlainLines) -> pa.Re
     splits = _splits(values, key, split, plain.splits)
     labels = {task: _labels(values.get(f"labels.{task}"), batch.num_rows) for task in plain.labels}
     no_id = pc.or_(identifier.is_null(), key.is_null())
-    bad_id = _any([pc.match_substring_regex(text, BAD_ID_PATTERN) for text in (identifier, key)])
+    bad_id = _any([_is_bad_id(text) for text in (identifier, key)])
     bad_label = _any([pc.equal(label, BAD_FLAG.encode()) for label in labels.values()])
     reason = pc.case_when(
         pc.make_struct(no_id, bad_id, splits.is_null(), bad_label),
@@ -86,6 +88,14 @@ def _as_text(values: pa.Array) -> pa.Array:
     return values.cast(_BYTES) if is_text else values.cast(pa.string()).cast(_BYTES)
 
 
+def _is_bad_id(ids: pa.Array) -> pa.Array:
+    """Returns whether BAD_ID_PATTERN is in an id, null where there is none."""
+    content, _ = text_memory(ids)
+    if np.any((content < _FIRST_PRINTED) | (content == ord(","))):
+        return pc.match_substring_regex(ids, BAD_ID_PATTERN)
+    return pa.repeat(pa.scalar(False), len(ids))
+
+
 def _any(conditions: Sequence[pa.Array]) -> pa.Array:
     """Returns whether one is true; null is not."""
     return reduce(pc.or_, (pc.fill_null(each, False) for each in conditions))
@@ -94,7 +104,7 @@ def _any(conditions: Sequence[pa.Array]) -> pa.Array:
 def _labels(values: pa.Array | None, num_lines: int) -> pa.Array:
     """Returns flags as canonical lines have them; None: the table has no such label."""
     if values is None:
-        return pa.array([UNKNOWN_FLAG.encode()] * num_lines, _BYTES)
+        return pa.repeat(pa.scalar(UNKNOWN_FLAG.encode()), num_lines)
     texts = canonical_texts(values)[0]
     flags = pa.array([*_FLAGS.values()], _BYTES).take(pc.index_in(texts, pa.array([*_FLAGS], _BYTES)))
     unknown = pc.if_else(texts.is_null(), pa.scalar(UNKNOWN_FLAG.encode()), pa.scalar(BAD_FLAG.encode()))
@@ -111,15 +121,13 @@ def _splits(values: Mapping[str, pa.Array], key: pa.Array, split: str | None, ru
     if split is None and rule.test_fraction > 0:
         is_test = _is_test(key, rule)
         return pc.if_else(is_test, pa.scalar(TEST), pa.scalar(TRAIN))
-    return pa.array([split or TRAIN] * len(key), pa.string())
+    return pa.repeat(pa.scalar(split or TRAIN), len(key))
 
 
 def _is_test(keys: pa.Array, rule: TableSplits) -> pa.Array:
     texts = pc.fill_null(keys, b"")
-    _, offsets, data = texts.buffers()
-    used = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
     prefix = np.frombuffer(test_prefix(rule).encode(), dtype=np.uint8)
-    hashes = hash_texts(prefix, np.frombuffer(data or b"", dtype=np.uint8), used)
+    hashes = hash_texts(prefix, *text_memory(texts))
     # numpy's % has Python's sign, which is that of Spark's pmod.
     return pa.array(hashes % SHARE_STEPS < test_threshold(rule))
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from esmm_spark.evaluation.kernels.compiling import kernel
+from esmm_spark.runtime.texts import text_memory
 from esmm_spark.runtime.xxh64 import xxh64
 
 
@@ -16,14 +16,11 @@ def text_hashes(texts: Any, seed: int) -> Any:
         texts: an Arrow array of string or large_string.
         seed: of the hash; with 42 it is Spark's xxhash64.
     """
-    is_large = pa.types.is_large_string(texts.type)
-    _, offsets, data = texts.buffers()
-    kind = np.dtype(np.int64 if is_large else np.int32)
     hashes = np.empty(len(texts), dtype=np.uint64)
     if len(texts) == 0:
         return hashes
-    begins = np.frombuffer(offsets, kind, len(texts) + 1, texts.offset * kind.itemsize).astype(np.int64)
-    content = np.frombuffer(data if data is not None else b"", dtype=np.uint8)
+    content, places = text_memory(texts)
+    begins = places.astype(np.int64)
     longest = int(np.diff(begins).max())
     words = np.zeros(longest // 8 + 2, dtype=np.uint64)
     _hash_all(content, begins, np.uint64(seed), words, words.view(np.uint8), hashes)

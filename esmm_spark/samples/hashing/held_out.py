@@ -11,6 +11,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from esmm_spark.runtime.arrays import Bools
+from esmm_spark.runtime.texts import text_memory
 from esmm_spark.samples.hashing.keys import hash_texts
 
 SHARE_STEPS = 1_000_000
@@ -53,13 +54,8 @@ def is_held_out(held_out: HeldOut) -> Column:
 def held_out_mask(examples: pa.RecordBatch, held_out: HeldOut) -> Bools:
     """Returns [G] whether each group is held out."""
     keys = examples.column("group_key")
-    _, offsets, text = keys.buffers()
-    assert keys.offset == 0
-    hashes = hash_texts(
-        np.frombuffer(held_out.prefix.encode(), dtype=np.uint8),
-        np.frombuffer(text or b"", dtype=np.uint8),
-        np.frombuffer(offsets, dtype=np.int32)[: len(keys) + 1],
-    )
+    prefix = np.frombuffer(held_out.prefix.encode(), dtype=np.uint8)
+    hashes = hash_texts(prefix, *text_memory(keys))
     # numpy's % has Python's sign, which is that of Spark's pmod.
     mask: Bools = hashes % SHARE_STEPS < held_out.threshold
     return mask

@@ -9,6 +9,7 @@ from esmm_spark.logs.compiling import allocating_kernel, kernel
 from esmm_spark.logs.lines import Lines, lines_at
 from esmm_spark.runtime.arrays import Bytes, Int8s, Int64s
 from esmm_spark.runtime.byte_kernels import compare_bytes, same_bytes
+from esmm_spark.runtime.texts import text_memory
 from esmm_spark.samples.lines.ids import IdTable
 from esmm_spark.samples.lines.order import sort_range
 from esmm_spark.samples.lines.packing import ID_HASHES, LINE_COUNTS
@@ -137,12 +138,8 @@ def _slice(lines: Lines, start: int, end: int) -> Lines:
 
 def _offsets_and_bytes(column: pa.StringArray) -> tuple[Int64s, Bytes]:
     """Returns int64 [strings + 1] and uint8: what an Arrow column of strings is made of."""
-    _, offsets, data = column.buffers()
-    used = slice(column.offset, column.offset + len(column) + 1)
-    return (
-        np.frombuffer(offsets, dtype=np.int32)[used].astype(np.int64),
-        np.frombuffer(data or b"", dtype=np.uint8),
-    )
+    data, offsets = text_memory(column)
+    return offsets.astype(np.int64), data
 
 
 def _text_at(column: pa.StringArray, record: int) -> bytes:
