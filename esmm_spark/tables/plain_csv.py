@@ -76,8 +76,8 @@ def read_csv_range(span: CsvRange, columns: Sequence[str]) -> Iterator[tuple[pa.
     parse = pc.ParseOptions(delimiter=span.delimiter, quote_char=False, newlines_in_values=False)
     for place, block in _blocks(span):
         text = _without_head(block, span.has_header) if place == 0 else block
-        text = _with_line_feeds(text)
-        if not text.strip(b"\n"):
+        _require_plain(text)
+        if not text.strip(b"\r\n"):
             yield (
                 pa.record_batch([pa.array([], pa.string()) for _ in columns], names=list(columns)),
                 len(block),
@@ -97,15 +97,13 @@ def _without_head(block: bytes, has_header: bool) -> bytes:
     return block.partition(b"\n")[2] if has_header else block
 
 
-def _with_line_feeds(text: bytes) -> bytes:
+def _require_plain(text: bytes) -> None:
+    """Raises NotPlainError where Arrow would cut lines elsewhere than Spark does."""
     if b'"' in text or b"\0" in text:
         raise NotPlainError("a quote")
     returns = text.count(b"\r")
-    if not returns:
-        return text
-    if returns != text.count(b"\r\n"):
+    if returns and returns != text.count(b"\r\n"):
         raise NotPlainError("a carriage return without a line feed")
-    return text.replace(b"\r\n", b"\n")
 
 
 def _blocks(span: CsvRange) -> Iterator[tuple[int, bytes]]:

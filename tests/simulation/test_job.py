@@ -102,5 +102,6 @@ def test_spark_submit_writes_the_files_and_prints_the_counts(tmp_path: Path) -> 
         for split in ("train", "test")
         for file in (output / f"sample_skeleton_{split}").iterdir()
     )
-    assert f"{num_lines:,} impressions in 20 contexts" in result.stdout
-    assert result.stdout.count("\n") == 1
+    # A busy machine shows the step's progress, too.
+    (told,) = [line for line in result.stdout.splitlines() if not line.startswith("simulate impressions: ")]
+    assert f"{num_lines:,} impressions in 20 contexts" in told
