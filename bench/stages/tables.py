@@ -18,28 +18,35 @@ from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import storage
 
 ROUNDS = 3
+_LARGER = 4  # the second size / the first
 FORMATS = ("parquet", "csv")
 _UNIT = "values/CPU-s"
 _COMPARED = ["group_hash", *EXAMPLE_COLUMNS]
 
 
 def run(workspace: Workspace) -> StageResult:
-    """Measures warm rounds of a table in each format and of the raw files, in turns of one session each."""
+    """Measures warm rounds of a table in each format and of the raw files, in turns of one session each.
+
+    Finding a table's contexts is a Spark job more, whose price falls on few impressions: so it is measured at
+    two sizes. Examples are compared at the first one.
+    """
     result = StageResult()
-    logs = _logs(workspace, workspace.impressions)
-    raw_config = _raw_config(workspace, logs)
-    raw = _measure(workspace, raw_config, logs["raw_values"])
-    result.add(f"{OURS}, raw files", raw["rate"], _UNIT, **raw)
-    for file_format in FORMATS:
-        config = _table_config(workspace, logs, file_format)
-        found = _measure(workspace, config, logs["flat_values"])
-        result.add(f"{OURS}, {file_format} table", found["rate"], _UNIT, **found)
-        name = f"{file_format} table / raw files"
-        result.ask(f"{name}, values per CPU-second", found["rate"] / raw["rate"], 1.0)
-        result.add(f"{name}, CPU seconds", found["cpu_s"] / raw["cpu_s"], "")
-        result.ask(
-            f"groups that a {file_format} table's examples have alike", _alike(raw_config, config), 1.0
-        )
+    first, second = workspace.impressions, _LARGER * workspace.impressions
+    for impressions in (first, second):
+        logs = _logs(workspace, impressions)
+        raw_config = _raw_config(workspace, logs)
+        raw = _measure(workspace, raw_config, logs["raw_values"])
+        result.add(f"{OURS}, raw files, {impressions:,}", raw["rate"], _UNIT, **raw)
+        for file_format in FORMATS:
+            config = _table_config(workspace, logs, file_format)
+            found = _measure(workspace, config, logs["flat_values"])
+            result.add(f"{OURS}, {file_format} table, {impressions:,}", found["rate"], _UNIT, **found)
+            name = f"{file_format} table / raw files, {impressions:,}"
+            result.ask(f"{name}, values per CPU-second", found["rate"] / raw["rate"], 1.0)
+            result.add(f"{name}, CPU seconds", found["cpu_s"] / raw["cpu_s"], "")
+            if impressions == first:
+                alike = _alike(raw_config, config)
+                result.ask(f"groups that a {file_format} table's examples have alike", alike, 1.0)
     return result
 
 
