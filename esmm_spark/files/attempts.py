@@ -5,6 +5,8 @@ the driver one report per task, that of an attempt which succeeded, however ofte
 gives the files that reports name their final names; what other attempts left is deleted or never looked at.
 """
 
+from collections.abc import Collection
+
 from esmm_spark.files import storage
 
 
@@ -25,3 +27,10 @@ def keep_attempt(source: str, path: str, target: str) -> str:
     committed = committed_name(path)
     storage.move(storage.join(source, path), storage.join(target, committed))
     return committed
+
+
+def delete_others(folder: str, kept: Collection[str], prefix: str = "") -> None:
+    """Deletes the files of a folder whose names begin with `prefix` and aren't `kept`: of other attempts."""
+    for name, _ in storage.list_files(folder):
+        if name.startswith(prefix) and name not in kept:
+            storage.delete(storage.join(folder, name))

@@ -18,7 +18,7 @@ from esmm_spark.contracts.errors import CountMismatchError, InputError
 from esmm_spark.contracts.manifest import PartitionCounts, SourceCounts, add_counts
 from esmm_spark.contracts.schemas.layout import EXAMPLES, REJECTS
 from esmm_spark.files import filesystems, storage
-from esmm_spark.files.attempts import keep_attempt
+from esmm_spark.files.attempts import delete_others, keep_attempt
 from esmm_spark.logs.heads import BYTE_ORDER_MARK, BYTE_ORDER_MARKS
 from esmm_spark.logs.line_files import FileRange, file_ranges
 from esmm_spark.logs.lines import CONTEXT
@@ -219,10 +219,10 @@ def _commit(
         write_empty_rejects(plan.dataset, path)
         kept.add(path)
     for folder in [f"{EXAMPLES}/{partition}" for partition in plan.partitions] + [REJECTS]:
-        for name, _ in storage.list_files(storage.join(plan.dataset, folder)):
-            is_ours = folder != REJECTS or name.startswith(f"{plan.source}-")
-            if is_ours and f"{folder}/{name}" not in kept:
-                storage.delete(storage.join(plan.dataset, folder, name))
+        own = {path.removeprefix(f"{folder}/") for path in kept}
+        # Other splits have their rejects in the same folder.
+        prefix = f"{plan.source}-" if folder == REJECTS else ""
+        delete_others(storage.join(plan.dataset, folder), own, prefix)
     counted = {partition: add_counts(counts) for partition, counts in parts.items()}
     return counted, sorted(path for path in kept if path.startswith(f"{REJECTS}/"))
 

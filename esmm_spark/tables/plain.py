@@ -21,7 +21,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError, InputError
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.files import filesystems, storage
-from esmm_spark.files.attempts import keep_attempt
+from esmm_spark.files.attempts import delete_others, keep_attempt
 from esmm_spark.spark.tasks import Attempt, TaskReport, run_tasks
 from esmm_spark.tables.assembling import CONTEXT_LINES, CONTEXT_TIME, FRACTIONS, Assembly, assembled
 from esmm_spark.tables.counting import Fate, StagedCounts
@@ -136,10 +136,7 @@ def write_plain(
 
     reports = run_tasks(spark, name, len(plain.tasks), stage, _Staged)
     for folder in folders:
-        kept = {keep_attempt(folder, report.file, folder) for report in reports}
-        for file, _ in storage.list_files(folder):
-            if file not in kept:
-                storage.delete(storage.join(folder, file))
+        delete_others(folder, {keep_attempt(folder, report.file, folder) for report in reports})
     sizes = [report.size for report in reports if report.size is not None]
     if len(sizes) < len(reports):
         return None
