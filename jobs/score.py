@@ -7,7 +7,6 @@ spark-submit jobs/score.py --config conf/X.yaml [key=value ...] [--force]
 from collections.abc import Sequence
 
 from esmm_spark.commands.command import config_parser, parse_config, run_command
-from esmm_spark.contracts.disjoint_paths import paths_of
 from esmm_spark.runtime.run_notes import this_run
 
 
@@ -24,14 +23,14 @@ def main(argv: Sequence[str]) -> None:
     this_run().writes(config.paths.scores, config.score.partition)
     # Only now: --help and a mistake in the config shouldn't wait for Spark and torch.
     from esmm_spark.scoring.scoring import plan_scoring, score
+    from esmm_spark.scoring.sources import read_by_spark
     from esmm_spark.spark.session import job_session
 
     plan = plan_scoring(config)
     scored = None if arguments.force else plan.done_before()
     if scored is None:
         options = {"spark.python.daemon.module": "esmm_spark.scoring.daemon"}
-        paths = [path for path in paths_of(config) if path.key.startswith("score.")]
-        with job_session("esmm_spark score", paths, options) as spark:
+        with job_session("esmm_spark score", read_by_spark(config), options) as spark:
             scored = score(spark, plan)
     if scored.is_new:
         rejects = scored.record.rejects

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.disjoint_paths import ConfigPath, paths_of
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.fields.fitted import require_same_fitted
 from esmm_spark.contracts.impressions import DEFAULT_COLUMNS, CarriedKind
@@ -84,6 +85,12 @@ def describe_input(config: Config, info: ModelInfo) -> ScoreInput:
         paths=paths,
         digest=digest_of(content.encode()),
     )
+
+
+def read_by_spark(config: Config) -> list[ConfigPath]:
+    """Returns the paths that Spark itself reads: examples are read, and scores are written, past it."""
+    paths = paths_of(config) if config.score.source == "raw" else []
+    return [path for path in paths if path.key.startswith("score.")]
 
 
 def _raw_paths(config: Config) -> list[str]:

@@ -15,7 +15,7 @@ from esmm_spark.contracts.manifest import SourceCounts
 from esmm_spark.files import seals
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.scoring.scoring import Scored, plan_scoring, score
-from esmm_spark.scoring.sources import why_nothing_is_left
+from esmm_spark.scoring.sources import read_by_spark, why_nothing_is_left
 from tests.flipped_bits import flips_of
 from tests.scoring.random_model import write_model
 from tests.synthetic_examples import Group
@@ -271,3 +271,9 @@ def test_a_model_without_the_vocabulary_that_its_spec_needs_is_refused(
     write_model(config)
     with pytest.raises(InputError, match=r"no vocabulary at .*versions/000001-\w+/vocabulary"):
         run(config)
+
+
+def test_of_examples_spark_reads_nothing_whatever_raw_files_the_config_names(config: Config) -> None:
+    assert [path.key for path in read_by_spark(config)] == ["score.raw.skeleton", "score.raw.common_features"]
+    examples = config.score.model_copy(update={"source": "examples"})
+    assert read_by_spark(config.model_copy(update={"score": examples})) == []
