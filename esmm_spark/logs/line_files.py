@@ -16,8 +16,8 @@ from esmm_spark.logs.heads import BYTE_ORDER_MARK
 from esmm_spark.logs.lines import Lines, split_lines
 
 BLOCK_BYTES = 32 << 20
-# A task costs 0.03 s to start.
-_TASK_BYTES = 48 << 20
+# Of lines that a task reads at least: it costs 0.03 s to start.
+TASK_BYTES = 48 << 20
 # As many ranges at most, unless they would be larger than this.
 _MAX_RANGES, _MAX_RANGE_BYTES = 4096, 256 << 20
 # Names that no codec of Hadoop's claims.
@@ -66,7 +66,7 @@ def file_ranges(files: Sequence[tuple[str, int]], block_bytes: int = BLOCK_BYTES
     ]
 
 
-def ranges_per_task(ranges: Sequence[FileRange], task_bytes: int = _TASK_BYTES) -> list[list[FileRange]]:
+def ranges_per_task(ranges: Sequence[FileRange], task_bytes: int = TASK_BYTES) -> list[list[FileRange]]:
     """Returns the ranges of each task, in order: `task_bytes` at least, but for the last task."""
     tasks: list[list[FileRange]] = []
     bytes_left = 0

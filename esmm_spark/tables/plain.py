@@ -32,6 +32,8 @@ from esmm_spark.tables.plain_lines import FEATURES, PlainLines, judged
 from esmm_spark.tables.row_groups import TableRowGroup, row_group_tasks
 from esmm_spark.tables.staging import assembly_of, context_texts, staged_schema, texts_made_later
 
+# Of Parquet, encoded but not compressed, that a task reads at least: it is some times that as text.
+_TASK_BYTES = 8 << 20
 # Lines that are assembled at once.
 _LINES = 1 << 16
 # Text that is read once: what makes it small costs more than it gives.
@@ -223,7 +225,8 @@ def _is_plain(kind: DataType, key: str) -> bool:
 
 def _parquet_tasks(tables: Sequence[tuple[OpenTable, Wanted]]) -> tuple[list[list[TableRowGroup]], int]:
     return row_group_tasks(
-        [(path, wanted.split) for opened, wanted in tables for files in opened.files for path in files]
+        [(path, wanted.split) for opened, wanted in tables for files in opened.files for path in files],
+        _TASK_BYTES,
     )
 
 

@@ -8,8 +8,6 @@ import pyarrow.parquet as pq
 
 from esmm_spark.files import filesystems
 
-# Bytes that a task reads at least, not compressed.
-_TASK_BYTES = 8 << 20
 _READS_AT_ONCE = 16
 
 
@@ -27,11 +25,14 @@ class TableRowGroup(NamedTuple):
     split: str | None
 
 
-def row_group_tasks(files: Sequence[tuple[str, str | None]]) -> tuple[list[list[TableRowGroup]], int]:
+def row_group_tasks(
+    files: Sequence[tuple[str, str | None]], task_bytes: int
+) -> tuple[list[list[TableRowGroup]], int]:
     """Returns the row groups of each task, in order, and how many lines they have.
 
     Args:
         files: each with its split.
+        task_bytes: what a task reads at least, not compressed.
     """
     with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
         footers = list(pool.map(lambda file: _footer(file[0]), files))
@@ -41,7 +42,7 @@ def row_group_tasks(files: Sequence[tuple[str, str | None]]) -> tuple[list[list[
         for number in range(footer.num_row_groups):
             if bytes_left <= 0:
                 tasks.append([])
-                bytes_left = _TASK_BYTES
+                bytes_left = task_bytes
             tasks[-1].append(TableRowGroup(path, number, split))
             bytes_left -= footer.row_group(number).total_byte_size
     return tasks, sum(footer.num_rows for footer in footers)

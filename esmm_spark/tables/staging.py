@@ -17,6 +17,7 @@ from esmm_spark.contracts.fields.amounts import is_amount_name
 from esmm_spark.contracts.fields.fitted import FittedNumbers
 from esmm_spark.contracts.schemas.line_format import TOKEN_SEPARATOR
 from esmm_spark.files import filesystems, storage
+from esmm_spark.logs.line_files import TASK_BYTES
 from esmm_spark.logs.lines import Lines, lines_of
 from esmm_spark.logs.raw_files import LineTasks
 from esmm_spark.reading.attributes import carried_texts, field_tokens
@@ -169,7 +170,7 @@ def staged_lines(lines: DataFrame, config: Config) -> DataFrame:
 def staged_tasks(folder: str, split: str) -> LineTasks:
     """Returns the tasks that read a split's impressions from staged lines of categorical fields alone."""
     files = [(storage.join(folder, name), split) for name, _ in storage.list_files(folder, ".parquet")]
-    tasks, _ = row_group_tasks(files)
+    tasks, _ = row_group_tasks(files, TASK_BYTES)
     return LineTasks(len(tasks), partial(_read_staged, tasks))
 
 
