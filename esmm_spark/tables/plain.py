@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import ArrayType, BooleanType, DataType, IntegralType, StringType
+from pyspark.sql.types import ArrayType, BooleanType, DataType, IntegralType, StringType, StructType
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import CountMismatchError, InputError
@@ -106,6 +106,14 @@ def find_plain(config: Config, tables: Sequence[tuple[OpenTable, Wanted]]) -> Pl
     return Plain(tasks, size, lines, assembly_of(config))
 
 
+def plain_schemas(config: Config) -> tuple[StructType, StructType]:
+    """Returns the schemas of the two folders of `write_plain`."""
+    staged = staged_schema(config, {})
+    of_contexts = [CONTEXT_LINES, CONTEXT_TIME, *context_texts(config.features)]
+    lines = StructType([field for field in staged if field.name not in of_contexts])
+    return lines, StructType([staged[name] for name in ("split", "key", *of_contexts)])
+
+
 def write_plain(
     spark: SparkSession, plain: Plain, config: Config, folders: Sequence[str], name: str
 ) -> StagedCounts | None:
@@ -115,8 +123,7 @@ def write_plain(
         spark: the session.
         plain: what is read.
         config: the config.
-        folders: where to: the lines as `staging.staged_schema` has them, without what stands in the other;
-            of the first of lines with one context its split, its key and that.
+        folders: where to: the lines, and of the first of lines with one context its split, its key and that.
         name: of the step, as a person sees it.
 
     Raises:
@@ -124,12 +131,7 @@ def write_plain(
         CountMismatchError: a line got lost.
     """
     schema = to_arrow_schema(staged_schema(config, {}))
-    of_contexts = [CONTEXT_LINES, CONTEXT_TIME, *context_texts(config.features)]
-    of_lines = [name for name in schema.names if name not in of_contexts]
-    targets = [
-        (folder, pa.schema([schema.field(name) for name in names]))
-        for folder, names in zip(folders, (of_lines, ["split", "key", *of_contexts]), strict=True)
-    ]
+    targets = list(zip(folders, map(to_arrow_schema, plain_schemas(config)), strict=True))
     for folder in folders:
         storage.make_directory(folder)
 

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Collection, Sequence
-from functools import reduce
+from functools import partial, reduce
+from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import InputError, TooManyRejectsError
@@ -30,7 +32,6 @@ from esmm_spark.samples.dataset import check_rejects, grouping_plan
 from esmm_spark.samples.frozen import frozen_of
 from esmm_spark.samples.hashing.held_out import is_held_out
 from esmm_spark.spark.steps import step
-from esmm_spark.tables.assembling import CONTEXT_LINES
 from esmm_spark.tables.contexts import (
     bytes_of_contexts,
     context_counts,
@@ -42,7 +43,7 @@ from esmm_spark.tables.contexts import (
 from esmm_spark.tables.counting import SOURCE, StagedCounts, count_staged, describe_source, lost_fractions
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
-from esmm_spark.tables.plain import find_plain, write_plain
+from esmm_spark.tables.plain import find_plain, plain_schemas, write_plain
 from esmm_spark.tables.splits import wanted_splits
 from esmm_spark.tables.staging import (
     context_texts,
@@ -133,36 +134,33 @@ def _staged(
     texts = context_texts(config.features)
     scratch = [storage.join(folder, name) for name in (_LINES, _CONTEXT_LINES, _CONTEXTS)]
     every_field, carry = config.features.fields, config.samples.carry
-    counted, lost = _stage(spark, config, tables, scratch[:2], f"read {path}")
-    source, num_bytes = describe_source(counted.fates, path)
-    lost |= lost_fractions(counted.fractions, every_field)
+    found = _stage(spark, config, tables, scratch[:2], f"read {path}")
+    source, num_bytes = describe_source(found.counts.fates, path)
+    lost = {**found.lost, **lost_fractions(found.counts.fractions, every_field)}
     for warning in describe_lost(lost, every_field, carry):
         _log.warning(warning)
     if marks := sum(opened.byte_order_marks for opened, _ in tables):
         source.notes[BYTE_ORDER_MARKS] = marks
     source.notes |= lost_notes(lost)
-    staged = spark.read.parquet(filesystems.spark_source(scratch[0]))
-    rejects = _write_rejects(staged, folder) if source.rejects else []
-    _check_rejects(source, staged, config.logs.max_reject_fraction)
-    accepted = staged.where(is_accepted())
+    rejects = _write_rejects(found.lines, folder) if source.rejects else []
+    _check_rejects(source, found.lines, config.logs.max_reject_fraction)
+    accepted = found.lines.where(is_accepted())
     if fitted is None:
         fitted = _fit(accepted, config, num_bytes)
     accepted = placed_lines(accepted, config.features, fitted)
-    of_contexts = accepted
-    if CONTEXT_LINES not in accepted.columns:
-        of_contexts = spark.read.parquet(filesystems.spark_source(scratch[1]))
+    of_contexts = accepted if found.of_contexts is None else found.of_contexts
     context_bytes: dict[str, int] = {}
     if table.context_key is None:
         contexts = of_contexts.select(
             "split", "key", context_line([F.col(text) for text in texts]).alias("line")
         )
     else:
-        found = flat_contexts(of_contexts, texts, table.on_difference == "first")
+        contexts = flat_contexts(of_contexts, texts, table.on_difference == "first")
         # Counted by the pass that writes them.
-        found, counts_of = observing(found, context_counts(fields, num_bytes))
+        contexts, counts_of = observing(contexts, context_counts(fields, num_bytes))
         with step(spark, "find the contexts"):
-            found.write.parquet(filesystems.spark_path(scratch[2]))
-        contexts = spark.read.parquet(filesystems.spark_source(scratch[2]))
+            contexts.write.parquet(filesystems.spark_path(scratch[2]))
+        contexts = _read_back(spark, scratch[2], contexts.schema)
         counts = counts_of()
         context_bytes = {split: bytes_of_contexts(counts, split) for split in num_bytes}
         differing = differing_fields(counts)
@@ -183,22 +181,36 @@ def _staged(
     return OpenLog(splits, rejects, scratch, fitted)
 
 
+class _StagedLines(NamedTuple):
+    """The staged lines of all tables.
+
+    Attributes:
+        counts: what they are.
+        lost: the counts of `lost_values`.
+        lines: them.
+        of_contexts: the contexts' columns of those that have them, None where `lines` has these.
+    """
+
+    counts: StagedCounts
+    lost: dict[str, int]
+    lines: DataFrame
+    of_contexts: DataFrame | None = None
+
+
 def _stage(
     spark: SparkSession,
     config: Config,
     tables: Sequence[tuple[OpenTable, Wanted]],
     folders: Sequence[str],
     name: str,
-) -> tuple[StagedCounts, dict[str, int]]:
-    """Writes the staged lines of all tables; returns what they are, and the counts of `lost_values`.
-
-    Plain tables have their contexts' columns in the second of the folders.
-    """
+) -> _StagedLines:
+    """Writes the staged lines of all tables, the contexts' columns of plain ones in the second folder."""
     plain = find_plain(config, tables)
     if plain is not None:
         counted = write_plain(spark, plain, config, folders, name)
         if counted is not None:
-            return counted, {}
+            lines, of_contexts = map(partial(_read_back, spark), folders, plain_schemas(config))
+            return _StagedLines(counted, {}, lines, of_contexts)
         for folder in folders:
             storage.delete(folder)
     lines = reduce(DataFrame.unionByName, (read_lines(opened, wanted) for opened, wanted in tables))
@@ -207,13 +219,18 @@ def _stage(
         lines, config.features.fields, config.samples.carry, is_accepted(), counts_fractions=False
     )
     lines, counts_of = observing(lines, lost)
+    staged = staged_lines(lines, config)
     with step(spark, name):
         # Read a few times and deleted: zstd would take a seventh of the pass.
-        writer = staged_lines(lines, config).write.option("compression", "snappy")
-        writer.parquet(filesystems.spark_path(folders[0]))
-    staged = spark.read.parquet(filesystems.spark_source(folders[0]))
+        staged.write.option("compression", "snappy").parquet(filesystems.spark_path(folders[0]))
+    staged = _read_back(spark, folders[0], staged.schema)
     categorical = [field for field in config.features.fields if not field.is_numbered]
-    return count_staged(staged, len(categorical)), counts_of()
+    return _StagedLines(count_staged(staged, len(categorical)), counts_of(), staged)
+
+
+def _read_back(spark: SparkSession, folder: str, schema: StructType) -> DataFrame:
+    """Returns what was written with a schema; without it Spark runs a job to find it in a footer."""
+    return spark.read.schema(schema).parquet(filesystems.spark_source(folder))
 
 
 def _fit(accepted: DataFrame, config: Config, splits: Collection[str]) -> dict[str, FittedNumber]:
