@@ -1,6 +1,7 @@
 """One fault at a random moment of a command, and whether all is whole after it and after a rerun."""
 
 import random
+import re
 import subprocess
 import sys
 import time
@@ -15,12 +16,17 @@ from bench.faults.kinds import Fault, fault_of
 from bench.faults.processes import MARK, kill, marked, until_gone
 from bench.faults.scenarios import Scenario
 from bench.measure import ROOT, environment
+from esmm_spark.doctor.finding import Outcome
+from esmm_spark.doctor.paths import check_counts_of_dataset
 from tests.files.disks import NotMountableError
 
 # Processes of a command that is killed, or refused something, have so long to end.
 MOST_SECONDS = 60.0
 _MOST_RUN_S = 600.0
 NOT_RUN = "not run"
+_DAY = re.compile(r"ds=\d{4}-\d\d-\d\d")
+# What tells of all days: it changes with each of them.
+_OF_ALL_DAYS = ("manifest.json", "inputs.json")
 
 
 @dataclass
@@ -153,7 +159,7 @@ class Lab:
             changed = [name for name, digest in known.before.items() if left.get(name) != digest]
             added = sorted(left.keys() - known.before.keys())
             trial.left = f"{len(changed)} files changed or gone, {len(added)} more"
-            if not _is_between(scenario, left):
+            if not _is_between(scenario, target, left, known):
                 trial.wrong.append(f"what was there is not whole: {changed[:5]}, more: {added[:5]}")
         with self._started(scenario) as process:
             process.wait(_MOST_RUN_S)
@@ -206,14 +212,39 @@ class Lab:
         return self.log.read_text(errors="replace").splitlines()
 
 
-def _is_between(scenario: Scenario, left: Contents) -> bool:
+def _is_between(scenario: Scenario, target: Path, left: Contents, known: Undisturbed) -> bool:
     """Returns whether a half-way state is one that its readers see through.
 
     A training's checkpoints are its own until it is published, simulated logs are complete with their marker.
+    Days of event logs are published one after the other.
     """
     if scenario.writes == "model":
         return not any(name.startswith("versions/") for name in left)
-    return scenario.writes == "raw" and "_SUCCESS" not in left
+    if scenario.writes == "raw":
+        return "_SUCCESS" not in left
+    is_by_day = any(_DAY.search(name) for name in known.after)
+    return is_by_day and days_are_whole(left, known) and _agrees_with_its_manifest(target)
+
+
+def days_are_whole(left: Contents, known: Undisturbed) -> bool:
+    """Returns whether each day is as before or as after, and so is each file of no day but the manifest's."""
+
+    def of(found: Contents) -> dict[str, Contents]:
+        parts: dict[str, Contents] = {}
+        for name, digest in found.items():
+            day = _DAY.search(name)
+            if name not in _OF_ALL_DAYS:
+                parts.setdefault(day[0] if day else name, {})[name] = digest
+        return parts
+
+    parts, before, after = of(left), of(known.before), of(known.after)
+    names = parts.keys() | before.keys() | after.keys()
+    return all(parts.get(name) in (before.get(name), after.get(name)) for name in names)
+
+
+def _agrees_with_its_manifest(dataset: Path) -> bool:
+    findings = list(check_counts_of_dataset(str(dataset)))
+    return bool(findings) and all(finding.outcome is Outcome.OK for finding in findings)
 
 
 def _listed(folder: Path) -> set[tuple[str, int]]:

@@ -13,6 +13,7 @@ from bench.faults.contents import contents, litter
 from bench.faults.event_fuzz import mutated_events
 from bench.faults.line_fuzz import mutated_lines
 from bench.faults.report import write_results
+from bench.faults.trials import Undisturbed, days_are_whole
 from tests.samples.join_oracle import group
 from tests.samples.raw_lines import SPEC
 
@@ -111,3 +112,27 @@ def test_mutated_events_are_rejected_for_several_reasons_and_some_are_not() -> N
     told = sum(len(events) for days in logs.values() for events in days.values())
     accepted = sum(len(events) for own in users for events in own.values())
     assert 0 < accepted < told
+
+
+@pytest.mark.parametrize(
+    ("left", "is_whole"),
+    [
+        ({"manifest.json": "?", "x/ds=2026-01-01/a": "1", "x/ds=2026-01-02/a": "2", "_SUCCESS": ""}, True),
+        ({"manifest.json": "?", "x/ds=2026-01-01/a": "0", "x/ds=2026-01-02/a": "2", "_SUCCESS": ""}, True),
+        ({"manifest.json": "?", "x/ds=2026-01-01/a": "9", "x/ds=2026-01-02/a": "2", "_SUCCESS": ""}, False),
+        ({"manifest.json": "?", "x/ds=2026-01-01/a": "0", "y/ds=2026-01-01/b": "1", "_SUCCESS": ""}, False),
+        ({"manifest.json": "?", "x/ds=2026-01-02/a": "2", "_SUCCESS": ""}, False),
+        ({"manifest.json": "?", "x/ds=2026-01-01/a": "0"}, False),
+    ],
+)
+def test_of_days_that_are_published_one_by_one_each_is_as_before_or_as_after(
+    left: dict[str, str], is_whole: bool
+) -> None:
+    before = {"manifest.json": "0", "x/ds=2026-01-01/a": "0", "_SUCCESS": ""}
+    after = {
+        **{"manifest.json": "1", "x/ds=2026-01-01/a": "1", "y/ds=2026-01-01/b": "1"},
+        **{"x/ds=2026-01-02/a": "2", "_SUCCESS": ""},
+    }
+    if left.get("x/ds=2026-01-01/a") == "1":
+        left = {**left, "y/ds=2026-01-01/b": "1"}
+    assert days_are_whole(left, Undisturbed(1.0, 0.5, before, after)) == is_whole
