@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +27,21 @@ MASTER = "127.0.0.1"
 # Of a job on a machine that has much else to do; one that is its own takes a tenth.
 MOST_SECONDS = 400
 
+# Of each Java: its optimizing compiler takes longer than what these run.
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1"
+
 Job = subprocess.Popen[str]
+
+# Runs a command for which Spark's folder lies elsewhere, too, and another folder is empty.
+_HIDE = 'mount --bind "$1" "$2" && mount -t tmpfs none "$3" && shift 3 && exec "$@"'
+
+
+def cannot_hide() -> str | None:
+    """Returns why nothing can be hidden from a worker here, or None if it can."""
+    if shutil.which("unshare") is None:
+        return "there is no unshare: apt-get install util-linux"
+    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True)
+    return f"no mount namespace can be made: {tried.stderr.strip()}" if tried.returncode else None
 
 
 class Standalone:
@@ -39,9 +54,12 @@ class Standalone:
         work_folders: of each worker, where its executors work.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Starts all of them; logs and the executors' folders lie below `folder`."""
-        self._folder = folder
+    def __init__(self, folder: Path, hidden: Path | None = None) -> None:
+        """Starts all of them; logs and the executors' folders lie below `folder`.
+
+        The folder `hidden` is empty for workers and executors.
+        """
+        self._folder, self._hidden = folder, hidden
         self._daemons: list[subprocess.Popen[bytes]] = []
         self.workers: list[subprocess.Popen[bytes]] = []
         self.work_folders: list[Path] = []
@@ -66,11 +84,18 @@ class Standalone:
 
     def _start(self, name: str, address: str, kind: str, *arguments: str) -> subprocess.Popen[bytes]:
         log = self._folder / f"{name}.log"
-        command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind.lower()}.{kind}"]
+        home, hiding = SPARK_HOME, list[str]()
+        if kind == "Worker" and self._hidden is not None:
+            home = self._folder / f"{name}-spark"
+            home.mkdir()
+            paths = map(str, (SPARK_HOME, home, self._hidden))
+            hiding = ["unshare", "--mount", "sh", "-c", _HIDE, "sh", *paths]
+        command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind.lower()}.{kind}"]
         with log.open("wb") as file:
             daemon = subprocess.Popen(
-                [*command, "--host", address, *arguments],
-                env={**environment(), "SPARK_LOCAL_IP": address},
+                [*hiding, *command, "--host", address, *arguments],
+                env={**environment(), "SPARK_LOCAL_IP": address, "SPARK_HOME": str(home)},
+                cwd=self._folder,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
@@ -85,7 +110,7 @@ class Standalone:
         try:
             with urllib.request.urlopen(f"http://{MASTER}:{self._ui_port}/json/", timeout=10) as answer:
                 workers: int = json.load(answer)["aliveworkers"]
-        except OSError:
+        except (OSError, json.JSONDecodeError):  # at first another page answers for this one
             return None
         return workers
 
@@ -105,6 +130,7 @@ class Standalone:
         `options` are Spark's settings, `variables` the environment's.
         """
         settings = {"spark.driver.host": MASTER, "spark.ui.enabled": "false", **(options or {})}
+        settings |= {f"spark.{of}.extraJavaOptions": _SHORT_LIVED for of in ("driver", "executor")}
         command = ["spark-submit", "--master", self.url, "--executor-memory", "1g", "--driver-memory", "1g"]
         command += [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
         return subprocess.Popen(
@@ -144,7 +170,7 @@ def environment() -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "SPARK_LOCAL_IP": MASTER,
         "SPARK_DAEMON_MEMORY": "512m",
-        "SPARK_DAEMON_JAVA_OPTS": f"-Dspark.worker.timeout={WORKER_TIMEOUT_S}",
+        "SPARK_DAEMON_JAVA_OPTS": f"-Dspark.worker.timeout={WORKER_TIMEOUT_S} {_SHORT_LIVED}",
         "PYSPARK_PYTHON": sys.executable,
     }
     for name in ("SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT"):

@@ -9,6 +9,9 @@ import pytest
 
 from esmm_spark.contracts.schemas.layout import MARKER
 
+# Of an installation; Airflow's takes one and a half minutes.
+_MOST_SECONDS = 600
+
 
 def venv_of(name: str, lock: Path) -> Path:
     """Returns a venv with the packages that `lock` pins; skips the test where they can't be installed."""
@@ -16,9 +19,14 @@ def venv_of(name: str, lock: Path) -> Path:
     venv = Path.home() / ".cache" / "esmm_spark" / f"{name}-{digest}"
     if not (venv / MARKER).exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        command = [str(venv / "bin" / "pip"), "install", "--quiet", "--requirement", str(lock)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"{name} can't be installed: {done.stderr.splitlines()[-1]}")
+        # Where there is no network this ends soon, whatever the environment says of patience.
+        command = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+        command += ["--retries", "2", "--timeout", "20", "--requirement", str(lock)]
+        try:
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=_MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"{name} can't be installed within {_MOST_SECONDS} s")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"{name} can't be installed: {(error.stderr or str(error)).splitlines()[-1]}")
         (venv / MARKER).touch()
     return venv
