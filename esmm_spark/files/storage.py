@@ -125,9 +125,19 @@ def read_bytes(uri: str) -> bytes:
         InputError: there is no such file.
     """
     filesystem, path = filesystems.filesystem_of(uri)
-    try:
+
+    def content() -> bytes:
         with filesystem.open_input_stream(path) as stream:
             return cast(bytes, stream.read())
+
+    try:
+        try:
+            return content()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) or moving.can_rename(filesystem):
+                raise
+            # An object that was deleted once it was open fails like this: another look tells.
+            return content()
     except FileNotFoundError as error:
         raise InputError(f"no file at {uri}") from error
 

@@ -31,6 +31,14 @@ def local(spark: SparkSession, raw: Path, tmp_path_factory: pytest.TempPathFacto
     return run
 
 
+@pytest.fixture(scope="session")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
+    """A cluster whose master and workers no test breaks."""
+    standalone = Standalone(tmp_path_factory.mktemp("steady"))
+    yield standalone
+    standalone.close()
+
+
 @pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
     """A cluster that the test may break."""

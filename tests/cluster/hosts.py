@@ -38,11 +38,21 @@ def missing() -> str | None:
             return f"there is no {name}: apt-get install iproute2 openssh-server"
     if not SSHD.exists():
         return f"there is no {SSHD}: apt-get install openssh-server"
-    probe = f"esmm{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
-    if made.returncode != 0:
-        return f"no network namespace can be made: {made.stderr.strip()}"
-    ip("netns", "delete", probe)
+    probe = f"esmm{os.getpid()}-probe"
+    # All that Hosts asks of the kernel; a container may allow some of it.
+    asked = [
+        ["ip", "netns", "add", probe],
+        ["ip", "-n", probe, "link", "add", "bridge", "type", "bridge"],
+        ["ip", "-n", probe, "link", "add", INTERFACE, "type", "veth", "peer", "name", "port"],
+        ["ip", "netns", "exec", probe, "unshare", "--uts", "hostname", "probe"],
+    ]
+    try:
+        for command in asked:
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode != 0:
+                return f"no hosts can be made: {' '.join(command)}: {done.stderr.strip()}"
+    finally:
+        subprocess.run(["ip", "netns", "delete", probe], capture_output=True)
     return None
 
 

@@ -1,7 +1,6 @@
 """What jobs write on a standalone Spark cluster of two workers is what they write in local mode."""
 
 import json
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,6 @@ from tests.scoring.random_model import write_model
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 DAY = "2026-11-20"
-
-
-@pytest.fixture(scope="module")
-def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
-    """A cluster that no test breaks."""
-    standalone = Standalone(tmp_path_factory.mktemp("steady"))
-    yield standalone
-    standalone.close()
 
 
 def test_preprocess(steady: Standalone, local: Run, raw: Path, tmp_path: Path) -> None:

@@ -40,8 +40,9 @@ def start_until_a_task_writes(cluster: Standalone, run: Run, options: Mapping[st
 
 @pytest.mark.parametrize("victim", ["executor", "worker"])
 def test_a_process_killed_while_tasks_write_changes_no_row(
-    cluster: Standalone, local: Run, raw: Path, tmp_path: Path, victim: str
+    request: pytest.FixtureRequest, local: Run, raw: Path, tmp_path: Path, victim: str
 ) -> None:
+    cluster: Standalone = request.getfixturevalue("steady" if victim == "executor" else "cluster")
     run = Run("demo", raw, tmp_path / "run")
     job = start_until_a_task_writes(cluster, run)
     executors = cluster.executors()
@@ -53,16 +54,16 @@ def test_a_process_killed_while_tasks_write_changes_no_row(
 
 
 def test_a_driver_killed_while_tasks_write_leaves_what_was_there_and_a_rerun_completes(
-    cluster: Standalone, local: Run, raw: Path, tmp_path: Path
+    steady: Standalone, local: Run, raw: Path, tmp_path: Path
 ) -> None:
     run = Run("demo", raw, tmp_path / "run")
-    job = start_until_a_task_writes(cluster, run)
+    job = start_until_a_task_writes(steady, run)
     kill_session(job.pid)
     job.communicate()
     assert not run.dataset.exists()
     assert run.staged()
-    wait_until(lambda: not cluster.executors(), "the executors of a driver that is gone end")
-    cluster.run("preprocess", *run.arguments)
+    wait_until(lambda: not steady.executors(), "the executors of a driver that is gone end")
+    steady.run("preprocess", *run.arguments)
     assert_same_examples(run, local)
 
 
@@ -83,14 +84,14 @@ def speculative_attempts(ui_port: int) -> list[dict[str, Any]]:
 
 
 def test_an_attempt_beside_one_that_stands_still_on_executors_that_come_and_go_changes_no_row(
-    cluster: Standalone, local: Run, raw: Path, tmp_path: Path
+    steady: Standalone, local: Run, raw: Path, tmp_path: Path
 ) -> None:
     run, ui_port = Run("demo", raw, tmp_path / "run"), free_port()
-    job = start_until_a_task_writes(cluster, run, {**DYNAMIC, "spark.ui.port": str(ui_port)})
+    job = start_until_a_task_writes(steady, run, {**DYNAMIC, "spark.ui.port": str(ui_port)})
     # Below an executor: the parent of its Python workers, and those.
     workers_of = [
         [worker for parent in executor.children() for worker in parent.children(recursive=True)]
-        for executor in cluster.executors()
+        for executor in steady.executors()
     ]
     stopped = next(workers for workers in workers_of if workers)
     for worker in stopped:

@@ -4,6 +4,7 @@ from collections import Counter
 from contextlib import suppress
 from itertools import count
 
+import pyarrow as pa
 import pytest
 from pyarrow import fs
 
@@ -143,3 +144,19 @@ def test_an_empty_folder_can_be_deleted(store: ObjectStore) -> None:
     storage.delete("mem://bucket/empty")
     storage.delete("mem://bucket/empty")
     assert not storage.exists("mem://bucket/empty")
+
+
+def test_an_object_that_is_deleted_while_it_is_open_is_told_as_one_that_is_not_there(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.objects["bucket/x"] = b"content"
+    opened = store.open_input_stream
+
+    def deleted_since(path: str) -> pa.NativeFile:
+        opened(path)
+        del store.objects[path]
+        raise OSError("AWS Error NO_SUCH_KEY during GetObject operation")
+
+    monkeypatch.setattr(store, "open_input_stream", deleted_since)
+    with pytest.raises(InputError, match="no file at mem://bucket/x"):
+        storage.read_bytes("mem://bucket/x")

@@ -67,10 +67,10 @@ class Schedule:
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return path
 
-    def run(self, day: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, day: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs the DAG of a day, its tasks one after the other, without a scheduler."""
         return subprocess.run(
-            [self.airflow, "dags", "test", "esmm_daily", day],
+            [self.airflow, "dags", "test", *options, "esmm_daily", day],
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
@@ -132,8 +132,9 @@ def test_three_days(schedule: Schedule) -> None:
     assert schedule.content() == before
     assert schedule.lines("alerts") == []
 
-    # A gate that no model passes.
-    done = schedule.run(DAYS[2], ESMM_SPARK_OVERRIDES="evaluate.require.ctcvr_auc=1.0")
+    # A gate that no model passes; what comes before it has just run.
+    before_it = ("--mark-success-pattern", "preprocess|train|score")
+    done = schedule.run(DAYS[2], *before_it, ESMM_SPARK_OVERRIDES="evaluate.require.ctcvr_auc=1.0")
     assert done.returncode != 0
     assert "exit code 3" in done.stdout + done.stderr
     assert schedule.lines("released") == [DAYS[2]] * 2

@@ -42,6 +42,7 @@ def pod_specs(value: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(1200)
 def test_the_manifests_and_all_of_their_pods_are_valid(validator: Path, tmp_path: Path) -> None:
     checked = [document for _, document in documents() if document["apiVersion"] in OF_KUBERNETES]
     # The operators' own kinds have no schema in the package, but the pods in them have.

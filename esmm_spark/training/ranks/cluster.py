@@ -19,6 +19,7 @@ from esmm_spark.collectives.interface import Collectives, LostTouchError
 from esmm_spark.contracts.errors import EsmmSparkError, RankFailedError
 from esmm_spark.contracts.train_config import Backend, Train
 from esmm_spark.runtime.activity import inside, waiting
+from esmm_spark.training.ranks.judge import stops
 from esmm_spark.training.ranks.launch import FailedElsewhereError, is_launched
 from esmm_spark.training.ranks.watch import Watch
 
@@ -183,10 +184,7 @@ def open_cluster(train: Train) -> Iterator[Cluster]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         lost = f"another rank ended, or can't be reached any more ({str(error).splitlines()[0]})"
         gone = watch.trouble(_SECONDS_TO_LEARN_WHO) or lost
-        raise RankFailedError(
-            f"rank {cluster.rank} of {cluster.num_ranks} stops: {gone}; the same command goes on from the "
-            "newest checkpoint"
-        ) from error
+        raise RankFailedError(stops(cluster.rank, cluster.num_ranks, gone)) from error
     finally:
         # Of three ranks and more, one that has not lost touch may wait for this one, and this one for it.
         if in_touch:

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esmm_spark.runtime.activity import Kind
+from esmm_spark.runtime.activity import Activity, Kind
 
 # A rank that is silent for so long is named where Horovod gave up.
 _SILENT_S = 5.0
+# After waiting so long for a rank that is dead, rank 0 won't learn it from Horovod in time to tell.
+_SECONDS_TO_LOSE_TOUCH = 1.5
 # Those who ended within this time of the first did so because of it.
 _TOGETHER_S = 1.0
 _SHOWN = 4
-_REMEDY = "all ranks stop; the same command goes on from the newest checkpoint"
+_GOES_ON = "the same command goes on from the newest checkpoint"
+_REMEDY = f"all ranks stop; {_GOES_ON}"
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Peer:
         what: what it did then.
         age_s: for how long it had done so.
         ended_s: when it ended, None while it lives.
+        said_so: whether it told that it ends; a process that is killed doesn't.
     """
 
     rank: int
@@ -36,6 +40,7 @@ class Peer:
     what: str = "starting"
     age_s: float = 0.0
     ended_s: float | None = None
+    said_so: bool = False
 
     @property
     def is_present(self) -> bool:
@@ -47,9 +52,10 @@ class Peer:
         """`rank 1 of 2 on host-b`."""
         return f"rank {self.rank} of {self.num_ranks} on {self.host}"
 
-    def end(self, now: float) -> None:
+    def end(self, now: float, said_so: bool = False) -> None:
         """Notes that it ended."""
-        self.ended_s = now if self.ended_s is None else self.ended_s
+        if self.ended_s is None:
+            self.ended_s, self.said_so = now, said_so
 
 
 def reason_to_end(peers: Sequence[Peer], timeout_s: float, now: float, last_unhurried_s: float) -> str | None:
@@ -77,6 +83,29 @@ def reason_to_end(peers: Sequence[Peer], timeout_s: float, now: float, last_unhu
         return f"the others have waited {longest_s:.0f} s ({limit}) for {told}; {_REMEDY}"
     told = _list([*filter(None, [trouble(peers, now)]), *(f"{peer.name} is {peer.what}" for peer in present)])
     return f"all ranks wait for each other for {longest_s:.0f} s ({limit}): {told}; {_REMEDY}"
+
+
+def cut_off(peers: Sequence[Peer], own: Activity, now: float) -> str | None:
+    """Returns why the first rank ends when it waits for a rank that is dead; None if it doesn't.
+
+    Of three ranks and more, Horovod on the first may wait for one that has lost touch itself, until that one
+    has ended; horovodrun leaves all of them 5 s.
+
+    Args:
+        peers: all ranks that have said something.
+        own: what the first rank does.
+        now: the time.
+    """
+    died_s = [peer.ended_s for peer in peers if peer.ended_s is not None and not peer.said_so]
+    waits_s = now - max(own.since_s, min(died_s, default=now))
+    if own.kind is not Kind.WAITS or waits_s < _SECONDS_TO_LOSE_TOUCH:
+        return None
+    return stops(0, peers[0].num_ranks, trouble(peers, now))
+
+
+def stops(rank: int, num_ranks: int, why: str) -> str:
+    """Returns what a rank says that ends because of another."""
+    return f"rank {rank} of {num_ranks} stops: {why}; {_GOES_ON}"
 
 
 def trouble(peers: Sequence[Peer], now: float) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+import psutil
+
 from esmm_spark.contracts.errors import ConfigError, RankFailedError, UserError
 from esmm_spark.contracts.train_config import Backend
 from esmm_spark.runtime.run_notes import this_run
@@ -86,6 +88,20 @@ def require_host_address(backend: Backend) -> None:
             f"this host's name, {name}, has no address ({error.strerror}), which Gloo asks for: write "
             f"`127.0.1.1 {name}` to /etc/hosts, or, where ranks run on several hosts, its address among them"
         ) from error
+
+
+def host_name() -> str:
+    """Returns this host as horovodrun calls it, else its own name."""
+    return os.environ.get("HOROVOD_HOSTNAME") or socket.gethostname()
+
+
+def own_address() -> str:
+    """Returns this host's address on the network that the ranks' Gloo uses."""
+    interface = os.environ.get("HOROVOD_GLOO_IFACE") or os.environ.get("GLOO_SOCKET_IFNAME", "")
+    for address in psutil.net_if_addrs().get(interface.split(",")[0], []):
+        if address.family == socket.AF_INET:
+            return str(address.address)
+    return socket.gethostbyname(host_name())
 
 
 def _launcher() -> tuple[str, str, str] | None:

@@ -1,34 +1,32 @@
 """A watchdog over the ranks, beside their collective operations: detects ranks that stall or are gone.
 
-Each rank has a thread that tells rank 0 once a second what its main thread does (activity.py), over a TCP
-connection of its own; a thread on rank 0 judges. It ends the job when some rank has waited for `timeout_s`
-for one that works, or when one gives no sign of life for so long. A rank that is at something which may take
-long (a checkpoint, compiling) stops that clock. docs/decisions/018 says why this way.
+Each rank has a thread that tells rank 0 once a second what its main thread does (activity.py), in lines of
+JSON over a TCP connection of its own; a thread on rank 0 judges. It ends the job when some rank has waited
+for `timeout_s` for one that works, when one gives no sign of life for so long, or when rank 0 waits for one
+that is dead. A rank that is at something which may take long (a checkpoint, compiling) stops that clock.
+docs/decisions/018 says why this way.
 
     client -> hub    {"token", "rank", "host"}, then {"kind", "what", "age_s"} each second, {"bye"}
     hub -> client    {} each second, {"trouble": who is gone}, {"reason": why all end}, {"bye"}
 
-Lines of JSON. The token keeps strangers out; it came by a collective operation.
+The token keeps strangers out; it came by a collective operation.
 """
 
 import json
 import logging
-import os
 import secrets
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
-
-import psutil
 
 from esmm_spark.runtime import activity
 from esmm_spark.training.ranks import judge
 from esmm_spark.training.ranks.judge import Peer
-from esmm_spark.training.ranks.launch import end_now
+from esmm_spark.training.ranks.launch import end_now, host_name, own_address
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SIGNS = 1.0
@@ -89,19 +87,20 @@ class _Hub(threading.Thread):
     def __init__(self, num_ranks: int, timeout_s: float) -> None:
         super().__init__(name="watch hub", daemon=True)
         self._num_ranks, self._timeout_s = num_ranks, timeout_s
-        self._listening = socket.create_server((_own_address(), 0))
+        self._listening = socket.create_server((own_address(), 0))
         self._listening.setblocking(False)
         self._token = secrets.token_hex(16)
         host, port = self._listening.getsockname()[:2]
-        self.address = f"{host} {port} {self._token} {_host_name()}"
+        self.address = f"{host} {port} {self._token} {host_name()}"
         self._peers: dict[socket.socket, Peer] = {}
         self._unread: dict[socket.socket, bytes] = {}
         self._last_unhurried_s = time.monotonic()
+        self._told = ""
         self._closing = threading.Event()
 
     def run(self) -> None:
         """Listens until it is closed."""
-        told, last_tick_s = "", time.monotonic()
+        last_tick_s = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(self._listening, selectors.EVENT_READ)
             while not self._closing.is_set():
@@ -109,10 +108,7 @@ class _Hub(threading.Thread):
                     self._hear(selector, key.fileobj)
                 now = time.monotonic()
                 peers = list(self._peers.values())
-                trouble = judge.trouble(peers, now)
-                if trouble != told:
-                    self._tell_all({"trouble": trouble})
-                    told = trouble
+                self._tell_who_is_gone(peers, now)
                 if now - last_tick_s < _SECONDS_BETWEEN_SIGNS:
                     continue
                 if now - last_tick_s > _PAUSE_S:
@@ -127,6 +123,14 @@ class _Hub(threading.Thread):
             self._tell_all({"bye": True})
         for connection in (self._listening, *self._unread):
             connection.close()
+
+    def _tell_who_is_gone(self, peers: Sequence[Peer], now: float) -> None:
+        trouble = judge.trouble(peers, now)
+        if trouble != self._told:
+            self._tell_all({"trouble": trouble})
+            self._told = trouble
+        if reason := judge.cut_off(peers, activity.current(), now):
+            self._end_all(reason)
 
     def close(self) -> None:
         """Tells all ranks that the watch is over, if it ever began: of a single rank it doesn't."""
@@ -180,7 +184,7 @@ class _Hub(threading.Thread):
         peer = self._peers[source]
         peer.heard_s = now
         if "bye" in message:
-            peer.end(now)
+            peer.end(now, said_so=True)
         else:
             peer.kind, peer.what = activity.Kind(message["kind"]), message["what"]
             peer.age_s = message["age_s"]
@@ -216,14 +220,14 @@ class _Client(threading.Thread):
         except OSError as error:
             # The ranks themselves may have another way.
             _log.warning(
-                f"rank {self._rank} on {_host_name()} can't reach {self._hub_name} at "
+                f"rank {self._rank} on {host_name()} can't reach {self._hub_name} at "
                 f"{self._address[0]}:{self._address[1]} ({error}): train.stall_timeout_s does not watch it"
             )
             return
         with connection:
             self._connection = connection
             connection.settimeout(_SECONDS_BETWEEN_SIGNS / 2)
-            self._say(connection, {"token": self._token, "rank": self._rank, "host": _host_name()})
+            self._say(connection, {"token": self._token, "rank": self._rank, "host": host_name()})
             heard_s = last_s = time.monotonic()
             while not self._closing.is_set():
                 now = activity.current()
@@ -283,17 +287,3 @@ class _Client(threading.Thread):
             end_now(
                 judge.no_sign(f"rank 0 on {self._hub_name}", silent_s, self._timeout_s) if speaks else None
             )
-
-
-def _host_name() -> str:
-    """Returns this host as horovodrun calls it, else its own name."""
-    return os.environ.get("HOROVOD_HOSTNAME") or socket.gethostname()
-
-
-def _own_address() -> str:
-    """Returns this host's address on the network that the ranks' Gloo uses."""
-    interface = os.environ.get("HOROVOD_GLOO_IFACE") or os.environ.get("GLOO_SOCKET_IFNAME", "")
-    for address in psutil.net_if_addrs().get(interface.split(",")[0], []):
-        if address.family == socket.AF_INET:
-            return str(address.address)
-    return socket.gethostbyname(_host_name())

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ import torch
 from esmm_spark.feed import reader
 from esmm_spark.feed.groups import GroupSlice
 from esmm_spark.runtime import activity
-from esmm_spark.runtime.activity import Kind, doing, inside, waiting
+from esmm_spark.runtime.activity import Activity, Kind, doing, inside, waiting
 from esmm_spark.training.ranks import watch
-from esmm_spark.training.ranks.judge import Peer, reason_to_end, trouble
+from esmm_spark.training.ranks.judge import Peer, cut_off, reason_to_end, trouble
 from esmm_spark.training.ranks.launch import launched_rank
 from esmm_spark.training.ranks.watch import Watch
 from tests.training.runs import run, run_and_signal, steps_with_checkpoint, told
@@ -24,7 +25,7 @@ NewRun = Callable[..., Path]
 NOW = 1000.0
 
 
-def peer(rank: int, kind: Kind, what: str, age_s: float, **more: float) -> Peer:
+def peer(rank: int, kind: Kind, what: str, age_s: float, **more: Any) -> Peer:
     return Peer(rank, 3, f"host-{rank}", more.pop("heard_s", NOW - 1), kind, what, age_s, **more)
 
 
@@ -85,6 +86,23 @@ def test_of_ranks_that_ended_the_first_are_named() -> None:
         peer(2, Kind.WORKS, "reading a batch", 1, ended_s=NOW - 4),
     ]
     assert trouble(peers, NOW) == "rank 2 of 3 on host-2 ended; it was reading a batch"
+
+
+def test_the_first_rank_ends_when_it_waits_for_one_that_died_and_not_for_one_that_said_goodbye() -> None:
+    died, left = (peer(2, Kind.WORKS, "reading a batch", 1) for _ in range(2))
+    died.end(NOW)
+    left.end(NOW, said_so=True)
+    left.end(NOW)
+    waits = Activity(Kind.WAITS, 'waiting in exchange "step"', NOW - 9)
+    assert cut_off([died], waits, NOW + 2) == (
+        "rank 0 of 3 stops: rank 2 of 3 on host-2 ended; it was reading a batch; the same command goes on "
+        "from the newest checkpoint"
+    )
+    # It may lose touch itself; it does something else; it has only begun to wait.
+    assert cut_off([died], waits, NOW + 1) is None
+    assert cut_off([died], waits._replace(kind=Kind.WORKS), NOW + 2) is None
+    assert cut_off([died], waits._replace(since_s=NOW + 1), NOW + 2) is None
+    assert cut_off([left], waits, NOW + 2) is None
 
 
 def test_what_a_process_does_is_noted_from_the_end_of_what_it_did_inside() -> None:
