@@ -30,6 +30,7 @@ LINE_KERNEL_FILES = (
     "samples/grouping/placing.py",
     "samples/value_counts.py",
     "runtime/splitmix.py",
+    "runtime/texts.py",
     "runtime/xxh64.py",
 )
 
