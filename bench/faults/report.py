@@ -75,16 +75,18 @@ def _of_trials(machine: dict[str, Any], trials: Sequence[dict[str, Any]], seed: 
     told += ", ".join(f"{times} x {fault}" for fault, times in sorted(by_fault.items())) + "."
     if others := [trial for trial in trials if trial not in run]:
         told += f" {len(others)} were {others[0]['left']}."
+    wrong = [
+        f"- {trial['scenario']}, {trial['fault']} at {trial['at_s']} s: {'; '.join(trial['wrong'])}"
+        for trial in run
+        if trial["wrong"]
+    ]
     return [
         textwrap.fill(told, _COLUMNS),
         "",
         *_HEAD,
         *(_row(name, [trial for trial in run if trial["scenario"] == name]) for name in names),
-        *(
-            f"- {trial['scenario']}, {trial['fault']} at {trial['at_s']} s: {'; '.join(trial['wrong'])}"
-            for trial in run
-            if trial["wrong"]
-        ),
+        *([""] if wrong else []),
+        *(textwrap.fill(line, _COLUMNS, subsequent_indent="  ", break_long_words=False) for line in wrong),
     ]
 
 
