@@ -7,6 +7,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from esmm_spark.runtime.compiling import compiled
+
+_LINE_BYTES = 64  # of a processor's cache
+
 
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typing_context: Any, array: Any, index: Any, offset: Any) -> Any:
@@ -31,3 +35,14 @@ def prefetch(typing_context: Any, array: Any, index: Any, offset: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, index, offset), generate
+
+
+def _prefetch_span(array: Any, index: Any, size: int) -> None:
+    """Prefetches the cache lines of the `size` bytes from `array[index]` on."""
+    for start in range(0, size, _LINE_BYTES):
+        prefetch(array, index, start)
+    # They may begin anywhere in a line, and end in one more than they are long.
+    prefetch(array, index, size - 1)
+
+
+prefetch_span = compiled(_prefetch_span, ("runtime/prefetching.py",), _nrt=False, inline="always")

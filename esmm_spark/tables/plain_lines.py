@@ -1,6 +1,7 @@
 """What becomes of the lines of a plain table, a batch at a time: the rules of `lines`, in Arrow."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
@@ -25,7 +26,10 @@ from esmm_spark.tables.splits import test_prefix, test_threshold
 FEATURES = "features."
 
 _BYTES = pa.binary()
-_FIRST_PRINTED = 0x20  # of ASCII; no byte of a longer character is below
+# Of each byte, whether BAD_ID_PATTERN has it: characters of ASCII, which no byte of another one is.
+_IS_BAD_BYTE = np.array(
+    [byte < 0x80 and re.search(BAD_ID_PATTERN, chr(byte)) is not None for byte in range(256)]
+)
 _FLAGS = {b"0": b"0", b"1": b"1", b"true": b"1", b"True": b"1", b"false": b"0", b"False": b"0"}
 
 
@@ -89,9 +93,9 @@ def _as_text(values: pa.Array) -> pa.Array:
 
 
 def _is_bad_id(ids: pa.Array) -> pa.Array:
-    """Returns whether BAD_ID_PATTERN is in an id, null where there is none."""
+    """Returns whether BAD_ID_PATTERN is in an id; of a null one false or null."""
     content, _ = text_memory(ids)
-    if np.any((content < _FIRST_PRINTED) | (content == ord(","))):
+    if np.any(_IS_BAD_BYTE[content]):
         return pc.match_substring_regex(ids, BAD_ID_PATTERN)
     return pa.repeat(pa.scalar(False), len(ids))
 

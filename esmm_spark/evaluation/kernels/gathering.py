@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from esmm_spark.evaluation.kernels.compiling import kernel
+from esmm_spark.evaluation.kernels.compiling import inlined_kernel, kernel
 from esmm_spark.runtime.prefetching import prefetch
 
 # Impressions between the fetch of a column's value and its use.
@@ -13,12 +13,18 @@ _AHEAD = 16
 _AT_ONCE, _MOST_COUNTED = 1 << 11, 128
 
 
+@inlined_kernel
+def _code_of(codes: Any, shift: int) -> Any:
+    """Returns a target's code of an impression's: 0 where it doesn't count, else 1 + label."""
+    return (np.int64(codes) >> shift) & 3
+
+
 @kernel
 def count_target(codes: Any, shift: int) -> tuple[int, int]:
     """Returns how many impressions count for a target, and how many of them have label 1."""
     impressions, positives = 0, 0
     for i in range(codes.shape[0]):
-        code = (codes[i] >> np.uint8(shift)) & np.uint8(3)
+        code = _code_of(codes[i], shift)
         impressions += code != 0
         positives += code == 2
     return impressions, positives
@@ -44,7 +50,7 @@ def gather_target(places: Any, columns: Any, shift: Any, taken: Any) -> int:
             prefetch(groups, places[i + _AHEAD], 0)
             prefetch(codes, places[i + _AHEAD], 0)
         place = places[i]
-        code = (np.int64(codes[place]) >> shift) & 3
+        code = _code_of(codes[place], shift)
         if code != 0:
             own_scores[count] = scores[place]
             own_groups[count] = groups[place]

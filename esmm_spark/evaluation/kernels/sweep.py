@@ -22,13 +22,13 @@ import numpy as np
 
 from esmm_spark.evaluation.kernels.compiling import inlined_kernel, kernel
 from esmm_spark.evaluation.kernels.weights import MAX_WEIGHT
-from esmm_spark.runtime.prefetching import prefetch
+from esmm_spark.runtime.prefetching import prefetch_span
 
 # So many impressions' weights are summed in 16 bits.
 _MOST_IN_16_BITS = ((1 << 16) - 1) // MAX_WEIGHT
 
-# Impressions between the fetch of a group's weights and their use, and the bytes that are fetched at once.
-_AHEAD, _LINE_BYTES = 12, 64
+# Impressions between the fetch of a group's weights and their use.
+_AHEAD = 12
 
 # Places of `PairSums.counts`.
 _IS_OPEN, _OPEN, _OPEN_POSITIVES, _CLOSED, _CLOSED_POSITIVES, _IN_16_BITS, _ROC_POINTS, _CELL = range(8)
@@ -206,10 +206,7 @@ def _count(impressions: int, positives: int, counts: Any, curve: Any) -> None:
 def _fetch(impression: int, places: Any, weights: Any) -> None:
     """Has the weights of an impression to come fetched."""
     if impression < places.shape[0]:
-        for start in range(0, weights.shape[1], _LINE_BYTES):
-            prefetch(weights, places[impression], start)
-        # They may begin anywhere in a line, and end in one more than they are long.
-        prefetch(weights, places[impression], weights.shape[1] - 1)
+        prefetch_span(weights, places[impression], weights.shape[1])
 
 
 @inlined_kernel

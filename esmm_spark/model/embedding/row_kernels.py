@@ -18,7 +18,7 @@ from numba import prange
 from esmm_spark.model.kernels.compilation import inlined_kernel, kernel, parallel_kernel
 from esmm_spark.runtime.arrays import Float32s, Ints
 from esmm_spark.runtime.hash_kernels import fibonacci_hash
-from esmm_spark.runtime.prefetching import prefetch
+from esmm_spark.runtime.prefetching import prefetch_span
 
 Columns = tuple[int, ...] | npt.NDArray[np.int8]
 
@@ -81,11 +81,7 @@ def columns_of(dim: int) -> Columns:
 @kernel
 def prefetch_row(columns: Columns, table: Float32s, row: int, more: int) -> None:
     """Prefetches the cache lines of a float32 row of as many columns as `columns`, and `more`."""
-    size = 4 * (len(columns) + more)
-    for start in range(0, size, 64):
-        prefetch(table, row, start)
-    # A row may begin anywhere in a line, and end in one more than it is long.
-    prefetch(table, row, size - 1)
+    prefetch_span(table, row, 4 * (len(columns) + more))
 
 
 @parallel_kernel
