@@ -63,7 +63,7 @@ def _of_fuzz(fuzzed: dict[str, Any] | None) -> list[str]:
     return [
         "",
         textwrap.fill(told, _COLUMNS),
-        *(f"- {line}" for line in [*lines["differ"], *events["differ"]]),
+        *map(_bullet, [*lines["differ"], *events["differ"]]),
     ]
 
 
@@ -76,7 +76,7 @@ def _of_trials(machine: dict[str, Any], trials: Sequence[dict[str, Any]], seed: 
     if others := [trial for trial in trials if trial not in run]:
         told += f" {len(others)} were {others[0]['left']}."
     wrong = [
-        f"- {trial['scenario']}, {trial['fault']} at {trial['at_s']} s: {'; '.join(trial['wrong'])}"
+        _bullet(f"{trial['scenario']}, {trial['fault']} at {trial['at_s']} s: {'; '.join(trial['wrong'])}")
         for trial in run
         if trial["wrong"]
     ]
@@ -86,8 +86,12 @@ def _of_trials(machine: dict[str, Any], trials: Sequence[dict[str, Any]], seed: 
         *_HEAD,
         *(_row(name, [trial for trial in run if trial["scenario"] == name]) for name in names),
         *([""] if wrong else []),
-        *(textwrap.fill(line, _COLUMNS, subsequent_indent="  ", break_long_words=False) for line in wrong),
+        *wrong,
     ]
+
+
+def _bullet(text: str) -> str:
+    return textwrap.fill(f"- {text}", _COLUMNS, subsequent_indent="  ", break_long_words=False)
 
 
 def _row(name: str, trials: Sequence[dict[str, Any]]) -> str:
