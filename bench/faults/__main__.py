@@ -1,6 +1,7 @@
 """Disturbs every command at random moments and counts what came of it; holds mutated lines to oracles.
 
     python -m bench.faults --kills 100 --seed 1      goes on from where it stopped
+    python -m bench.faults --kills 100 --again       repeats those that went wrong or were not felt
     python -m bench.faults --fuzz 1000000 --seed 1   as many raw lines, and a tenth as many rows of events
 
 After a fault what was there must be whole, no process may stay for over 60 seconds, and a rerun must end with
@@ -36,13 +37,15 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=0, help="faults, over all commands in turns")
     parser.add_argument("--fuzz", type=int, default=0, help="raw lines, each other one mutated")
+    parser.add_argument("--again", action="store_true", help="repeat what went wrong or was not felt")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, default=ROOT / "bench" / "work")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     done = work / f"faults-{arguments.seed}.jsonl"
-    trials = disturb(Workspace(work, 30_000), arguments.kills, arguments.seed, done)
+    workspace = Workspace(work, 30_000)
+    trials = disturb(workspace, arguments.kills, arguments.seed, done, again=arguments.again)
     fuzzed = fuzz_all(work / "fuzz", arguments.fuzz, arguments.seed) if arguments.fuzz else None
     return write_results(arguments.results, trials, fuzzed, arguments.seed)
 
@@ -57,16 +60,25 @@ def fuzz_all(folder: Path, lines: int, seed: int) -> dict[str, Any]:
         }
 
 
-def disturb(workspace: Workspace, kills: int, seed: int, done: Path) -> list[dict[str, Any]]:
-    """Returns the trials number 0 to `kills` - 1; those that `done` has a line of are not run again."""
+def disturb(
+    workspace: Workspace, kills: int, seed: int, done: Path, *, again: bool = False
+) -> list[dict[str, Any]]:
+    """Returns the trials number 0 to `kills` - 1; those that `done` has a line of are not run again.
+
+    With `again` those of them are in which something went wrong, or whose command did not feel the fault.
+    """
     trials = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
-    if len(trials) >= kills:
+    numbers = [
+        number for number, trial in enumerate(trials) if again and (trial["wrong"] or not trial["hit"])
+    ]
+    numbers += range(len(trials), kills)
+    if not numbers:
         return trials
     inputs = Inputs(workspace)
     scenarios = inputs.scenarios()
     lab = Lab(workspace.root / "faults-disk", workspace.log("faults-trial"), inputs.root)
     known: dict[str, Undisturbed] = {}
-    for number in range(len(trials), kills):
+    for number in numbers:
         scenario = scenarios[number % len(scenarios)]
         draw = random.Random(f"{seed}-{number}")
         kind = draw.choice(KINDS)
@@ -79,9 +91,8 @@ def disturb(workspace: Workspace, kills: int, seed: int, done: Path) -> list[dic
             f"{'; '.join(trial.wrong) or 'well'}",
             flush=True,
         )
-        trials.append(trial.as_json())
-        with done.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(trials[-1]) + "\n")
+        trials[number : number + 1] = [trial.as_json()]
+        done.write_text("".join(json.dumps(each) + "\n" for each in trials), encoding="utf-8")
     return trials
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.files.disks import NotMountableError
 # Processes of a command that is killed, or refused something, have so long to end.
 MOST_SECONDS = 60.0
 _MOST_RUN_S = 600.0
+_MOST_TRIES = 4
 NOT_RUN = "not run"
 _DAY = re.compile(r"ds=\d{4}-\d\d-\d\d")
 # What tells of all days: it changes with each of them.
@@ -115,25 +116,41 @@ class Lab:
         return second
 
     def disturb(self, scenario: Scenario, known: Undisturbed, kind: str, draw: random.Random) -> Trial:
-        """Makes a fault at a random moment; two of three come after the command's first file."""
-        begin = known.first_file_s if draw.random() < 2 / 3 else 0.0
-        trial = Trial(scenario.name, kind, round(draw.uniform(begin, known.seconds), 2))
-        try:
-            with fault_of(kind, self.disk, self.inputs) as fault:
-                self._strike(scenario, known, fault, trial, draw)
-                self._judge(scenario, known, trial)
-        except NotMountableError as error:
-            trial.hit, trial.left = False, f"{NOT_RUN}: {error}"
+        """Makes a fault at a random moment; two of three come after the command's first file.
+
+        One that comes after the command's end is made again, sooner: undisturbed it may have taken longer.
+        """
+        begin, end = known.first_file_s if draw.random() < 2 / 3 else 0.0, known.seconds
+        for _ in range(_MOST_TRIES):
+            trial = Trial(scenario.name, kind, round(draw.uniform(min(begin, end), end), 2))
+            try:
+                with fault_of(kind, self.disk, self.inputs) as fault:
+                    ended_s = self._strike(scenario, known, fault, trial, draw)
+                    self._judge(scenario, known, trial)
+            except NotMountableError as error:
+                trial.hit, trial.left = False, f"{NOT_RUN}: {error}"
+                break
+            if ended_s is None or trial.wrong:
+                break
+            begin, end = begin * ended_s / end, ended_s
         return trial
 
     def _strike(
         self, scenario: Scenario, known: Undisturbed, fault: Fault, trial: Trial, draw: random.Random
-    ) -> None:
-        """Starts the command, makes the fault, and waits for the end of all processes."""
+    ) -> float | None:
+        """Starts the command, makes the fault, and waits for the end of all processes.
+
+        Returns:
+            The seconds to the command's end, if that was before the fault, which is not made then.
+        """
         scenario.prepare(self.folder)
         with self._started(scenario, fault.environ) as process:
-            time.sleep(trial.at_s)
-            trial.hit = process.poll() is None
+            started = time.monotonic()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(trial.at_s)
+            if process.poll() is not None:
+                trial.hit = False
+                return time.monotonic() - started
             fault.strike(process.pid, marked(self.folder), draw)
             struck_s = time.monotonic()
             limit = MOST_SECONDS + fault.runs_on * known.seconds
@@ -142,10 +159,11 @@ class Lab:
             if left:
                 trial.wrong.append(f"after {limit:.0f} s {len(left)} processes still run: {left}")
                 kill(left)
-        trial.hit = trial.hit and fault.was_felt()
+        trial.hit = fault.was_felt()
         fault.mend()
         wrong = fault.wrong_end(process.returncode, self._lines())
         trial.wrong += [wrong] if wrong and not left else []
+        return None
 
     def _judge(self, scenario: Scenario, known: Undisturbed, trial: Trial) -> None:
         """Looks at what is left, runs the command again and looks once more."""

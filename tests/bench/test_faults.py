@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from bench.faults.contents import contents, litter
 from bench.faults.event_fuzz import mutated_events
 from bench.faults.line_fuzz import mutated_lines
 from bench.faults.report import write_results
-from bench.faults.trials import Undisturbed, days_are_whole
+from bench.faults.scenarios import Scenario
+from bench.faults.trials import Lab, Undisturbed, days_are_whole
 from tests.samples.join_oracle import group
 from tests.samples.raw_lines import SPEC
 
@@ -112,6 +114,17 @@ def test_mutated_events_are_rejected_for_several_reasons_and_some_are_not() -> N
     told = sum(len(events) for days in logs.values() for events in days.values())
     accepted = sum(len(events) for own in users for events in own.values())
     assert 0 < accepted < told
+
+
+def test_a_fault_that_comes_after_the_end_is_made_again_sooner(tmp_path: Path) -> None:
+    lasts_half_a_second = "mkdir -p $0; sleep 0.4; echo 1 > $0/manifest.json; sleep 0.1"
+    scenario = Scenario("x", "data", lambda to: ["sh", "-c", lasts_half_a_second, str(to / "data")])
+    lab = Lab(tmp_path / "disk", tmp_path / "log", tmp_path)
+    subprocess.run(scenario.command(tmp_path), check=True)
+    known = Undisturbed(6.0, 5.0, {}, contents(tmp_path / "data"))
+    trial = lab.disturb(scenario, known, "kill the command", random.Random("1"))
+    assert trial.hit
+    assert trial.at_s < 1.0
 
 
 @pytest.mark.parametrize(
