@@ -10,7 +10,7 @@ from bench.workspace import EVALUATE, Workspace, say
 from esmm_spark.contracts.schemas.layout import MARKER
 from esmm_spark.files import storage
 
-SIZES = (1_000_000, 10_000_000)
+SIZES = (1_000_000, 10_000_000, 21_000_000, 40_000_000)
 _DEMO = 600_000
 _DEMO_S, _SECONDS, _MEMORY_MIB, _GROWN = 15.0, 60.0, 4096.0, 1.2
 _TIMED = {10_000_000: "two models", 21_000_000: "one model"}

@@ -7,6 +7,8 @@ from bench.results import OURS, StageResult
 from bench.stages.tables import FORMATS, table_config
 from bench.workspace import PREPROCESS, Workspace, say
 
+_DRIVER_MIB = 4096.0
+
 
 def run(workspace: Workspace, impressions: int) -> StageResult:
     """Measures the whole command on `impressions` impressions of each."""
@@ -23,3 +25,5 @@ def _measure(workspace: Workspace, result: StageResult, name: str, config: Path,
     command = [PREPROCESS[0], "--driver-memory", "4g", *PREPROCESS[1:], "--config", str(config)]
     usage = measured(command, workspace.log(f"memory-{config.stem}"))
     result.add(name, usage.peak_mib, "MiB", **usage.as_details(), impressions=impressions)
+    text = f"{name}, {impressions:,}: memory of all processes with a driver of 4 GB, MiB"
+    result.ask(text, usage.peak_mib, _DRIVER_MIB, at_least=False)

@@ -1,11 +1,12 @@
-"""Runs of little data, from the command to its exit: what starts and plans cost, whatever the data."""
+"""Runs of little data, from the command to its exit: what starts and plans cost; and the demos."""
 
 import json
+import time
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from bench.event_logs import DAY, days_before, write_days_before
-from bench.measure import Usage, measured_worker
+from bench.measure import ROOT, Usage, measured_worker
 from bench.results import OURS, StageResult
 from bench.stages.events import day_config
 from bench.workspace import PREPROCESS, Workspace, say
@@ -17,12 +18,14 @@ _ROUNDS = 2
 _DAYS = {60: 12.0, 50_000: 34.0}
 _EARLIER_DAYS, _BACKFILL_S = 30, 10.0
 _LINES, _LINES_S = 20_000, 8.0
+# Script -> the folder that it writes, and the seconds that all of it may take.
+_DEMOS = {"demo": ("demo", 90.0), "demo_table": ("demo-table", 240.0)}
 # A log of a few lines has hardly a click, and none that converts.
 _RARE = ("--allow-missing", "clicks,conversions")
 
 
 def run(workspace: Workspace) -> StageResult:
-    """Measures days of event logs, what a look back adds to one, and raw lines; the best of two runs each."""
+    """Measures days of event logs, what a look back adds to one, raw lines, each twice, and the demos."""
     result = StageResult()
     for size, limit_s in _DAYS.items():
         command = [*PREPROCESS, "--config", str(day_config(workspace, "even", size)), "--ds", DAY, *_RARE]
@@ -34,7 +37,37 @@ def run(workspace: Workspace) -> StageResult:
     runs = [workspace.run("small-lines", [*PREPROCESS, "--config", str(config)]) for _ in range(_ROUNDS)]
     name = f"preprocess of {_LINES:,} raw lines, command to exit"
     result.ask(f"{name}, s", _add(result, name, runs), _LINES_S, at_least=False)
+    for script in _DEMOS:
+        _measure_demo(workspace, result, script)
     return result
+
+
+def _measure_demo(workspace: Workspace, result: StageResult, script: str) -> None:
+    """Adds a demo, with what its commands' records say that they took; .venv is there."""
+    folder, limit_s = _DEMOS[script]
+    say(f"small: scripts/{script}.sh")
+    began_s = time.time()
+    usage = workspace.run(script, [str(ROOT / "scripts" / f"{script}.sh")])
+    records = _records(ROOT / folder, began_s)
+    result.add(f"{OURS}, scripts/{script}.sh", usage.wall_s, "s", **usage.as_details(), records=records)
+    for name, record in records.items():
+        result.add(f"{script}: {name}", record["seconds"], "s")
+    between_s = usage.wall_s - sum(record["seconds"] for record in records.values())
+    result.add(f"{script}: starts before and ends after these", between_s, "s")
+    result.ask(f"scripts/{script}.sh, s", usage.wall_s, limit_s, at_least=False)
+
+
+def _records(folder: Path, after_s: float) -> dict[str, dict[str, float]]:
+    """Returns command and output -> the seconds of a run since then and of its steps, in order."""
+    paths = [*folder.glob("*.run.json"), *folder.glob("*.runs/*.json")]
+    records = [json.loads(path.read_text()) for path in paths if path.stat().st_mtime > after_s]
+    return {
+        f"{record['command']} {Path(record['output']).name}": {
+            "seconds": record["seconds"],
+            **{stage["name"]: stage["seconds"] for stage in record["stages"]},
+        }
+        for record in sorted(records, key=lambda record: str(record["started_at"]))
+    }
 
 
 def _measure_backfill(workspace: Workspace, result: StageResult) -> None:
