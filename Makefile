@@ -19,7 +19,7 @@ setup: ## Make .venv: pinned packages, Horovod built from source (cached outside
 demo: setup ## Simulate, preprocess, train on 2 ranks, score, evaluate: about 2 minutes, below ./demo; EVENTS=1: of event logs, 4 minutes; FUNNEL=1: of three tasks; TABLE=1: of one table, with a profile
 	@scripts/demo$(if $(TABLE),_table,$(if $(EVENTS)$(FUNNEL),_events)).sh
 
-test: setup ## Run every test, PROCESSES=2 in two processes
+test: setup ## Run all tests but test-stress and test-cluster, PROCESSES=2 in two processes
 	@$(BIN)/python -m pytest $(ALL)
 
 test-fast: setup ## Run the tests that start neither Spark nor horovodrun, and take less than half a second: under a minute in all
@@ -34,7 +34,7 @@ test-rest: setup ## Run the tests that coverage leaves out
 test-stress: setup ## Two runs on one target, again and again: some minutes
 	@$(BIN)/python -m pytest -m stress
 
-test-cluster: setup ## A Spark cluster, several hosts and an object store, as processes of this machine: some minutes
+test-cluster: setup ## A Spark cluster, several hosts and an object store, as processes of this machine: a quarter of an hour
 	@$(BIN)/python -m pytest -m cluster
 
 lint: setup ## ruff, mypy, and whether docs/config.md and the tables of README.md are up to date

@@ -56,12 +56,14 @@ def _train(config: Config) -> None:
         print(summary, flush=True)
 
 
-def train_as_rank(content: dict[str, Any]) -> None:
+def train_as_rank(content: dict[str, Any], arguments: Sequence[str]) -> None:
     """Is one rank of `jobs/train.py`, in a process of its own.
 
     Args:
         content: of the config.
+        arguments: of the command line, for the record of the run.
     """
+    sys.argv = ["train.py", *arguments]
     # Spark's tasks have one thread each; this rank has those of train.threads. Nothing heavy is imported yet.
     for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
         del os.environ[name]

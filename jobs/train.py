@@ -7,8 +7,10 @@ spark-submit jobs/train.py --config conf/X.yaml train.backend=torch [key=value .
 from collections.abc import Sequence
 
 from esmm_spark.commands.command import config_parser, parse_config, run_command
+from esmm_spark.commands.recording import note_record_of_ranks
 from esmm_spark.contracts.disjoint_paths import paths_of
 from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.runtime.run_notes import this_run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,9 +34,12 @@ def main(argv: Sequence[str]) -> None:
     from esmm_spark.spark.session import job_session
     from esmm_spark.train import train_as_rank
 
+    # The first rank writes the record, with all that it has counted.
+    this_run().writes(config.paths.model, is_recorded=False)
     paths = [path for path in paths_of(config) if path.key in ("paths.dataset", "paths.model")]
     with job_session("esmm_spark train", paths) as spark:
-        train_on_executors(spark, train_as_rank, config, arguments.ranks)
+        train_on_executors(spark, train_as_rank, config, arguments.ranks, argv)
+    note_record_of_ranks(config.paths.model)
 
 
 if __name__ == "__main__":

@@ -17,22 +17,25 @@
 # 143: Ctrl-C and SIGTERM, which end the attempt at work, too.
 set -uo pipefail
 
-usage() { sed -n '5,8s/^# *//p' "$0" >&2; exit 2; }
+mistake() { echo "error: $*" >&2; exit 2; }
 
 hosts='' attempts=10 wait_s=10 interface=''
-while getopts 'H:n:w:i:' option; do
+while getopts ':H:n:w:i:' option; do
     case $option in
         H) hosts=$OPTARG ;;
         n) attempts=$OPTARG ;;
         w) wait_s=$OPTARG ;;
         i) interface=$OPTARG ;;
-        *) usage ;;
+        *) mistake "-$OPTARG: must be -H HOSTS, -n ATTEMPTS, -w SECONDS or -i INTERFACE, each with a value" ;;
     esac
 done
 shift $((OPTIND - 1))
-[[ $# -gt 0 && $attempts =~ ^[1-9][0-9]*$ && $wait_s =~ ^[0-9]+$ && ( -n $hosts || -z $interface ) ]] || usage
+[[ $# -gt 0 ]] || mistake "no command: write it behind --, e.g. -- python esmm_spark/train.py --config conf/X.yaml"
+[[ $attempts =~ ^[1-9][0-9]*$ ]] || mistake "-n $attempts: must be at least 1 attempt"
+[[ $wait_s =~ ^[0-9]+$ ]] || mistake "-w $wait_s: must be a whole number of seconds"
+[[ -n $hosts || -z $interface ]] || mistake "-i $interface: must stand beside -H"
 launcher=${hosts:+horovodrun}
-command -v "${launcher:=$1}" >/dev/null || { echo "error: there is no $launcher in PATH: activate .venv" >&2; exit 2; }
+command -v "${launcher:=$1}" >/dev/null || mistake "there is no $launcher in PATH: activate .venv"
 
 say() { echo "train_until_done: $*" >&2; }
 
@@ -42,10 +45,11 @@ answers() {
         timeout 15 ssh -n -o BatchMode=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=no "$1" true 2>/dev/null
 }
 
-job='' told=$(mktemp)
+job='' pause='' told=$(mktemp)
 trap 'rm -f "$told"' EXIT
 stop() { # usage: stop SIGNAL EXIT_CODE
     [[ -z $job ]] || { kill "-$1" "$job" 2>/dev/null; wait "$job"; }
+    [[ -z $pause ]] || kill "$pause" 2>/dev/null
     exit "$2"
 }
 trap 'stop INT 130' INT
@@ -55,7 +59,7 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     up='' ranks=0 num_hosts=0
     for host in ${hosts//,/ }; do
         slots=${host#*:}
-        [[ $host == *:* && $slots =~ ^[1-9][0-9]*$ ]] || { echo "error: -H $hosts: write host1:4,host2:4" >&2; exit 2; }
+        [[ $host == *:* && $slots =~ ^[1-9][0-9]*$ ]] || mistake "-H $hosts: write host1:4,host2:4"
         if answers "${host%%:*}"; then
             up+=${up:+,}$host
             ranks=$((ranks + slots)) num_hosts=$((num_hosts + 1))
@@ -89,7 +93,9 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     if ((attempt < attempts)); then
         say "again in $wait_s s"
         sleep "$wait_s" &
-        wait $!
+        pause=$!
+        wait "$pause"
+        pause=''
         wait_s=$((wait_s < 150 ? wait_s * 2 : 300))
     fi
 done

@@ -21,7 +21,7 @@ from esmm_spark.commands.metrics_file import metrics_text
 from esmm_spark.contracts.errors import EsmmSparkError, TargetBusyError
 from esmm_spark.contracts.locations import place_of, redacted
 from esmm_spark.contracts.schemas.run_record import RunRecord, StageRecord, record_uri
-from esmm_spark.runtime.run_notes import Error, Output, RunNotes
+from esmm_spark.runtime.run_notes import Error, Output, RunNotes, this_run
 
 _log = logging.getLogger(__name__)
 _LIBRARIES = ("pyspark", "torch", "horovod", "petastorm", "pyarrow", "numba", "numpy")
@@ -42,8 +42,9 @@ def write_records(notes: RunNotes, arguments: Sequence[str], exit_code: int, err
     """
     try:
         record = record_of(notes, arguments, exit_code, error)
-        if notes.output is not None and not isinstance(error, TargetBusyError):
-            _write_beside(notes.output, record)
+        output = notes.output
+        if output is not None and output.is_recorded and not isinstance(error, TargetBusyError):
+            _write_beside(output, record)
         if notes.metrics_file is not None:
             _write_metrics(notes.metrics_file, record)
     except Exception as problem:
@@ -74,6 +75,17 @@ def record_of(notes: RunNotes, arguments: Sequence[str], exit_code: int, error: 
         exit_code=exit_code,
         error=_line(error),
     )
+
+
+def note_record_of_ranks(root: str) -> None:
+    """Notes what the record beside `root` counts, which the first rank of this run has written."""
+    from esmm_spark.files import storage
+
+    record = RunRecord.model_validate_json(storage.read_bytes(record_uri(root, None)))
+    notes = this_run()
+    notes.counted(record.rows_in, record.rows_out, record.rejects)
+    notes.stages |= {stage.name: stage.seconds for stage in record.stages}
+    notes.peak_memory_bytes = record.peak_memory_bytes
 
 
 def _write_beside(output: Output, record: RunRecord) -> None:

@@ -65,7 +65,7 @@ def _findings(config: Config | None, hosts: Sequence[str]) -> Iterator[Finding]:
         ("packages", installation.check_packages),
         ("Java", installation.check_java),
         ("kernels", installation.check_kernels),
-        ("Horovod", installation.check_horovod),
+        ("Horovod", lambda: installation.check_horovod(config)),
         ("memory", lambda: installation.check_memory(config, max(1, len(hosts)))),
         ("hosts", lambda: check_hosts(hosts)),
     ]

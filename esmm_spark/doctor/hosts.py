@@ -38,7 +38,9 @@ def _check_host(host: str) -> Iterator[Finding]:
     what = f"host {host}"
     python = shlex.quote(sys.executable)
     remote = f"date +%s.%N; test -x {python} && echo python"
-    command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_SECONDS_TO_CONNECT}", host, remote]
+    # As horovodrun does, which asks for no host to be known.
+    settings = ["BatchMode=yes", f"ConnectTimeout={_SECONDS_TO_CONNECT}", "StrictHostKeyChecking=no"]
+    command = ["ssh", *(word for setting in settings for word in ("-o", setting)), host, remote]
     before_s = time.time()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)

@@ -14,6 +14,7 @@ from esmm_spark.contracts.config import Config
 from esmm_spark.doctor.finding import Finding, Outcome, right, wrong
 from esmm_spark.evaluation.kernels.compiling import SCORE_KERNEL_FILES
 from esmm_spark.logs.compiling import LINE_KERNEL_FILES
+from esmm_spark.model.embedding.row_optimizer import row_optimizer_of
 from esmm_spark.model.kernels.compilation import MODEL_KERNEL_FILES
 from esmm_spark.runtime.compiling import cache_folder
 from esmm_spark.runtime.memory import memory_limit_bytes
@@ -104,9 +105,12 @@ def check_kernels() -> Iterator[Finding]:
             )
 
 
-def check_horovod() -> Iterator[Finding]:
+def check_horovod(config: Config | None) -> Iterator[Finding]:
     """Yields whether Horovod is built for this torch, is patched, and finds this host's address."""
     version = _version("horovod")
+    if version is None and config is not None and config.train.backend == "torch":
+        yield Finding(Outcome.NOTE, "Horovod", "not installed, and train.backend: torch does without")
+        return
     if version is None:
         yield wrong("Horovod", "not installed: run make setup; without it training has one rank")
         return
@@ -154,9 +158,12 @@ def check_memory(config: Config | None, num_hosts: int) -> Iterator[Finding]:
     if config is None:
         return
     rows = config.features.num_rows * config.objective.num_embeddings
-    share = rows * (config.model.dim + 1) * _FLOAT_BYTES // num_hosts
+    optimizer = config.train.embedding_optimizer
+    state_width = row_optimizer_of(config.train).state_width(config.model.dim)
+    share = rows * (config.model.dim + state_width) * _FLOAT_BYTES // num_hosts
     text = (
-        f"{rows:,} rows x (dim {config.model.dim} + 1) x 4 bytes: {_gib(share)} on each of {num_hosts} hosts"
+        f"{rows:,} rows x (dim {config.model.dim} + {state_width} of {optimizer}) x 4 bytes: {_gib(share)} "
+        f"on each of {num_hosts} hosts"
     )
     if share > limit:
         yield wrong("embedding", f"{text}, this one has {_gib(limit)}: more hosts, or fewer num_buckets")

@@ -27,11 +27,13 @@ class Output:
         root: the folder that the config names.
         partition: the one of it that is written, None for all.
         within: the folders in the root, relative to it, that have a part of the partition each.
+        is_recorded: whether this process writes the record beside it.
     """
 
     root: str
     partition: str | None = None
     within: tuple[str, ...] = ("",)
+    is_recorded: bool = True
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -66,9 +68,15 @@ class RunNotes:
     metrics_file: str | None = None
     at_end: "AtEnd | None" = None
 
-    def writes(self, root: str, partition: str | None = None, within: tuple[str, ...] = ("",)) -> None:
+    def writes(
+        self,
+        root: str,
+        partition: str | None = None,
+        within: tuple[str, ...] = ("",),
+        is_recorded: bool = True,
+    ) -> None:
         """Notes where the output goes, as in `Output`."""
-        self.output = Output(root, partition, within)
+        self.output = Output(root, partition, within, is_recorded)
 
     def counted(
         self,

@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from typing import Any, TextIO
 
@@ -24,11 +24,12 @@ _MOST_KEPT = 1 << 20  # characters of what the ranks print
 
 def train_on_executors(
     spark: SparkSession,
-    train_as_rank: Callable[[dict[str, Any]], None],
+    train_as_rank: Callable[[dict[str, Any], Sequence[str]], None],
     config: Config,
     num_ranks: int | None,
+    arguments: Sequence[str],
 ) -> None:
-    """Runs `train_as_rank` on the config's content in a process of each of `num_ranks` tasks.
+    """Runs `train_as_rank` on the config's content and `arguments` in a process of each of `num_ranks` tasks.
 
     What the ranks print comes to this process's stderr. A rank computes with the threads that its task has,
     unless `train.threads` says otherwise.
@@ -38,6 +39,7 @@ def train_on_executors(
         train_as_rank: a function of a module that is installed on the executors.
         config: of the run.
         num_ranks: None for as many as Spark has slots.
+        arguments: of the command line, for the record that the first rank writes.
 
     Raises:
         ConfigError: a local Spark has fewer slots than ranks.
@@ -58,7 +60,7 @@ def train_on_executors(
     printed = _Printed(sys.stderr)
     try:
         with redirect_stderr(printed):
-            distributor.run(train_as_rank, content)
+            distributor.run(train_as_rank, content, list(arguments))
     except (Py4JJavaError, PySparkException, RuntimeError) as failure:
         raise _told(printed.last) from failure
 

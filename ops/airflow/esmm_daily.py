@@ -26,7 +26,9 @@ from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 HOME = os.environ.get("ESMM_SPARK_HOME") or str(Path(__file__).resolve().parent.parent.parent)
-START = os.environ.get("ESMM_SPARK_START", "2026-11-20")
+if "ESMM_SPARK_START" not in os.environ:
+    raise ValueError("set ESMM_SPARK_START to the first day that is built, like 2026-11-20")
+START = os.environ["ESMM_SPARK_START"]
 LOGS = [folder for folder in os.environ.get("ESMM_SPARK_LOGS", "").split(":") if folder]
 RETRIES = int(os.environ.get("ESMM_SPARK_RETRIES", "2"))
 # How ops/daily.sh ends where there is nothing to train on yet.

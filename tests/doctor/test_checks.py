@@ -57,7 +57,7 @@ def test_a_host_is_logged_in_to_and_its_clock_and_python_are_looked_at(
     bin_folder: Path, script: str, wrongs: list[str]
 ) -> None:
     # As of openssh: options, the host, the command.
-    program(bin_folder, "ssh", f'[ "$5" = far ] || exit 9\n{script}')
+    program(bin_folder, "ssh", f'[ "$6 $7" = "StrictHostKeyChecking=no far" ] || exit 9\n{script}')
     found = list(check_hosts(["far"]))
     assert [finding.what for finding in failed(found)] == wrongs
     if wrongs == ["host far"]:
@@ -147,11 +147,11 @@ def test_kernels_that_are_not_compiled_are_a_note(tmp_path: Path, monkeypatch: p
 def test_a_horovod_that_does_not_load_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program(tmp_path, "python", "echo 'ImportError: undefined symbol: x' >&2; exit 1")
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    found = {f.what: f for f in installation.check_horovod()}
+    found = {f.what: f for f in installation.check_horovod(None)}
     assert found["Horovod"].outcome is Outcome.FAILED
     assert "doesn't load: ImportError: undefined symbol: x: build it again" in found["Horovod"].text
     program(tmp_path, "python", "echo False False")
-    found = {f.what: f for f in installation.check_horovod()}
+    found = {f.what: f for f in installation.check_horovod(None)}
     assert "is built without Gloo" in found["Horovod"].text
 
 
@@ -164,6 +164,18 @@ def test_the_embedding_must_fit_into_the_hosts(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(installation, "memory_limit_bytes", lambda: needed // 2)
     assert [f.what for f in failed(list(installation.check_memory(config, 1)))] == ["embedding"]
     assert failed(list(installation.check_memory(config, 2))) == []
+    content["train"] = {**content.get("train", {}), "embedding_optimizer": "adam"}
+    config = Config.model_validate(content)
+    (finding,) = failed(list(installation.check_memory(config, 2)))
+    assert f"(dim {config.model.dim} + {2 * config.model.dim} of adam)" in finding.text
+
+
+def test_torchs_backend_does_without_horovod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(installation, "_version", lambda package: None)
+    content = config_content(tmp_path)
+    for backend, outcome in (("torch", Outcome.NOTE), ("horovod", Outcome.FAILED)):
+        config = Config.model_validate({**content, "train": {"backend": backend}})
+        assert [finding.outcome for finding in installation.check_horovod(config)] == [outcome]
 
 
 @pytest.fixture

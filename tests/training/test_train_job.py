@@ -1,5 +1,6 @@
 """`jobs/train.py` as a user runs it: ranks in the tasks of a local Spark."""
 
+import json
 import os
 import subprocess
 import sys
@@ -36,9 +37,18 @@ def test_two_tasks_of_spark_train_the_model_of_one_process(
     new_run: Callable[..., Path], uninterrupted: Path
 ) -> None:
     config = new_run()
-    done = train_job(config, "train.backend=torch")
+    metrics = config.parent / "train.prom"
+    done = train_job(config, "--metrics-file", str(metrics), "train.backend=torch")
     assert done.returncode == 0, done.stderr
-    assert_same_model(config.parent / "model", uninterrupted, TOLERANCE)
+    model = config.parent / "model"
+    assert_same_model(model, uninterrupted, TOLERANCE)
+    record = json.loads((config.parent / "model.run.json").read_text())
+    assert (record["command"], record["arguments"][0], record["exit_code"]) == ("train", "--config", 0)
+    told_metrics = metrics.read_text()
+    labels = f'{{command="train",output="{model}"}}'
+    assert f"esmm_spark_run_rows_in{labels} {record['rows_in']}\n" in told_metrics
+    assert f"esmm_spark_run_output_bytes{labels} {record['bytes_out']}\n" in told_metrics
+    assert f"esmm_spark_run_exit_code{labels} 0\n" in told_metrics
 
 
 def test_a_users_mistake_on_the_executors_ends_the_job_with_one_line_and_exit_code_2(

@@ -41,7 +41,8 @@ class RunRecord(BaseModel):
 
     format_version: int = 1
     command: Annotated[
-        str, Field(description="`simulate`, `preprocess`, `train`, `score` or `evaluate`: the script's name.")
+        str,
+        Field(description="The script: `simulate`, `profile`, `preprocess`, `train`, `score`, `evaluate`."),
     ]
     arguments: Annotated[list[str], Field(description="As given, without credentials in URIs.")]
     config_digest: Annotated[
