@@ -26,12 +26,12 @@ class Fault:
 
     Attributes:
         environ: what the command's environment needs for it.
-        runs_on: how many times its undisturbed seconds the command may take to come to its end afterwards.
+        may_go_on: whether the command may come to its end afterwards, if it isn't refused anything.
         goes_on: whether it has to end well in spite of the fault.
     """
 
     environ: Mapping[str, str] = {}
-    runs_on = 0
+    may_go_on = True
     goes_on = False
 
     def strike(self, command: int, tree: Sequence[int], draw: random.Random) -> None:
@@ -59,6 +59,8 @@ class Kill(Fault):
         of: to whom, of the command, its tree and a draw.
     """
 
+    may_go_on = False
+
     def __init__(self, of: Callable[[int, Sequence[int], random.Random], Sequence[int]]) -> None:
         self._of = of
 
@@ -70,7 +72,7 @@ class Kill(Fault):
 class Stop(Fault):
     """Any one process does nothing for five seconds."""
 
-    runs_on, goes_on = 10, True
+    goes_on = True
 
     def strike(self, command: int, tree: Sequence[int], draw: random.Random) -> None:
         """Stops it and lets it go on."""
@@ -82,8 +84,6 @@ class Stop(Fault):
 
 class _Refused(Fault):
     """A fault that the command can't get round, if it still needs what it is refused: it must say so."""
-
-    runs_on = 3
 
     def wrong_end(self, code: int, lines: Sequence[str]) -> str:
         """Requires exit code 0, or a line for people and no stack trace."""
@@ -172,7 +172,7 @@ class ReadErrors(_Refused):
 class ClockJump(Fault):
     """The time of the day goes on an hour or a day earlier or later."""
 
-    runs_on, goes_on = 10, True
+    goes_on = True
 
     def __init__(self, shim: _Shim) -> None:
         self._shim, self.environ = shim, shim.environ
@@ -188,8 +188,13 @@ _KILLS = {
     "kill the command": Kill(lambda command, tree, draw: [command]),
     "kill one process": Kill(lambda command, tree, draw: [draw.choice(tree or [command])]),
 }
-_STOP, _FULL_DISK, _READ_ERRORS, _CLOCK_JUMP = "stop one process", "full disk", "read errors", "clock jump"
-KINDS = (*_KILLS, _STOP, _FULL_DISK, _READ_ERRORS, _CLOCK_JUMP)
+KILLS = tuple(_KILLS)
+OTHERS = _STOP, _FULL_DISK, _READ_ERRORS, _CLOCK_JUMP = (
+    "stop one process",
+    "full disk",
+    "read errors",
+    "clock jump",
+)
 
 
 @contextmanager
@@ -197,7 +202,7 @@ def fault_of(kind: str, disk: Path, inputs: Path) -> Iterator[Fault]:
     """Yields a fault to be made while a command writes below `disk`.
 
     Args:
-        kind: of KINDS.
+        kind: of KILLS or OTHERS.
         disk: a folder; for a full disk a small file system lies there meanwhile.
         inputs: what the command reads.
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.faults.kinds import KILLS
 from bench.faults.trials import NOT_RUN
 from bench.machine import describe_machine
 
 _NAME = "faults"  # of the results
 _COLUMNS = 120
 _HEAD = (
-    "| command | faults | felt at work | left as before | left as after | left between, unread | "
+    "| command | faults | felt at work | left as before | left as after | left between, in whole parts | "
     "slowest end, s | wrong |",
     "|---|---|---|---|---|---|---|---|",
 )
@@ -41,7 +42,7 @@ def write_results(
         "fuzz": fuzzed or known["fuzz"],
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    lines = _of_trials(machine, content["trials"], seed) + _of_fuzz(content["fuzz"])
+    lines = _of_trials(content["trials"], seed) + _of_fuzz(content["fuzz"])
     text = "\n".join(["# Faults", "", *lines]) + "\n"
     (folder / f"{_NAME}.md").write_text(text, encoding="utf-8")
     print(text)
@@ -67,12 +68,15 @@ def _of_fuzz(fuzzed: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _of_trials(machine: dict[str, Any], trials: Sequence[dict[str, Any]], seed: int) -> list[str]:
+def _of_trials(trials: Sequence[dict[str, Any]], seed: int) -> list[str]:
     run = [trial for trial in trials if not trial["left"].startswith(NOT_RUN)]
     names = list(dict.fromkeys(trial["scenario"] for trial in run))
     by_fault = Counter(trial["fault"] for trial in run)
-    told = f"Commit {machine['commit']}, seed {seed}: {len(run)} faults at random moments: "
-    told += ", ".join(f"{times} x {fault}" for fault, times in sorted(by_fault.items())) + "."
+    kills = sum(by_fault[kind] for kind in KILLS)
+    told = f"Seed {seed}: {kills} kills and {len(run) - kills} other faults at random moments: "
+    told += ", ".join(f"{times} x {fault}" for fault, times in sorted(by_fault.items())) + ". "
+    commits = Counter(trial["commit"] for trial in run)
+    told += "At commits " + ", ".join(f"{commit} ({times})" for commit, times in commits.items()) + "."
     if others := [trial for trial in trials if trial not in run]:
         told += f" {len(others)} were {others[0]['left']}."
     wrong = [

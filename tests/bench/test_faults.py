@@ -23,6 +23,7 @@ TRIAL = {
     "scenario": "score",
     "fault": "kill the tree",
     "at_s": 1.0,
+    "commit": "1234abcd",
     "hit": True,
     "ended_s": 0.1,
     "left": "before",
@@ -87,6 +88,10 @@ def test_what_went_wrong_is_told_and_fails(
     assert write_results(tmp_path, trials, fuzzed, 1) == code
     said = capsys.readouterr().out
     assert "| score | 2 | 2 | 1 | 1 | 0 | 0.1 | " in said
+    assert (
+        "Seed 1: 2 kills and 0 other faults at random moments: 2 x kill the tree. At commits 1234abcd (2)."
+        in said
+    )
     assert all(text in said for text in (*wrong, *differ))
     # A run of one kind leaves the other's results.
     assert write_results(tmp_path, [], None, 1) == code

@@ -12,10 +12,13 @@ import pytest
 import yaml
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.schemas.layout import MARKER
+from esmm_spark.contracts.schemas.layout import EXAMPLES, MARKER
+from esmm_spark.doctor.finding import Outcome
+from esmm_spark.doctor.paths import check_counts_of_dataset
 from esmm_spark.files import storage
+from esmm_spark.files.manifest_file import read_manifest
 from tests.cluster.object_store import ObjectStore
-from tests.cluster.runs import rows_of
+from tests.cluster.runs import Run, rows_of
 from tests.cluster.standalone import finish
 from tests.evaluation.scored_data import write_truth
 from tests.repository import ROOT
@@ -31,6 +34,11 @@ from tests.training import runs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1200)]
 
+RAW_FILES = [
+    (split, kind, name)
+    for split in ("train", "test")
+    for kind, name in (("skeleton", "sample_skeleton"), ("common_features", "common_features"))
+]
 SETTINGS = {"epochs": 6, "checkpoint_every_steps": 5}
 
 
@@ -70,20 +78,44 @@ def test_two_ranks_train_from_and_to_a_store_and_go_on_there_after_a_kill(
     )
 
 
-def run_job(job: str, config: Path, *overrides: str) -> None:
-    """Runs `jobs/<job>.py` in local mode."""
+def job_environment() -> dict[str, str]:
+    """Returns the environment of a job in local mode."""
     environment = {**os.environ, "SPARK_CONF_DIR": str(ROOT / "conf" / "spark")}
     environment.pop("PYSPARK_SUBMIT_ARGS", None)
+    return environment
+
+
+def run_job(job: str, config: Path, *overrides: str) -> None:
+    """Runs `jobs/<job>.py` in local mode."""
     finish(
         subprocess.Popen(
             [sys.executable, str(ROOT / "jobs" / f"{job}.py"), "--config", str(config), *overrides],
-            env=environment,
+            env=job_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
     )
+
+
+@pytest.mark.spark
+def test_raw_logs_and_their_examples_on_a_store_are_what_they_are_on_a_disk(
+    store: ObjectStore, raw: Path, local: Run, tmp_path: Path
+) -> None:
+    logs, dataset = store.put(raw, "logs"), store.put(local.dataset, "logs-dataset")
+    assert [finding.outcome for finding in check_counts_of_dataset(dataset)] == [Outcome.OK]
+    for partition in read_manifest(dataset).partitions:
+        fetched = store.get(f"logs-dataset/{EXAMPLES}/{partition}", tmp_path / partition)
+        assert rows_of(fetched, "group_hash", "group_key").equals(local.examples(partition))
+    # Spark reads raw logs by Hadoop's own S3A, which isn't in its distribution.
+    splits = (f"logs.splits.{split}.{kind}={logs}/{name}_{split}" for split, kind, name in RAW_FILES)
+    command = [str(ROOT / "jobs" / "preprocess.py"), *local.arguments, *splits]
+    done = subprocess.run([sys.executable, *command], env=job_environment(), capture_output=True, text=True)
+    (line,) = runs.told(done.stderr)
+    assert done.returncode == 2
+    assert "s3a" in line
+    assert "org.apache.hadoop:hadoop-aws" in line
 
 
 def measured(text: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import urllib.request
 from collections.abc import Mapping
@@ -11,8 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
+from pyspark.sql import SparkSession
 
 from esmm_spark.files.manifest_file import read_manifest
+from esmm_spark.samples.dataset import preprocess
 from tests.cluster.runs import Run, assert_same_examples
 from tests.cluster.standalone import Job, Standalone, finish, free_port, kill_session, wait_until
 
@@ -53,18 +56,30 @@ def test_a_process_killed_while_tasks_write_changes_no_row(
     assert_same_examples(run, local)
 
 
+def files_in(folder: Path) -> dict[Path, bytes]:
+    """Returns relative path -> content of every file."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_driver_killed_while_tasks_write_leaves_what_was_there_and_a_rerun_completes(
-    steady: Standalone, local: Run, raw: Path, tmp_path: Path
+    spark: SparkSession, steady: Standalone, local: Run, raw: Path, tmp_path: Path
 ) -> None:
-    run = Run("demo", raw, tmp_path / "run")
+    run, older = (
+        Run("demo", raw, tmp_path / "run"),
+        Run("demo", raw, tmp_path / "older", samples__num_files=3),
+    )
+    preprocess(spark, older.config)
+    shutil.copytree(older.dataset, run.dataset)
+    before = files_in(run.dataset)
     job = start_until_a_task_writes(steady, run)
     kill_session(job.pid)
     job.communicate()
-    assert not run.dataset.exists()
+    assert files_in(run.dataset) == before
     assert run.staged()
     wait_until(lambda: not steady.executors(), "the executors of a driver that is gone end")
     steady.run("preprocess", *run.arguments)
     assert_same_examples(run, local)
+    assert not run.staged()
 
 
 def asked(ui_port: int, path: str = "") -> list[dict[str, Any]]:

@@ -112,9 +112,10 @@ def assert_ended_well(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
 
 
+# In this order: each test goes on where the one before ended.
 @pytest.mark.cluster
 @pytest.mark.timeout(1200)
-def test_three_days(schedule: Schedule) -> None:
+def test_three_days_end_with_scores_that_are_released(schedule: Schedule) -> None:
     for day in DAYS:
         # A log whose writer hasn't ended is waited for.
         (schedule.folder / "raw" / "impressions" / f"ds={day}" / MARKER).touch()
@@ -124,19 +125,29 @@ def test_three_days(schedule: Schedule) -> None:
         assert schedule.lines("released") == ([day] if day == DAYS[2] else [])
     metrics = json.loads((schedule.folder / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["partition"] == f"ds={DAYS[2]}"
-    before = schedule.content()
-    assert {Path(path).suffix for path in before} == {".parquet", ".safetensors", ".json"}
+    assert {Path(path).suffix for path in schedule.content()} == {".parquet", ".safetensors", ".json"}
 
-    # The same day again.
+
+@pytest.mark.cluster
+@pytest.mark.timeout(1200)
+def test_the_same_day_again_changes_nothing(schedule: Schedule) -> None:
+    before = schedule.content()
     assert_ended_well(schedule.run(DAYS[2]))
+    assert before
     assert schedule.content() == before
     assert schedule.lines("alerts") == []
 
-    # A gate that no model passes; what comes before it has just run.
+
+@pytest.mark.cluster
+@pytest.mark.timeout(1200)
+def test_a_gate_that_no_model_passes_fails_the_run_and_is_told(schedule: Schedule) -> None:
+    released = schedule.lines("released")
+    # What comes before the gate has run.
     before_it = ("--mark-success-pattern", "preprocess|train|score")
     done = schedule.run(DAYS[2], *before_it, ESMM_SPARK_OVERRIDES="evaluate.require.ctcvr_auc=1.0")
     assert done.returncode != 0
     assert "exit code 3" in done.stdout + done.stderr
-    assert schedule.lines("released") == [DAYS[2]] * 2
+    assert released
+    assert schedule.lines("released") == released
     (alert,) = schedule.lines("alerts")
     assert alert.startswith(f"esmm_daily: evaluate of {DAYS[2]} failed")
