@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,18 @@ from esmm_spark.contracts.schemas.layout import MARKER
 _MOST_SECONDS = 600
 
 
-def venv_of(name: str, lock: Path) -> Path:
-    """Returns a venv with the packages that `lock` pins; skips the test where they can't be installed."""
+def venv_of(name: str, lock: Path, *, beside_ours: bool = False) -> Path:
+    """Returns a venv with the packages that `lock` pins; skips the test where they can't be installed.
+
+    With `beside_ours` it has the packages of the environment at work, too: of those none is installed again.
+    """
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     venv = Path.home() / ".cache" / "esmm_spark" / f"{name}-{digest}"
     if not (venv / MARKER).exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        if beside_ours:
+            (packages,) = venv.glob("lib/python*/site-packages")
+            (packages / "ours.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
         # Where there is no network this ends soon, whatever the environment says of patience.
         command = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         command += ["--retries", "2", "--timeout", "20", "--requirement", str(lock)]

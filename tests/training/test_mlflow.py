@@ -12,23 +12,35 @@ import pytest
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.training.tracking import mlflow_run
 from esmm_spark.training.tracking.mlflow_run import report_run, require_mlflow
+from tests.cluster.venvs import venv_of
+from tests.repository import ROOT
 from tests.synthetic_examples import small_config
 from tests.training.conftest import SETTINGS
 from tests.training.runs import command, curve, environment, metrics, newest_version
 
+LOCK = ROOT / "tests" / "cluster" / "mlflow.lock"
 NewRun = Callable[..., Path]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("mlflow") is None, reason="the extra mlflow is not installed: pip install mlflow"
-)
+@pytest.fixture(scope="module")
+def python() -> str:
+    """The Python of a venv that has MLflow beside our own packages."""
+    return str(venv_of("mlflow", LOCK, beside_ours=True) / "bin" / "python")
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(1200)
 def test_a_published_model_is_a_run_with_parameters_curves_metrics_and_itself(
-    new_run: NewRun, tmp_path: Path
+    new_run: NewRun, tmp_path: Path, python: str
 ) -> None:
     config = new_run(mlflow=f"sqlite:///{tmp_path}/mlflow.db")
     done = subprocess.run(
-        command(1, config), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=280
+        [python, *command(1, config)[1:]],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert "MLflow: run " in done.stderr
