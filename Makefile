@@ -34,7 +34,7 @@ test-rest: setup ## Run the tests that coverage leaves out
 test-stress: setup ## Two runs on one target, again and again: some minutes
 	@$(BIN)/python -m pytest -m stress
 
-test-cluster: setup ## A Spark cluster, several hosts and an object store, as processes of this machine: a quarter of an hour
+test-cluster: setup ## A Spark cluster, several hosts and an object store, as processes of this machine: twenty minutes
 	@$(BIN)/python -m pytest -m cluster
 
 lint: setup ## ruff, mypy, and whether docs/config.md and the tables of README.md are up to date

@@ -12,7 +12,7 @@ from tests.repository import ROOT
 MOST_COLUMNS = 120
 FOLDERS = ("esmm_spark", "jobs", "scripts", "bench", "tests", "conf", "docs")
 # Files of others, which docs name.
-NOT_OURS = {"esmm.py", "package.py", "conf/spark/spark-env.sh", "load-spark-env.sh"}
+NOT_OURS = {"esmm.py", "package.py", "entrypoint.sh", "conf/spark/spark-env.sh", "load-spark-env.sh"}
 THEIRS = ("horovod/", "petastorm/", "pyspark/", "torch/")
 
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

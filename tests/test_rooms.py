@@ -62,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation.report": {"contracts", "files", "pages", "evaluation.measure"},
     "evaluation": _SPARK | {"evaluation.kernels", "evaluation.measure", "evaluation.report"},
     "commands": _FILES,
-    "doctor": _FILES | {"commands", "logs", "model.kernels", "evaluation.kernels"},
+    "doctor": _FILES | {"commands", "logs", "model.kernels", "model.embedding", "evaluation.kernels"},
     "train": {"contracts", "runtime", "commands", "training", "training.ranks"},
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.faults.kinds import KINDS, Fault, fault_of
+from bench.faults.kinds import KILLS, OTHERS, Fault, fault_of
 from bench.faults.scenarios import Scenario
 from bench.faults.trials import NOT_RUN, Lab
 from tests.files.disks import NotMountableError
@@ -102,7 +102,7 @@ OF_HOROVODRUN = ("RuntimeError: Horovod detected", "Process name: [0]", "Exit co
 def test_a_command_has_to_go_on_or_to_say_why_it_ends(
     tmp_path: Path, kind: str, code: int, lines: list[str], is_right: bool
 ) -> None:
-    assert kind in KINDS
+    assert kind in (*KILLS, *OTHERS)
     with ExitStack() as stack:
         fault, _ = made(stack, kind, tmp_path)
         assert (fault.wrong_end(code, lines) == "") is is_right

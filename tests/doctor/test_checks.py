@@ -45,7 +45,7 @@ def test_hosts_are_written_as_for_horovodrun() -> None:
 @pytest.mark.parametrize(
     ("script", "wrongs"),
     [
-        ('eval "$6"', []),
+        ('eval "$8"', []),
         # A clock that is ten minutes behind.
         ("date -d '10 minutes ago' +%s.%N; echo python", ["clock of far"]),
         ("date -d 'next minute' +%s.%N; echo python", ["clock of far"]),
