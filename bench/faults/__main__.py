@@ -75,7 +75,7 @@ def disturb(
         again: run those again in which something went wrong, or whose command did not feel the fault.
     """
     trials = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
-    todo = [
+    todo: list[tuple[int, tuple[str, ...]]] = [
         (number, (trial["fault"],))
         for number, trial in enumerate(trials)
         if again and (trial["wrong"] or not trial["hit"])
