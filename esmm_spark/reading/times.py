@@ -49,10 +49,14 @@ def microseconds_of(raw: DataFrame, column: str, log: MappedFiles) -> Column:
 
 
 def is_without_time(raw: DataFrame, column: str) -> Column:
-    """Returns whether nothing stands where a time should."""
-    value = F.col(quoted(column))
-    is_text = raw.schema[column].dataType.typeName() == "string"
-    return value.isNull() | (F.trim(value) == "") if is_text else value.isNull()
+    """Returns whether nothing stands where a time should: null, empty text, or not a number."""
+    value, kind = F.col(quoted(column)), raw.schema[column].dataType.typeName()
+    is_nothing = F.isnull(value)
+    if kind == "string":
+        is_nothing |= F.trim(value) == ""
+    elif kind in ("float", "double"):
+        is_nothing |= F.isnan(value)
+    return is_nothing
 
 
 def check_time_format(spark: SparkSession, log: MappedFiles, key: str) -> None:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.tables.labels import TableLabel
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Tasks
-from esmm_spark.reading.times import MICROSECONDS, microseconds_of
+from esmm_spark.reading.times import MICROSECONDS, is_without_time, microseconds_of
 from esmm_spark.reading.values import is_any, quoted, text_value
 
 # Of a label, as canonical lines have it: not known, and none at all, which is rejected as `bad_label`.
@@ -52,7 +52,7 @@ def label_columns_of(
         if parent is not None:
             # Without its parent's event its own can't come.
             immature[task] &= labels[parent] != "0"
-        is_bad = F.col(quoted(key)).isNotNull() & event.isNull()
+        is_bad = ~is_without_time(named, key) & event.isNull()
         known = F.when(is_event, "1").otherwise("0")
         if table.immature == "unknown":
             known = F.when(immature[task], UNKNOWN_FLAG).otherwise(known)

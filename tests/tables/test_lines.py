@@ -16,6 +16,7 @@ from tests.tables.small_tables import Line, column, lines_of, table_config, writ
 pytestmark = pytest.mark.spark
 
 HOUR, DAY = 3600, 86_400
+NAN = float("nan")
 START = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp())
 TASKS = {"click": {}, "conversion": {"given": "click"}}
 
@@ -133,6 +134,25 @@ def test_a_label_by_time_is_in_its_window_and_known_as_of_then(
     assert [(row["click"], row["conversion"]) for row in found] == labels
     assert [number for number, note in enumerate(column(found, "note")) if note] == notes
     assert found[4]["note"] == "after_as_of"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "texts"),
+    [("json", ["2026-11-23 01:00:00", "", " ", None, "soon"]), ("parquet", [START, NAN, None])],
+)
+def test_nothing_where_a_label_has_its_time_is_no_event(
+    spark: SparkSession, tmp_path: Path, suffix: str, texts: list[Any]
+) -> None:
+    lines: list[Line | str] = [line(number, clicked=text) for number, text in enumerate(texts)]
+    config = table_config(
+        tmp_path,
+        write_table(tmp_path / f"log.{suffix}", lines),
+        time_unit="iso" if suffix == "json" else "s",
+        labels={"click": {"time": "clicked"}, "conversion": "order"},
+    )
+    found = lines_of(spark, config)
+    expected = {"soon": "?"} | dict.fromkeys([texts[0]], "1")
+    assert column(found, "click") == [expected.get(text, "0") for text in texts]
 
 
 def test_a_line_that_arrives_after_as_of_is_left_out(spark: SparkSession, tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ class TableLabel(Section):
     """The label of a task: a flag, written as its source alone, or the time of the event."""
 
     flag: Annotated[
-        ColumnSource | None, Field(description="0 or 1, false or true; null where it isn't known.")
+        ColumnSource | None, Field(description="0 or 1, false or true; null or empty where it isn't known.")
     ] = None
     time: Annotated[
         ColumnSource | None,
         Field(
-            description="The event's time, null where there was none: 1 if it is in the window and not after "
-            "`logs.table.as_of`, else 0."
+            description="The event's time, null or empty where there was none: 1 if it is in the window and not "
+            "after `logs.table.as_of`, else 0."
         ),
     ] = None
     window_s: Annotated[

@@ -163,6 +163,7 @@ class TableFacts:
         labels: task -> (lines with label 1, lines whose parent's label is 1), of all lines.
         label_periods: task -> the same of each period.
         orphans: task -> lines whose label is 1 where the parent's is not.
+        unknown: task -> lines whose label isn't known, of those by time none.
     """
 
     path: str
@@ -178,6 +179,7 @@ class TableFacts:
     labels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     label_periods: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     orphans: Mapping[str, int] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
     def distinct_of(self, name: str) -> int:
         """Returns how many values a column has; 0 where there is none of that name."""

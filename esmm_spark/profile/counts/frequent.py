@@ -97,10 +97,8 @@ def with_counts(
         label_periods={
             name: [_label(records, task) for records in by_period] for task, name in enumerate(names)
         },
-        orphans={
-            name: sum(record[f"line_orphan_{task}"] or 0 for record in by_column[0])
-            for task, name in enumerate(names)
-        },
+        orphans={name: _lines(by_column[0], f"orphan_{task}") for task, name in enumerate(names)},
+        unknown={name: _lines(by_column[0], f"unknown_{task}") for task, name in enumerate(names)},
     )
 
 
@@ -117,6 +115,7 @@ def _grouped(
         others[f"judged_{number}"] = is_judged.cast("int")
         others[f"positive_{number}"] = (is_judged & (F.col(f"label_{number}") == 1)).cast("int")
         others[f"orphan_{number}"] = (~is_judged & (F.col(f"label_{number}") == 1)).cast("int")
+        others[f"unknown_{number}"] = F.col(f"label_{number}").isNull().cast("int")
     columns = [f"c{number}" for number in range(len(read.leaves))]
     with_others = whole.select(*columns, *(column.alias(name) for name, column in others.items()))
     counted = entries(with_others, read.leaves, list(others))
@@ -176,5 +175,9 @@ def _period(records: Sequence[Row]) -> PeriodFacts:
 
 def _label(records: Sequence[Row], task: int) -> tuple[int, int]:
     """Returns the positives of a task and the lines on which it is judged, from the records of one column."""
-    positives = sum(record[f"line_positive_{task}"] or 0 for record in records)
-    return positives, sum(record[f"line_judged_{task}"] or 0 for record in records)
+    return _lines(records, f"positive_{task}"), _lines(records, f"judged_{task}")
+
+
+def _lines(records: Sequence[Row], what: str) -> int:
+    """Returns on how many lines `what` is true, from the records of one column."""
+    return sum(record[f"line_{what}"] or 0 for record in records)

@@ -20,7 +20,7 @@ from esmm_spark.profile.counts.roles import Roles
 from esmm_spark.reading.local_days import day_number
 from esmm_spark.reading.raw_columns import CORRUPT
 from esmm_spark.reading.sources import source_column
-from esmm_spark.reading.times import microseconds_of
+from esmm_spark.reading.times import is_without_time, microseconds_of
 from esmm_spark.reading.values import quoted, text_value
 
 _KEY = "logs.table"
@@ -75,7 +75,7 @@ def _label(named: DataFrame, key: str, label: TableLabel) -> Column:
     """Returns a label as 1, 0 or null; of an event's time whether there is one, whatever its window."""
     text = text_value(F.col(quoted(key)), named.schema[key].dataType)
     if label.time is not None:
-        return text.isNotNull().cast("double")
+        return (~is_without_time(named, key)).cast("double")
     return F.when(text.isin(*_ONES), 1.0).when(text.isin(*_ZEROS), 0.0)
 
 

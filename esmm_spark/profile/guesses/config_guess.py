@@ -8,10 +8,10 @@ from esmm_spark.contracts.tables.labels import TableLabel
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.contracts.tasks import Task, Tasks
 from esmm_spark.profile.counts.collisions import colliding_share
-from esmm_spark.profile.counts.facts import ColumnFacts, FeatureGuess, TableFacts
+from esmm_spark.profile.counts.facts import FeatureGuess, TableFacts
 from esmm_spark.profile.counts.roles import Roles
 from esmm_spark.profile.guesses.config_text import Path, config_text
-from esmm_spark.profile.guesses.role_guess import sql_name
+from esmm_spark.profile.guesses.role_guess import sql_is_missing, sql_name
 from esmm_spark.profile.guesses.split_guess import split_rule
 
 # Of the lines with label 1, those whose parent's isn't: above, the two are no funnel.
@@ -58,7 +58,7 @@ def write_config(
         if tasks
         else {},
         "features": _features(chosen, comments),
-        "samples": _samples(facts, roles, comments),
+        "samples": _samples(facts, roles, table, comments),
         "train": _train(facts, comments),
     }
     content = {name: section for name, section in content.items() if section}
@@ -161,16 +161,39 @@ def _leave_orphans_out(
         conditions.append(f"not ({label} and not {parent})")
         comments["logs", "table", "where"] = f"{orphans:,} lines have {name} 1 and {given} 0: left out"
     if conditions:
-        content["where"] = " and ".join(conditions)
+        # In parentheses: an `or` of the config's own condition holds no further than itself.
+        content["where"] = (
+            conditions[0] if len(conditions) == 1 else " and ".join(f"({each})" for each in conditions)
+        )
 
 
 def _is_one(label: TableLabel) -> str:
+    """Returns in SQL whether an event came, as far as its column tells."""
     source = label.flag or label.time
     assert source is not None
-    text = source.expr or sql_name(source.column or "")
+    text = _sql(source)
     if label.time is not None:
-        return f"{text} is not null"
-    return f"coalesce(cast({text} as string), '0') in ('1', 'true', 'True')"
+        return f"not {sql_is_missing(text)}"
+    # A whole number may have a point, as pandas writes integers with a gap.
+    return f"coalesce(cast({text} as string), '0') rlike '^(1([.]0+)?|[tT]rue)$'"
+
+
+def _sql(source: ColumnSource) -> str:
+    """Returns a source in Spark SQL."""
+    if source.column is not None:
+        return sql_name(source.column)
+    if source.expr is not None:
+        return f"({source.expr})"
+    if source.concat is not None:
+        return f"concat({f', {_literal(source.separator)}, '.join(map(_sql, source.concat))})"
+    return _literal(source.constant)
+
+
+def _literal(value: str | int | float | bool | None) -> str:
+    if not isinstance(value, str):
+        return str(value).lower()
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _described(guess: FeatureGuess) -> str:
@@ -211,22 +234,15 @@ def _features(chosen: Sequence[FeatureGuess], comments: dict[Path, str]) -> dict
     return {"tables": tables, "fields": fields}
 
 
-def _samples(facts: TableFacts, roles: Roles, comments: dict[Path, str]) -> dict[str, Any]:
-    unknown = [
-        name
-        for name, label in roles.labels.items()
-        if label.flag is not None and label.flag.column is not None and _column(facts, label.flag).missing
-    ]
-    if not unknown:
+def _samples(facts: TableFacts, roles: Roles, table: TableLog, comments: dict[Path, str]) -> dict[str, Any]:
+    """Returns that lines are kept whose label isn't known, where there are such lines or may be."""
+    reasons = [f"{lines:,} lines don't tell {name}" for name, lines in facts.unknown.items() if lines]
+    if table.immature == "unknown" and any(label.window_s for label in roles.labels.values()):
+        reasons.append("labels of immature lines are unknown")
+    if not reasons:
         return {}
-    comments["samples", "unknown_labels"] = f"lines without a value of {', '.join(unknown)} train the others"
+    comments["samples", "unknown_labels"] = f"{', '.join(reasons)}: they train the other tasks"
     return {"unknown_labels": "keep"}
-
-
-def _column(facts: TableFacts, source: ColumnSource) -> ColumnFacts:
-    assert source.column is not None
-    known = {column.name: column for column in facts.columns}
-    return known.get(source.column, ColumnFacts(source.column, "", "value", 0, 0, 0, 0))
 
 
 def _train(facts: TableFacts, comments: dict[Path, str]) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def sql_name(name: str) -> str:
     return ".".join(f"`{part}`" for part in name.split("."))
 
 
+def sql_is_missing(text: str) -> str:
+    """Returns in SQL whether nothing stands where `text` leads, by the rules by which columns are counted."""
+    return f"coalesce(trim(cast({text} as string)), '') in ('', 'NaN')"
+
+
 def _labels(facts: TableFacts, reasons: dict[str, str]) -> dict[str, TableLabel]:
     flags = [column for column in facts.columns if column.is_flag and column.ones]
     labels = {}
@@ -64,7 +69,7 @@ def _labels(facts: TableFacts, reasons: dict[str, str]) -> dict[str, TableLabel]
         if event is not None:
             share = f"{event.missing_share:.1%} of the lines have none"
             reasons[f"labels.{task}"] = f"{event.name} is a time, and {share}: 1 where there is one"
-            source = ColumnSource(expr=f"if({sql_name(event.name)} is null, 0, 1)")
+            source = ColumnSource(expr=f"if({sql_is_missing(sql_name(event.name))}, 0, 1)")
             labels[task] = TableLabel(flag=source)
     only = _only_flag(flags)
     if not labels and only is not None:
@@ -83,8 +88,9 @@ def _flag(column: ColumnFacts, key: str, reason: str, reasons: dict[str, str]) -
     shares = f"{column.ones:,} of {column.lines:,} lines have 1"
     if column.missing and column.ones == column.values:
         reasons[key] = f"{reason}; {shares}, the others nothing, which is taken for 0"
-        text = f"cast({sql_name(column.name)} as string)"
-        return TableLabel(flag=ColumnSource(expr=f"coalesce({text}, '0')"))
+        name = sql_name(column.name)
+        text = f"if({sql_is_missing(name)}, '0', cast({name} as string))"
+        return TableLabel(flag=ColumnSource(expr=text))
     unknown = f", {column.missing:,} nothing: unknown" if column.missing else ""
     reasons[key] = f"{reason}; {shares}{unknown}"
     return TableLabel(flag=ColumnSource(column=column.name))

@@ -7,19 +7,29 @@ import yaml
 
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.tables.table_config import TableLog
+from esmm_spark.contracts.tasks import DEFAULT_TASKS
 from esmm_spark.profile.counts.facts import ColumnFacts, SampleFacts, Separation, TableFacts
+from esmm_spark.profile.counts.roles import roles_of_config
 from esmm_spark.profile.guesses.config_guess import WrittenConfig, write_config
 from esmm_spark.profile.guesses.features import guess_features
 from esmm_spark.profile.guesses.role_guess import guess_roles
 from tests.profile.guesses.hand_facts import LINES, column, flag
 
+MATURING = {
+    "labels": {"click": "click", "conversion": {"time": "paid", "window_s": 60}},
+    "time": "at",
+    "as_of": "2026-11-24",
+    "immature": "unknown",
+}
 PRICE = column("price", distinct=3_000, numbers=LINES, wholes=10, quantiles=[float(n) for n in range(21)])
 
 
-def written(*columns: ColumnFacts, **facts: Any) -> WrittenConfig:
+def written(*columns: ColumnFacts, given: dict[str, Any] | None = None, **facts: Any) -> WrittenConfig:
+    """Returns the config of columns; `given`: keys of `logs.table` that a config has, labels among them."""
     found = TableFacts("data/log", LINES, 0, columns, sample_lines=LINES, **{"sample_keys": 100, **facts})
-    roles = guess_roles(found)
-    table = TableLog.model_validate({"path": "data/log", "features": {"nothing": {"constant": 0}}})
+    content = {"path": "data/log", "features": {"nothing": {"constant": 0}}, **(given or {})}
+    table = TableLog.model_validate(content)
+    roles = roles_of_config(table, DEFAULT_TASKS) if table.labels else guess_roles(found)
     return write_config(found, roles, guess_features(found, roles, None), table, "run")
 
 
@@ -93,6 +103,36 @@ def test_conversions_without_clicks_are_left_out_or_a_root_of_their_own(
     assert config.tasks.parent("conversion") == given
     assert config.logs.table is not None
     assert (config.logs.table.where is not None) == (given is not None)
+
+
+def test_the_configs_own_condition_keeps_its_meaning_beside_that_of_orphans() -> None:
+    given = {"where": "city = 'Rome' or city = 'Oslo'"}
+    facts = {"labels": {"click": (500, LINES), "conversion": (100, 500)}, "orphans": {"conversion": 5}}
+    found = written(column("city"), flag("click", 500), flag("order", 100), given=given, **facts)
+    table = config_of(found).logs.table
+    assert table is not None
+    assert table.where is not None
+    assert table.where.startswith("(city = 'Rome' or city = 'Oslo') and (not (")
+
+
+@pytest.mark.parametrize(
+    ("given", "unknown", "kept"),
+    [
+        (
+            {"labels": {"click": "click", "conversion": {"expr": "nullif(order, '')"}}},
+            {"conversion": 7},
+            "keep",
+        ),
+        ({"labels": {"click": "click", "conversion": "order"}}, {"conversion": 0}, "reject"),
+        (MATURING, {}, "keep"),
+        ({**MATURING, "immature": "keep"}, {}, "reject"),
+    ],
+)
+def test_lines_are_kept_where_a_label_is_or_may_be_unknown(
+    given: dict[str, Any], unknown: dict[str, int], kept: str
+) -> None:
+    found = written(column("city"), flag("click", 500), given=given, unknown=unknown)
+    assert config_of(found).samples.unknown_labels == kept
 
 
 def test_leaks_constants_and_ids_are_left_out_with_their_reasons() -> None:

@@ -37,7 +37,8 @@ def test_a_flag_that_is_only_ever_1_is_0_where_it_is_missing() -> None:
     roles = guess_roles(table(flag("click", 100, missing=LINES - 100)))
     source = roles.labels["click"].flag
     assert source is not None
-    assert source.expr == "coalesce(cast(`click` as string), '0')"
+    missing = "coalesce(trim(cast(`click` as string)), '') in ('', 'NaN')"
+    assert source.expr == f"if({missing}, '0', cast(`click` as string))"
     assert "100 of 10,000 lines have 1, the others nothing" in roles.reasons["labels.click"]
 
 
@@ -45,7 +46,8 @@ def test_the_time_of_an_order_is_its_label() -> None:
     orders = column("order_time", missing=9_900, distinct=100)
     roles = guess_roles(table(flag("click", 500), orders))
     assert roles.labels["conversion"].flag is not None
-    assert roles.labels["conversion"].flag.expr == "if(`order_time` is null, 0, 1)"
+    missing = "coalesce(trim(cast(`order_time` as string)), '') in ('', 'NaN')"
+    assert roles.labels["conversion"].flag.expr == f"if({missing}, 0, 1)"
 
 
 @pytest.mark.parametrize(
