@@ -7,6 +7,7 @@ from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.profile.counts.facts import FeatureGuess, TableFacts
 from esmm_spark.profile.counts.roles import Roles
 from esmm_spark.profile.guesses.config_guess import WrittenConfig
+from esmm_spark.profile.guesses.features import OUTCOME
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Profile:
     def left_out(self) -> list[FeatureGuess]:
         """The others."""
         return [guess for guess in self.features if guess.level is None]
+
+    @property
+    def outcomes(self) -> list[FeatureGuess]:
+        """Of the others, those that are called like what becomes of an impression, and don't tell."""
+        return [guess for guess in self.left_out if guess.reason.startswith(OUTCOME)]
 
     @property
     def leaks(self) -> list[FeatureGuess]:

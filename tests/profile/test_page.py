@@ -13,7 +13,7 @@ from tests.profile.guesses.hand_facts import LINES, column, flag
 
 
 def facts() -> TableFacts:
-    columns = [column("<city>"), column("paid", missing=9_900), flag("click", 500)]
+    columns = [column("<city>"), column("paid", missing=9_900), flag("click", 500), column("likes")]
     day = PeriodFacts(LINES // 2, 0, LINES // 2, None, {"Rome": 2_000})
     other = day._replace(tops={"Rome": 1_000})
     return TableFacts(
@@ -57,6 +57,7 @@ def test_the_page_has_all_sections_warns_of_leaks_and_escapes_names() -> None:
         "Method",
     ]
     assert "<p>paid leaks the label: alone it has an AUC of 0.990 for click. It is left out.</p>" in html
+    assert "and left out: likes. Put back those that are known when it is shown." in html
     assert "picture (binary)" in html
     assert "3 of 10,000 lines can" in html
     assert "<city>" not in html

@@ -82,6 +82,7 @@ def test_the_documented_table_of_conversion_times_is_profiled_and_runs(
         "tables": {name: {"num_buckets": 100} for name in features},
         "fields": [{"name": name, "level": "impression"} for name in features],
     }
-    profiled(spark, tmp_path, content)
+    found = profiled(spark, tmp_path, content)
+    assert {guess.column.name for guess in found.chosen} == {"uid", "campaign", "cost", "cat1"}
     source = accounted(spark, tmp_path)
     assert (source.rejects, source.lines_accepted) == ({}, 300)

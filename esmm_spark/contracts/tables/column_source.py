@@ -1,11 +1,29 @@
 """Where a value of a log comes from: a column, a path into one, several put together, an expression."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from esmm_spark.contracts.section import Section
+
+_PART = r"(?:`(?:[^`]|``)+`|[^\W\d]\w*)"
+# A text in quotes, which names nothing, or a path.
+_NAME = re.compile(rf"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<!\w)({_PART}(?:\.{_PART})*)""", re.DOTALL)
+
+
+def names_in_sql(text: str) -> set[str]:
+    """Returns the words of an expression that may be columns or paths: SQL's own, too, but for functions.
+
+    Worked example: of "coalesce(a, `user`.`id`, 'none') is null" they are `a`, `user.id`, `is` and `null`.
+    """
+    found = (
+        match[1]
+        for match in _NAME.finditer(text)
+        if match[1] and not text[match.end() :].lstrip().startswith("(")
+    )
+    return {name.replace("``", "\0").replace("`", "").replace("\0", "`") for name in found}
 
 
 class ColumnSource(Section):
@@ -51,6 +69,14 @@ class ColumnSource(Section):
         yield from (text for text in (self.column, self.expr) if text is not None)
         for part in self.concat or ():
             yield from part.texts
+
+    @property
+    def names(self) -> set[str]:
+        """The columns and paths in it, and other words of its expressions."""
+        if self.column is not None:
+            return {self.column}
+        of_parts = [part.names for part in self.concat or ()]
+        return set().union(*of_parts) if self.expr is None else names_in_sql(self.expr)
 
     def __str__(self) -> str:
         """Returns the source as a config may have it."""

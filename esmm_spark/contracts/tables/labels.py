@@ -19,8 +19,8 @@ class TableLabel(Section):
     time: Annotated[
         ColumnSource | None,
         Field(
-            description="The event's time, null or empty where there was none: 1 if it is in the window and not "
-            "after `logs.table.as_of`, else 0."
+            description="The event's time, null or empty where there was none: 1 if it is in the window and "
+            "not after `logs.table.as_of`, else 0."
         ),
     ] = None
     window_s: Annotated[

@@ -181,6 +181,11 @@ class TableFacts:
     orphans: Mapping[str, int] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def names(self) -> list[str]:
+        """The columns' names."""
+        return [column.name for column in self.columns]
+
     def distinct_of(self, name: str) -> int:
         """Returns how many values a column has; 0 where there is none of that name."""
         return next((column.distinct for column in self.columns if column.name == name), 0)

@@ -1,6 +1,6 @@
 """Which columns are the table's keys, times and labels: guessed, or as a config has them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from esmm_spark.contracts.tables.column_source import ColumnSource
@@ -37,9 +37,12 @@ class Roles:
     reasons: Mapping[str, str] = field(default_factory=dict)
     is_recurring: bool = False
 
-    @property
-    def columns(self) -> dict[str, str]:
-        """Column -> what it is."""
+    def among(self, columns: Sequence[str]) -> dict[str, str]:
+        """Returns column -> what it is, of those of `columns` that are something.
+
+        A label is all columns that it is made of, since they tell it. What else is made of several columns is
+        none of them: the position in an id of request and position is a position still.
+        """
         found: dict[str, str] = {}
         for what, source in (
             ("context_key", self.context_key),
@@ -47,20 +50,22 @@ class Roles:
             ("time", self.time),
             ("splits", self.splits.column if self.splits else None),
         ):
-            found |= dict.fromkeys(_named(source), what)
+            named = _named(source, columns)
+            if len(named) == 1:
+                found[named[0]] = what
         for task, label in self.labels.items():
-            found |= dict.fromkeys(_named(label.flag or label.time), f"label of {task}")
+            found |= dict.fromkeys(_named(label.flag or label.time, columns), f"label of {task}")
         return found
 
 
-def _named(source: ColumnSource | None) -> list[str]:
-    """Returns the columns that a source names, those in expressions by their quotes."""
-    if source is None:
-        return []
-    names = []
-    for text in source.texts:
-        names += [text] if source.expr is None else text.split("`")[1::2]
-    return names
+def _named(source: ColumnSource | None, columns: Sequence[str]) -> list[str]:
+    """Returns those of the columns that a source is made of, paths into or out of its own among them."""
+    names = {name.lower() for name in source.names} if source is not None else set()
+    return [column for column in columns if any(_overlap(column.lower(), name) for name in names)]
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
 def roles_of_config(table: TableLog, tasks: Tasks) -> Roles:

@@ -11,7 +11,8 @@ from esmm_spark.profile.guesses import names
 from esmm_spark.profile.guesses.role_guess import unit_of_time
 
 LEAK_AUC = 0.95
-# An outcome by its name is left out if it tells of a label at all.
+OUTCOME = "named like an outcome"
+# A history is an outcome if it tells a label better than this.
 _OUTCOME_AUC = 0.6
 _LATER_SHARE = 0.01
 _DIFFERING_SHARE = 0.001
@@ -22,7 +23,8 @@ _MANY_VALUES, _FEW_LINES = 10_000, 20
 
 def guess_features(facts: TableFacts, roles: Roles, day_folders: str | None) -> list[FeatureGuess]:
     """Returns for each column what it is as a feature, or why it is none."""
-    return [_guess(column, facts, roles, day_folders) for column in facts.columns]
+    parts = roles.among(facts.names)
+    return [_guess(column, facts, roles, parts.get(column.name), day_folders) for column in facts.columns]
 
 
 def leaks_of(sample: SampleFacts) -> dict[str, float]:
@@ -31,9 +33,16 @@ def leaks_of(sample: SampleFacts) -> dict[str, float]:
     return {task: auc for task, auc in aucs.items() if auc is not None and auc > LEAK_AUC}
 
 
-def _guess(column: ColumnFacts, facts: TableFacts, roles: Roles, day_folders: str | None) -> FeatureGuess:
+def _guess(
+    column: ColumnFacts, facts: TableFacts, roles: Roles, role: str | None, day_folders: str | None
+) -> FeatureGuess:
     sample = facts.samples.get(column.name, SampleFacts())
-    reason = _why_none(column, facts, sample, roles, day_folders)
+    if role == "context_key" and roles.is_recurring:
+        reason = _never_back(column)
+    elif role is not None:
+        reason = role.replace("_", " ")
+    else:
+        reason = _why_none(column, facts, sample, day_folders)
     if reason is not None:
         return FeatureGuess(column, None, reason)
     is_context = roles.context_key is not None and sample.differing <= _DIFFERING_SHARE * facts.sample_keys
@@ -49,14 +58,9 @@ def _guess(column: ColumnFacts, facts: TableFacts, roles: Roles, day_folders: st
 
 
 def _why_none(
-    column: ColumnFacts, facts: TableFacts, sample: SampleFacts, roles: Roles, day_folders: str | None
+    column: ColumnFacts, facts: TableFacts, sample: SampleFacts, day_folders: str | None
 ) -> str | None:
-    """Returns why a column is no feature, None where it is one."""
-    role = roles.columns.get(column.name)
-    if role == "context_key" and roles.is_recurring:
-        return None
-    if role is not None:
-        return role.replace("_", " ")
+    """Returns why a column that is nothing else is no feature, None where it is one."""
     if column.is_constant:
         return "constant: " + (f"always {column.first}" if column.values else "no line has a value")
     if column.name == day_folders:
@@ -72,10 +76,23 @@ def _leak(column: ColumnFacts, facts: TableFacts, sample: SampleFacts) -> str | 
     later = sample.later / max(facts.sample_lines, 1)
     if later > _LATER_SHARE and unit_of_time(column) is not None:
         return f"the future: a time after the impression's on {later:.1%} of the lines"
-    aucs = [found.auc or 0.0 for found in sample.separations.values()]
-    if name_words(column.name) & names.OUTCOME_WORDS and max(aucs, default=0.0) > _OUTCOME_AUC:
-        return f"named like an outcome, and its AUC is {max(aucs):.2f}: is it known at the impression?"
-    return None
+    return _outcome(column, [found.auc for found in sample.separations.values() if found.auc is not None])
+
+
+def _outcome(column: ColumnFacts, aucs: Sequence[float]) -> str | None:
+    """Returns why a column is what became of an impression, by its name; None where it isn't called so.
+
+    How well it tells a label is no measure of that: likes of those who don't buy come as late as others.
+    Lists, and what is called past, are taken for histories unless they do tell.
+    """
+    if not names.is_outcome(column.name):
+        return None
+    best = max(aucs, default=0.0)
+    is_history = column.shape != "value" or names.is_of_the_past(column.name)
+    if is_history and best <= _OUTCOME_AUC:
+        return None
+    told = f", and its AUC is {best:.2f}" if aucs else ""
+    return f"{OUTCOME}{told}: put it back if it is known at the impression"
 
 
 def _never_back(column: ColumnFacts) -> str | None:

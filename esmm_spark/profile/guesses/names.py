@@ -61,6 +61,32 @@ OUTCOME_WORDS = {
 }
 
 
+# Beside an outcome's word: it is one of before the impression.
+PAST_WORDS = {
+    "hist",
+    "history",
+    "historical",
+    "past",
+    "prev",
+    "previous",
+    "prior",
+    "before",
+    "last",
+    "recent",
+}
+
+
+def is_outcome(name: str) -> bool:
+    """Returns whether a column is called like what may follow an impression: `num_comments`, `paid`."""
+    words = name_words(name)
+    return not OUTCOME_WORDS.isdisjoint(words | {word.removesuffix("s") for word in words})
+
+
+def is_of_the_past(name: str) -> bool:
+    """Returns whether a column is called like what had happened before: `last_click_category`."""
+    return not PAST_WORDS.isdisjoint(name_words(name))
+
+
 def own_words(name: str) -> set[str]:
     """Returns the words without those that say that a column is a label."""
     return name_words(name) - LABEL_WORDS

@@ -121,7 +121,7 @@ def _time(facts: TableFacts, reasons: dict[str, str]) -> tuple[ColumnSource | No
         words = name_words(column.name)
         if not words & names.TIME_WORDS or words & names.NOT_TIME_WORDS or column.shape != "value":
             continue
-        if words & names.OUTCOME_WORDS or column.missing_share > _MOST_MISSING or column.distinct < 2:
+        if names.is_outcome(column.name) or column.missing_share > _MOST_MISSING or column.distinct < 2:
             continue
         unit = unit_of_time(column)
         if unit is not None:

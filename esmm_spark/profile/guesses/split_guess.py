@@ -22,9 +22,10 @@ def with_split_column(facts: TableFacts, roles: Roles) -> Roles:
         facts: of all three passes: the values are among the frequent ones.
         roles: without `splits`.
     """
+    others = roles.among(facts.names)
     for column in facts.columns:
         values = _values_of_splits(column, facts.top.get(column.name, ()))
-        if values is None or column.name in roles.columns:
+        if values is None or column.name in others:
             continue
         counts = {top.value: top.times for top in facts.top[column.name]}
         described = ", ".join(f"{counts[value]:,} {value}" for own in values.values() for value in own)

@@ -33,6 +33,12 @@ def section(found: Profile) -> PageSection:
     items.append(("Features", "", f"{context} of the context, {of_impressions} of the impression"))
     warnings = [f"The config needs {needed}." for needed in found.config.needed]
     warnings += [f"{guess.column.name} {guess.reason}. It is left out." for guess in found.leaks]
+    if found.outcomes:
+        names = ", ".join(guess.column.name for guess in found.outcomes)
+        warnings.append(
+            f"Named like what becomes of an impression, and left out: {names}. Put back those that are known "
+            "when it is shown."
+        )
     if facts.malformed:
         warnings.append(
             f"{facts.malformed:,} of {facts.lines:,} lines can't be parsed: they will be rejected."

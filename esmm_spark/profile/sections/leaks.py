@@ -18,7 +18,7 @@ def section(found: Profile) -> PageSection | None:
     tasks = found.roles.tasks
     if tasks is None:
         return None
-    roles = found.roles.columns
+    roles = found.roles.among(found.facts.names)
     figures, missing = [], []
     for task in tasks.names:
         aucs = [

@@ -68,6 +68,57 @@ def test_kinds_levels_and_buckets() -> None:
     assert "#   request_id: context key" in found.text
 
 
+def test_a_part_of_an_id_is_a_feature_and_all_that_a_label_is_made_of_is_none() -> None:
+    given = {
+        "impression_id": {"concat": ["request", "position"]},
+        "context_key": "request",
+        "labels": {
+            "click": "clicked",
+            "conversion": {"expr": "if(State = 'x' and `shop.state` is null, 1, 0)"},
+        },
+    }
+    names = ("request", "position", "user", "state", "shop.state", "if")
+    found = written(*(column(name) for name in names), flag("clicked", 500), given=given)
+    assert [field.name for field in config_of(found).features.fields] == ["position", "user", "if"]
+    for reason in (
+        "request: an id that does not come back",
+        "state: label of conversion",
+        "clicked: label of click",
+    ):
+        assert f"#   {reason}\n" in found.text
+
+
+@pytest.mark.parametrize(
+    ("name", "auc", "is_feature"),
+    [
+        ("likes", 0.5, False),
+        ("num_comments", 0.55, False),
+        ("isPaid", None, False),
+        ("likes", 0.9, False),
+        ("last_click_day", 0.55, True),
+        ("last_click_day", 0.7, False),
+        ("position", 0.9, True),
+    ],
+)
+def test_what_is_called_like_an_outcome_is_left_out_unless_it_is_of_the_past(
+    name: str, auc: float | None, is_feature: bool
+) -> None:
+    samples = {name: SampleFacts({"click": Separation(auc, None)})}
+    found = written(column("city"), column(name), flag("click", 500), samples=samples)
+    assert [field.name for field in config_of(found).features.fields] == [
+        "city",
+        *([name] if is_feature else []),
+    ]
+    told = "" if auc is None else f", and its AUC is {auc:.2f}"
+    left_out = f"#   {name}: named like an outcome{told}: put it back if it is known at the impression\n"
+    assert (left_out in found.text) is not is_feature
+
+
+def test_a_list_of_outcomes_is_a_history() -> None:
+    found = written(column("clicked_items", shape="list", values=2 * LINES), flag("click", 500))
+    assert [field.name for field in config_of(found).features.fields] == ["clicked_items"]
+
+
 @pytest.mark.parametrize(
     ("quantiles", "buckets"),
     [

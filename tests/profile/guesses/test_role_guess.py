@@ -113,6 +113,6 @@ def test_a_column_of_nothing_but_words_for_splits_says_which_lines_train_and_tes
     assert str(rule.column) == "part"
     assert rule.values == splits
     assert reason.startswith("part says which: ")
-    assert roles.columns["part"] == "splits"
+    assert roles.among(["part"])["part"] == "splits"
     with_gap = replace(facts, columns=[replace(part, missing=1)])
     assert with_split_column(with_gap, guess_roles(with_gap)).splits is None
