@@ -136,7 +136,7 @@ def _named(
     folder_day = day_of_folder(table.day_folders).alias("folder_day")
     named = raw.select(*columns, *kept, folder_day)
     for key, source in sources.items():
-        _check_type(named.schema[key].dataType, f"{_KEY}.{key} = {source}", part.file)
+        check_type(named.schema[key].dataType, f"{_KEY}.{key} = {source}", part.file)
     return named, sources
 
 
@@ -205,7 +205,7 @@ def _judged(lines: DataFrame, wanted: Wanted) -> DataFrame:
     return judged.select(*kept, note.cast("string").alias("note"), raw_text.alias("raw"))
 
 
-def _check_type(kind: DataType, what: str, where: str) -> None:
+def check_type(kind: DataType, what: str, where: str) -> None:
     """Raises ConfigError where a source has a type that its place can't take."""
     inner = kind.elementType if isinstance(kind, ArrayType) else None
     inner = kind.valueType if isinstance(kind, MapType) else inner

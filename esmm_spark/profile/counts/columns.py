@@ -12,10 +12,12 @@ from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.profile.counts.facts import Shape
 from esmm_spark.reading.exploding import HAS_ITEM, exploded
 from esmm_spark.reading.raw_columns import CORRUPT, RawPart
-from esmm_spark.reading.times import day_of_folder
+from esmm_spark.reading.sources import condition_column
+from esmm_spark.reading.times import check_time_format, day_of_folder
 from esmm_spark.reading.values import attribute_value, quoted
 from esmm_spark.tables.files import OpenTable, open_table
 
+TABLE_KEY = "logs.table"
 FOLDER_DAY = "folder_day"
 
 _TYPES = {"value": "string", "list": "array<string>", "weights": "map<string, double>"}
@@ -61,7 +63,9 @@ def open_leaves(spark: SparkSession, table: TableLog, is_guessed: bool) -> ReadT
 
     Raises:
         InputError: no table, or a column is of two shapes in two files.
+        ConfigError: `where`, `explode` or `time_format` is none.
     """
+    check_time_format(spark, table, TABLE_KEY)
     opened = open_table(spark, table, table.path)
     if is_guessed and (found := _list_of_structs(opened)) is not None:
         table = table.model_copy(update={"explode": found})
@@ -141,10 +145,11 @@ def _raw(part: RawPart, table: TableLog) -> DataFrame:
         raw = raw.withColumn(table.day_folders, day_of_folder(table.day_folders))
     raw = raw.withColumn(FOLDER_DAY, day_of_folder(table.day_folders))
     if table.explode is not None:
-        raw = exploded(raw, table.explode, "logs.table.explode", part.file)
+        raw = exploded(raw, table.explode, f"{TABLE_KEY}.explode", part.file)
         raw = raw.where(F.col(HAS_ITEM))
     if table.where is not None:
-        raw = raw.where(F.expr(table.where) | F.col(CORRUPT).isNotNull())
+        is_wanted = condition_column(raw, table.where, f"{TABLE_KEY}.where", part.file)
+        raw = raw.where(is_wanted | F.col(CORRUPT).isNotNull())
     return raw
 
 

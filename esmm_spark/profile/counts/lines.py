@@ -15,39 +15,41 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.tables.labels import TableLabel
-from esmm_spark.profile.counts.columns import FOLDER_DAY, ReadTable, leaf_columns, text_columns
+from esmm_spark.profile.counts.columns import FOLDER_DAY, TABLE_KEY, ReadTable, leaf_columns, text_columns
 from esmm_spark.profile.counts.roles import Roles
 from esmm_spark.reading.local_days import day_number
 from esmm_spark.reading.raw_columns import CORRUPT
 from esmm_spark.reading.sources import source_column
 from esmm_spark.reading.times import is_without_time, microseconds_of
 from esmm_spark.reading.values import quoted, text_value
-
-_KEY = "logs.table"
+from esmm_spark.tables.lines import check_type
 
 
 def profiled_lines(read: ReadTable, roles: Roles) -> DataFrame:
     """Returns all lines, as above.
 
     Raises:
-        ConfigError: a role names a column that isn't there.
+        ConfigError: a role names a column that isn't there, or one that can't be what it is named for.
     """
     return reduce(DataFrame.unionByName, [_part_lines(raw, file, read, roles) for raw, file in read.parts])
 
 
 def _part_lines(raw: DataFrame, file: str, read: ReadTable, roles: Roles) -> DataFrame:
-    sources = {f"labels.{task}": label.flag or label.time for task, label in roles.labels.items()}
-    sources |= {"context_key": roles.context_key, "time": roles.time}
+    known = {f"labels.{task}": label.flag or label.time for task, label in roles.labels.items()}
+    known |= {"context_key": roles.context_key, "impression_id": roles.impression_id, "time": roles.time}
+    known["splits.column"] = roles.splits.column if roles.splits is not None else None
+    sources = {key: source for key, source in known.items() if source is not None}
     named = raw.select(
         *leaf_columns(raw, read.leaves),
         CORRUPT,
         FOLDER_DAY,
         *(
-            source_column(raw, source, f"{_KEY}.{key}", file).alias(key)
+            source_column(raw, source, f"{TABLE_KEY}.{key}", file).alias(key)
             for key, source in sources.items()
-            if source is not None
         ),
     )
+    for name, source in sources.items():
+        check_type(named.schema[name].dataType, f"{TABLE_KEY}.{name} = {source}", file)
     time_us = F.lit(None).cast("bigint")
     if roles.time is not None:
         in_unit = read.table.model_copy(update={"time_unit": roles.time_unit})
