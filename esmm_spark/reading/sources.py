@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BooleanType, DataType, MapType, StructType
 
 from esmm_spark.contracts.errors import ConfigError
-from esmm_spark.contracts.tables.column_source import ColumnSource
+from esmm_spark.contracts.tables.column_source import ColumnSource, names_in_sql
 from esmm_spark.reading.values import quoted, text_value
 from esmm_spark.spark.session import first_line
 
@@ -50,6 +50,14 @@ def condition_column(frame: DataFrame, condition: str, key: str, where: str) -> 
     if not isinstance(kind, BooleanType):
         raise ConfigError(f"{key} = {condition!r} is no condition, it gives {kind.simpleString()}")
     return F.coalesce(found, F.lit(False))
+
+
+def missing_name(error: ConfigError) -> str | None:
+    """Returns the column, or the path or its end, that an expression names in vain; None if it names all."""
+    if not isinstance(error.__cause__, PySparkException):
+        return None
+    found = error.__cause__.getMessageParameters() or {}
+    return next(iter(names_in_sql(found.get("objectName") or found.get("fieldName") or "")), None)
 
 
 def no_column(name: str, known: Sequence[str], key: str, where: str) -> ConfigError:

@@ -11,6 +11,7 @@ note           string    null, or why it is neither rejected nor an example: the
 raw            string    of a rejected line: its text, or its sources as JSON
 """
 
+import logging
 from collections.abc import Mapping
 from functools import reduce
 from typing import NamedTuple
@@ -36,7 +37,7 @@ from esmm_spark.reading.exploding import HAS_ITEM, exploded
 from esmm_spark.reading.named_sources import FILTERED, WITHOUT_ITEMS, WITHOUT_TIME
 from esmm_spark.reading.raw_columns import CORRUPT, RawPart
 from esmm_spark.reading.reasons import BAD_ID, MALFORMED_LINE, NO_ID, TIME_OUT_OF_RANGE, UNPARSABLE_TIME
-from esmm_spark.reading.sources import condition_column, source_column
+from esmm_spark.reading.sources import condition_column, missing_name, source_column
 from esmm_spark.reading.times import day_of_folder, is_out_of_range, is_without_time, microseconds_of
 from esmm_spark.reading.values import (
     attribute_value,
@@ -66,7 +67,9 @@ AFTER_AS_OF = "after_as_of"  # its time is, or it arrived then
 IMMATURE = "immature_dropped"
 TABLE_NOTES = (WITHOUT_ITEMS, FILTERED, WITHOUT_TIME, AFTER_AS_OF, IMMATURE)
 
-_KEY = "logs.table"
+_log = logging.getLogger(__name__)
+
+_KEY, _LABELS = "logs.table", "labels."
 _CONDITION, _LACKS_TIME, _IS_INEXACT = "__where", "__lacks_time", "__is_inexact"
 _IS_IMMATURE, _IS_SKIPPED = "__is_immature", "__is_skipped"
 _SOURCE = "__source "  # what stands in the line, under the key of its source
@@ -81,7 +84,7 @@ class Wanted(NamedTuple):
         table: the config.
         tasks: those whose labels are wanted.
         split: the split of all lines; None: as the config says.
-        is_scored: whether labels, times and splits need not be there.
+        is_scored: whether labels, times and splits need not be there, nor a `where` of labels hold.
         as_they_stand: attributes that are left as text stands there, and lists of texts: perhaps empty, and a
             whole number perhaps with a point.
     """
@@ -122,15 +125,15 @@ def _named(
         try:
             found = source_column(raw, source, f"{_KEY}.{key}", part.file)
         except ConfigError:
-            if wanted.is_scored and key.startswith(("labels.", "time", "ingest_time", "splits.")):
+            if wanted.is_scored and key.startswith((_LABELS, "time", "ingest_time", "splits.")):
                 continue
             raise
         sources[key] = source
         columns.append(found.alias(key))
     if table.impression_id is None:
         columns.append(line_id(opened, table.explode).alias("impression_id"))
-    if table.where is not None:
-        condition = condition_column(raw, table.where, f"{_KEY}.where", part.file)
+    condition = _condition(raw, wanted, part.file)
+    if condition is not None:
         columns.append(condition.alias(_CONDITION))
     kept = [name for name in (CORRUPT, HAS_ITEM) if name in raw.columns]
     folder_day = day_of_folder(table.day_folders).alias("folder_day")
@@ -138,6 +141,32 @@ def _named(
     for key, source in sources.items():
         check_type(named.schema[key].dataType, f"{_KEY}.{key} = {source}", part.file)
     return named, sources
+
+
+def _condition(raw: DataFrame, wanted: Wanted, file: str) -> Column | None:
+    """Returns `where`; None where there is none, or where it asks what is scored for labels."""
+    table = wanted.table
+    if table.where is None:
+        return None
+    try:
+        return condition_column(raw, table.where, f"{_KEY}.where", file)
+    except ConfigError as error:
+        missing = missing_name(error)
+        if not wanted.is_scored or missing is None or not _is_of_labels(missing, table):
+            raise
+        _log.warning(
+            "%s.where names %s, of which labels are made and which %s lacks: no line is left out by it; to "
+            "leave some out, set %s.where for this command to a condition on other columns",
+            *(_KEY, missing, file, _KEY),
+        )
+        return None
+
+
+def _is_of_labels(missing: str, table: TableLog) -> bool:
+    """Returns whether a name, perhaps the end of a path alone, is one of those of which labels are made."""
+    of_labels = [source for key, source in table.sources.items() if key.startswith(_LABELS)]
+    end = f".{missing.lower()}"
+    return any(f".{name.lower()}".endswith(end) for source in of_labels for name in source.names)
 
 
 def _as_text(named: DataFrame, sources: Mapping[str, ColumnSource], wanted: Wanted) -> DataFrame:

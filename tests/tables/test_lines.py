@@ -301,6 +301,33 @@ def test_labels_may_be_missing_where_a_table_is_scored(spark: SparkSession, tmp_
 
 
 @pytest.mark.parametrize(
+    ("suffix", "where"),
+    [
+        ("csv", "click = 1 or bought = '-1'"),
+        ("csv", "shop = 'x' and coalesce(BOUGHT, '') <> ''"),
+        ("json", "of.bought is not null"),
+    ],
+)
+def test_where_leaves_nothing_out_of_what_is_scored_if_it_asks_for_labels_that_are_not_there(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, where: str
+) -> None:
+    lines: list[Line | str] = [
+        {"id": str(number), "user": "u", "age": "3", "item": "7", "shop": "y", "of": {"day": "1"}}
+        for number in range(2)
+    ]
+    bought = "of.bought" if suffix == "json" else "bought"
+    labels = {"click": "click", "conversion": {"expr": f"if({bought} is null, 0, 1)"}}
+    path = write_table(tmp_path / f"log.{suffix}", lines)
+    found = lines_of(spark, table_config(tmp_path, path, labels=labels, where=where), is_scored=True)
+    assert column(found, "note") == [None, None]
+    assert "logs.table.where names" in caplog.text
+    assert "no line is left out by it" in caplog.text
+    other = table_config(tmp_path, path, labels=labels, where="status is null")
+    with pytest.raises(ConfigError, match=r"logs\.table\.where: expr 'status is null' fails"):
+        lines_of(spark, other, is_scored=True)
+
+
+@pytest.mark.parametrize(
     ("table", "message"),
     [
         ({"context_key": "usr"}, r"logs\.table\.context_key = 'usr' is no column of .*did you mean user\?"),
