@@ -31,6 +31,7 @@ from esmm_spark.reading.column_types import (
     json_type,
     parquet_type,
 )
+from esmm_spark.reading.json_columns import no_object
 
 _USES = {"id": IDS, "time": TIMES, "attribute": ATTRIBUTES}
 _WANTED = {
@@ -85,7 +86,7 @@ def read_log_schemas(files: Sequence[tuple[str, date | None]], file_format: str)
     """
     found = [_described(path, day, file_format) for path, day in files]
     if found and all(file.is_sparse and not file.columns for file in found):
-        raise InputError(f"{found[0].path} has no JSON object in its first lines")
+        raise no_object(found[0].path)
     return found
 
 
@@ -221,7 +222,7 @@ def csv_header(path: str, head: Head, delimiter: str = ",") -> tuple[str, ...]:
         lines = csv.reader(io.StringIO(head.text, newline=None), delimiter=delimiter)
         header = tuple(next(lines, []))
     except csv.Error as error:
-        raise InputError(f"{path}: its first line is no CSV: {error}") from error
+        raise InputError(f"{path}: its first line is no CSV: {error}: write the file again") from error
     if not header:
         raise InputError(f"{path} is empty: a CSV file must begin with the names of its columns")
     return header
@@ -234,7 +235,10 @@ def parquet_columns(path: str) -> tuple[pa.Schema, dict[str, ColumnType]]:
         schema = parquet.ParquetFile(inner, filesystem=filesystem).schema
         arrow = schema.to_arrow_schema()
     except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} is no whole Parquet file: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(
+            f"{path} is no whole Parquet file: {' '.join(str(error).split())[:200]}: write it again, or say "
+            "in file_format what it is"
+        ) from error
     leaves = [schema.column(number) for number in range(len(schema))]
     physical = {leaf.path: str(leaf.physical_type) for leaf in leaves}
     types = {column.name: parquet_type(column.type, physical.get(column.name, "")) for column in arrow}
@@ -253,7 +257,7 @@ def _json_columns(path: str, head: Head) -> dict[str, ColumnType]:
             for column, value in record.items():
                 columns[column] = _merged(columns.get(column, UNKNOWN_TYPE), json_type(value))
     if head.text.strip() and not columns:
-        raise InputError(f"{path} has no JSON object in its first lines")
+        raise no_object(path)
     return columns
 
 

@@ -35,11 +35,19 @@ def json_schema(heads: Mapping[str, str], sources: Sequence[str]) -> StructType:
     for file, text in heads.items():
         records = [record for line in text.splitlines() if isinstance(record := _parsed(line), dict)]
         if text.strip() and not records:
-            raise InputError(f"{file} has no JSON object in its first lines")
+            raise no_object(file)
         for record in records:
             found = _merged(found, _struct(record, sources))
     assert isinstance(found, StructType)
     return StructType([StructField(field.name, _settled(field.dataType)) for field in found])
+
+
+def no_object(path: str) -> InputError:
+    """Returns the error of a file whose first lines hold no JSON object."""
+    return InputError(
+        f"{path} has no JSON object in its first lines: write one object a line, or say in file_format what "
+        "it is"
+    )
 
 
 def _parsed(line: str) -> Any:

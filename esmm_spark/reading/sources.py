@@ -31,8 +31,7 @@ def source_column(frame: DataFrame, source: ColumnSource, key: str, where: str) 
     if source.column is not None:
         return _path(frame, source.column, key, where)
     if source.concat is not None:
-        parts = [source_column(frame, part, key, where) for part in source.concat]
-        texts = [_scalar_text(frame, part, key) for part in parts]
+        texts = [_scalar_text(frame, part, key, where) for part in source.concat]
         separated = [item for text in texts for item in (F.lit(source.separator), text)][1:]
         return F.concat(*separated)
     if source.expr is not None:
@@ -48,7 +47,10 @@ def condition_column(frame: DataFrame, condition: str, key: str, where: str) -> 
     found = _expression(frame, condition, key, where)
     kind = frame.select(found.alias("condition")).schema["condition"].dataType
     if not isinstance(kind, BooleanType):
-        raise ConfigError(f"{key} = {condition!r} is no condition, it gives {kind.simpleString()}")
+        raise ConfigError(
+            f"{key} = {condition!r} is no condition, it gives {kind.simpleString()}: write what is true of "
+            "the lines that are wanted, such as \"status <> 'test'\""
+        )
     return F.coalesce(found, F.lit(False))
 
 
@@ -98,28 +100,33 @@ def _path(frame: DataFrame, name: str, key: str, where: str) -> Column:
     return found
 
 
-def _scalar_text(frame: DataFrame, part: Column, key: str) -> Column:
+def _scalar_text(frame: DataFrame, source: ColumnSource, key: str, where: str) -> Column:
+    part = source_column(frame, source, key, where)
     kind = frame.select(part.alias("part")).schema["part"].dataType
     if isinstance(kind, ArrayType | MapType | StructType):
-        raise ConfigError(f"{key}: concat takes texts and numbers, not {kind.simpleString()}")
+        raise ConfigError(
+            f"{key}: concat takes texts and numbers, and {source} is {kind.simpleString()} in {where}: name "
+            "a path into it, or an expr"
+        )
     return text_value(part, kind)
 
 
 def _expression(frame: DataFrame, text: str, key: str, where: str) -> Column:
     """Returns a column of Spark SQL that gives one value a line, the same in each run."""
+    shown = " ".join(text.split())
     try:
         plan = frame.select(F.lit(0), F.expr(text))._jdf.queryExecution().analyzed()
     except PySparkException as error:
-        raise ConfigError(f"{key}: expr {text!r} fails on {where}: {first_line(error)}") from error
+        raise ConfigError(f"{key}: expr {shown!r} fails on {where}: {first_line(error)}") from error
     before = frame._jdf.queryExecution().analyzed()
     found = plan.expressions()
     # The expressions alone: a plan below that numbers lines is none that gives the same twice.
     if not all(found.apply(place).deterministic() for place in range(found.size())):
         raise ConfigError(
-            f"{key}: expr {text!r} gives other values in each run: leave out rand, uuid and such"
+            f"{key}: expr {shown!r} gives other values in each run: leave out rand, uuid and such"
         )
     if plan.nodeName() != "Project" or plan.child().nodeName() != before.nodeName():
         raise ConfigError(
-            f"{key}: expr {text!r} is no value of a line: leave out aggregates, windows and generators"
+            f"{key}: expr {shown!r} is no value of a line: leave out aggregates, windows and generators"
         )
     return F.expr(text)

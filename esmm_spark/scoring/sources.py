@@ -176,8 +176,6 @@ def _group_raw_files(
         for_scoring=True,
     )
     log = read_scored_table(spark, config, folder, info.fitted) if is_table else _read_raw(spark, config)
-    if not log.splits:
-        raise InputError(f"no line of {config.score.table} can be scored: all are rejected")
     (split,) = log.splits
     written = write_examples(spark, split.lines, split.paths, plan, None)
     sources = written.sources

@@ -7,12 +7,32 @@ from typing import NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.fields.field_spec import FieldSpec
 from esmm_spark.contracts.manifest import SourceCounts
+from esmm_spark.logs.reasons import BAD_LABEL_NAME
 from esmm_spark.reading.lost_values import fractions_of
+from esmm_spark.reading.named_sources import FILTERED, WITHOUT_ITEMS, WITHOUT_TIME
+from esmm_spark.reading.reasons import BAD_ID, MALFORMED_LINE, NO_ID, TIME_OUT_OF_RANGE, UNPARSABLE_TIME
 from esmm_spark.tables.assembling import FRACTIONS
+from esmm_spark.tables.lines import AFTER_AS_OF, IMMATURE, UNKNOWN_SPLIT
 
 SOURCE = "table"
+# What becomes of a line but an impression -> the keys of `logs.table` that may be wrong.
+_SETTLED_BY = {
+    MALFORMED_LINE: "file_format, delimiter or column_names",
+    NO_ID: "impression_id or context_key",
+    BAD_ID: "impression_id or context_key",
+    UNPARSABLE_TIME: "time, time_unit or time_format",
+    TIME_OUT_OF_RANGE: "time_unit or earliest_time",
+    UNKNOWN_SPLIT: "splits.values",
+    BAD_LABEL_NAME: "labels",
+    WITHOUT_ITEMS: "explode",
+    FILTERED: "where",
+    WITHOUT_TIME: "time",
+    AFTER_AS_OF: "as_of",
+    IMMATURE: "as_of or immature",
+}
 
 
 class Fate(NamedTuple):
@@ -84,6 +104,21 @@ def describe_source(fates: Iterable[Fate], path: str) -> tuple[SourceCounts, dic
         notes=dict(sorted(notes.items())),
     )
     return source, dict(sorted(num_bytes.items()))
+
+
+def require_lines(source: SourceCounts) -> None:
+    """Raises InputError where no line of the table becomes an impression."""
+    if source.lines_accepted:
+        return
+    if not source.lines_read:
+        raise InputError(f"{source.path} holds no lines: a table needs one at least")
+    lost = {name: count for name, count in (source.rejects | source.notes).items() if name in _SETTLED_BY}
+    counts = ", ".join(f"{name} {lost[name]:,}" for name in sorted(lost, key=lambda name: -lost[name]))
+    keys = _SETTLED_BY[max(lost, key=lambda name: lost[name])]
+    raise InputError(
+        f"no line of {source.path} becomes an impression: of {source.lines_read:,} are {counts}: correct "
+        f"{keys} of logs.table, or the lines; nothing was replaced"
+    )
 
 
 def lost_fractions(fractions: Sequence[int], fields: Iterable[FieldSpec]) -> Mapping[str, int]:

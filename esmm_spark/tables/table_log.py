@@ -40,7 +40,14 @@ from esmm_spark.tables.contexts import (
     flat_contexts,
     require_equal,
 )
-from esmm_spark.tables.counting import SOURCE, StagedCounts, count_staged, describe_source, lost_fractions
+from esmm_spark.tables.counting import (
+    SOURCE,
+    StagedCounts,
+    count_staged,
+    describe_source,
+    lost_fractions,
+    require_lines,
+)
 from esmm_spark.tables.files import OpenTable, open_table
 from esmm_spark.tables.lines import Wanted, read_lines
 from esmm_spark.tables.plain import find_plain, plain_schemas, write_plain
@@ -144,6 +151,7 @@ def _staged(
     source.notes |= lost_notes(lost)
     rejects = _write_rejects(found.lines, folder) if source.rejects else []
     _check_rejects(source, found.lines, config.logs.max_reject_fraction)
+    require_lines(source)
     accepted = found.lines.where(is_accepted())
     if fitted is None:
         fitted = _fit(accepted, config, num_bytes)

@@ -131,7 +131,7 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", user=["u"], t=[1])
     content = Path(path).read_bytes()
     Path(path).write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"a.parquet is no whole Parquet file"):
+    with pytest.raises(InputError, match=r"a.parquet is no whole Parquet file: .*: write it again"):
         columns_of(tmp_path)
 
 
@@ -155,7 +155,7 @@ def test_a_sparse_json_key_has_the_type_that_any_file_knows(tmp_path: Path) -> N
     assert "logs.events.clicks.features.tags = 'tags' stands in no line that was looked at" in warning
     with pytest.raises(ConfigError, match=r"clicks.user_id = 'user' is no column of .*a.json: it has t"):
         json_columns(tmp_path / "no id", a='{"t": 1}\n')
-    with pytest.raises(InputError, match=r"a.json has no JSON object in its first lines"):
+    with pytest.raises(InputError, match=r"a.json has no JSON object in its first lines: write one object"):
         json_columns(tmp_path / "no object", a="7\n")
     mixed = '{"user": "u", "t": 1, "tags": "a"}\n' + tagged
     with pytest.raises(InputError, match=r"features.tags: column tags is string and array in .*a.json"):

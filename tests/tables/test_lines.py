@@ -335,10 +335,19 @@ def test_where_leaves_nothing_out_of_what_is_scored_if_it_asks_for_labels_that_a
         ({"context_key": "user.x"}, r"'user\.x': user is string in .*which has no x"),
         ({"where": "staus = 1"}, r"logs\.table\.where: expr 'staus = 1' fails on .*staus"),
         ({"where": "item +"}, r"logs\.table\.where: expr 'item \+' fails on .*PARSE_SYNTAX_ERROR"),
-        ({"where": "item"}, r"logs\.table\.where = 'item' is no condition, it gives string"),
+        (
+            {"where": "item"},
+            r"logs\.table\.where = 'item' is no condition, it gives string: write what is true of",
+        ),
         ({"where": "rand() < 0.5"}, r"expr 'rand\(\) < 0\.5' gives other values in each run"),
         ({"impression_id": {"expr": "max(id)"}}, r"expr 'max\(id\)' .*"),
         ({"impression_id": {"expr": "split(id, '-')"}}, r"is array<string> in .*must be one value"),
+        (
+            {"impression_id": {"concat": ["user", {"expr": "split(id,\n '-')"}]}},
+            r'and \{expr: "split\(id, \'-\'\)"\} is array<string> in .*: name a path into it',
+        ),
+        ({"impression_id": {"expr": "split(id,\n'-')"}}, r"is array<string> in .*must be one value"),
+        ({"where": "staus =\n 1"}, r"logs\.table\.where: expr 'staus = 1' fails on .*staus"),
         ({"explode": "item"}, r"logs\.table\.explode = 'item' is string in .*must be a list"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.scoring.scoring import plan_scoring, score
 from esmm_spark.tables.table_log import read_table
@@ -65,5 +65,9 @@ def test_a_table_without_labels_and_times_scores_as_its_examples_do(
     rejects = pq.read_table(f"{config.paths.scores}/ds=today/_rejects").to_pylist()
     assert [row["reason"] for row in rejects] == ["missing_id"]
 
+    nothing = {**raw, "table": write_table(tmp_path / "none.csv", [{**line, "id": ""} for line in today])}
+    told = r"none\.csv becomes an impression: of 21 are missing_id 21: correct impression_id or context_key"
+    with pytest.raises(InputError, match=told):
+        scores_of(spark, config.model_copy(update={"logs": csv}), **nothing)
     with pytest.raises(ConfigError, match=r"logs\.format is table: set score\.table"):
         scores_of(spark, config, source="raw", table=None)

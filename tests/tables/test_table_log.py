@@ -160,3 +160,18 @@ def test_a_split_of_the_config_without_lines_is_named(spark: SparkSession, tmp_p
     config = table_config(tmp_path, path, splits={"test_from": "2026-11-23"}, **table)
     with pytest.raises(InputError, match=r"no line of .*log\.parquet is of the test split"):
         run(spark, config)
+
+
+def test_a_table_of_which_nothing_is_left_is_told_by_reason_and_key(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "log.parquet", differing_lines())
+    table: dict[str, Any] = {"labels": {"click": "click", "conversion": "item"}, "where": "id < 3"}
+    with pytest.raises(InputError) as raised:
+        run(spark, table_config(tmp_path, path, **table))
+    assert str(raised.value) == (
+        f"no line of {path} becomes an impression: of 4 are bad_label 2, filtered 2: correct labels of "
+        "logs.table, or the lines; nothing was replaced"
+    )
+    with pytest.raises(InputError, match=r"of 4 are filtered 4: correct where of logs\.table"):
+        run(spark, table_config(tmp_path, path, where="id = 0"))

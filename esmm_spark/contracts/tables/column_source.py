@@ -79,9 +79,11 @@ class ColumnSource(Section):
         return set().union(*of_parts) if self.expr is None else names_in_sql(self.expr)
 
     def __str__(self) -> str:
-        """Returns the source as a config may have it."""
+        """Returns the source in one line, as a config may have it."""
         if self.column is not None:
             return self.column
         if self.concat is not None:
             return f"{{concat: [{', '.join(map(str, self.concat))}]}}"
-        return f"{{constant: {self.constant}}}" if self.expr is None else f'{{expr: "{self.expr}"}}'
+        if self.expr is not None:
+            return f'{{expr: "{" ".join(self.expr.split())}"}}'
+        return f"{{constant: {self.constant}}}"

@@ -43,7 +43,10 @@ def _text_format(file: str) -> dict[str, object]:
         return {"file_format": "json"}
     delimiter = max(_DELIMITERS, key=first.count)
     if delimiter not in first:
-        raise InputError(f"{file} is neither Parquet, JSON lines nor CSV: its first line is {first[:80]!r}")
+        raise InputError(
+            f"{file} is neither Parquet, JSON lines nor CSV: its first line is {first[:80]!r}: write it "
+            "again as one of them"
+        )
     if all(_is_number(cell) for cell in first.split(delimiter)):
         raise InputError(
             f"{file} begins with numbers, not with the names of its columns: write a config with "
