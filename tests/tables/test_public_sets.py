@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pyspark.sql import SparkSession
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.fields.field_spec import FIRST_NUMBER_BUCKET, SCALED_NUMBER
 from esmm_spark.contracts.manifest import Manifest, SourceCounts
 from esmm_spark.samples.dataset import preprocess
 from esmm_spark.tables.table_log import read_table
@@ -146,8 +148,9 @@ def test_kuairand(spark: SparkSession, tmp_path: Path) -> None:
             "user_id": row % 2,
             "video_id": row,
             "date": 20220408 + row,
-            "hourmin": 900,
-            "time_ms": 1649379600000 + row * DAY * 1000,
+            "hourmin": 30,
+            # Half past midnight there, half past four in the afternoon of the day before in UTC.
+            "time_ms": 1649349000000 + row * DAY * 1000,
             "is_click": row % 2,
             "long_view": row // 3,
             "duration_ms": 1000 + row,
@@ -160,10 +163,10 @@ def test_kuairand(spark: SparkSession, tmp_path: Path) -> None:
         "file_format": "csv",
         "context_key": "user_id",
         "time": "time_ms",
+        "time_zone": "Asia/Shanghai",
         "labels": {"click": "is_click", "long_view": "long_view"},
         "features": {"user": "user_id", "video": "video_id", "tab": "tab"},
-        # `date` is a day of local time.
-        "splits": {"column": {"expr": "if(date < '20220411', 'train', 'test')"}},
+        "splits": {"test_from": "2022-04-11"},
     }
     content = {
         "logs": {"format": "table", "table": table},
@@ -182,21 +185,46 @@ def test_kuairand(spark: SparkSession, tmp_path: Path) -> None:
 def test_aliexpress(spark: SparkSession, tmp_path: Path) -> None:
     categorical = {f"categorical_{number}": 3.0 for number in range(1, 4)}
     rows = [
-        {"search_id": row // 3, **categorical, "numerical_1": 0.5 + row, "click": row % 2, "conversion": 0}
+        {
+            **{"search_id": row // 3, **categorical},
+            **{"numerical_1": 0.5 + row, "numerical_2": round(7.25 * (row * 5 % 12), 2)},
+            **{"click": row % 2, "conversion": 0},
+        }
         for row in range(12)
+    ]
+    numerical = [
+        {"name": "numerical_1", "level": "impression", "kind": "numeric", "quantile": 4},
+        {"name": "numerical_2", "level": "impression", "kind": "numeric", "transform": "log1p"},
     ]
     table = {
         "path": write(tmp_path / "raw/NL/train.csv", rows),
         "file_format": "csv",
         "context_key": "search_id",
         "labels": {"click": "click", "conversion": "conversion"},
-        "features": {**{name: name for name in categorical}, "number": {"expr": "round(numerical_1)"}},
+        "features": {name: name for name in (*categorical, "numerical_1", "numerical_2")},
         "splits": {"paths": {"test": write(tmp_path / "raw/NL/test.csv", rows)}},
     }
-    content = {"logs": {"format": "table", "table": table}}
-    _, manifest, _ = run(spark, tmp_path, content, [])
+    fields = [{"name": name, "level": "impression"} for name in categorical]
+    content = {
+        "logs": {"format": "table", "table": table},
+        "features": {
+            "tables": {name: {"num_buckets": 100} for name in categorical},
+            "fields": [*fields, *numerical],
+        },
+    }
+    config, manifest, _ = run(spark, tmp_path, content, [])
     counts = {name: (part.groups, part.impressions) for name, part in manifest.partitions.items()}
     assert counts == {"split=train": (4, 12), "split=test": (4, 12)}
+    numbers = np.array([(row["numerical_1"], row["numerical_2"]) for row in rows], dtype=float)
+    boundaries = np.quantile(numbers[:, 0], [0.25, 0.5, 0.75], method="inverted_cdf")
+    assert manifest.fitted["numerical_1"].boundaries == boundaries.tolist()
+    np.testing.assert_allclose(manifest.fitted["numerical_2"].mean, np.log1p(numbers[:, 1]).mean())
+    for found in impressions_of(spark, config, manifest, "test"):
+        number = numbers[int(found["impression_id"].split(":")[1]) - 1, 0]
+        place = int(np.searchsorted(boundaries, number, side="right"))
+        # Bucket 0 is that of rare values.
+        assert found["numerical_1"] == [1 + FIRST_NUMBER_BUCKET + place]
+        assert found["numerical_2"] == [1 + SCALED_NUMBER]
 
 
 def test_tenrec(spark: SparkSession, tmp_path: Path) -> None:
