@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from esmm_spark.contracts.schemas.split_names import TEST, TRAIN, VALIDATION, SplitName
-from esmm_spark.contracts.tables.splits import TableSplits
+from esmm_spark.contracts.tables.splits import VALUES_BY_DEFAULT, TableSplits
 from esmm_spark.contracts.tables.table_config import TableLog
 from esmm_spark.reading.local_days import start_of_day_us
 from esmm_spark.reading.times import microseconds_of
@@ -34,7 +34,9 @@ def split_of_line(named: DataFrame, table: TableLog) -> Column:
 def wanted_splits(splits: TableSplits) -> list[SplitName]:
     """Returns the splits that a config asks for: each must have lines."""
     if splits.column is not None:
-        return [split for split, values in splits.values.items() if values and split == TRAIN]
+        # Without values of its own it may have no lines for validation, as the other rules may.
+        named = [split for split, values in splits.values.items() if values]
+        return [TRAIN, TEST] if splits.values == VALUES_BY_DEFAULT else named
     asked = {
         TRAIN: True,
         VALIDATION: splits.validation_from is not None or VALIDATION in splits.paths,

@@ -94,9 +94,12 @@ def read_table(spark: SparkSession, config: Config, folder: str) -> OpenLog:
     log = _staged(spark, config, tables, folder, fitted)
     for split in wanted_splits(table.splits):
         if split not in [lines_of.name for lines_of in log.splits]:
+            remedy = "see logs.table.splits"
+            if table.splits.column is not None:
+                remedy = "name in logs.table.splits.values the splits that have lines, and their values"
             raise InputError(
-                f"no line of {', '.join(paths.values())} is of the {split} split and no reject: see "
-                "logs.table.splits; nothing was replaced"
+                f"no line of {', '.join(paths.values())} is of the {split} split and no reject: {remedy}; "
+                "nothing was replaced"
             )
     return log
 

@@ -162,6 +162,32 @@ def test_a_split_of_the_config_without_lines_is_named(spark: SparkSession, tmp_p
         run(spark, config)
 
 
+@pytest.mark.parametrize(
+    ("values", "empty"),
+    [
+        (None, "test"),
+        ({"train": ["train"], "test": ["tst"]}, "test"),
+        ({"train": ["train"], "validation": ["val"]}, "validation"),
+        ({"train": ["train"]}, None),
+        ({"train": ["train"], "test": []}, None),
+    ],
+)
+def test_each_split_that_a_column_should_name_has_lines(
+    spark: SparkSession, tmp_path: Path, values: dict[str, list[str]] | None, empty: str | None
+) -> None:
+    lines = [{**line, "part": "train"} for line in differing_lines()[2:] if isinstance(line, dict)]
+    splits = {"column": "part", **({} if values is None else {"values": values})}
+    config = table_config(tmp_path, write_table(tmp_path / "log.parquet", lines), splits=splits)
+    if empty is None:
+        assert {*run(spark, config).partitions} == {"split=train"}
+        return
+    message = (
+        rf"is of the {empty} split and no reject: name in logs\.table\.splits\.values the splits that have"
+    )
+    with pytest.raises(InputError, match=message):
+        run(spark, config)
+
+
 def test_a_table_of_which_nothing_is_left_is_told_by_reason_and_key(
     spark: SparkSession, tmp_path: Path
 ) -> None:

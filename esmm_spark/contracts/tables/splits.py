@@ -9,7 +9,7 @@ from esmm_spark.contracts.schemas.split_names import TEST, TRAIN, VALIDATION, Sp
 from esmm_spark.contracts.section import InputPath, Section
 from esmm_spark.contracts.tables.column_source import ColumnSource
 
-_IDENTITY: dict[SplitName, list[str]] = {split: [split] for split in (TRAIN, VALIDATION, TEST)}
+VALUES_BY_DEFAULT: dict[SplitName, list[str]] = {split: [split] for split in (TRAIN, VALIDATION, TEST)}
 
 
 class TableSplits(Section):
@@ -30,7 +30,7 @@ class TableSplits(Section):
     column: Annotated[ColumnSource | None, Field(description="A value that names the line's split.")] = None
     values: Annotated[
         dict[SplitName, list[str]], Field(description="Split -> the values of `column` that name it.")
-    ] = _IDENTITY
+    ] = VALUES_BY_DEFAULT
     paths: Annotated[
         dict[Literal["validation", "test"], InputPath],
         Field(description="Split -> its own files, of the same columns; those of `logs.table.path` train."),
