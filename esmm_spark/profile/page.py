@@ -14,6 +14,7 @@ from esmm_spark.profile.sections import (
     glance,
     how,
     leaks,
+    numbers,
     written_config,
 )
 
@@ -22,6 +23,7 @@ _SECTIONS: tuple[Callable[[Profile], PageSection | None], ...] = (
     glance.section,
     columns.section,
     leaks.section,
+    numbers.section,
     days.section,
     frequent_values.section,
     collisions.section,

@@ -13,7 +13,13 @@ from tests.profile.guesses.hand_facts import LINES, column, flag
 
 
 def facts() -> TableFacts:
-    columns = [column("<city>"), column("paid", missing=9_900), flag("click", 500), column("likes")]
+    tags = {"values": 2 * LINES, "lengths": [2.0, 3.0, 7.0], "mean_length": 2.25}
+    shares = [float(10 * step) for step in range(21)]
+    columns = [
+        *(column("<city>"), column("paid", missing=9_900), flag("click", 500), column("likes")),
+        column("tags", shape="list", **tags),
+        column("price", numbers=LINES, wholes=9, mean=99.5, quantiles=shares, tails=[-1.25, 198_765.0]),
+    ]
     day = PeriodFacts(LINES // 2, 0, LINES // 2, None, {"Rome": 2_000})
     other = day._replace(tops={"Rome": 1_000})
     return TableFacts(
@@ -27,9 +33,12 @@ def facts() -> TableFacts:
             "paid": SampleFacts({"click": Separation(0.99, 0.98)}),
             "click": SampleFacts({"click": Separation(1.0, 1.0)}),
         },
-        top={"<city>": [ValueCount("Rome", 3_000, {"click": 0.1})]},
+        top={
+            "<city>": [ValueCount("Rome", 3_000, {"click": 0.1})],
+            "likes": [ValueCount("many", 77, {"click": 0.2})],
+        },
         periods=["2026-11-20", "2026-11-21"],
-        drift={"<city>": [day, other], "paid": [day, day], "click": [day, day]},
+        drift={each.name: [day, other if each.name == "<city>" else day] for each in columns},
         labels={"click": (500, LINES)},
         label_periods={"click": [(300, 5_000), (200, 5_000)]},
     )
@@ -43,6 +52,12 @@ def page() -> str:
     return profile_html(Profile(found, roles, features, table, config, ["picture (binary)"]))
 
 
+def cells_of(html: str, name: str) -> list[list[str]]:
+    """Returns the cells of the lines of all tables that begin with a name."""
+    lines = re.findall(rf"<tr><th>{re.escape(name)}</th>(.*?)</tr>", html, re.DOTALL)
+    return [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in lines]
+
+
 def test_the_page_has_all_sections_warns_of_leaks_and_escapes_names() -> None:
     html = page()
     titles = re.findall(r"<h2>(.*?)</h2>", html)
@@ -50,6 +65,7 @@ def test_the_page_has_all_sections_warns_of_leaks_and_escapes_names() -> None:
         "At a glance",
         "Columns",
         "What tells the labels",
+        "Numbers and lists",
         "Over days",
         "Frequent values",
         "Hash tables",
@@ -64,5 +80,12 @@ def test_the_page_has_all_sections_warns_of_leaks_and_escapes_names() -> None:
     assert "&lt;city&gt;" in html
     # Rome is on 30% of the lines, on 40% of the first day's: half of the sum of differences is 0.1.
     assert re.search(r"&lt;city&gt;</th>\s*<td[^>]*>0.100</td>", html)
+    # Of every column, used or left out.
+    below_zero = "\N{MINUS SIGN}1.25"
+    quantiles = ["0", below_zero, "10", "50", "100", "150", "190", "198,765", "200", "99.5"]
+    assert cells_of(html, "price")[0] == quantiles
+    assert cells_of(html, "tags")[0] == ["2", "3", "7", "2.25"]
+    assert cells_of(html, "likes") == [["0.000", "2026-11-21", "0% to 0%", ""]]
+    assert cells_of(html, "many") == [["77", "0.770%", "20.0%"]]
     # Nothing is fetched from anywhere.
     assert not re.search(r'(src|href)="http', html)

@@ -11,6 +11,7 @@ Shape = Literal["value", "list", "weights"]
 
 # The shares at which quantiles of numbers and of lengths are taken.
 NUMBER_SHARES = tuple(step / 20 for step in range(21))
+TAIL_SHARES = (0.01, 0.99)
 LENGTH_SHARES = (0.5, 0.95, 1.0)
 
 
@@ -34,6 +35,7 @@ class ColumnFacts:
         commas: of the values, those with a comma.
         mean: of the numbers; None where there are none.
         quantiles: of the numbers, at NUMBER_SHARES; empty where there are none.
+        tails: of the numbers, at TAIL_SHARES; empty where there are none.
         first: the smallest value as text; None where there is none.
         last: the largest one.
         lengths: of lists, at LENGTH_SHARES; empty of other shapes.
@@ -55,6 +57,7 @@ class ColumnFacts:
     commas: int = 0
     mean: float | None = None
     quantiles: Sequence[float] = ()
+    tails: Sequence[float] = ()
     first: str | None = None
     last: str | None = None
     lengths: Sequence[float] = ()

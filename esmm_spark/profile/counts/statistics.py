@@ -4,7 +4,13 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from esmm_spark.profile.counts.columns import Leaf, ReadTable, entries
-from esmm_spark.profile.counts.facts import LENGTH_SHARES, NUMBER_SHARES, ColumnFacts, TableFacts
+from esmm_spark.profile.counts.facts import (
+    LENGTH_SHARES,
+    NUMBER_SHARES,
+    TAIL_SHARES,
+    ColumnFacts,
+    TableFacts,
+)
 from esmm_spark.profile.counts.lines import is_flag_text, is_one
 
 # Of HyperLogLog: 2^14 registers, 8 KiB a column and task; its standard error is 1.04 / sqrt(2^14) = 0.8%.
@@ -51,7 +57,7 @@ def _counts(counted: DataFrame) -> DataFrame:
         F.count_if((F.substring(value, 5, 1) == "-") & (F.substring(value, 8, 1) == "-")).alias("dates"),
         F.count_if(value.contains(",")).alias("commas"),
         F.avg("number").alias("mean"),
-        F.percentile_approx("number", list(NUMBER_SHARES), _ACCURACY).alias("quantiles"),
+        F.percentile_approx("number", [*NUMBER_SHARES, *TAIL_SHARES], _ACCURACY).alias("quantiles"),
         F.min("number").alias("lowest"),
         F.max("number").alias("highest"),
         F.min("value").alias("first"),
@@ -64,7 +70,8 @@ def _counts(counted: DataFrame) -> DataFrame:
 def _facts(leaf: Leaf, record: Row | None, num_malformed: int) -> ColumnFacts:
     if record is None:
         return ColumnFacts(leaf.name, leaf.type, leaf.shape, 0, 0, 0, 0)
-    quantiles = list(record.quantiles or ())
+    every_share = list(record.quantiles or ())
+    quantiles, tails = every_share[: len(NUMBER_SHARES)], every_share[len(NUMBER_SHARES) :]
     if quantiles:
         quantiles[0], quantiles[-1] = record.lowest, record.highest
     return ColumnFacts(
@@ -83,6 +90,7 @@ def _facts(leaf: Leaf, record: Row | None, num_malformed: int) -> ColumnFacts:
         commas=record.commas,
         mean=record.mean,
         quantiles=quantiles,
+        tails=tails,
         first=record["first"],
         last=record["last"],
         lengths=list(record.lengths or ()),

@@ -10,13 +10,14 @@ from esmm_spark.pages.numbers import percent
 from esmm_spark.pages.page import Figure, FigureGroup, PageSection, Table
 from esmm_spark.profile.counts.drift import drift_of
 from esmm_spark.profile.result import Profile
+from esmm_spark.profile.sections.numbers import is_measured
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _MOST_TICKS = 6
 
 
 def section(found: Profile) -> PageSection | None:
-    """Returns plots of lines and rates by day, and the drift of each feature."""
+    """Returns plots of lines and rates by day, and the drift of each column."""
     facts = found.facts
     if len(facts.periods) < 2:
         return None
@@ -35,23 +36,23 @@ def section(found: Profile) -> PageSection | None:
 
 def _drift_table(found: Profile) -> Table:
     drifts = []
-    for guess in found.chosen:
+    for guess in found.features:
         name = guess.column.name
         periods = found.facts.drift[name]
         drift = drift_of(periods)
         if drift is None:
             continue
         missing = [period.missing / period.lines for period in periods if period.lines]
-        means = [period.mean for period in periods if period.mean is not None and guess.boundaries]
+        means = [period.mean for period in periods if period.mean is not None]
         cells = [
             f"{drift.distance:.3f}",
             found.facts.periods[drift.period],
             f"{percent(min(missing), 1)} to {percent(max(missing), 1)}",
-            f"{min(means):.4g} to {max(means):.4g}" if means else "",
+            f"{min(means):.4g} to {max(means):.4g}" if means and is_measured(guess.column) else "",
         ]
         drifts.append((drift.distance, (name, cells)))
     drifts.sort(key=lambda each: -each[0])
-    return Table(["Feature", "Drift", "Farthest day", "Missing", "Mean"], [line for _, line in drifts])
+    return Table(["Column", "Drift", "Farthest day", "Missing", "Mean"], [line for _, line in drifts])
 
 
 def _lines_plot(names: Sequence[str], lines: Sequence[int]) -> Markup:

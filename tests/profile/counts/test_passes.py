@@ -74,6 +74,8 @@ def test_numbers_have_means_and_quantiles_of_rank_within_a_thousandth(
     for step, quantile in enumerate(column.quantiles):
         below, up_to = (data.price < quantile).mean(), (data.price <= quantile).mean()
         assert below - 0.002 <= step / 20 <= up_to + 0.002
+    for share, quantile in zip((0.01, 0.99), column.tails, strict=True):
+        assert abs((data.price <= quantile).mean() - share) <= 0.005
     assert (column.quantiles[0], column.quantiles[-1]) == (data.price.min(), data.price.max())
 
 
