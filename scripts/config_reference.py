@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -32,9 +33,10 @@ examples.
 place) or `gs://`. URIs must not carry credentials or a query, which would be stored with datasets and
 models: give those in the environment (`AWS_*`) or in Spark's settings. Raw files may be globs (`*`, `?`,
 `[a-c]`, `{a,b}`; a backslash takes a character's meaning away); what a command writes may hold no such
-character. All `paths`, raw files, event logs, catalogs, truth and baseline scores are places of their own:
-no output may be, hold or lie in another output or an input, links and `..` resolved; inputs may share
-places. Only `evaluate.baseline_scores` may be `paths.scores`, so that the config scores its own baseline.
+character. All `paths`, raw files, tables (`logs.table`, its `splits.paths`, `score.table`), event logs,
+catalogs, `samples.frozen_from`, truth and baseline scores are places of their own: no output may be, hold or
+lie in another output or an input, links and `..` resolved; inputs may share places. Only
+`evaluate.baseline_scores` may be `paths.scores`, so that the config scores its own baseline.
 
 <!-- Written by `make docs` from esmm_spark/contracts/config.py; `make lint` fails when it is out of date. -->
 """
@@ -78,6 +80,10 @@ def default_text(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if default is PydanticUndefined or default is None:
         return ""
+    if isinstance(default, BaseModel):
+        return "its keys' defaults"
+    if isinstance(default, dict | list):
+        default = yaml.safe_dump(default, default_flow_style=True, sort_keys=False, width=10**9).strip()
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

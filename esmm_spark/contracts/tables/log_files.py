@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from esmm_spark.contracts.section import InputPath, Section
 
+FormatName = Literal["parquet", "json", "csv"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
 UTC_ZONE = "UTC"
 
@@ -31,7 +32,7 @@ class LogFiles(Section):
         InputPath, Field(description="File or folder; files whose names begin with `.` or `_` are no part.")
     ]
     file_format: Annotated[
-        Literal["parquet", "json", "csv"],
+        FormatName,
         Field(
             description="`json`: one object per line; `csv`: each file begins with the names of its columns."
         ),

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.labels import TableLabel
-from esmm_spark.contracts.tables.log_files import MappedFiles
+from esmm_spark.contracts.tables.log_files import FormatName, MappedFiles
 from esmm_spark.contracts.tables.splits import TableSplits
 from esmm_spark.contracts.tasks import Tasks
 
@@ -29,6 +29,13 @@ def _moment(value: Any) -> Any:
 class TableLog(MappedFiles):
     """A table with a line per impression: its labels, its features, what groups it."""
 
+    file_format: Annotated[
+        FormatName,
+        Field(
+            description="`json`: one object per line; `csv`: each file begins with the names of its columns, "
+            "unless `column_names` has them."
+        ),
+    ] = "parquet"
     delimiter: Annotated[
         str, Field(min_length=1, max_length=1, description='Of `csv`; of tab-separated files `"\\t"`.')
     ] = ","
