@@ -75,8 +75,9 @@ class ColumnSource(Section):
         """The columns and paths in it, and other words of its expressions."""
         if self.column is not None:
             return {self.column}
-        of_parts = [part.names for part in self.concat or ()]
-        return set().union(*of_parts) if self.expr is None else names_in_sql(self.expr)
+        if self.expr is not None:
+            return names_in_sql(self.expr)
+        return {name for part in self.concat or () for name in part.names}
 
     def __str__(self) -> str:
         """Returns the source in one line, as a config may have it."""
