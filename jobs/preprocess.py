@@ -40,7 +40,10 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--ds", metavar="DAY", help="event logs: the day to build, e.g. 2026-11-23")
     parser.add_argument(
-        "--as-of", metavar="TIME", help="event logs: leave out what is later, e.g. 2026-11-24T06:00:00 (UTC)"
+        "--as-of",
+        metavar="TIME",
+        help="event logs: leave out what is later, e.g. 2026-11-24T06:00:00; without an offset it is of "
+        "logs.events.time_zone",
     )
     parser.add_argument(
         "--backfill",
@@ -128,7 +131,8 @@ def _fit_days(config: Config, arguments: argparse.Namespace) -> None:
         raise ConfigError("--fit writes samples.frozen_from: set it")
     if arguments.ds is not None or arguments.backfill or arguments.backfill_days is not None:
         raise ConfigError("--fit builds no day: leave --ds and --backfill out")
-    first, last = (parse_day(day, arguments.as_of) for day in arguments.fit)
+    zone = config.funnel.events.time_zone
+    first, last = (parse_day(day, arguments.as_of, zone, "--fit") for day in arguments.fit)
     this_run().writes(target)
     from esmm_spark.events.fit_days import fit_days
 

@@ -1,6 +1,7 @@
 """Fits boundaries, means and scales, and counts frequent values, on a range of days of event logs."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
 
@@ -41,7 +42,7 @@ def fit_days(
         spark: the session.
         config: the config.
         first: the first day.
-        last: the last day; both as of the same time.
+        last: the last day; both of one zone, and as of the same time.
         allowed_missing: logs that may lack days.
 
     Raises:
@@ -54,7 +55,7 @@ def fit_days(
     num_days = (last.date - first.date).days + 1
     if num_days < 1:
         raise ConfigError(f"--fit {first.date} {last.date}: the last day is before the first")
-    days = [Day(first.date + timedelta(days=number), last.as_of) for number in range(num_days)]
+    days = [replace(first, date=first.date + timedelta(days=number)) for number in range(num_days)]
     with (
         replacing(target, _KEY, _OURS) as new,
         user_errors(spark, "mend the logs", f"{_KEY} {target}"),

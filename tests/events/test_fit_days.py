@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pyspark.sql import SparkSession
 
+from esmm_spark.commands.command import run_command
 from esmm_spark.contracts.config import Config
 from esmm_spark.contracts.errors import SpecMismatchError
 from esmm_spark.events.days import build_days
@@ -36,9 +38,12 @@ def write_days(logs: Path, prices: Sequence[float]) -> None:
         write_log(logs / log, [event(at(day, 20), "nobody") for day in range(3)])
 
 
-def priced(tmp_path: Path) -> Config:
+def priced(tmp_path: Path, **files: Any) -> Config:
+    """Returns a config whose field price is fitted; `files`: keys of all logs."""
     features = {"age": "age", "item": "item_id", "category": "category", "price": "price"}
-    small = config(tmp_path, impressions={"features": features})
+    small = config(
+        tmp_path, impressions={"features": features, **files}, **{log: dict(files) for log in RARE}
+    )
     content: dict[str, Any] = small.model_dump(mode="json")
     fields = content["features"]["fields"]
     kept = [field for field in fields if field["name"] in ("age", "item")]
@@ -93,3 +98,33 @@ def test_days_are_placed_by_what_was_fitted_on_earlier_days_and_by_nothing_else(
     with pytest.raises(SpecMismatchError, match=r"samples\.frozen_from .* has fitted boundaries") as told:
         build_days(spark, made, parse_day(DAYS[2], None), 0, RARE)
     assert "\n" not in str(told.value)
+
+
+def fit_by_command(made: Config, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Runs `jobs/preprocess.py --fit`, allowing clicks and conversions to be missing."""
+    from jobs import preprocess as job
+
+    path = Path(made.paths.dataset).parent / "config.yaml"
+    path.write_text(yaml.safe_dump(made.model_dump(mode="json")))
+    command = ["jobs/preprocess.py", "--config", str(path), "--allow-missing", ",".join(RARE)]
+    monkeypatch.setattr("sys.argv", [*command, "--fit", *arguments])
+    run_command(job.main)
+
+
+@pytest.mark.usefixtures("spark")
+def test_days_to_fit_on_and_as_of_are_of_the_logs_time_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In Shanghai a day begins at 16:00 UTC of the day before.
+    times = (at(-2, 15.9), at(-2, 16), at(-1, 15.9), at(-1, 16), at(0, 11.9), at(0, 12.1))
+    shown = [impression(str(place), time_us, price=2**place) for place, time_us in enumerate(times)]
+    write_log(tmp_path / "logs/impressions", shown, key=None)
+    for log in RARE:
+        write_log(tmp_path / "logs" / log, [event(at(0, 1), "nobody")], key=None)
+    made = priced(tmp_path, day_folders=None)
+    content = made.model_dump(mode="json")
+    content["logs"]["events"]["time_zone"] = "Asia/Shanghai"
+    as_of = "2026-11-23T20:00:00"
+    fit_by_command(Config.model_validate(content), monkeypatch, "2026-11-22", "2026-11-23", "--as-of", as_of)
+    assert made.samples.frozen_from is not None
+    assert read_manifest(made.samples.frozen_from).fitted["price"].mean == (2 + 4 + 8 + 16) / 4

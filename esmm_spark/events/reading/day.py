@@ -59,8 +59,8 @@ class Day:
         return replace(self, date=date.fromisoformat(name.removeprefix(DAY_PREFIX)))
 
 
-def parse_day(ds: str, as_of: str | None, zone: str = UTC_ZONE) -> Day:
-    """Returns the day that `--ds` and `--as-of` name, both in the zone.
+def parse_day(ds: str, as_of: str | None, zone: str = UTC_ZONE, option: str = "--ds") -> Day:
+    """Returns the day that `--ds`, or another option, and `--as-of` name, both in the zone.
 
     Raises:
         ConfigError: one of them is no date or time, or the day begins after `--as-of`.
@@ -68,7 +68,7 @@ def parse_day(ds: str, as_of: str | None, zone: str = UTC_ZONE) -> Day:
     try:
         day = parse_date(ds)
     except ValueError as error:
-        raise ConfigError(f"--ds {ds} is no day: write it like 2026-11-23") from error
+        raise ConfigError(f"{option} {ds} is no day: write it like 2026-11-23") from error
     if as_of is None:
         return Day(day, None, zone)
     try:
@@ -79,5 +79,5 @@ def parse_day(ds: str, as_of: str | None, zone: str = UTC_ZONE) -> Day:
     moment = moment.replace(tzinfo=ours) if moment.tzinfo is None else moment.astimezone(ours)
     parsed = Day(day, moment, zone)
     if microseconds_since_epoch(moment) < parsed.start_us:
-        raise ConfigError(f"--as-of {as_of} is before the day --ds {ds}: nothing of it is known then")
+        raise ConfigError(f"--as-of {as_of} is before the day {option} {ds}: nothing of it is known then")
     return parsed
