@@ -1,21 +1,22 @@
 """Fits boundaries, means and scales, and counts frequent values, on a range of days of event logs."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import ConfigError
+from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.fields.fitted import FittedNumber
 from esmm_spark.contracts.manifest import Manifest
 from esmm_spark.contracts.schemas.layout import MANIFEST_NAME, MARKER, VOCABULARY
 from esmm_spark.events.day_lines import canonical_lines
-from esmm_spark.events.features.features import Featured, add_features
-from esmm_spark.events.join.labels import label_day
-from esmm_spark.events.join.sources import choose_files, read_day_logs
+from esmm_spark.events.features.features import Featured
+from esmm_spark.events.join.sources import choose_files
+from esmm_spark.events.labelled_day import counted_features, labelled_day
 from esmm_spark.events.reading.day import Day
 from esmm_spark.files import filesystems, storage
 from esmm_spark.files.manifest_file import write_manifest
@@ -25,6 +26,8 @@ from esmm_spark.reading.numbers import with_numbers
 from esmm_spark.samples.vocabulary import write_vocabulary
 from esmm_spark.spark.failures import user_errors
 from esmm_spark.spark.steps import step
+
+_log = logging.getLogger(__name__)
 
 _KEY = "samples.frozen_from"
 _OURS = (MANIFEST_NAME, f"{VOCABULARY}/*.parquet", f"{VOCABULARY}/{MARKER}", f"{VOCABULARY}/.*.crc")
@@ -47,8 +50,8 @@ def fit_days(
 
     Raises:
         ConfigError: the last day is before the first.
-        MissingLogError: a day's lines that should be there are not.
-        InputError: a folder or file can't be read, or `samples.frozen_from` holds more than such a dataset.
+        MissingLogError, TooManyRejectsError, InputError: as `labelled_day`; also where no impression is left,
+            or `samples.frozen_from` holds more than such a dataset.
     """
     target = config.samples.frozen_from
     assert target is not None
@@ -60,10 +63,9 @@ def fit_days(
         replacing(target, _KEY, _OURS) as new,
         user_errors(spark, "mend the logs", f"{_KEY} {target}"),
     ):
-        for day in days:
-            _stage(spark, config, day, new.folder, allowed_missing)
+        staged = _stage(spark, config, days, new.folder, allowed_missing)
         contexts, impressions = (
-            _read(spark, [storage.join(new.folder, name, day.name) for day in days])
+            _read(spark, [storage.join(new.folder, name, day) for day in staged])
             for name in (_CONTEXTS, _IMPRESSIONS)
         )
         manifest = Manifest(
@@ -92,22 +94,41 @@ def fit_days(
 
 
 def _stage(
+    spark: SparkSession, config: Config, days: Sequence[Day], folder: str, allowed_missing: Collection[str]
+) -> list[str]:
+    """Writes the attributes of each day's contexts and impressions; returns the days that have any."""
+    told: set[str] = set()
+    for day in days:
+        for warning in _stage_day(spark, config, day, folder, allowed_missing):
+            if warning not in told:
+                _log.warning(warning)
+                told.add(warning)
+    staged = storage.list_directories(storage.join(folder, _CONTEXTS))
+    if not staged:
+        raise InputError(
+            f"--fit {days[0].date} {days[-1].date}: no impression of these days is left to fit on: name "
+            "other days, or a later --as-of; nothing was replaced"
+        )
+    return staged
+
+
+def _stage_day(
     spark: SparkSession, config: Config, day: Day, folder: str, allowed_missing: Collection[str]
-) -> None:
-    """Writes the attributes of a day's contexts and impressions."""
-    funnel = config.funnel
-    files = choose_files(funnel, day, with_features=True, is_excused=lambda log, _: log in allowed_missing)
-    logs = read_day_logs(spark, funnel, day, files, with_features=True)
-    labelled = label_day(funnel, logs, day)
-    events = {link.log_name: logs.accepted(link.log_name) for link in funnel.links}
-    featured = add_features(
-        labelled.impressions, logs.accepted_catalogs(), events, funnel.events, config.features
-    )
-    with step(spark, f"{day.name}: join features"):
-        for name, frame in ((_CONTEXTS, featured.contexts), (_IMPRESSIONS, featured.impressions)):
-            frame.write.parquet(filesystems.spark_path(storage.join(folder, name, day.name)))
-    labelled.unpersist()
-    logs.unpersist()
+) -> list[str]:
+    """Writes the attributes of a day's contexts and impressions, if it has any; returns warnings."""
+
+    def is_excused(log: str, _: date) -> bool:
+        return log in allowed_missing
+
+    files = choose_files(config.funnel, day, with_features=True, is_excused=is_excused)
+    with labelled_day(spark, config, day, files, is_excused) as joined:
+        if joined.report["impressions"]["total"] == 0:
+            return joined.warnings
+        with step(spark, f"{day.name}: join features"), counted_features(config, joined) as counted:
+            for name, frame in zip((_CONTEXTS, _IMPRESSIONS), counted.featured, strict=True):
+                frame.write.parquet(filesystems.spark_path(storage.join(folder, name, day.name)))
+            warnings, _ = counted.counts()
+        return [*joined.warnings, *warnings]
 
 
 def _read(spark: SparkSession, folders: Sequence[str]) -> DataFrame:

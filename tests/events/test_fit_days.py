@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.commands.command import run_command
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import SpecMismatchError
+from esmm_spark.contracts.errors import InputError, MissingLogError, SpecMismatchError
 from esmm_spark.events.days import build_days
 from esmm_spark.events.fit_days import fit_days
 from esmm_spark.events.reading.day import parse_day
@@ -128,3 +128,42 @@ def test_days_to_fit_on_and_as_of_are_of_the_logs_time_zone(
     fit_by_command(Config.model_validate(content), monkeypatch, "2026-11-22", "2026-11-23", "--as-of", as_of)
     assert made.samples.frozen_from is not None
     assert read_manifest(made.samples.frozen_from).fitted["price"].mean == (2 + 4 + 8 + 16) / 4
+
+
+@pytest.mark.parametrize(
+    ("files", "clicks", "error", "message"),
+    [
+        ({"time_unit": "ms"}, 1, MissingLogError, "hardly anything of ds=2026-11-23, none of the 12 lines"),
+        ({}, 100, InputError, "0 of 100 clicks of ds=2026-11-23 .*fewer than logs.events.min_match_rate"),
+    ],
+)
+def test_logs_of_which_no_day_would_be_built_are_not_fitted_on(
+    spark: SparkSession,
+    tmp_path: Path,
+    files: dict[str, Any],
+    clicks: int,
+    error: type[Exception],
+    message: str,
+) -> None:
+    write_days(tmp_path / "logs", range(24))
+    write_log(tmp_path / "logs/clicks", [event(at(0, 20), "nobody")] * clicks)
+    made = priced(tmp_path, **files)
+    with pytest.raises(error, match=message):
+        fit(spark, made, DAYS[:1])
+    assert not (tmp_path / "frozen").exists()
+
+
+def test_what_a_day_would_warn_of_is_told_when_it_is_fitted_on(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = [impression(str(place), at(0, place), price=price) for place, price in enumerate(("1", "dear"))]
+    write_log(tmp_path / "logs/impressions", shown)
+    for log in RARE:
+        write_log(tmp_path / "logs" / log, [event(at(0, 20), "nobody")])
+    fit(spark, priced(tmp_path), DAYS[:1])
+    told = [record.message for record in caplog.records if record.name == "esmm_spark.events.fit_days"]
+    assert [text.partition(":")[0] for text in told] == [
+        "logs.events.clicks",
+        "field price",
+    ]
+    assert "1 lines have a value that is no finite number" in told[-1]
