@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from esmm_spark.contracts.errors import InputError
 from esmm_spark.contracts.events.catalog import Catalog
 from esmm_spark.contracts.funnel import IMPRESSIONS, EventLink, Funnel
+from esmm_spark.events.features.features import FOUND
 from esmm_spark.events.join.attribution import CAUSE_TIME_US
 from esmm_spark.events.join.labels import Labelled
 from esmm_spark.events.reading.day import Day
@@ -89,18 +90,19 @@ def _match_of(link: EventLink, labelled: Labelled, funnel: Funnel) -> _Match:
 def unused_catalogs(
     contexts: DataFrame, impressions: DataFrame, catalogs: Sequence[tuple[Catalog, DataFrame]]
 ) -> list[str]:
-    """Returns a warning for each catalog of which no context has an attribute.
+    """Returns a warning for each catalog of which no context has an attribute, its defaults aside.
 
     Args:
-        contexts: with the attributes of their first impressions, cached.
+        contexts: with the attributes of their first impressions, and FOUND of each catalog, cached.
         impressions: the day's, cached.
         catalogs: each with its accepted lines.
     """
     if not catalogs:
         return []
     has_any = [
-        reduce(Column.__or__, (F.col(quoted(f"@{name}")).isNotNull() for name in catalog.features))
-        for catalog, _ in catalogs
+        F.col(f"{FOUND}{number}")
+        & reduce(Column.__or__, (F.col(quoted(f"@{name}")).isNotNull() for name in catalog.features))
+        for number, (catalog, _) in enumerate(catalogs)
     ]
     counts = [F.count_if(each).alias(f"of_{number}") for number, each in enumerate(has_any)]
     sums = contexts.agg(F.count(F.lit(1)).alias("total"), *counts).collect()[0]

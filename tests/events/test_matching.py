@@ -42,8 +42,13 @@ def labelled(spark: SparkSession) -> Labelled:
 def test_a_catalog_of_which_no_context_has_an_attribute_is_told(
     spark: SparkSession, labelled: Labelled
 ) -> None:
-    schema = "context_key string, `@brand` string, `@kind` string, `@age` string"
-    contexts = spark.createDataFrame([("a", None, None, "7"), ("b", None, None, None)], schema)
+    schema = (
+        "context_key string, `@brand` string, `@kind` string, `@age` string, found_in_catalog_0 boolean, "
+        "found_in_catalog_1 boolean"
+    )
+    # Defaults stand where there is no entry, and nothing in the entry of b.
+    rows = [("a", "none", "none", "7", False, True), ("b", None, None, None, True, False)]
+    contexts = spark.createDataFrame(rows, schema)
     shared: dict[str, Any] = {"path": "p", "key": "item", "key_column": "item"}
     catalogs = [
         (

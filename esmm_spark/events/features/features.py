@@ -27,7 +27,7 @@ class Featured(NamedTuple):
     """Contexts and impressions with all attributes as columns `@<name>`.
 
     Attributes:
-        contexts: `context_key`, unique.
+        contexts: `context_key`, unique, and FOUND of each catalog, of the first impression.
         impressions: `impression_id`, unique, `context_key`, FOUND of each catalog, what else they came with.
     """
 
@@ -133,7 +133,7 @@ def _values(events: DataFrame, name: str) -> Column:
 
 
 def _first_of_context(impressions: DataFrame) -> DataFrame:
-    attributes = [f"`{name}`" for name in impressions.columns if name.startswith("@")]
+    attributes = [f"`{name}`" for name in impressions.columns if name.startswith(("@", FOUND))]
     number = F.row_number().over(Window.partitionBy("context_key").orderBy("time_us", "impression_id"))
     return (
         impressions.select("context_key", "user_id", "time_us", "impression_id", *attributes)
