@@ -26,6 +26,8 @@ RAW, NOTE = "__raw", "__note"
 WITHOUT_ITEMS = "without_items"  # the list that is exploded is empty or null
 FILTERED = "filtered"  # `where` isn't true of it
 WITHOUT_TIME = "without_time"  # nothing stands where its time should, and `null_time` is `skip`
+# The keys of a line's time: an event's, that of a catalog's entry.
+_TIMES = ("time", "valid_from")
 
 
 class NamedSources(NamedTuple):
@@ -144,7 +146,8 @@ def _named(part: RawPart, named: NamedSources) -> DataFrame:
         F.struct(*shown).alias(RAW),
         note.alias(NOTE),
     )
-    if log.null_time == "reject" or "time" not in columns:
+    time = next((key for key in _TIMES if key in columns), None)
+    if log.null_time == "reject" or time is None:
         return lines
-    is_skipped = F.col(CORRUPT).isNull() & is_without_time(lines, "time")
+    is_skipped = F.col(CORRUPT).isNull() & is_without_time(lines, time)
     return lines.withColumn(NOTE, F.coalesce(NOTE, F.when(is_skipped, WITHOUT_TIME)))

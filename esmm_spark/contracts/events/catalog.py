@@ -47,6 +47,8 @@ class Catalog(MappedFiles):
             raise ValueError("valid_to is set without valid_from: set both, or neither")
         if self.valid_from is not None and self.day_folders is not None:
             raise ValueError("valid_from and day_folders both say when an entry holds: set one of them")
+        if self.null_time == "skip" and self.valid_from is None:
+            raise ValueError("null_time is of valid_from, and there is none: set valid_from, or leave it out")
         strange = [name for name in self.defaults if name not in self.features]
         if strange:
             raise ValueError(f"defaults {', '.join(strange)} are no attributes: name them in features")

@@ -81,8 +81,8 @@ class MappedFiles(LogFiles):
     null_time: Annotated[
         Literal["reject", "skip"],
         Field(
-            description="Lines without a time: `reject` as `unparsable_time`, or `skip`, noted as "
-            "`without_time`. Text that is no time is a reject."
+            description="Lines without a time (of a catalog: without `valid_from`): `reject` as "
+            "`unparsable_time`, or `skip`, noted as `without_time`. Text that is no time is a reject."
         ),
     ] = "reject"
     earliest_time: Annotated[

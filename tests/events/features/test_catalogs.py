@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 
 from esmm_spark.contracts.errors import ConfigError, InputError
@@ -100,6 +101,24 @@ def test_each_bad_row_of_a_table_has_its_reason(spark: SparkSession, tmp_path: P
     ]
     assert {row.line is None for row in found if row.reason is None} == {True}
     assert {row.line for row in found if row.reason == "malformed_line"} == {"{"}
+
+
+def test_entries_without_a_beginning_are_skipped_where_null_time_says_so(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    begins = (10, None, " ", "noon")
+    rows = [{"user": "u", "since": since, "until": 20, "age": 7} for since in begins]
+    write_json_lines(tmp_path / "a.json", rows)
+    skipping = users(tmp_path, file_format="json", null_time="skip")
+    found = read_catalog(spark, 0, skipping).lines.select("reason", "note").collect()
+    assert [tuple(row) for row in found] == [
+        (None, None),
+        (None, "without_time"),
+        (None, "without_time"),
+        ("unparsable_time", None),
+    ]
+    with pytest.raises(ValidationError, match="null_time is of valid_from, and there is none"):
+        users(tmp_path, null_time="skip", valid_from=None, valid_to=None)
 
 
 @pytest.mark.parametrize(
