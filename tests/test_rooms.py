@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "samples": _SPARK | {"logs", "samples.hashing", "samples.lines", "samples.grouping"},
     "reading": _SPARK | {"logs"},
     "events.reading": _FILES | {"reading"},
-    "events.features": {"contracts", "runtime"},
+    "events.features": {"contracts", "runtime", "reading"},
     "events.join": _FILES | {"reading", "events.reading", "events.features"},
     "events": _SPARK | {"logs", "samples", "reading"} | {"events.reading", "events.features", "events.join"},
     "tables": _SPARK | {"logs", "samples", "samples.hashing", "reading"},

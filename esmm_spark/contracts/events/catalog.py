@@ -37,8 +37,11 @@ class Catalog(MappedFiles):
         dict[str, ColumnSource], Field(min_length=1, description="Attribute -> its source, as in the logs.")
     ]
     defaults: Annotated[
-        dict[str, str | int],
-        Field(description="Attribute -> its value where no entry of the key holds."),
+        dict[str, str | int | float],
+        Field(
+            description="Attribute -> its value, text or a number, where no entry of the key holds: it "
+            "becomes what the same value in an entry would."
+        ),
     ] = {}
 
     @model_validator(mode="after")

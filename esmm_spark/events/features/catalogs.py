@@ -6,9 +6,12 @@ from types import MappingProxyType
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import DataType, DoubleType, LongType, StringType
 
 from esmm_spark.events.features.validity import make_disjoint
+from esmm_spark.reading.values import text_value
 
+_TYPES: Mapping[type, DataType] = {str: StringType(), int: LongType(), float: DoubleType()}
 _FROM, _TO = "__valid_from_us", "__valid_to_us"
 _CATALOG_KEY = "__catalog_key"
 
@@ -18,7 +21,7 @@ def join_catalog(
     catalog: DataFrame,
     key: str,
     is_versioned: bool,
-    defaults: Mapping[str, str | int] = MappingProxyType({}),
+    defaults: Mapping[str, str | int | float] = MappingProxyType({}),
     found: str | None = None,
 ) -> DataFrame:
     """Returns `asked` with the catalog's attributes, null where it has no entry of that key at that time.
@@ -51,18 +54,22 @@ def join_catalog(
     for name, value in defaults.items():
         column = f"@{name}"
         if column in attributes:
-            default = _as_attribute(str(value), joined.schema[column].dataType.typeName())
+            default = _as_attribute(value, joined.schema[column].dataType.typeName())
             joined = joined.withColumn(column, F.when(is_found, F.col(f"`{column}`")).otherwise(default))
     if found is not None:
         joined = joined.withColumn(found, is_found)
     return joined.drop(_CATALOG_KEY, _FROM, _TO)
 
 
-def _as_attribute(text: str, kind: str) -> Column:
-    """Returns a value as an attribute of a type: itself, the one item of a list, or with the weight 1."""
+def _as_attribute(value: str | int | float, kind: str) -> Column:
+    """Returns a value as an attribute of a type: its text, the one item of a list, or with the weight 1.
+
+    Null of text that is empty, as it is in an entry.
+    """
+    text = text_value(F.lit(value), _TYPES[type(value)])
     if kind == "map":
-        return F.create_map(F.lit(text), F.lit(1.0))
-    return F.array(F.lit(text)) if kind == "array" else F.lit(text)
+        return F.when(text.isNotNull(), F.create_map(text, F.lit(1.0)))
+    return F.when(text.isNotNull(), F.array(text)) if kind == "array" else text
 
 
 def _first_entries(catalog: DataFrame, key: str, attributes: Sequence[str]) -> DataFrame:

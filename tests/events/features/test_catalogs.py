@@ -73,6 +73,23 @@ def test_a_table_without_times_holds_always(spark: SparkSession, tmp_path: Path)
     assert sorted((row.user_id, row["@age"]) for row in found) == [("u", "7"), ("u", "7"), ("v", None)]
 
 
+@pytest.mark.parametrize("value", [9.99, 1e-5, 1e7 + 0.5, 3.0, 7, "x", "11.0", "a b"])
+def test_a_default_is_the_text_that_the_same_value_in_an_entry_has(
+    spark: SparkSession, tmp_path: Path, value: str | float
+) -> None:
+    table = {"user": ["u"], "age": [value], "ages": [[value]]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    features = {"age": "age", "ages": "ages"}
+    defaults = dict.fromkeys(features, value)
+    catalog = users(tmp_path, valid_from=None, valid_to=None, features=features, defaults=defaults)
+    lines = read_catalog(spark, 0, catalog).lines
+    rows = spark.createDataFrame([("u", 0), ("v", 0)], "user_id string, time_us bigint")
+    found = join_catalog(rows, lines, "user_id", False, catalog.defaults).collect()
+    of_entry, of_default = sorted((row.user_id, row["@age"], row["@ages"]) for row in found)
+    assert of_entry[1:] == of_default[1:]
+    assert of_entry[2] == [of_entry[1]] != [None]
+
+
 def test_each_bad_row_of_a_table_has_its_reason(spark: SparkSession, tmp_path: Path) -> None:
     good = {"user": "u", "since": 10, "until": 20, "age": 7}
     rows: list[dict[str, Any] | str] = [
