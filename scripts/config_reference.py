@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.section import Needs
 from esmm_spark.contracts.tables.column_source import ColumnSource
 
 # Stands in many places, and in itself: described once, at the end.
@@ -27,7 +28,7 @@ line by its dotted path, an item of a list by its number from 0 on: `train.batch
 `features.fields.0.min_count=2`. A value is read as YAML; where a key wants text, the text is taken as it is
 (`paths.dataset=1e5`). Types are strict: `true` is no number, `1` is no `true`. `extends: other.yaml` begins
 with the content of another file, named relative to this one, and merges sections key by key; `conf/` has
-examples.
+examples. A key that *needs* another one would be ignored without it, and is refused there.
 
 **Paths** are plain paths, `file:///` (percent-encoded or not), `hdfs://`, `s3a://` (or `s3://`, the same
 place) or `gs://`. URIs must not carry credentials or a query, which would be stored with datasets and
@@ -62,7 +63,7 @@ def type_text(annotation: Any) -> str:
 
 
 def limits_text(field: FieldInfo) -> str:
-    """Returns the limits of a field, e.g. `>= 1, <= 64`, or nothing."""
+    """Returns the limits of a field, e.g. `>= 1, <= 64`, and what it needs, or nothing."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     found = [
         f"{sign} {getattr(item, name)}"
@@ -70,6 +71,7 @@ def limits_text(field: FieldInfo) -> str:
         for name, sign in signs.items()
         if getattr(item, name, None) is not None
     ]
+    found += [f"needs `{item}`" for item in field.metadata if isinstance(item, Needs)]
     return ", ".join(found)
 
 

@@ -251,6 +251,13 @@ class Config(Section):
         if self.logs.table is not None and self.logs.format == "table":
             fields = [field.name for field in self.features.fields]
             require_sources(self.logs.table, fields, self.samples.carry, self.tasks)
+        scored = {"table": "table", "events": None}.get(self.logs.format, "raw")
+        for name in ("raw", "table"):
+            if name != scored and getattr(self.score, name) is not None:
+                raise ValueError(
+                    f"score.{name} has no effect where logs.format is {self.logs.format}: leave it out"
+                    + (f", or set score.{scored}" if scored else "")
+                )
         return self
 
     @model_validator(mode="after")

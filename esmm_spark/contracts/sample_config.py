@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from esmm_spark.contracts.event_config import EventLogs
 from esmm_spark.contracts.impressions import CarriedKind
-from esmm_spark.contracts.section import InputGlob, InputPath, OutputPath, Section
+from esmm_spark.contracts.section import InputGlob, InputPath, Needs, OutputPath, Section
 from esmm_spark.contracts.tables.table_config import TableLog
 
 # A Parquet file names its codec itself: readers need not know, and files of both may stand side by side.
@@ -46,8 +46,14 @@ class Logs(Section):
         dict[Literal["train", "test"], SplitLogs],
         Field(description="Split -> its raw files, at least one; neither for `events` nor for `table`."),
     ] = {}
-    events: Annotated[EventLogs | None, Field(description="`events`: the three logs and their join.")] = None
-    table: Annotated[TableLog | None, Field(description="`table`: one labelled table.")] = None
+    events: Annotated[
+        EventLogs | None,
+        Field(description="`events`: the three logs and their join."),
+        Needs("format", value="events"),
+    ] = None
+    table: Annotated[
+        TableLog | None, Field(description="`table`: one labelled table."), Needs("format", value="table")
+    ] = None
     max_reject_fraction: Annotated[
         float,
         Field(ge=0, le=1, description="Above this fraction of rejected lines the job ends with exit code 2."),

@@ -2,7 +2,7 @@
 
 import re
 from datetime import date
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +12,7 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from esmm_spark.contracts.locations import check_glob, glob_characters, normal_location, require_no_secret
@@ -19,8 +20,38 @@ from esmm_spark.contracts.locations import check_glob, glob_characters, normal_l
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
+class Needs:
+    """What a key, in whose annotation it stands, says nothing without.
+
+    Args:
+        keys: others of its section; one that is set is enough.
+        value: what that one must be; None: anything but null.
+    """
+
+    def __init__(self, *keys: str, value: str | None = None) -> None:
+        self.keys, self.value = keys, value
+
+    def problem(self, section: "Section") -> str:
+        """Returns what is wrong and what to do, empty where a section has what is needed."""
+        own = [key for key in self.keys if key in type(section).model_fields]
+        found = [getattr(section, key) for key in own]
+        if any(each is not None and self.value in (None, each) for each in found):
+            return ""
+        if self.value is None:
+            return f"has no effect without {' or '.join(own)}: set {' or '.join(own)}"
+        return f"has no effect where {own[0]} is {found[0]}: set {own[0]}: {self.value}"
+
+    def __str__(self) -> str:
+        """Returns the need as the reference of keys names it."""
+        return " or ".join(self.keys) if self.value is None else f"{self.keys[0]}: {self.value}"
+
+
 class Section(BaseModel):
-    """A section of a config. Types are strict: `true` is no number and `1e5` no path."""
+    """A section of a config. Types are strict: `true` is no number and `1e5` no path.
+
+    A key that is not its default is refused where what it `Needs` isn't there: it would be ignored. A default
+    is not: a config that was stored names all of them.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
@@ -39,6 +70,15 @@ class Section(BaseModel):
         if date in wanted:
             return _as_day(value)
         return _as_number(value, is_whole=float not in wanted) if wanted & {int, float} else value
+
+    @model_validator(mode="after")
+    def _check_needs(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            for needs in (item for item in field.metadata if isinstance(item, Needs)):
+                is_set = getattr(self, name) != field.get_default(call_default_factory=True)
+                if is_set and (problem := needs.problem(self)):
+                    raise ValueError(f"{name} {problem}, or leave {name} out")
+        return self
 
 
 def require_no_secrets(content: Any) -> None:

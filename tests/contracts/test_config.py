@@ -98,6 +98,10 @@ def test_an_override_wins_over_the_file(minimal: str) -> None:
         ("features.tables.user.num_buckets=1e19", "features.tables.user.num_buckets = 1e+19: a whole number"),
         ("train.seed=-10000000000000000000", "train.seed = -10000000000000000000: a whole number must fit"),
         ("score.source=raw", "set score.raw.skeleton and score.raw.common_features"),
+        (
+            "score.table=a",
+            "score.table has no effect where logs.format is aliccp: leave it out, or set score.raw",
+        ),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(minimal: str, override: str, expected: str) -> None:

@@ -61,10 +61,57 @@ def test_a_config_that_was_stored_is_read_back(tmp_path: Path) -> None:
             "must be before test_from",
         ),
         ({"splits": {"column": "p", "values": {"train": ["a"], "test": ["a"]}}}, "values a name two splits"),
-        ({"file_format": "json", "column_names": ["a"]}, "column_names are of csv files"),
         ({"samples": {"carry": {"price": "float"}}}, "carry price come from nowhere"),
     ],
 )
 def test_what_a_table_can_not_be_is_refused(tmp_path: Path, table: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         table_config(tmp_path, "log.csv", **table)
+
+
+RAW = {"skeleton": "a", "common_features": "b"}
+SAME = {split: [split] for split in ("train", "validation", "test")}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"file_format": "json", "column_names": ["a"]}, "column_names has no effect where file_format is"),
+        (
+            {"file_format": "parquet", "delimiter": ";"},
+            "delimiter has no effect where file_format is parquet: set file_format: csv, or leave delimiter",
+        ),
+        ({"immature": "keep"}, "immature has no effect without as_of: set as_of, or leave immature out"),
+        (
+            {"context_key": None, "on_difference": "most_frequent"},
+            "on_difference has no effect without context_key: set",
+        ),
+        ({"splits": {"values": {"train": ["a"]}}}, "values has no effect without column: set column"),
+        (
+            {"features": {"age": {"column": "age", "separator": "/"}, "item": "item"}},
+            "separator has no effect without concat",
+        ),
+        ({"null_time": "skip"}, "null_time has no effect without time: set time"),
+        (
+            {"logs": {"format": "aliccp", "splits": {"train": RAW}}},
+            "where format is aliccp: set format: table",
+        ),
+        (
+            {"score": {"raw": RAW}},
+            r"score\.raw has no effect where logs\.format is table: leave it out, or set score\.table",
+        ),
+    ],
+)
+def test_what_would_be_ignored_is_refused(tmp_path: Path, table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        table_config(tmp_path, "log.csv", **table)
+
+
+def test_what_is_its_default_is_not_refused_for_what_it_needs(tmp_path: Path) -> None:
+    ignored: dict[str, Any] = {
+        "file_format": "json",
+        "delimiter": ",",
+        "immature": "drop",
+        "splits": {"values": SAME},
+    }
+    assert table_config(tmp_path, "log.json", **ignored).logs.table is not None

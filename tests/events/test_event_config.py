@@ -55,6 +55,15 @@ def written(tmp_path: Path) -> str:
         ("logs.events.impressions.features={item: item_id, category: c}", "age come from nowhere"),
         ("samples.carry={age: float, price: float}", "samples.carry price come from nowhere: name them in"),
         ("logs.events=null", "format is events, but no logs are named: set logs.events"),
+        (
+            "logs.format=table",
+            "logs: events has no effect where format is table: set format: events, or leav",
+        ),
+        ("score.table=a", "score.table has no effect where logs.format is events: leave it out"),
+        (
+            "logs.events.catalogs=[{path: p, key: item, key_column: i, features: {b: b}, lag_days: 2}]",
+            "catalogs.0: lag_days has no effect without day_folders: set day_folders, or leave lag_days out",
+        ),
         ("data.train=ds in [2026-11-01]", "data.train = 'ds in [2026-11-01]'"),
     ],
 )

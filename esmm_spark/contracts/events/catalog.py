@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from esmm_spark.contracts.section import Needs
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.log_files import MappedFiles
 
@@ -20,6 +21,7 @@ class Catalog(MappedFiles):
     valid_to: Annotated[
         ColumnSource | None,
         Field(description="Source of the time at which an entry ceases to hold; by default its key's next."),
+        Needs("valid_from"),
     ] = None
     day_folders: Annotated[
         str | None,
@@ -32,6 +34,7 @@ class Catalog(MappedFiles):
     lag_days: Annotated[
         int,
         Field(ge=0, le=30, description="A snapshot holds so many days after its own, until the next does."),
+        Needs("day_folders"),
     ] = 1
     features: Annotated[
         dict[str, ColumnSource], Field(min_length=1, description="Attribute -> its source, as in the logs.")
@@ -46,12 +49,8 @@ class Catalog(MappedFiles):
 
     @model_validator(mode="after")
     def _check_validity(self) -> Self:
-        if self.valid_to is not None and self.valid_from is None:
-            raise ValueError("valid_to is set without valid_from: set both, or neither")
         if self.valid_from is not None and self.day_folders is not None:
             raise ValueError("valid_from and day_folders both say when an entry holds: set one of them")
-        if self.null_time == "skip" and self.valid_from is None:
-            raise ValueError("null_time is of valid_from, and there is none: set valid_from, or leave it out")
         strange = [name for name in self.defaults if name not in self.features]
         if strange:
             raise ValueError(f"defaults {', '.join(strange)} are no attributes: name them in features")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from esmm_spark.contracts.section import Section
+from esmm_spark.contracts.section import Needs, Section
 
 _PART = r"(?:`(?:[^`]|``)+`|[^\W\d]\w*)"
 # A text in quotes, which names nothing, or a path.
@@ -41,7 +41,9 @@ class ColumnSource(Section):
         list["ColumnSource"] | None,
         Field(min_length=1, description="Sources, as one text; nothing where one of them is null."),
     ] = None
-    separator: Annotated[str, Field(description="What stands between the parts of `concat`.")] = "-"
+    separator: Annotated[
+        str, Field(description="What stands between the parts of `concat`."), Needs("concat")
+    ] = "-"
     constant: Annotated[
         str | int | float | bool | None, Field(description="The same value on every line.")
     ] = None

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
 
-from esmm_spark.contracts.section import InputPath, Section
+from esmm_spark.contracts.section import InputPath, Needs, Section
 
 FormatName = Literal["parquet", "json", "csv"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
@@ -84,6 +84,7 @@ class MappedFiles(LogFiles):
             description="Lines without a time (of a catalog: without `valid_from`): `reject` as "
             "`unparsable_time`, or `skip`, noted as `without_time`. Text that is no time is a reject."
         ),
+        Needs("time", "valid_from"),
     ] = "reject"
     earliest_time: Annotated[
         date,

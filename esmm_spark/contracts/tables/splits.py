@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from esmm_spark.contracts.schemas.split_names import TEST, TRAIN, VALIDATION, SplitName
-from esmm_spark.contracts.section import InputPath, Section
+from esmm_spark.contracts.section import InputPath, Needs, Section
 from esmm_spark.contracts.tables.column_source import ColumnSource
 
 VALUES_BY_DEFAULT: dict[SplitName, list[str]] = {split: [split] for split in (TRAIN, VALIDATION, TEST)}
@@ -29,7 +29,9 @@ class TableSplits(Section):
     test_from: Annotated[date | None, Field(description="... and those from this day on test.")] = None
     column: Annotated[ColumnSource | None, Field(description="A value that names the line's split.")] = None
     values: Annotated[
-        dict[SplitName, list[str]], Field(description="Split -> the values of `column` that name it.")
+        dict[SplitName, list[str]],
+        Field(description="Split -> the values of `column` that name it."),
+        Needs("column"),
     ] = VALUES_BY_DEFAULT
     paths: Annotated[
         dict[Literal["validation", "test"], InputPath],

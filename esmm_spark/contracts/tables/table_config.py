@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from esmm_spark.contracts.section import Needs
 from esmm_spark.contracts.tables.column_source import ColumnSource
 from esmm_spark.contracts.tables.labels import TableLabel
 from esmm_spark.contracts.tables.log_files import FormatName, MappedFiles
@@ -37,11 +38,14 @@ class TableLog(MappedFiles):
         ),
     ] = "parquet"
     delimiter: Annotated[
-        str, Field(min_length=1, max_length=1, description='Of `csv`; of tab-separated files `"\\t"`.')
+        str,
+        Field(min_length=1, max_length=1, description='Of `csv`; of tab-separated files `"\\t"`.'),
+        Needs("file_format", value="csv"),
     ] = ","
     column_names: Annotated[
         list[str],
         Field(description="Of `csv` files that begin with no names: those of all columns, in order."),
+        Needs("file_format", value="csv"),
     ] = []
     day_folders: Annotated[
         str | None,
@@ -91,6 +95,7 @@ class TableLog(MappedFiles):
             description="What becomes of an impression with a window that ends after `as_of` and no event "
             "yet: `drop` (noted), `keep` with 0, or its label is `unknown` (`samples.unknown_labels`)."
         ),
+        Needs("as_of"),
     ] = "drop"
     splits: Annotated[TableSplits, Field(description="Which lines train, validate and test.")] = TableSplits()
     on_difference: Annotated[
@@ -99,6 +104,7 @@ class TableLog(MappedFiles):
             description="Where the lines of one context key differ in a feature of level `context`: end with "
             "an `error`, or take the context of the `first` by `time`, or the one that most lines have."
         ),
+        Needs("context_key"),
     ] = "error"
 
     @model_validator(mode="after")
@@ -120,8 +126,6 @@ class TableLog(MappedFiles):
             ]
             if needing:
                 raise ValueError(f"{needing[0]} needs the impression's time: set time")
-        if self.column_names and self.file_format != "csv":
-            raise ValueError(f"column_names are of csv files, and file_format is {self.file_format}")
         return self
 
     @property

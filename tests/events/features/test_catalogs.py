@@ -134,7 +134,7 @@ def test_entries_without_a_beginning_are_skipped_where_null_time_says_so(
         (None, "without_time"),
         ("unparsable_time", None),
     ]
-    with pytest.raises(ValidationError, match="null_time is of valid_from, and there is none"):
+    with pytest.raises(ValidationError, match="null_time has no effect without valid_from: set valid_from"):
         users(tmp_path, null_time="skip", valid_from=None, valid_to=None)
 
 
