@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from esmm_spark.commands.command import config_parser, parse_config, run_command
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.disjoint_paths import paths_of
+from esmm_spark.contracts.disjoint_paths import FROZEN_FROM, paths_of
 from esmm_spark.contracts.errors import ConfigError
 from esmm_spark.contracts.fields.fitted import digest_of_fitted
 from esmm_spark.contracts.manifest import DayCounts, PartitionCounts, SourceCounts
@@ -117,10 +117,10 @@ def _logs_named(config: Config, texts: Sequence[str]) -> list[str]:
     return names
 
 
-def _session(config: Config) -> AbstractContextManager["SparkSession"]:
+def _session(config: Config, written: str = "paths.dataset") -> AbstractContextManager["SparkSession"]:
     from esmm_spark.spark.session import job_session
 
-    paths = [path for path in paths_of(config) if path.key.startswith(("logs.", "paths.dataset"))]
+    paths = [path for path in paths_of(config) if path.key.startswith(("logs.", written))]
     return job_session("esmm_spark preprocess", paths, _SESSION)
 
 
@@ -128,7 +128,7 @@ def _fit_days(config: Config, arguments: argparse.Namespace) -> None:
     """Writes `samples.frozen_from` from the days of `--fit`, and prints what is in it."""
     target = config.samples.frozen_from
     if target is None:
-        raise ConfigError("--fit writes samples.frozen_from: set it")
+        raise ConfigError(f"--fit writes {FROZEN_FROM}: set it")
     if arguments.ds is not None or arguments.backfill or arguments.backfill_days is not None:
         raise ConfigError("--fit builds no day: leave --ds and --backfill out")
     zone = config.funnel.events.time_zone
@@ -136,7 +136,7 @@ def _fit_days(config: Config, arguments: argparse.Namespace) -> None:
     this_run().writes(target)
     from esmm_spark.events.fit_days import fit_days
 
-    with _session(config) as spark:
+    with _session(config, FROZEN_FROM) as spark:
         manifest = fit_days(spark, config, first, last, _logs_named(config, arguments.allow_missing))
     for name, fitted in manifest.fitted.items():
         print(f"{name}: {len(fitted.boundaries)} boundaries, mean {fitted.mean:g}, scale {fitted.scale:g}")

@@ -36,8 +36,9 @@ models: give those in the environment (`AWS_*`) or in Spark's settings. Raw file
 `[a-c]`, `{a,b}`; a backslash takes a character's meaning away); what a command writes may hold no such
 character. All `paths`, raw files, tables (`logs.table`, its `splits.paths`, `score.table`), event logs,
 catalogs, `samples.frozen_from`, truth and baseline scores are places of their own: no output may be, hold or
-lie in another output or an input, links and `..` resolved; inputs may share places. Only
-`evaluate.baseline_scores` may be `paths.scores`, so that the config scores its own baseline.
+lie in another output or an input, links and `..` resolved; inputs may share places. `samples.frozen_from` of
+event logs is an output, which `--fit` writes. Only `evaluate.baseline_scores` may be `paths.scores`, so that
+the config scores its own baseline.
 
 <!-- Written by `make docs` from esmm_spark/contracts/config.py; `make lint` fails when it is out of date. -->
 """

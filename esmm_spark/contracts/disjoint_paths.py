@@ -11,8 +11,9 @@ from esmm_spark.contracts.sample_config import SplitLogs
 from esmm_spark.contracts.schemas.run_record import record_uri, runs_folder
 from esmm_spark.contracts.tables.table_config import TableLog
 
+FROZEN_FROM = "samples.frozen_from"
 # They are replaced as a whole, by renaming.
-_REPLACED = ("paths.dataset", "paths.report")
+_REPLACED = ("paths.dataset", "paths.report", FROZEN_FROM)
 # A baseline is scored by the config that is evaluated against it: then it is what that run writes.
 _MAY_BE_EQUAL = {"paths.scores", "evaluate.baseline_scores"}
 
@@ -39,6 +40,10 @@ def paths_of(config: Config) -> list[ConfigPath]:
         ConfigPath(f"paths.{name}", getattr(config.paths, name), is_output=True)
         for name in type(config.paths).model_fields
     ]
+    if config.samples.frozen_from is not None:
+        # Of event logs `--fit` writes it.
+        is_output = config.logs.format == "events"
+        paths.append(ConfigPath(FROZEN_FROM, config.samples.frozen_from, is_output))
     for split, logs in config.logs.splits.items():
         paths += _of_split(f"logs.splits.{split}", logs)
     if (events := config.logs.events) is not None:
@@ -48,8 +53,6 @@ def paths_of(config: Config) -> list[ConfigPath]:
         for number, catalog in enumerate(events.catalogs):
             paths.append(ConfigPath(f"logs.events.catalogs.{number}.path", catalog.path))
     paths += _of_table(config.logs.table)
-    if config.samples.frozen_from is not None:
-        paths.append(ConfigPath("samples.frozen_from", config.samples.frozen_from))
     if config.score.raw is not None:
         paths += _of_split("score.raw", config.score.raw)
     if config.score.table is not None:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.disjoint_paths import ConfigPath, paths_of
+from esmm_spark.contracts.disjoint_paths import FROZEN_FROM, ConfigPath, paths_of
 from esmm_spark.contracts.errors import EsmmSparkError
 from esmm_spark.doctor.finding import Finding, Outcome, right, wrong
 from esmm_spark.files import storage
@@ -24,7 +24,9 @@ _WRITTEN_INTO = ("paths.model", "paths.scores")
 def check_paths(config: Config) -> Iterator[Finding]:
     """Yields, path by path, whether it can be read or written."""
     for path in paths_of(config):
-        yield _writable(path) if path.is_output else _readable(path)
+        # Most runs of event logs read what was fitted.
+        is_only_read = path.key == FROZEN_FROM and storage.exists(path.value)
+        yield _writable(path) if path.is_output and not is_only_read else _readable(path)
 
 
 def check_counts_of_dataset(dataset: str) -> Iterator[Finding]:

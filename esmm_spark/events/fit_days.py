@@ -9,6 +9,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.disjoint_paths import FROZEN_FROM
 from esmm_spark.contracts.errors import ConfigError, InputError
 from esmm_spark.contracts.fields.fitted import FittedNumber
 from esmm_spark.contracts.manifest import Manifest
@@ -29,7 +30,6 @@ from esmm_spark.spark.steps import step
 
 _log = logging.getLogger(__name__)
 
-_KEY = "samples.frozen_from"
 _OURS = (MANIFEST_NAME, f"{VOCABULARY}/*.parquet", f"{VOCABULARY}/{MARKER}", f"{VOCABULARY}/.*.crc")
 _CONTEXTS, _IMPRESSIONS = "day-contexts", "day-impressions"
 
@@ -60,8 +60,8 @@ def fit_days(
         raise ConfigError(f"--fit {first.date} {last.date}: the last day is before the first")
     days = [replace(first, date=first.date + timedelta(days=number)) for number in range(num_days)]
     with (
-        replacing(target, _KEY, _OURS) as new,
-        user_errors(spark, "mend the logs", f"{_KEY} {target}"),
+        replacing(target, FROZEN_FROM, _OURS) as new,
+        user_errors(spark, "mend the logs", f"{FROZEN_FROM} {target}"),
     ):
         staged = _stage(spark, config, days, new.folder, allowed_missing)
         contexts, impressions = (

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from esmm_spark.contracts.config import Config
+from esmm_spark.contracts.disjoint_paths import FROZEN_FROM
 from esmm_spark.contracts.errors import SpecMismatchError
 from esmm_spark.contracts.fields.fitted import FittedNumber, require_same_fitted
 from esmm_spark.contracts.manifest import Manifest, require_same_spec
@@ -37,7 +38,7 @@ def frozen_of(config: Config) -> Frozen | None:
     path = config.samples.frozen_from
     if path is None:
         return None
-    name = f"samples.frozen_from {path}"
+    name = f"{FROZEN_FROM} {path}"
     manifest = read_written_manifest(path)
     require_same_spec(config.features, "the config", manifest.feature_spec, name)
     vocabulary = storage.join(path, VOCABULARY) if config.features.needs_vocabulary else None

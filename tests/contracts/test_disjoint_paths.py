@@ -123,6 +123,20 @@ def test_event_logs_and_catalogs_are_no_place_to_write_to(tmp_path: Path) -> Non
             load_config(str(path), [f"paths.model={inside}"])
 
 
+def test_what_fit_writes_is_an_output_and_what_another_dataset_holds_an_input(
+    tmp_path: Path, work: Path
+) -> None:
+    path = tmp_path / "events.yaml"
+    path.write_text(yaml.safe_dump(event_config(tmp_path).model_dump(mode="json")))
+    load_config(str(path), [f"samples.frozen_from={tmp_path}/frozen"])
+    frozen = f"samples.frozen_from={tmp_path}/logs/clicks/frozen"
+    with pytest.raises(ConfigError, match=r"samples\.frozen_from .* lies in logs\.events\.clicks\.path"):
+        load_config(str(path), [frozen])
+    with pytest.raises(ConfigError, match=r"paths\.model .* holds samples\.frozen_from"):
+        load_config(str(path), [f"samples.frozen_from={tmp_path}/model/frozen"])
+    load_config("config.yaml", ["samples.frozen_from=raw/frozen", "logs.splits.train.skeleton=raw"])
+
+
 def test_an_output_in_a_folder_whose_name_is_a_glob_is_refused(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 
 from esmm_spark.commands.command import run_command
 from esmm_spark.contracts.config import Config
-from esmm_spark.contracts.errors import InputError, MissingLogError, SpecMismatchError
+from esmm_spark.contracts.disjoint_paths import ConfigPath
+from esmm_spark.contracts.errors import ConfigError, InputError, MissingLogError, SpecMismatchError
 from esmm_spark.events.days import build_days
 from esmm_spark.events.fit_days import fit_days
 from esmm_spark.events.reading.day import parse_day
@@ -167,3 +168,18 @@ def test_what_a_day_would_warn_of_is_told_when_it_is_fitted_on(
         "field price",
     ]
     assert "1 lines have a value that is no finite number" in told[-1]
+
+
+def test_spark_is_asked_to_serve_the_place_that_is_fitted_and_not_the_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def note(_name: str, paths: Sequence[ConfigPath], _options: Any) -> None:
+        asked.extend(path.key for path in paths)
+        raise ConfigError("that is all")
+
+    monkeypatch.setattr("esmm_spark.spark.session.job_session", note)
+    with pytest.raises(SystemExit):
+        fit_by_command(priced(tmp_path), monkeypatch, *DAYS[:2])
+    assert asked == ["samples.frozen_from", *(f"logs.events.{log}.path" for log in ("impressions", *RARE))]
