@@ -109,6 +109,19 @@ def spark() -> Iterator[SparkSession]:
 
 
 @pytest.fixture
+def only_named_jobs(spark: SparkSession) -> Iterator[None]:
+    """Fails a test that runs Spark jobs of no step (`spark/steps.py`): nobody would see how far they are."""
+    tracker, context = spark.sparkContext.statusTracker(), spark.sparkContext._jsc.sc()
+    # Without a group.
+    before = {*tracker.getJobIdsForGroup(None)}
+    yield
+    context.listenerBus().waitUntilEmpty(10_000)
+    unnamed = [tracker.getJobInfo(job) for job in sorted({*tracker.getJobIdsForGroup(None)} - before)]
+    stages = [tracker.getStageInfo(stage) for job in unnamed if job is not None for stage in job.stageIds]
+    assert not unnamed, f"Spark jobs of no step: {[stage and stage.name for stage in stages]}"
+
+
+@pytest.fixture
 def spark_elsewhere(spark: SparkSession) -> Iterator[SparkSession]:
     """The session, its default file system not this host's, as on a Hadoop cluster, and out of reach."""
     configuration = spark.sparkContext._jsc.hadoopConfiguration()

@@ -100,8 +100,8 @@ def _look_at(spark: SparkSession, config: Config, day: Day, is_excused: IsExcuse
 def _read(spark: SparkSession, funnel: Funnel, day: Day, files: DayFiles, built: DayCounts) -> EarlierDay:
     logs = read_day_logs(spark, funnel, day, files, with_features=False)
     try:
-        require_whole(built, count_events_per_day(logs, funnel, day), day, frozenset(), funnel.arriving)
         with step(spark, f"{day.name}: look for labels that have changed"):
+            require_whole(built, count_events_per_day(logs, funnel, day), day, frozenset(), funnel.arriving)
             labelled = label_day(funnel, logs, day)
         labelled.unpersist()
         return EarlierDay(day, labelled.digest != built.label_digest, "")

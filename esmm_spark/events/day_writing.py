@@ -62,10 +62,10 @@ def _write_labelled(
 ) -> DayPartition:
     labelled, sources, report = joined.labelled, joined.counted.sources, joined.report
     labels = labelled.impressions.select(*names_of(label_columns(config.tasks.names)))
-    labels.write.parquet(filesystems.spark_path(storage.join(staging, LABELS)))
-    rejects_of_day(joined.logs, day).coalesce(1).write.parquet(
-        filesystems.spark_path(storage.join(staging, REJECTS))
-    )
+    rejects = rejects_of_day(joined.logs, day).coalesce(1)
+    with step(spark, f"{day.name}: write labels and rejects"):
+        labels.write.parquet(filesystems.spark_path(storage.join(staging, LABELS)))
+        rejects.write.parquet(filesystems.spark_path(storage.join(staging, REJECTS)))
     warnings = [*joined.warnings]
     examples, frozen = None, frozen_of(config)
     if report["impressions"]["total"] > 0:

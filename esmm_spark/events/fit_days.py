@@ -132,7 +132,9 @@ def _stage_day(
 
 
 def _read(spark: SparkSession, folders: Sequence[str]) -> DataFrame:
-    frames = [spark.read.parquet(filesystems.spark_source(folder)) for folder in folders]
+    # Spark finds a day's schema in a footer.
+    with step(spark, f"look at {len(folders)} days"):
+        frames = [spark.read.parquet(filesystems.spark_source(folder)) for folder in folders]
     return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
 
 

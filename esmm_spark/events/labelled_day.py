@@ -92,7 +92,7 @@ def labelled_day(
         check_lines(counted.sources, logs.raw, funnel.logs, day, max_reject_fraction, is_excused)
         with step(spark, f"{day.name}: report the join"):
             report = report_join(labelled, funnel, day)
-        warnings = [*logs.warnings, *check_matches(report, labelled, funnel, day)]
+            warnings = [*logs.warnings, *check_matches(report, labelled, funnel, day)]
         yield LabelledDay(logs, labelled, counted, report, warnings)
     finally:
         # After Ctrl-C Spark may be gone.

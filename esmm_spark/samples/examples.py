@@ -146,7 +146,8 @@ def _size_of(lines: CanonicalLines) -> int:
     found = 0
     if uncounted:
         every = reduce(DataFrame.unionByName, uncounted)
-        found = every.agg(F.sum(F.octet_length("line"))).collect()[0][0] or 0
+        with step(every.sparkSession, "measure the lines"):
+            found = every.agg(F.sum(F.octet_length("line"))).collect()[0][0] or 0
     return int(found) + sum(num_bytes or 0 for num_bytes in lines.num_bytes)
 
 

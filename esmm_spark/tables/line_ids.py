@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from esmm_spark.reading.exploding import position_of
 from esmm_spark.reading.raw_columns import CORRUPT, PATH
 from esmm_spark.reading.values import quoted
+from esmm_spark.spark.steps import step
 from esmm_spark.tables.files import BLOCK, LINE_NUMBER, OpenTable
 
 _PLACE, _SHIFT = "__place", "__shift"
@@ -32,8 +33,10 @@ def with_line_numbers(lines: DataFrame) -> DataFrame:
         F.count(CORRUPT),
         F.count(quoted(lines.columns[0])),
     )
+    with step(lines.sparkSession, "number the lines"):
+        found = sorted(counted.collect())
     shifts = []
-    for _, blocks in groupby(sorted(counted.collect()), key=lambda block: block[PATH]):
+    for _, blocks in groupby(found, key=lambda block: block[PATH]):
         before = 0
         for block in blocks:
             shifts.append((block[PATH], block[BLOCK], before - block["first"] + 1))

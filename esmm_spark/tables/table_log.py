@@ -236,7 +236,9 @@ def _stage(
         staged.write.option("compression", "snappy").parquet(filesystems.spark_path(folders[0]))
     staged = _read_back(spark, folders[0], staged.schema)
     categorical = [field for field in config.features.fields if not field.is_numbered]
-    return _StagedLines(count_staged(staged, len(categorical)), counts_of(), staged)
+    with step(spark, "count the lines"):
+        counts = count_staged(staged, len(categorical))
+    return _StagedLines(counts, counts_of(), staged)
 
 
 def _read_back(spark: SparkSession, folder: str, schema: StructType) -> DataFrame:
@@ -278,7 +280,8 @@ def _write_rejects(staged: DataFrame, folder: str) -> list[str]:
     rejected = staged.where("reason is not null").select(
         F.col("raw").cast("binary").alias("line"), F.lit(SOURCE).alias("source"), "reason"
     )
-    rejected.coalesce(1).write.parquet(filesystems.spark_path(beside))
+    with step(staged.sparkSession, "write the rejects"):
+        rejected.coalesce(1).write.parquet(filesystems.spark_path(beside))
     storage.make_directory(storage.join(folder, REJECTS))
     files = []
     for number, (name, _) in enumerate(storage.list_files(beside, ".parquet")):

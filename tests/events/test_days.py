@@ -57,6 +57,7 @@ def all_rows(config: Config) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # seven days are built
+@pytest.mark.usefixtures("only_named_jobs")
 def test_three_daily_runs_backfilled_equal_one_run_over_all_of_it(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

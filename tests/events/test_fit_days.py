@@ -61,6 +61,7 @@ def fit(spark: SparkSession, made: Config, days: Sequence[str]) -> None:
     fit_days(spark, made, parse_day(days[0], None), parse_day(days[-1], None), RARE)
 
 
+@pytest.mark.usefixtures("only_named_jobs")
 def test_days_are_placed_by_what_was_fitted_on_earlier_days_and_by_nothing_else(
     spark: SparkSession, tmp_path: Path
 ) -> None:
