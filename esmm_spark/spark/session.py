@@ -55,6 +55,8 @@ def spark_session(app_name: str, options: Mapping[str, str] | None = None) -> Sp
         .config("spark.hadoop.fs.permissions.umask-mode", _umask())
         # Its frames would fill a log; esmm_spark/spark/steps.py shows the long steps by name.
         .config("spark.ui.showConsoleProgress", "false")
+        # Else pyspark notes for each column where it was made: 15,000 of 26,000 calls to Java of a small day.
+        .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         # A cached frame keeps spark.sql.shuffle.partitions tasks otherwise, however small it is.
         .config("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "true")
     )
