@@ -20,7 +20,7 @@ from esmm_spark.contracts.schemas.layout import MARKER
 _RENAMING = ("local", "hdfs")
 # What file systems without hard links answer.
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-_COPIES_AT_ONCE = 16
+COPIES_AT_ONCE = 16
 # Of a new file; the user's umask takes from it.
 _MODE = 0o666
 # S3 copies no larger object by itself.
@@ -161,7 +161,7 @@ def _copy_folder(filesystem: fs.FileSystem, source: str, target: str) -> None:
     def copy_below(info: fs.FileInfo) -> None:
         copy(filesystem, info, posixpath.join(target, posixpath.relpath(info.path, source)))
 
-    with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+    with ThreadPoolExecutor(COPIES_AT_ONCE) as pool:
         # list: so that an exception is raised here.
         list(pool.map(copy_below, [info for info in files if info.base_name != MARKER]))
     for info in sorted(markers, key=lambda info: -info.path.count("/")):

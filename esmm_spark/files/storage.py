@@ -10,6 +10,7 @@ import os
 import posixpath
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import cast
 
@@ -208,11 +209,26 @@ def copy_file(source: str, target: str) -> None:
 
 
 def copy_folder(source: str, target: str) -> None:
-    """Copies all below the folder `source` to `target`, which may be on another file system."""
+    """Copies all files below the folder `source` to `target`, which may be on another file system."""
     (source_fs, source_path), (target_fs, target_path) = map(filesystems.filesystem_of, (source, target))
-    # copy_files makes the folders below the target, but not the target.
-    make_directory(target)
-    fs.copy_files(source_path, target_path, source_filesystem=source_fs, destination_filesystem=target_fs)
+    paths = [path for path, _ in list_files(source)]
+    for folder in {posixpath.dirname(path) for path in ["", *paths]}:
+        make_directory(join(target, folder) if folder else target)
+
+    def copy(path: str) -> None:
+        # Threads of pyarrow's own wait for ever where there are more files than of them: what writes to a
+        # store by the way needs the same threads.
+        fs.copy_files(
+            posixpath.join(source_path, path),
+            posixpath.join(target_path, path),
+            source_filesystem=source_fs,
+            destination_filesystem=target_fs,
+            use_threads=False,
+        )
+
+    with ThreadPoolExecutor(moving.COPIES_AT_ONCE) as pool:
+        # list: so that an exception is raised here.
+        list(pool.map(copy, paths))
 
 
 def refuse_pickles(uri: str, what: str) -> None:

@@ -99,6 +99,19 @@ def run_job(job: str, config: Path, *overrides: str) -> None:
     )
 
 
+def test_a_folder_of_more_files_than_pyarrow_has_threads_is_copied(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    for number in range(64):
+        path = tmp_path / "many" / f"{number % 3}" / f"part-{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * number)
+    there = store.put(tmp_path / "many", "many")
+    assert storage.list_files(there) == storage.list_files(str(tmp_path / "many"))
+    back = store.get("many", tmp_path / "back")
+    assert storage.list_files(str(back)) == storage.list_files(there)
+
+
 @pytest.mark.spark
 def test_raw_logs_and_their_examples_on_a_store_are_what_they_are_on_a_disk(
     store: ObjectStore, raw: Path, local: Run, tmp_path: Path

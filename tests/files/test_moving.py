@@ -26,7 +26,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setattr(filesystems, "filesystem_of", lambda uri: (filesystem, uri.removeprefix("mem://")))
     monkeypatch.setattr(storage, "_PATIENCE_S", 0.0)
     monkeypatch.setattr(storage, "_PAUSE_S", 0.0)
-    monkeypatch.setattr(moving, "_COPIES_AT_ONCE", 1)
+    monkeypatch.setattr(moving, "COPIES_AT_ONCE", 1)
     return objects
 
 
