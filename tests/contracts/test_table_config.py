@@ -26,6 +26,8 @@ def test_a_config_that_was_stored_is_read_back(tmp_path: Path) -> None:
         tmp_path,
         "log.csv",
         time="at",
+        time_format="yyyyMMdd HH:mm:ss",
+        time_zone="Asia/Shanghai",
         as_of="2026-11-24T06:00:00+08:00",
         labels={"click": "click", "conversion": {"time": "ordered", "window_s": 60}},
         splits={"validation_from": "2026-11-22", "test_from": "2026-11-23"},

@@ -93,7 +93,9 @@ class MappedFiles(LogFiles):
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
-        if self.time_format is not None and "time_unit" in self.model_fields_set and self.time_unit != "iso":
+        # A config that was stored names the default, too.
+        default = type(self).model_fields["time_unit"].default
+        if self.time_format is not None and self.time_unit not in ("iso", default):
             raise ValueError(
                 f"time_format is of text, and time_unit = {self.time_unit} of numbers: set one of them"
             )
