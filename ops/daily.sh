@@ -29,10 +29,12 @@ cd "$(dirname "$0")/.."
 
 mistake() { echo "error: $*" >&2; exit 2; }
 
+is_date() { [ "$(date -u -d "$1" +%F 2>/dev/null)" = "$1" ]; }
+
 steps=(logs preprocess train score evaluate release)
 day=${1-}
 [ -n "$day" ] || mistake "no DAY: ops/daily.sh DAY [${steps[*]}]"
-[ "$(date -u -d "$day" +%F 2>/dev/null)" = "$day" ] || mistake "DAY $day: must be a date like 2026-11-23"
+is_date "$day" || mistake "DAY $day: must be a date like 2026-11-23"
 shift
 [ $# -gt 0 ] || set -- "${steps[@]}"
 for step in "$@"; do
@@ -65,8 +67,7 @@ preprocess() {
 }
 train() {
     local first last start=${ESMM_SPARK_START:-}
-    [ "$(date -u -d "$start" +%F 2>/dev/null)" = "$start" ] ||
-        mistake "ESMM_SPARK_START '$start': must be the first day that is built, a date like 2026-11-20"
+    is_date "$start" || mistake "ESMM_SPARK_START '$start': must be the first day that is built, a date like 2026-11-20"
     last=$(plus -2)
     first=$(plus -$((${ESMM_SPARK_TRAIN_DAYS:-14} + 1)))
     # Dates as text are in order.

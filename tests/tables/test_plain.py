@@ -104,7 +104,7 @@ def write_files(folder: Path) -> str:
 
 def config_of(folder: Path, path: str, splits: Line, **table: Any) -> Config:
     keys = {"features": FEATURES, "splits": splits, **table}
-    if "context_key" not in keys or keys["context_key"] is not None:
+    if keys.get("context_key", "request") is not None:
         keys["on_difference"] = "most_frequent"
     return table_config(folder, path, FIELDS, **keys)
 
